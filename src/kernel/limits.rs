@@ -1,0 +1,200 @@
+//! What is limited, over which period, by how much, and how does it refill?
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Resource {
+    /// Calls, whether they succeed or not.
+    Requests,
+    /// Input and output tokens together.
+    Tokens,
+    /// Tokens of the prompt, cached ones included unless the provider says otherwise.
+    InputTokens,
+    /// Tokens the model produces, thinking included.
+    OutputTokens,
+    /// Calls in flight at the same time; it has no period and is never stored.
+    Concurrency,
+}
+
+impl Resource {
+    /// Every resource, in the order in which limits are listed.
+    pub const ALL: [Resource; 5] = [
+        Resource::Requests,
+        Resource::Tokens,
+        Resource::InputTokens,
+        Resource::OutputTokens,
+        Resource::Concurrency,
+    ];
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Resource::Requests => "requests",
+            Resource::Tokens => "tokens",
+            Resource::InputTokens => "input tokens",
+            Resource::OutputTokens => "output tokens",
+            Resource::Concurrency => "calls in flight",
+        })
+    }
+}
+
+/// The window a limit is counted over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Period {
+    /// One second.
+    Second,
+    /// Sixty seconds.
+    Minute,
+    /// Sixty minutes.
+    Hour,
+    /// 24 hours when it rolls or refills; from midnight to midnight when it is a calendar day.
+    Day,
+    /// 30 days when it rolls or refills; from the first to the first when it is a calendar month.
+    Month,
+}
+
+impl Period {
+    /// The length of the window; a month counts 30 days, as providers that roll it do.
+    ///
+    /// ```
+    /// use quotaflow::kernel::Period;
+    /// assert_eq!(Period::Minute.length().as_secs(), 60);
+    /// ```
+    pub const fn length(self) -> Duration {
+        Duration::from_secs(match self {
+            Period::Second => 1,
+            Period::Minute => 60,
+            Period::Hour => 3_600,
+            Period::Day => 86_400,
+            Period::Month => 30 * 86_400,
+        })
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Period::Second => "second",
+            Period::Minute => "minute",
+            Period::Hour => "hour",
+            Period::Day => "day",
+            Period::Month => "month",
+        })
+    }
+}
+
+/// How a used-up limit comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+#[non_exhaustive]
+pub enum Refill {
+    /// Continuously, `amount` per period, never more than `burst` at once (OpenAI, Anthropic, Groq, Cerebras).
+    Bucket {
+        /// The most that can be taken at once, in units of the resource.
+        burst: NonZeroU64,
+    },
+    /// Never more than `amount` in any window of the period, wherever it starts.
+    Rolling,
+    /// All at once at the start of the next civil period in a zone of the tz database (Gemini, OpenRouter).
+    Calendar {
+        /// IANA name, for instance `America/Los_Angeles`.
+        zone: String,
+    },
+    /// When a call ends; only for [`Resource::Concurrency`].
+    Release,
+}
+
+/// Who said that a limit is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Source {
+    /// The user's config or arguments.
+    Configured,
+    /// The provider, in a header or an error body.
+    Provider,
+    /// Our catalogue: a prior that anything else overrules.
+    Catalogue,
+}
+
+/// One promise of a provider: at most `amount` of `resource` per `period`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// What is counted.
+    pub resource: Resource,
+    /// Over which window; ignored for [`Resource::Concurrency`].
+    pub period: Period,
+    /// How much of it, in units of the resource.
+    pub amount: NonZeroU64,
+    /// How it comes back.
+    pub refill: Refill,
+    /// Who said so.
+    pub source: Source,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.resource == Resource::Concurrency {
+            write!(f, "{} calls in flight", self.amount)
+        } else {
+            write!(f, "{} {} per {}", self.amount, self.resource, self.period)
+        }
+    }
+}
+
+/// What a call will take, or has taken, from every limit of its lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amounts {
+    /// Calls; one for each attempt.
+    pub requests: u64,
+    /// Tokens of the prompt that count against an input or a total limit.
+    pub input_tokens: u64,
+    /// Tokens of the answer that count against an output or a total limit.
+    pub output_tokens: u64,
+}
+
+impl Amounts {
+    /// How much of `resource` this is.
+    ///
+    /// ```
+    /// use quotaflow::kernel::{Amounts, Resource};
+    /// let amounts = Amounts { requests: 1, input_tokens: 30, output_tokens: 12 };
+    /// assert_eq!(amounts.of(Resource::Tokens), 42);
+    /// ```
+    pub fn of(&self, resource: Resource) -> u64 {
+        match resource {
+            Resource::Requests => self.requests,
+            Resource::Tokens => self.input_tokens.saturating_add(self.output_tokens),
+            Resource::InputTokens => self.input_tokens,
+            Resource::OutputTokens => self.output_tokens,
+            Resource::Concurrency => 1,
+        }
+    }
+}
+
+/// What a provider billed for one answer.
+///
+/// `input_tokens` is the whole input, cached tokens included; `output_tokens` includes thinking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// The whole input.
+    pub input_tokens: u64,
+    /// Everything the model produced.
+    pub output_tokens: u64,
+    /// The part of the input that came from the provider's prompt cache.
+    pub cached_tokens: u64,
+    /// The part of the input that was written to the provider's prompt cache.
+    pub cache_write_tokens: u64,
+    /// The part of the output that was thinking.
+    pub reasoning_tokens: u64,
+}

@@ -1,0 +1,83 @@
+//! What is asked and what is answered, in no provider's words?
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::kernel::Usage;
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions.
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a tool call.
+    Tool,
+}
+
+/// What is said: text, or parts in the OpenAI shape (`{"type": "text", ...}`) that are handed on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Content {
+    /// Plain text.
+    Text(String),
+    /// Parts, in the OpenAI shape.
+    Parts(Vec<Value>),
+    /// Nothing (an assistant turn that only calls tools).
+    Nothing(()),
+}
+
+/// One turn of a conversation, in the OpenAI shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: Content,
+    /// Tool calls of an assistant turn, in the OpenAI shape.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<Value>,
+    /// For a tool's answer: which call it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// The speaker's or the tool's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// One question to one model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatRequest {
+    /// The conversation; never empty.
+    pub messages: Vec<Message>,
+    /// Parameters in OpenAI's names (`temperature`, `max_tokens`, `tools`, ...); dialects translate them.
+    pub params: Map<String, Value>,
+}
+
+/// Why the model stopped, in one vocabulary: `stop`, `length`, `tool_calls`, `content_filter`, or the provider's own word.
+pub type FinishReason = String;
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// The text; empty when the model only calls tools.
+    pub text: String,
+    /// The model that answered, as the provider names it.
+    pub model: Option<String>,
+    /// Why it stopped.
+    pub finish_reason: Option<FinishReason>,
+    /// What was used; `None` when the provider did not say.
+    pub usage: Option<Usage>,
+    /// Tool calls in the OpenAI shape.
+    pub tool_calls: Vec<Value>,
+    /// The body as it came.
+    pub raw: Bytes,
+    /// The provider's id of the request.
+    pub request_id: Option<String>,
+}
