@@ -2,12 +2,20 @@
 //!
 //! `now` and randomness are arguments. Everything here can be run in virtual time.
 
+mod block;
 mod failure;
 mod hint;
+mod ledger;
 mod limits;
+mod meters;
 mod moment;
+mod output_sizes;
 
+pub use block::{Block, Blocks};
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
 pub use hint::{Hints, RateHint};
+pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
 pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage};
+pub use meters::{Availability, Meter, Rule, default_burst, next_midnight};
 pub use moment::Moment;
+pub use output_sizes::OutputSizes;
