@@ -67,6 +67,9 @@ pub struct Ledger {
     member_of: Option<String>,
     #[serde(default)]
     totals: Totals,
+    /// Calls under way in this process; never stored, a crash would leak them.
+    #[serde(skip)]
+    in_flight: u64,
     #[serde(skip)]
     rules: Option<Effective>,
     #[serde(skip)]
@@ -209,12 +212,12 @@ impl Ledger {
     }
 
     /// The obstacle that lasts longest, if there is one: `amounts` can be taken when it has ended.
-    pub fn obstacle(&self, amounts: &Amounts, in_flight: u64, now: Moment) -> Option<Obstacle> {
+    pub fn obstacle(&self, amounts: &Amounts, now: Moment) -> Option<Obstacle> {
         let mut worst = self.blocks.in_force(now).map(Obstacle::Block);
         for (rule, meter) in self.metered() {
             let amount = amounts.of(rule.limit.resource);
             let limit = || rule.limit.clone();
-            let found = match meter.availability(rule, amount, in_flight, now) {
+            let found = match meter.availability(rule, amount, self.in_flight, now) {
                 Availability::Now => continue,
                 Availability::At(until) => Obstacle::Limit { limit: limit(), until },
                 Availability::WhenOneEnds => {
@@ -235,6 +238,7 @@ impl Ledger {
     pub fn take(&mut self, amounts: &Amounts, now: Moment) {
         self.each_meter(|rule, meter| meter.take(rule, amounts.of(rule.limit.resource), now));
         self.blocks.start_probe(now);
+        self.in_flight += 1;
         self.totals.sent += amounts.requests;
         self.totals.last_sent = now;
         self.changed = true;
@@ -253,13 +257,32 @@ impl Ledger {
         }
         self.each_meter(|rule, meter| {
             let (had, has) = (reserved.of(rule.limit.resource), used.of(rule.limit.resource));
-            if rule.limit.resource == Resource::Concurrency {
-            } else if has > had {
+            if has > had {
                 meter.take(rule, has - had, now);
             } else {
                 meter.give_back(rule, had - has, reserved_at, now);
             }
         });
+    }
+
+    /// The call that `take` began is over, however it ended.
+    pub fn ended(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Calls under way in this process.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// Keeps what belongs to this process when the stored part was read anew.
+    pub fn keep_local(&mut self, before: Ledger) {
+        self.in_flight = before.in_flight;
+    }
+
+    /// The most of `resource` that can ever pass at once; `None` when nothing limits it.
+    pub fn most(&self, resource: Resource) -> Option<u64> {
+        self.rules().iter().filter(|rule| rule.limit.resource == resource).map(Rule::most).min()
     }
 
     /// A call that never left is not a call that was sent.
@@ -399,20 +422,24 @@ impl Ledger {
     }
 
     /// How full the fullest meter is, in 1/1024ths: the lane that is used least is chosen first.
-    pub fn fullness(&self, in_flight: u64, now: Moment) -> u64 {
+    pub fn fullness(&self, now: Moment) -> u64 {
         self.metered()
             .map(|(rule, meter)| {
-                meter.used(rule, in_flight, now).saturating_mul(1024) / rule.limit.amount.get()
+                meter.used(rule, self.in_flight, now).saturating_mul(1024) / rule.limit.amount.get()
             })
             .max()
             .unwrap_or(0)
     }
 
     /// Every limit with what is used of it and when it is whole again, for `status()`.
-    pub fn meters(&self, in_flight: u64, now: Moment) -> Vec<(Limit, u64, Moment)> {
+    pub fn meters(&self, now: Moment) -> Vec<(Limit, u64, Moment)> {
         self.metered()
             .map(|(rule, meter)| {
-                (rule.limit.clone(), meter.used(rule, in_flight, now), meter.whole_at(rule, now))
+                (
+                    rule.limit.clone(),
+                    meter.used(rule, self.in_flight, now),
+                    meter.whole_at(rule, now),
+                )
             })
             .collect()
     }

@@ -69,6 +69,14 @@ impl Rule {
         self.limit.resource == resource && self.limit.period == period
     }
 
+    /// The most that can pass at once.
+    pub fn most(&self) -> u64 {
+        match self.limit.refill {
+            Refill::Bucket { burst } => burst.get().min(self.amount()),
+            _ => self.amount(),
+        }
+    }
+
     fn amount(&self) -> u64 {
         self.limit.amount.get()
     }
