@@ -1,5 +1,17 @@
 //! The ring that knows providers: dialects, the catalogue, and what refusals mean. Pure: bytes in, values out.
+//!
+//! A call meets it three times: [`Provider::encode`] makes the bytes of a request,
+//! [`Provider::decode`] reads whatever came back, [`Provider::hints`] reads what the headers say about limits.
 
+mod catalogue;
 mod chat;
+mod dialects;
+mod entries;
+mod hints;
+mod params;
+mod refusals;
+mod wire;
 
+pub use catalogue::{Dialect, Provider};
 pub use chat::{ChatRequest, Completion, Content, FinishReason, Message, Role};
+pub use wire::{Headers, InvalidRequest, KeyHeader, WireRequest, WireResponse};

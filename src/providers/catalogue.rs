@@ -1,0 +1,213 @@
+//! Which providers are there, where are they, and how do they count?
+
+use std::num::NonZeroU64;
+
+use serde_json::{Map, Value};
+
+use crate::kernel::{Failure, Hints, Moment, Period, Refill, Resource};
+
+use super::chat::{ChatRequest, Completion};
+use super::entries::{COMPATIBLE, ENTRIES, Entry, MODEL_PREFIXES, NAMES, Refills};
+use super::wire::{Headers, InvalidRequest, WireRequest, WireResponse};
+use super::{dialects, hints, params, refusals};
+
+/// A wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI chat completions, spoken by most servers.
+    OpenAi,
+    /// Anthropic messages.
+    Anthropic,
+    /// Gemini generateContent.
+    Gemini,
+}
+
+/// One vendor endpoint.
+///
+/// ```
+/// use quotaflow::providers::Provider;
+/// let gemini = Provider::find("google_genai").unwrap();
+/// assert_eq!(gemini.name, "gemini");
+/// assert_eq!(gemini.key_envs, ["GEMINI_API_KEY", "GOOGLE_API_KEY"]);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// The canonical name.
+    pub name: String,
+    /// The wire format it speaks.
+    pub dialect: Dialect,
+    /// Where it is, as its official SDK takes it, without a slash at the end.
+    pub base_url: String,
+    /// Names of the environment variables that hold its key, the preferred one first.
+    pub key_envs: &'static [&'static str],
+    /// Whether a call without a key is bound to fail.
+    pub needs_key: bool,
+    /// The zone of its calendar resets; `None` when nothing of it resets by the calendar.
+    pub reset_zone: Option<&'static str>,
+    /// Whether `max_tokens` is charged in full when a call is admitted.
+    pub reserves_max_tokens: bool,
+    /// Whether output counts in a plain `tokens` limit.
+    pub counts_output: bool,
+    /// Whether input that came from the provider's cache counts in token limits.
+    pub counts_cached_input: bool,
+    pub(super) entry: &'static Entry,
+}
+
+impl Provider {
+    /// The provider of that name or alias, whatever its case; `None` when there is none.
+    pub fn find(name: &str) -> Option<Provider> {
+        let name = name.trim();
+        let same = |known: &&str| known.eq_ignore_ascii_case(name);
+        ENTRIES
+            .iter()
+            .find(|entry| same(&entry.name) || entry.aliases.iter().any(|alias| same(&alias)))
+            .map(|entry| Provider::of(entry, entry.name, entry.base_url))
+    }
+
+    /// The canonical names, for error texts.
+    pub fn names() -> &'static [&'static str] {
+        &NAMES
+    }
+
+    /// Any server that speaks OpenAI's chat dialect; it may or may not want a key.
+    ///
+    /// ```
+    /// use quotaflow::providers::Provider;
+    /// let local = Provider::compatible("vllm", "http://127.0.0.1:8000/v1/");
+    /// assert_eq!(local.base_url, "http://127.0.0.1:8000/v1");
+    /// assert!(!local.needs_key);
+    /// ```
+    pub fn compatible(name: &str, base_url: &str) -> Provider {
+        Provider::of(&COMPATIBLE, name, base_url)
+    }
+
+    /// This provider at another address.
+    ///
+    /// # Errors
+    /// When `base_url` is not an `http` or `https` address with a host, or holds a query,
+    /// a fragment or a password.
+    pub fn with_base_url(mut self, base_url: &str) -> Result<Provider, InvalidRequest> {
+        let wrong = |why: &str| {
+            InvalidRequest::about(
+                "base_url",
+                format!("base_url of {} {why}; write something like {}", self.name, self.base_url),
+            )
+        };
+        let url = url::Url::parse(base_url.trim()).map_err(|_| wrong("is not an address"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(wrong("must start with http:// or https:// and name a host"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("must not hold a user or a password"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong("must not hold a query or a fragment"));
+        }
+        self.base_url = trimmed(base_url);
+        Ok(self)
+    }
+
+    /// The provider that a model's name points at; `None` when the name does not tell.
+    ///
+    /// ```
+    /// use quotaflow::providers::Provider;
+    /// assert_eq!(Provider::for_model("claude-sonnet-5"), Some("anthropic"));
+    /// assert_eq!(Provider::for_model("anthropic/claude-sonnet-5"), Some("openrouter"));
+    /// assert_eq!(Provider::for_model("llama3"), None);
+    /// ```
+    pub fn for_model(model: &str) -> Option<&'static str> {
+        let model = model.trim();
+        if model.split_once('/').is_some_and(|(vendor, name)| {
+            !vendor.is_empty() && !name.is_empty() && vendor != "models"
+        }) {
+            return Some("openrouter");
+        }
+        let bare = model.strip_prefix("models/").unwrap_or(model).to_ascii_lowercase();
+        MODEL_PREFIXES
+            .iter()
+            .find(|(prefix, _)| bare.starts_with(prefix))
+            .map(|(_, provider)| *provider)
+    }
+
+    /// How a limit comes back that the user stated as a bare number.
+    ///
+    /// Buckets for OpenAI, Groq and Anthropic: all three document a continuous refill, and that
+    /// minute limits are enforced over shorter slices, so a request bucket holds two seconds' worth.
+    /// Gemini's and OpenRouter's days end at a midnight; what is not documented rolls.
+    pub fn refill(&self, resource: Resource, period: Period, amount: NonZeroU64) -> Refill {
+        let calendar = |zone: &str| Refill::Calendar { zone: zone.to_owned() };
+        match (resource, period, self.entry.refills) {
+            (Resource::Concurrency, ..) => Refill::Release,
+            (_, Period::Month, _) => calendar("UTC"),
+            (_, Period::Day, Refills::MidnightDays { zone }) => calendar(zone),
+            (Resource::Requests, Period::Second | Period::Minute, Refills::Buckets) => {
+                let slice = NonZeroU64::new(amount.get() / 30).unwrap_or(NonZeroU64::MIN);
+                Refill::Bucket { burst: slice }
+            }
+            (_, _, Refills::Buckets) => Refill::Bucket { burst: amount },
+            _ => Refill::Rolling,
+        }
+    }
+
+    /// The request as this provider wants it, all but the key.
+    ///
+    /// # Errors
+    /// When a message or a parameter cannot be said in this provider's dialect.
+    pub fn encode(
+        &self,
+        request: &ChatRequest,
+        model: &str,
+    ) -> Result<WireRequest, InvalidRequest> {
+        dialects::encode(self, request, model)
+    }
+
+    /// Looks at the parameters of a call before anything is reserved.
+    ///
+    /// `extra_body` (an object) is merged into the body unchecked: the way out for what is new.
+    ///
+    /// # Errors
+    /// An unknown name (with the nearest known one), a wrong type, or a number out of range.
+    pub fn check_params(&self, params: &Map<String, Value>) -> Result<(), InvalidRequest> {
+        params::check(self, params)
+    }
+
+    /// Reads an answer of any status and any body.
+    ///
+    /// # Errors
+    /// Everything that is not an answer, classified; also a 200 with an error inside.
+    pub fn decode(&self, response: &WireResponse<'_>) -> Result<Completion, Failure> {
+        dialects::decode(self, response)
+    }
+
+    /// What the headers of an answer of any status say about limits and about whose key it was.
+    pub fn hints(&self, response_headers: &Headers, now: Moment) -> Hints {
+        hints::read(self.entry.rate_headers, response_headers, now)
+    }
+
+    /// The row of the refusal table that judges this answer, for logs and tests.
+    pub fn refusal_row(&self, response: &WireResponse<'_>) -> &'static str {
+        refusals::row_of(self, response)
+    }
+
+    pub(super) fn of(entry: &'static Entry, name: &str, base_url: &str) -> Provider {
+        Provider {
+            name: name.to_owned(),
+            dialect: entry.dialect,
+            base_url: trimmed(base_url),
+            key_envs: entry.key_envs,
+            needs_key: entry.needs_key,
+            reset_zone: match entry.refills {
+                Refills::MidnightDays { zone } => Some(zone),
+                Refills::Buckets | Refills::Windows => None,
+            },
+            reserves_max_tokens: entry.reserves_max_tokens,
+            counts_output: entry.counts_output,
+            counts_cached_input: entry.counts_cached_input,
+            entry,
+        }
+    }
+}
+
+fn trimmed(base_url: &str) -> String {
+    base_url.trim().trim_end_matches('/').to_owned()
+}
