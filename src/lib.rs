@@ -4,6 +4,9 @@
 //!
 //! - [`kernel`] decides: limits, ledgers, health, retries, routes. Pure; `now` and randomness are arguments.
 //! - [`providers`] knows the wire: dialects, the catalogue, what a refusal means. Pure.
+//! - [`config`] reads what the user wrote into settings that cannot be wrong; [`secret`] holds keys.
 
+pub mod config;
 pub mod kernel;
 pub mod providers;
+pub mod secret;

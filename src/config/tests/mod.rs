@@ -1,0 +1,1 @@
+//! Does the config hold what it promises?
