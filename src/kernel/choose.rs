@@ -37,13 +37,37 @@ impl<'a> Ledgers<'a> {
     }
 }
 
-/// One way a call can go: a key at a model, and the ledgers that must allow it.
+/// One way a call can go: a key at a model, and the places of the ledgers that must allow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
     /// The key's place in the provider's list of keys.
     pub key: usize,
-    /// The places of its ledgers; the first is the one of (group, model).
+    /// The ledger of the key's quota group for this model.
+    pub group_model: usize,
+    /// The ledger of the key's quota group for all models.
+    pub group: usize,
+    /// The ledger of the key alone; the same as `group` while the key is a group of its own.
+    pub key_alone: usize,
+    /// The ledger of the group's free models, where they share a quota (OpenRouter).
+    pub free_models: Option<usize>,
+    /// All of them, each once.
     pub ledgers: Vec<usize>,
+}
+
+impl Lane {
+    /// A lane of these ledgers.
+    pub fn new(
+        key: usize,
+        group_model: usize,
+        group: usize,
+        key_alone: usize,
+        free_models: Option<usize>,
+    ) -> Self {
+        let mut ledgers = vec![group_model, group];
+        ledgers.extend((key_alone != group).then_some(key_alone));
+        ledgers.extend(free_models);
+        Lane { key, group_model, group, key_alone, free_models, ledgers }
+    }
 }
 
 /// What a call needs, before it is known how long its answer will be.
@@ -57,6 +81,8 @@ pub struct Need {
     pub reserves_max_tokens: bool,
     /// The provider counts the answer against its token limits at all (Gemini does not).
     pub counts_output: bool,
+    /// Go ahead of the local limits (`skip_rate_limit=`): they are counted and not waited for. Blocks still hold.
+    pub ahead_of_limits: bool,
 }
 
 /// What is reserved for an answer when nothing is known about answers of this model.
@@ -71,7 +97,7 @@ impl Need {
         if !self.counts_output {
             return amounts;
         }
-        let guess = lane.ledgers.first().and_then(|place| ledgers.get(*place).outputs().p95());
+        let guess = ledgers.get(lane.group_model).outputs().p95();
         amounts.output_tokens = match self.max_output_tokens {
             Some(max) if self.reserves_max_tokens => {
                 return Amounts { output_tokens: max, ..amounts };
@@ -143,7 +169,9 @@ pub fn reserve(
             continue;
         }
         let amounts = need.amounts(lane, ledgers);
-        match obstacle(ledgers, lane, &amounts, now) {
+        let found = obstacle(ledgers, lane, &amounts, now)
+            .filter(|found| !need.ahead_of_limits || matches!(found, Obstacle::Block(_)));
+        match found {
             None => {
                 let wear = wear(ledgers, lane, now);
                 if best.as_ref().is_none_or(|(known, _)| wear < *known) {
@@ -240,14 +268,14 @@ pub fn settle(
         Ending::Refused => Amounts { requests: reserved.requests, ..Amounts::default() },
         Ending::NeverSent => Amounts::default(),
     };
-    for (nth, place) in lane.ledgers.iter().enumerate() {
+    for place in &lane.ledgers {
         let ledger = ledgers.get_mut(*place);
         ledger.ended();
         ledger.correct(&reserved, &used, held.at, now);
         match ending {
             Ending::Answered(_) => {
                 ledger.served(now);
-                if nth == 0 && used.output_tokens > 0 {
+                if *place == lane.group_model && used.output_tokens > 0 {
                     ledger.saw_output(used.output_tokens);
                 }
             }

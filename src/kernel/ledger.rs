@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, Blocks};
+use super::failure::FailureClass;
 use super::hint::RateHint;
 use super::limits::{Amounts, Limit, Period, Refill, Resource, Source};
 use super::meters::{Availability, Meter, Rule, default_burst};
@@ -395,7 +396,8 @@ impl Ledger {
                 meter.absorb(&counted.meter, rule, now);
             }
         });
-        for block in other.blocks.iter() {
+        // A key that is not valid says nothing about its group.
+        for block in other.blocks.iter().filter(|block| block.class != FailureClass::Auth) {
             self.blocks.add(block.clone(), now);
         }
         self.totals.sent += other.totals.sent;

@@ -2,6 +2,7 @@
 //!
 //! `now` and randomness are arguments. Everything here can be run in virtual time.
 
+mod aftermath;
 mod block;
 mod call;
 mod choose;
@@ -15,6 +16,7 @@ mod output_sizes;
 mod queue;
 mod retry;
 
+pub use aftermath::{Aftermath, book};
 pub use block::{Block, Blocks};
 pub use call::{Action, Call, CallPolicy, Event, GiveUp, Patience};
 pub use choose::{
