@@ -8,6 +8,8 @@
 //! - [`config`] reads what the user wrote into settings that cannot be wrong; [`secret`] holds keys.
 
 pub mod config;
+pub mod engine;
+pub mod error;
 pub mod kernel;
 pub mod providers;
 pub mod secret;

@@ -172,6 +172,21 @@ impl Default for Timeouts {
     }
 }
 
+impl ProviderSettings {
+    /// A provider of the catalogue that the user wrote nothing about: no keys, no limits.
+    pub fn unconfigured(provider: Provider) -> Self {
+        ProviderSettings {
+            key_names: provider.key_envs.iter().map(|name| (*name).to_owned()).collect(),
+            provider,
+            keys: Vec::new(),
+            limits: Vec::new(),
+            model_limits: BTreeMap::new(),
+            default_model: None,
+            timeout: None,
+        }
+    }
+}
+
 impl Settings {
     /// Under which names a key of this provider was looked for, for the error that says there is none.
     ///

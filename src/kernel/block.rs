@@ -135,6 +135,12 @@ impl Blocks {
     }
 }
 
+impl FromIterator<Block> for Blocks {
+    fn from_iter<I: IntoIterator<Item = Block>>(blocks: I) -> Self {
+        Blocks(blocks.into_iter().collect())
+    }
+}
+
 impl Block {
     /// The block as a clock that reads `now` must see it: one made in the future was made before the clock was stepped
     /// back and lasts as long as it was meant to; a probe under way keeps it closed.

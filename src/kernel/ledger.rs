@@ -385,23 +385,41 @@ impl Ledger {
         for learned in &other.learned {
             self.remember(learned.limit.clone(), learned.told_at);
         }
+        for theirs in &other.meters {
+            let ours = self
+                .meters
+                .iter_mut()
+                .find(|ours| (ours.resource, ours.period) == (theirs.resource, theirs.period));
+            match ours {
+                Some(ours) => {
+                    let used = theirs.meter.used(&Rule::new(theirs.under.clone()), 0, now);
+                    ours.meter.take(&Rule::new(ours.under.clone()), used, now);
+                }
+                None => self.meters.push(theirs.clone()),
+            }
+        }
         if let Some(effective) = self.rules.take() {
             self.rebuild(effective.configured, now);
         }
-        self.each_meter(|rule, meter| {
-            let same = other.meters.iter().find(|counted| {
-                rule.counts_like(counted.resource, counted.period) && counted.under == rule.limit
-            });
-            if let Some(counted) = same {
-                meter.absorb(&counted.meter, rule, now);
-            }
-        });
         // A key that is not valid says nothing about its group.
         for block in other.blocks.iter().filter(|block| block.class != FailureClass::Auth) {
             self.blocks.add(block.clone(), now);
         }
         self.totals.sent += other.totals.sent;
         self.totals.refused += other.totals.refused;
+        self.changed = true;
+    }
+
+    /// What was counted here is counted elsewhere from now on; that a key is not valid stays true.
+    pub fn move_out(&mut self) {
+        self.blocks =
+            self.blocks.iter().filter(|b| b.class == FailureClass::Auth).cloned().collect();
+        let rules = self.rules.take();
+        self.meters.clear();
+        if let Some(effective) = rules {
+            self.rebuild(effective.configured, Moment::EPOCH);
+        }
+        self.totals = Totals::default();
         self.changed = true;
     }
 

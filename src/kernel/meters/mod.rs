@@ -204,9 +204,4 @@ impl Meter {
             }
         }
     }
-
-    /// Counts what another meter of the same rule counted as well: two groups turned out to be one.
-    pub fn absorb(&mut self, other: &Meter, rule: &Rule, now: Moment) {
-        self.take(rule, other.used(rule, 0, now), now);
-    }
 }
