@@ -53,6 +53,11 @@ impl<'a> Node<'a> {
         self.file
     }
 
+    /// What stands here, for parameters that are handed on as they are.
+    pub(super) fn value(&self) -> &'a Value {
+        self.value
+    }
+
     /// Whether nothing stands here.
     pub(super) fn is_nothing(&self) -> bool {
         self.value.is_null()
@@ -225,8 +230,13 @@ impl<'a> Table<'a> {
     }
 
     /// What an open table holds besides the fields of its section.
-    pub(super) fn others(&self) -> Map<String, Value> {
+    pub(super) fn others(&self) -> impl Iterator<Item = (&'a str, Node<'a>)> {
         let others = self.fields.iter().filter(|(name, _)| self.section.field(name).is_none());
-        others.map(|(name, value)| (name.clone(), value.clone())).collect()
+        others.map(|(name, value)| (name.as_str(), self.node.child(name, value, Takes::Text)))
+    }
+
+    /// The place of one of its values, whether or not it is there.
+    pub(super) fn child(&self, name: &str) -> Node<'a> {
+        self.node.child(name, self.fields.get(name).unwrap_or(&Value::Null), Takes::Text)
     }
 }
