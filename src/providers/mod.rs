@@ -5,10 +5,12 @@
 
 mod catalogue;
 mod chat;
+mod delays;
 mod dialects;
 mod entries;
 mod hints;
 mod params;
+mod redact;
 mod refusals;
 mod wire;
 
