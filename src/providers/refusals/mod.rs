@@ -17,3 +17,12 @@ pub(super) const OLLAMA: &[Row] = &[];
 pub(super) fn row_of(provider: &Provider, _response: &WireResponse<'_>) -> &'static str {
     provider.entry.refusals.first().map_or("", |row| row.id)
 }
+
+pub(super) fn judge(_provider: &Provider, response: &WireResponse<'_>) -> crate::kernel::Failure {
+    let failure = crate::kernel::Failure::new(
+        crate::kernel::FailureClass::ServerError,
+        crate::kernel::Scope::Call,
+        "",
+    );
+    crate::kernel::Failure { status: Some(response.status), ..failure }
+}
