@@ -112,9 +112,11 @@ fn until(from: UntilFrom, provider: &Provider, facts: &Facts<'_>) -> Option<Unti
     let told = match from {
         UntilFrom::Nothing => return None,
         UntilFrom::RetryAfter => facts.delay.map(|delay| now + delay),
-        UntilFrom::Delay => {
-            facts.delay.or_else(|| from_rate_headers(provider, facts)).map(|delay| now + delay)
-        }
+        UntilFrom::Delay => facts
+            .delay
+            .or_else(|| from_rate_headers(provider, facts))
+            .map(|delay| now + delay)
+            .or_else(|| reset(facts)),
         UntilFrom::Midnight => midnight(),
         UntilFrom::ResetOrMidnight => reset(facts).or_else(midnight),
         UntilFrom::Date => facts.date().filter(|date| *date > now),
@@ -129,7 +131,8 @@ fn reset(facts: &Facts<'_>) -> Option<Moment> {
     let copied = facts.error.pointer("/metadata/headers/X-RateLimit-Reset");
     let copied = copied.map(|value| value.as_str().map_or(value.to_string(), str::to_owned));
     let header = facts.response.headers.get("x-ratelimit-reset").map(str::to_owned);
-    header.or(copied).and_then(|text| delays::header(&text, now)).map(|delay| now + delay)
+    let delay = header.or(copied).and_then(|text| delays::header(&text, now))?;
+    (delay > Duration::ZERO).then_some(now + delay)
 }
 
 /// How long until the emptiest limit of the headers holds what this call needs.
