@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::error::ConfigError;
 use super::redact::{HIDDEN, shown};
-use super::schema::{Section, Takes};
+use super::schema::{MEANT_PARAMETER, Section, Takes};
 
 /// One value with its place, so that every error can say where.
 #[derive(Clone)]
@@ -117,7 +117,7 @@ impl<'a> Node<'a> {
             }
             let meant = section.nearest(name);
             // In an open table most names are parameters; only those that can hardly be one are refused.
-            let misspelt = meant.is_some() && name.len() > 3;
+            let misspelt = meant.is_some() && name.len() > 3 && name != MEANT_PARAMETER;
             if section.open && !misspelt {
                 continue;
             }

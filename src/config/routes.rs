@@ -7,7 +7,7 @@ use crate::providers::Provider;
 use super::error::ConfigError;
 use super::providers::{Providers, named};
 use super::reader::{Node, Table};
-use super::redact::{looks_like_a_key, shown};
+use super::redact::{holds_a_key, shown};
 use super::schema::{self, Takes, nearest};
 use super::settings::{Routes, Target, TaskRoute};
 
@@ -123,7 +123,7 @@ fn params(table: &Table<'_>, provider: &Provider) -> Result<Map<String, Value>, 
                 .error("only a task has fallbacks of its own")
                 .hint("the ones of the default are `models.fallback`"));
         }
-        if node.raw_text().is_ok_and(looks_like_a_key) {
+        if shown(name, false) != name || holds_a_key(node.value()) {
             return Err(node
                 .error("this looks like a key, not like a parameter")
                 .hint("put it into an environment variable, and the name of that into `key`"));

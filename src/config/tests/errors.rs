@@ -7,7 +7,7 @@ use super::*;
 /// Config, then the path, a part of the message and a part of the hint.
 fn mistakes() -> Vec<(Value, &'static str, &'static str, &'static str)> {
     vec![
-        (json!([]), "", "expected a table, found a list", ""),
+        (json!([]), "config", "expected a table, found a list", ""),
         (json!({"provders": {}}), "provders", "no such field", "did you mean `providers`?"),
         (json!({"colour": 1}), "colour", "no such field", "the fields here are providers, models"),
         (

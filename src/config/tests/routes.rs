@@ -56,3 +56,11 @@ fn an_address_belongs_to_the_provider_that_the_model_tells() {
     let settings = with_config(config, &[]).expect("settings");
     assert_eq!(settings.providers["openai"].provider.base_url, "http://h/v1");
 }
+
+#[test]
+fn a_parameter_that_is_almost_a_field_is_still_a_parameter() {
+    let target = json!({"provider": "openrouter", "model": "a/b", "models": ["a/b", "c/d"]});
+    let settings = with_config(json!({"models": {"default": target}}), &[]).expect("settings");
+    let default = settings.routes.default.expect("a default");
+    assert_eq!(json!(default.params), json!({"models": ["a/b", "c/d"]}));
+}

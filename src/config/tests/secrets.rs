@@ -1,5 +1,6 @@
 //! Is a planted key ever shown, even from the wrong place?
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -77,6 +78,8 @@ fn a_key_in_the_wrong_place_is_refused_and_not_shown() {
         json!({"config": {"models": {"default": {"model": "gpt-4o", "backup_keys": [PLANTED]}}}}),
         json!({"config": {"models": {"default": {"model": "gpt-4o", "secret": PLANTED}}}}),
         json!({"config": {"models": {"default": {"model": "gpt-4o", "x": PLANTED}}}}),
+        json!({"config": {"models": {"default": {"model": "gpt-4o", "tools": {"x": [PLANTED]}}}}}),
+        json!({"config": {"models": {"default": {"model": "gpt-4o", PLANTED: 1}}}}),
         json!({"config": {"models": {"default": {"provider": PLANTED, "model": "m"}}}}),
         json!({"config": {"models": {"default": {"provider": "openai", "model": PLANTED}}}}),
         json!({"config": {"models": {PLANTED: {"model": "gpt-4o"}}}}),
@@ -118,4 +121,72 @@ fn parameters_of_a_target_are_shown_by_name_only() {
     let settings = with_config(config, &[]).expect("settings");
     let text = format!("{:?}", settings.routes);
     assert!(text.contains("user") && !text.contains("planted"), "{text}");
+}
+
+/// Names that mean something somewhere, so that random trees get deep into the reading.
+const NAMES: [&str; 24] = [
+    "providers",
+    "models",
+    "openai",
+    "google",
+    "keys",
+    "key",
+    "env",
+    "label",
+    "limits",
+    "rpm",
+    "rpd",
+    "amount",
+    "refill",
+    "zone",
+    "default",
+    "fallback",
+    "provider",
+    "model",
+    "base_url",
+    "backup_keys",
+    "state",
+    "retry",
+    "user",
+    PLANTED,
+];
+
+fn tree() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(json!(PLANTED)),
+        Just(json!(null)),
+        Just(json!("openai")),
+        Just(json!("gpt-4o")),
+        Just(json!("http://host/v1")),
+        any::<i64>().prop_map(|number| json!(number)),
+        any::<f64>().prop_map(|number| json!(number)),
+    ];
+    let name = prop::sample::select(NAMES.to_vec()).prop_map(str::to_owned);
+    leaf.prop_recursive(5, 24, 4, move |inner| {
+        prop_oneof![
+            1 => prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            4 => prop::collection::btree_map(name.clone(), inner, 0..4).prop_map(|map| json!(map)),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+    #[test]
+    fn no_tree_at_all_breaks_the_reader_or_shows_the_key(config in tree(), more in tree()) {
+        let wherefrom = format!("{config} {more}");
+        let openai = |value: &Value| Some(json!({ "openai": value }));
+        let as_config = |config| Arguments { config: Some(ConfigArgument::Value(config)), ..Arguments::default() };
+        for arguments in [
+            as_config(config.clone()),
+            as_config(json!({"providers": {"openai": config}, "models": {"default": more}})),
+            Arguments { keys: openai(&more), ..Arguments::default() },
+            Arguments { limits: openai(&more), ..Arguments::default() },
+            Arguments { base_urls: Some(more.clone()), ..Arguments::default() },
+        ] {
+            // Right or wrong is for the tables above; here only that nothing shows and nothing breaks.
+            let _ = look(arguments, machine(&[]), &wherefrom);
+        }
+    }
 }
