@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use serde_saphyr::NonFiniteFloatPolicy;
 
 use super::error::ConfigError;
 
@@ -39,7 +40,10 @@ fn place(line: u64, column: u64) -> String {
 }
 
 fn yaml(text: &str) -> Result<Value, String> {
-    serde_saphyr::from_str(text).map_err(|error| {
+    // A number that is none becomes nothing, as in TOML, and is refused at its path and not as a broken file.
+    let options =
+        serde_saphyr::options! { non_finite_float_policy: NonFiniteFloatPolicy::PassThrough };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let location = error.without_snippet().location();
         location.map(|at| place(at.line(), at.column())).unwrap_or_default()
     })

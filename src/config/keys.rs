@@ -1,5 +1,6 @@
 //! Which keys are there, under which labels?
 
+use crate::kernel::Limit;
 use crate::providers::Provider;
 use crate::secret::Secret;
 
@@ -27,12 +28,12 @@ pub(super) struct Gathered {
     pub(super) warnings: Vec<String>,
 }
 
-/// A key as it was written, before it was looked at.
-struct Written<'t> {
-    label: String,
-    text: &'t str,
+/// What a key's table says besides the key.
+#[derive(Clone, Default)]
+struct Extras {
+    label: Option<String>,
     group: Option<String>,
-    limits: Option<Vec<crate::kernel::Limit>>,
+    limits: Option<Vec<Limit>>,
 }
 
 impl<'a> Keys<'a> {
@@ -51,14 +52,10 @@ impl<'a> Keys<'a> {
             return Err(node.wrong());
         }
         for (index, node) in node.one_or_many().into_iter().enumerate() {
-            let label = format!("{} key {}", self.provider.name, index + 1);
             if node.is_text() {
-                self.text_or_reference(
-                    &node,
-                    Written { label, text: "", group: None, limits: None },
-                )?;
+                self.text_or_reference(&node, index, Extras::default())?;
             } else if node.is_table() {
-                self.stated_table(&node, label)?;
+                self.stated_table(&node, index)?;
             } else {
                 return Err(node.wrong());
             }
@@ -66,44 +63,40 @@ impl<'a> Keys<'a> {
         Ok(())
     }
 
-    fn stated_table(&mut self, node: &Node<'_>, label: String) -> Result<(), ConfigError> {
+    fn stated_table(&mut self, node: &Node<'_>, index: usize) -> Result<(), ConfigError> {
         let table = node.table(schema::KEY)?;
-        let stated_label = table.get("label").map(|node| node.name().map(str::to_owned));
-        let stated_label = stated_label.transpose()?;
-        let group = table.get("group").map(|node| node.name().map(str::to_owned)).transpose()?;
+        let name = |field| table.get(field).map(|node| node.name().map(str::to_owned)).transpose();
         let limits = table.get("limits").map(|node| limits::of_key(&node, self.provider));
-        let limits = limits.transpose()?;
-        let named = stated_label.is_some();
-        let written = Written { label: stated_label.unwrap_or(label), text: "", group, limits };
+        let extras =
+            Extras { label: name("label")?, group: name("group")?, limits: limits.transpose()? };
         match (table.get("key"), table.get("env")) {
             (Some(_), Some(env)) => Err(env.error("a key has either `key` or `env`, not both")),
             (None, None) => Err(node.error("`key` or `env` is missing")),
-            (Some(key), None) => self.text_or_reference(&key, written),
-            (None, Some(env)) => self.reference(&env, env.text()?, written, named),
+            (Some(key), None) => self.text_or_reference(&key, index, extras),
+            (None, Some(env)) => self.reference(&env, env.text()?, extras),
         }
     }
 
     fn text_or_reference(
         &mut self,
         node: &Node<'_>,
-        written: Written<'_>,
+        index: usize,
+        extras: Extras,
     ) -> Result<(), ConfigError> {
-        let text = node.raw_text()?;
-        let name = text.trim().strip_prefix('$');
-        let Some(name) = name else {
-            if is_a_name_in_capitals(text.trim()) {
-                return Err(node
-                    .error("this looks like the name of an environment variable, not like a key")
-                    .hint("write a dollar sign in front of it: $NAME"));
-            }
-            if text.trim().is_empty() {
-                return Err(node.wrong());
-            }
-            return self.add(Written { text, ..written }, |message| node.error(message));
-        };
-        let braced = name.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
-        let stated_label = !written.label.starts_with(&format!("{} key ", self.provider.name));
-        self.reference(node, braced.unwrap_or(name), written, stated_label)
+        let raw = node.raw_text()?;
+        let text = node.text()?;
+        if let Some(name) = text.strip_prefix('$') {
+            let braced = name.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
+            return self.reference(node, braced.unwrap_or(name), extras);
+        }
+        if is_a_name_in_capitals(text) {
+            return Err(node
+                .error("this looks like the name of an environment variable, not like a key")
+                .hint("write a dollar sign in front of it: $NAME"));
+        }
+        let label = extras.label.clone();
+        let label = label.unwrap_or_else(|| format!("{} key {}", self.provider.name, index + 1));
+        self.add(label, raw, &extras, |message| node.error(message))
     }
 
     /// The name of an environment variable, as `models.<task>.key` and `backup_keys` have it.
@@ -111,8 +104,7 @@ impl<'a> Keys<'a> {
         for node in node.private().one_or_many() {
             let name = node.text()?;
             let name = name.strip_prefix('$').unwrap_or(name);
-            let written = Written { label: String::new(), text: "", group: None, limits: None };
-            self.reference(&node, name, written, false)?;
+            self.reference(&node, name, Extras::default())?;
         }
         Ok(())
     }
@@ -121,8 +113,7 @@ impl<'a> Keys<'a> {
         &mut self,
         node: &Node<'_>,
         name: &str,
-        written: Written<'_>,
-        keeps_label: bool,
+        extras: Extras,
     ) -> Result<(), ConfigError> {
         let sources = self.sources;
         let value = sources.variable(name);
@@ -141,8 +132,7 @@ impl<'a> Keys<'a> {
             ));
             return Ok(());
         };
-        let label = if keeps_label { written.label.clone() } else { name.to_owned() };
-        self.variable(name, value, Written { label, ..written })
+        self.variable(name, value, &extras)
     }
 
     /// Keys of the environment: `NAME`, `NAME_2`…, `NAME_BACKUP_1`…, and `NAMES` with commas.
@@ -155,46 +145,37 @@ impl<'a> Keys<'a> {
                 .collect();
             found.sort_by_key(|(place, name, _)| (*place, *name));
             for (_, name, value) in found {
-                let written =
-                    Written { label: name.to_owned(), text: "", group: None, limits: None };
-                self.variable(name, value, written)?;
+                self.variable(name, value, &Extras::default())?;
             }
             self.names.extend(["", "_2", "_BACKUP_1", "S"].map(|ending| format!("{base}{ending}")));
         }
         Ok(())
     }
 
-    fn variable(
-        &mut self,
-        name: &str,
-        value: &Secret,
-        written: Written<'_>,
-    ) -> Result<(), ConfigError> {
+    fn variable(&mut self, name: &str, value: &Secret, extras: &Extras) -> Result<(), ConfigError> {
         let text = value.expose();
         if text.trim().is_empty() {
             self.warnings.push(format!("{name} is set but empty: it is ignored"));
             return Ok(());
         }
+        let label = extras.label.clone().unwrap_or_else(|| name.to_owned());
+        let error = |message| ConfigError::at(name, message);
         if !name.ends_with('S') || !text.contains(',') {
-            return self.add(Written { text, ..written }, |message| ConfigError::at(name, message));
+            return self.add(label, text, extras, error);
         }
         let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
-        for (index, text) in members.enumerate() {
-            let label = format!("{} #{}", written.label, index + 1);
-            let (group, limits) = (written.group.clone(), written.limits.clone());
-            self.add(Written { label, text, group, limits }, |message| {
-                ConfigError::at(name, message)
-            })?;
-        }
-        Ok(())
+        members.enumerate().try_for_each(|(index, member)| {
+            self.add(format!("{label} #{}", index + 1), member, extras, error)
+        })
     }
 
     fn add(
         &mut self,
-        written: Written<'_>,
+        label: String,
+        text: &str,
+        extras: &Extras,
         error: impl Fn(String) -> ConfigError,
     ) -> Result<(), ConfigError> {
-        let Written { label, text, group, limits } = written;
         let key = text.trim();
         if key.len() < text.len() {
             self.warnings.push(format!("{label} has space around the key: it is left out"));
@@ -210,7 +191,7 @@ impl<'a> Keys<'a> {
             return Err(error(format!("the key {label} has {what} in it"))
                 .hint("copy the key again, and nothing else"));
         }
-        if label.contains(key) {
+        if extras.label.as_ref().is_some_and(|stated| stated == key) {
             return Err(error("a label is shown, so it must not hold the key".to_owned()));
         }
         if let Some(same) = self.keys.iter().find(|other| other.secret.expose() == key) {
@@ -226,6 +207,7 @@ impl<'a> Keys<'a> {
             return Err(error(format!("two keys of {} are called {label}", self.provider.name))
                 .hint("give each key a label of its own"));
         }
+        let Extras { group, limits, .. } = extras.clone();
         self.keys.push(KeySettings { label, secret: Secret::new(key), group, limits });
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::providers::Provider;
 
 use super::error::ConfigError;
 use super::reader::{Node, Table};
+use super::redact::shown;
 use super::schema::{self, INNER_LIMITS, LIMIT_NAMES, LIMITS, nearest};
 
 /// No provider allows more of anything per window; a larger number is a slip of the finger.
@@ -27,6 +28,9 @@ pub(super) fn of_provider(node: &Node<'_>, provider: &Provider) -> Result<Stated
     let mut by_model = BTreeMap::new();
     if let Some(models) = table.get("models") {
         for (model, node) in models.entries(schema::Takes::Table)? {
+            if shown(model, false) != model {
+                return Err(node.error("a model's name is shown, and this one looks like a key"));
+            }
             by_model.insert(model.trim().to_owned(), of_key(&node, provider)?);
         }
     }

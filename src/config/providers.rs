@@ -7,6 +7,7 @@ use crate::providers::{Dialect, Provider};
 use super::error::ConfigError;
 use super::reader::{Node, Table};
 use super::redact::shown;
+use super::routes::provider_of;
 use super::schema::{self, Takes, nearest};
 use super::settings::ProviderSettings;
 
@@ -22,7 +23,7 @@ const DIALECTS: [(&str, Dialect, &str); 3] = [
 /// What is said about one provider's address.
 #[derive(Default)]
 struct Said<'a> {
-    base_url: Option<String>,
+    base_url: Option<(String, Node<'a>)>,
     dialect: Option<(Dialect, Node<'a>)>,
 }
 
@@ -39,30 +40,28 @@ pub(super) fn addressed<'a>(
     for (name, table) in sections {
         let entry = said.entry(canonical(name)).or_default();
         if let Some(node) = table.get("base_url") {
-            entry.base_url = Some(base_url(&node)?);
+            entry.base_url = Some((base_url(&node)?, node));
         }
         if let Some(node) = table.get("dialect") {
             entry.dialect = Some((dialect(&node)?, node));
         }
     }
     for table in targets {
-        let (Some(node), Some(name)) = (table.get("base_url"), table.get("provider")) else {
-            continue;
-        };
+        let Some(node) = table.get("base_url") else { continue };
         let url = base_url(&node)?;
-        let entry = said.entry(canonical(name.text()?)).or_default();
-        if entry.base_url.as_ref().is_some_and(|other| *other != url) {
+        let entry = said.entry(canonical(&provider_of(table)?)).or_default();
+        if entry.base_url.as_ref().is_some_and(|(other, _)| *other != url) {
             return Err(node
                 .error("this provider already has another base_url")
                 .hint("put the second address under `providers` with a name of its own"));
         }
-        entry.base_url = Some(url);
+        entry.base_url = Some((url, node));
     }
     if let Some(node) = base_urls {
         let mut seen = Vec::new();
         for (name, node) in node.entries(Takes::Text)? {
             once(&mut seen, name, &node)?;
-            said.entry(canonical(name)).or_default().base_url = Some(base_url(&node)?);
+            said.entry(canonical(name)).or_default().base_url = Some((base_url(&node)?, node));
         }
     }
     let known = Provider::names().iter().filter_map(|name| Provider::find(name));
@@ -86,13 +85,17 @@ fn apply(
                 .error("a known provider speaks its own dialect")
                 .hint("give a server of your own a name of its own"));
         }
-        if let Some(url) = said.base_url {
+        if let Some((url, _)) = said.base_url {
             known.provider.base_url = url;
         }
         return Ok(());
     }
     // Without an address the name is an error where it is used, with the path it has there.
-    let Some(url) = said.base_url else { return Ok(()) };
+    let Some((url, node)) = said.base_url else { return Ok(()) };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.is_empty() || !name.chars().all(plain) || shown(&name, false) != name {
+        return Err(node.error("a provider's name is made of letters, digits and the signs - _ ."));
+    }
     if let Some(meant) = nearest(&name, Provider::names().iter().copied()) {
         warnings.push(format!(
             "{} is taken as a server of your own at its base_url; if you meant {meant}, write that",

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::error::ConfigError;
 use super::redact::{HIDDEN, shown};
-use super::schema::{Section, Takes};
+use super::schema::{MEANT_PARAMETER, Section, Takes};
 
 /// One value with its place, so that every error can say where.
 #[derive(Clone)]
@@ -51,6 +51,11 @@ impl<'a> Node<'a> {
     /// The file this stands in.
     pub(super) fn file(&self) -> Option<&'a Path> {
         self.file
+    }
+
+    /// What stands here, for parameters that are handed on as they are.
+    pub(super) fn value(&self) -> &'a Value {
+        self.value
     }
 
     /// Whether nothing stands here.
@@ -112,7 +117,7 @@ impl<'a> Node<'a> {
             }
             let meant = section.nearest(name);
             // In an open table most names are parameters; only those that can hardly be one are refused.
-            let misspelt = meant.is_some() && name.len() > 3;
+            let misspelt = meant.is_some() && name.len() > 3 && name != MEANT_PARAMETER;
             if section.open && !misspelt {
                 continue;
             }
@@ -225,8 +230,13 @@ impl<'a> Table<'a> {
     }
 
     /// What an open table holds besides the fields of its section.
-    pub(super) fn others(&self) -> Map<String, Value> {
+    pub(super) fn others(&self) -> impl Iterator<Item = (&'a str, Node<'a>)> {
         let others = self.fields.iter().filter(|(name, _)| self.section.field(name).is_none());
-        others.map(|(name, value)| (name.clone(), value.clone())).collect()
+        others.map(|(name, value)| (name.as_str(), self.node.child(name, value, Takes::Text)))
+    }
+
+    /// The place of one of its values, whether or not it is there.
+    pub(super) fn child(&self, name: &str) -> Node<'a> {
+        self.node.child(name, self.fields.get(name).unwrap_or(&Value::Null), Takes::Text)
     }
 }

@@ -1,5 +1,7 @@
 //! Does this text look like a key that got into the wrong place?
 
+use serde_json::Value;
+
 /// How keys of the providers in the catalogue (and of a few others) begin, as their documentation shows them.
 const KEY_BEGINNINGS: [&str; 12] =
     ["sk-", "sk_", "gsk_", "AIza", "AQ.", "xai-", "csk-", "pplx-", "hf_", "r8_", "tgp_", "Bearer "];
@@ -14,6 +16,18 @@ const LONGEST_NAME: usize = 64;
 pub(super) fn looks_like_a_key(text: &str) -> bool {
     let text = text.trim();
     KEY_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+}
+
+/// Whether a key stands anywhere in `value`, as a text or as a name.
+pub(super) fn holds_a_key(value: &Value) -> bool {
+    match value {
+        Value::String(text) => looks_like_a_key(text),
+        Value::Array(members) => members.iter().any(holds_a_key),
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| looks_like_a_key(name) || holds_a_key(value))
+        }
+        _ => false,
+    }
 }
 
 /// `name` as an error may show it: itself, unless it could be a key.

@@ -43,8 +43,10 @@ impl Settings {
             Some(ConfigArgument::Value(_)) => None,
             _ => sources.file.as_ref().map(|file| file.path.as_path()),
         };
-        let top = Node::root(&tree, "", file).table(schema::TOP)?;
         let root = |value, name| Node::root(value, name, None);
+        // A tree that is no table has no fields to name: the argument is the place.
+        let top = if file.is_none() && !tree.is_object() { "config" } else { "" };
+        let top = Node::root(&tree, top, file).table(schema::TOP)?;
 
         let written = Written::read(&top)?;
         let sections = providers::sections(&top)?;

@@ -1,10 +1,13 @@
 //! Which model answers what?
 
+use serde_json::{Map, Value};
+
 use crate::providers::Provider;
 
 use super::error::ConfigError;
 use super::providers::{Providers, named};
 use super::reader::{Node, Table};
+use super::redact::{holds_a_key, shown};
 use super::schema::{self, Takes, nearest};
 use super::settings::{Routes, Target, TaskRoute};
 
@@ -67,6 +70,9 @@ fn task<'a>(name: &'a str, node: &Node<'a>) -> Result<WrittenTask<'a>, ConfigErr
             .error("this is too near to a name with a meaning to be a task")
             .hint(format!("did you mean `{meant}`?")));
     }
+    if shown(name, false) != name {
+        return Err(node.error("a task's name is shown, and this one looks like a key"));
+    }
     let target = node.table(schema::TASK)?;
     let fallback = target.get("fallback").map(targets).transpose()?;
     Ok(WrittenTask { name, target, fallback })
@@ -105,6 +111,29 @@ fn target(table: &Table<'_>, providers: &mut Providers) -> Result<Target, Config
             )));
         }
     };
-    let params = table.others();
+    let params = params(table, &settings.provider)?;
     Ok(Target { provider: settings.provider.name.clone(), model, params })
+}
+
+/// The parameters of a target, which the provider takes.
+fn params(table: &Table<'_>, provider: &Provider) -> Result<Map<String, Value>, ConfigError> {
+    for (name, node) in table.others() {
+        if name == "fallback" {
+            return Err(node
+                .error("only a task has fallbacks of its own")
+                .hint("the ones of the default are `models.fallback`"));
+        }
+        if shown(name, false) != name || holds_a_key(node.value()) {
+            return Err(node
+                .error("this looks like a key, not like a parameter")
+                .hint("put it into an environment variable, and the name of that into `key`"));
+        }
+    }
+    let params = table.others().map(|(name, node)| (name.to_owned(), node.value().clone()));
+    let params = params.collect();
+    provider.check_params(&params).map_err(|wrong| match wrong.field {
+        Some(field) => table.child(&field).error(wrong.message),
+        None => table.node().error(wrong.message),
+    })?;
+    Ok(params)
 }

@@ -56,6 +56,9 @@ const fn field(name: &'static str, takes: Takes, also: &'static [&'static str]) 
     Field { name, takes, also }
 }
 
+/// A parameter that is meant although a field is called almost the same (OpenRouter's list of models).
+pub(super) const MEANT_PARAMETER: &str = "models";
+
 /// A table with fixed field names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Section {

@@ -189,6 +189,11 @@ impl Provider {
         refusals::row_of(self, response)
     }
 
+    /// The rows of the refusal table for this provider, in the order in which they are tried.
+    pub fn refusal_rows(&self) -> Vec<&'static str> {
+        refusals::rows(self).map(|row| row.id).collect()
+    }
+
     pub(super) fn of(entry: &'static Entry, name: &str, base_url: &str) -> Provider {
         Provider {
             name: name.to_owned(),

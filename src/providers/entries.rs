@@ -153,8 +153,12 @@ pub(super) static ENTRIES: [Entry; 6] = [
 ];
 
 /// Any OpenAI-compatible server that is not in the catalogue.
-pub(super) static COMPATIBLE: Entry =
-    Entry { needs_key: false, output_cap: OutputCap::MaxTokens, ..OPENAI_LIKE };
+pub(super) static COMPATIBLE: Entry = Entry {
+    needs_key: false,
+    output_cap: OutputCap::MaxTokens,
+    refusals: refusals::OPENAI,
+    ..OPENAI_LIKE
+};
 
 /// The canonical names, in the catalogue's order.
 pub(super) static NAMES: [&str; ENTRIES.len()] = {

@@ -5,13 +5,17 @@
 
 mod catalogue;
 mod chat;
+mod delays;
 mod dialects;
 mod entries;
 mod hints;
 mod params;
+mod redact;
 mod refusals;
+mod transport;
 mod wire;
 
 pub use catalogue::{Dialect, Provider};
 pub use chat::{ChatRequest, Completion, Content, FinishReason, Message, Role};
+pub use transport::TransportFault;
 pub use wire::{Headers, InvalidRequest, KeyHeader, WireRequest, WireResponse};

@@ -1,24 +1,214 @@
-//! How is a request written and an answer read?
+//! How is a request written and an answer read? One folder per wire format, and what they share.
 
-use crate::kernel::{Failure, FailureClass, Scope};
+mod anthropic;
+mod gemini;
+mod lenient;
+mod openai;
+mod tools;
 
-use super::catalogue::Provider;
-use super::chat::{ChatRequest, Completion};
-use super::wire::{InvalidRequest, WireRequest, WireResponse};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
+use crate::kernel::{Failure, Usage};
+
+use super::catalogue::{Dialect, Provider};
+use super::chat::{ChatRequest, Completion, Content, FinishReason, Role};
+use super::wire::{InvalidRequest, KeyHeader, WireRequest, WireResponse};
+use super::{params, refusals};
+
+/// Writes a request.
 pub(super) fn encode(
     provider: &Provider,
-    _request: &ChatRequest,
-    _model: &str,
+    request: &ChatRequest,
+    model: &str,
 ) -> Result<WireRequest, InvalidRequest> {
-    Err(InvalidRequest { message: format!("{} cannot be called yet", provider.name), field: None })
+    check_model(model)?;
+    check_messages(request)?;
+    params::check(provider, &request.params)?;
+    match provider.dialect {
+        Dialect::OpenAi => openai::write(provider, request, model),
+        Dialect::Anthropic => anthropic::write(provider, request, model),
+        Dialect::Gemini => gemini::write(provider, request, model),
+    }
 }
 
+/// Reads an answer; whatever is not one is judged by the refusal table.
 pub(super) fn decode(
     provider: &Provider,
     response: &WireResponse<'_>,
 ) -> Result<Completion, Failure> {
-    let message = format!("{} cannot be read yet", provider.name);
-    let failure = Failure::new(FailureClass::ServerError, Scope::Call, message);
-    Err(Failure { status: Some(response.status), ..failure })
+    let answer = if (200..300).contains(&response.status) {
+        match provider.dialect {
+            Dialect::OpenAi => openai::read(response.body),
+            Dialect::Anthropic => anthropic::read(response.body),
+            Dialect::Gemini => gemini::read(response.body),
+        }
+    } else {
+        None
+    };
+    let Some(answer) = answer else { return Err(refusals::judge(provider, response)) };
+    let header = |name| response.headers.get(name).map(str::to_owned);
+    Ok(Completion {
+        text: answer.text,
+        model: answer.model,
+        finish_reason: match answer.finish_reason {
+            // Some servers have no word of their own for it.
+            Some(reason) if reason == "stop" && !answer.tool_calls.is_empty() => {
+                Some("tool_calls".to_owned())
+            }
+            reason => reason,
+        },
+        usage: answer.usage,
+        tool_calls: answer.tool_calls,
+        raw: Bytes::clone(response.body),
+        request_id: header("x-request-id").or_else(|| header("request-id")).or(answer.id),
+    })
+}
+
+/// What every dialect reads out of a good answer.
+#[derive(Debug, Default)]
+struct Answer {
+    text: String,
+    model: Option<String>,
+    finish_reason: Option<FinishReason>,
+    usage: Option<Usage>,
+    tool_calls: Vec<Value>,
+    id: Option<String>,
+}
+
+/// A table from a provider's words to ours; a word that is not in it stays as it is.
+fn finish_reason(table: &[(&str, &str)], word: Option<String>) -> Option<FinishReason> {
+    let word = word?;
+    match table.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(&word)) {
+        Some((_, ours)) => Some((*ours).to_owned()),
+        None => Some(word.to_ascii_lowercase()),
+    }
+}
+
+fn check_model(model: &str) -> Result<(), InvalidRequest> {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "-_.:/@+~".contains(letter);
+    if !model.is_empty() && model.len() <= 256 && model.chars().all(fits) && !model.contains("..") {
+        return Ok(());
+    }
+    let message =
+        format!("model {model:?} is not a model's name; it has letters, digits and -_.:/@+~");
+    Err(InvalidRequest::about("model", message))
+}
+
+fn check_messages(request: &ChatRequest) -> Result<(), InvalidRequest> {
+    if request.messages.is_empty() {
+        return Err(InvalidRequest::about("messages", "a call needs at least one message"));
+    }
+    for (index, message) in request.messages.iter().enumerate() {
+        let at = |field: &str, words: &str| {
+            let field = format!("messages[{index}].{field}");
+            Err(InvalidRequest::about(field.clone(), format!("{field} {words}")))
+        };
+        let empty = match &message.content {
+            Content::Text(_) => false,
+            Content::Parts(parts) => parts.is_empty(),
+            Content::Nothing(()) => true,
+        };
+        if empty && (message.role != Role::Assistant || message.tool_calls.is_empty()) {
+            return at("content", "is empty; give it a text");
+        }
+        if message.role == Role::Tool && message.tool_call_id.is_none() {
+            return at("tool_call_id", "is missing; a tool's answer names the call it answers");
+        }
+        if message.role != Role::Assistant && !message.tool_calls.is_empty() {
+            return at("tool_calls", "belongs to messages of the assistant only");
+        }
+    }
+    Ok(())
+}
+
+/// The parts of a message that are text, in order, with the blank ones left out.
+fn texts(content: &Content) -> Vec<&str> {
+    let texts = match content {
+        Content::Text(text) => vec![text.as_str()],
+        Content::Parts(parts) => {
+            parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect()
+        }
+        Content::Nothing(()) => Vec::new(),
+    };
+    texts.into_iter().filter(|text| !text.is_empty()).collect()
+}
+
+/// All instructions of a conversation in one text, for dialects that keep them apart.
+fn instructions(request: &ChatRequest) -> Option<String> {
+    let systems = request.messages.iter().filter(|message| message.role == Role::System);
+    let texts: Vec<&str> = systems.flat_map(|message| texts(&message.content)).collect();
+    (!texts.is_empty()).then(|| texts.join("\n\n"))
+}
+
+/// The cap on output under either of OpenAI's two names.
+fn output_cap(params: &Map<String, Value>) -> Option<u64> {
+    let cap = params.get("max_completion_tokens").or_else(|| params.get("max_tokens"));
+    cap.and_then(Value::as_u64)
+}
+
+/// `stop` as a list, whether it was written as one or as a single text.
+fn stops(params: &Map<String, Value>) -> Option<Vec<&str>> {
+    match params.get("stop")? {
+        Value::String(text) => Some(vec![text]),
+        Value::Array(texts) => Some(texts.iter().filter_map(Value::as_str).collect()),
+        _ => None,
+    }
+}
+
+/// A parameter that was given and is not null.
+fn param<'a>(params: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    params.get(name).filter(|value| !value.is_null())
+}
+
+/// Puts a body and its address together; `extra_body` is merged in as the caller wrote it.
+fn posted(
+    url: String,
+    key_header: KeyHeader,
+    body: &impl Serialize,
+    params: &Map<String, Value>,
+) -> Result<WireRequest, InvalidRequest> {
+    let failed = |error: serde_json::Error| InvalidRequest {
+        message: format!("the request cannot be written as JSON: {error}"),
+        field: None,
+    };
+    let bytes = match param(params, "extra_body") {
+        None => serde_json::to_vec(body),
+        Some(extra) => serde_json::to_value(body).and_then(|mut body| {
+            merge(&mut body, extra);
+            serde_json::to_vec(&body)
+        }),
+    };
+    Ok(WireRequest {
+        path_url: url,
+        headers: vec![("content-type", "application/json".to_owned())],
+        key_header: Some(key_header),
+        body: bytes.map_err(failed)?,
+    })
+}
+
+/// Objects are merged, anything else is replaced.
+fn merge(body: &mut Value, extra: &Value) {
+    match (body, extra) {
+        (Value::Object(body), Value::Object(extra)) => {
+            for (name, value) in extra {
+                match body.get_mut(name) {
+                    Some(known) => merge(known, value),
+                    None => {
+                        body.insert(name.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        (body, extra) => *body = extra.clone(),
+    }
+}
+
+/// The base URL with its version part: `version_path` is added when the URL is only a host.
+fn versioned(provider: &Provider) -> String {
+    let base = provider.base_url.as_str();
+    let path = base.split_once("://").map_or(base, |(_, rest)| rest);
+    let version = if path.contains('/') { "" } else { provider.entry.version_path };
+    format!("{base}{version}")
 }

@@ -1,19 +1,159 @@
-//! What does a refusal mean?
+//! What does a refusal mean? Tables of rows, one per provider, and one small interpreter for all.
+//!
+//! The provider's rows are tried first, then the generic ones; the first that fits holds.
+//! A status alone never decides: a bad key is a 400 at one provider, no credit a 429 at another.
+
+mod anthropic;
+mod facts;
+mod gemini;
+mod generic;
+mod groq;
+mod limit;
+mod ollama;
+mod openai;
+mod openrouter;
+mod row;
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::kernel::{Failure, FailureClass, Moment, Origin, RateHint, Resource, Until};
 
 use super::catalogue::Provider;
 use super::wire::WireResponse;
+use super::{delays, redact};
+use facts::Facts;
+use row::{UntilFrom, When};
 
-#[derive(Debug)]
-pub(super) struct Row {
-    pub(super) id: &'static str,
+pub(super) use anthropic::ROWS as ANTHROPIC;
+pub(super) use gemini::ROWS as GEMINI;
+pub(super) use groq::ROWS as GROQ;
+pub(super) use ollama::ROWS as OLLAMA;
+pub(super) use openai::ROWS as OPENAI;
+pub(super) use openrouter::ROWS as OPENROUTER;
+pub(super) use row::Row;
+
+/// What an answer that is not one means.
+pub(super) fn judge(provider: &Provider, response: &WireResponse<'_>) -> Failure {
+    let facts = Facts::of(response);
+    let row = find(provider, &facts);
+    // The provider's own advice against trying again; elsewhere its class says so already.
+    let advised_against = response.headers.get("x-should-retry") == Some("false")
+        && matches!(
+            row.class,
+            FailureClass::Overloaded | FailureClass::ServerError | FailureClass::Timeout
+        );
+    let header = |name| response.headers.get(name).map(str::to_owned);
+    let in_body = || facts.whole.get("request_id").and_then(Value::as_str).map(str::to_owned);
+    Failure {
+        status: Some(facts.status),
+        until: until(row.until, provider, &facts),
+        limit: facts.limit,
+        never_here: row.never_here || advised_against,
+        needs_confirmation: row.needs_confirmation,
+        request_id: header("x-request-id").or_else(|| header("request-id")).or_else(in_body),
+        ..Failure::new(row.class, row.scope, redact::redacted(&facts.message))
+    }
 }
-pub(super) const OPENAI: &[Row] = &[];
-pub(super) const ANTHROPIC: &[Row] = &[];
-pub(super) const GEMINI: &[Row] = &[];
-pub(super) const OPENROUTER: &[Row] = &[];
-pub(super) const GROQ: &[Row] = &[];
-pub(super) const OLLAMA: &[Row] = &[];
 
-pub(super) fn row_of(provider: &Provider, _response: &WireResponse<'_>) -> &'static str {
-    provider.entry.refusals.first().map_or("", |row| row.id)
+/// The name of the row that judges an answer.
+pub(super) fn row_of(provider: &Provider, response: &WireResponse<'_>) -> &'static str {
+    find(provider, &Facts::of(response)).id
+}
+
+/// The names of all rows that can judge answers of this provider, in the order they are tried.
+pub(super) fn rows(provider: &Provider) -> impl Iterator<Item = &'static Row> {
+    provider.entry.refusals.iter().chain(generic::ROWS)
+}
+
+fn find(provider: &Provider, facts: &Facts<'_>) -> &'static Row {
+    let fits = |row: &&Row| {
+        (row.statuses.is_empty() || row.statuses.contains(&facts.status)) && holds(&row.when, facts)
+    };
+    rows(provider).find(fits).unwrap_or(&generic::LAST)
+}
+
+fn holds(when: &When, facts: &Facts<'_>) -> bool {
+    let one_of = |words: &[&str], value: &str| {
+        words.is_empty() || words.iter().any(|word| word.eq_ignore_ascii_case(value))
+    };
+    let at = |root: &Value, path: &str, words: &[&str]| match root.pointer(path) {
+        None | Some(Value::Null) => false,
+        Some(Value::String(text)) => one_of(words, text),
+        Some(other) => one_of(words, &other.to_string()),
+    };
+    match when {
+        When::Always => true,
+        When::Named(words) => facts.names.iter().any(|name| one_of(words, name)),
+        When::Says(words) => words.iter().any(|word| facts.lower.contains(word)),
+        When::At(path, words) => at(&facts.error, path, words),
+        When::Whole(path, words) => at(&facts.whole, path, words),
+        When::Header(name, value) => facts.response.headers.get(name) == Some(value),
+        When::Quota(words) => {
+            facts.quotas.iter().any(|(id, _)| words.iter().any(|word| id.contains(word)))
+        }
+        When::Status(from, to) => (*from..=*to).contains(&facts.status),
+        When::TooLarge => limit::too_large(facts),
+        When::ZeroLimit => limit::zero(facts),
+        When::InputFits => limit::input_fits(facts),
+        When::DelayWithin(most) => facts.delay.is_some_and(|delay| delay.as_secs() <= *most),
+        When::DelayOver(least) => facts.delay.is_some_and(|delay| delay.as_secs() > *least),
+        When::Any(tests) => tests.iter().any(|test| holds(test, facts)),
+        When::All(tests) => tests.iter().all(|test| holds(test, facts)),
+        When::Not(test) => !holds(test, facts),
+    }
+}
+
+/// The first instant at which the provider says that trying makes sense.
+fn until(from: UntilFrom, provider: &Provider, facts: &Facts<'_>) -> Option<Until> {
+    let now = facts.response.now;
+    let midnight = || delays::next_midnight(provider.reset_zone?, now);
+    let told = match from {
+        UntilFrom::Nothing => return None,
+        UntilFrom::RetryAfter => facts.delay.map(|delay| now + delay),
+        UntilFrom::Delay => facts
+            .delay
+            .or_else(|| from_rate_headers(provider, facts))
+            .map(|delay| now + delay)
+            .or_else(|| reset(facts)),
+        UntilFrom::Midnight => midnight(),
+        UntilFrom::ResetOrMidnight => reset(facts).or_else(midnight),
+        UntilFrom::Date => facts.date().filter(|date| *date > now),
+    };
+    let floor = delays::retry_after(facts.response.headers, now).map(|delay| now + delay);
+    told.max(floor).map(|at| Until { at, origin: Origin::Provider })
+}
+
+/// OpenRouter's reset, as a header or copied into the body.
+fn reset(facts: &Facts<'_>) -> Option<Moment> {
+    let now = facts.response.now;
+    let copied = facts.error.pointer("/metadata/headers/X-RateLimit-Reset");
+    let copied = copied.map(|value| value.as_str().map_or(value.to_string(), str::to_owned));
+    let header = facts.response.headers.get("x-ratelimit-reset").map(str::to_owned);
+    let delay = header.or(copied).and_then(|text| delays::header(&text, now))?;
+    (delay > Duration::ZERO).then_some(now + delay)
+}
+
+/// How long until the emptiest limit of the headers holds what this call needs.
+fn from_rate_headers(provider: &Provider, facts: &Facts<'_>) -> Option<Duration> {
+    let hints = provider.hints(facts.response.headers, facts.response.now);
+    hints.rates.iter().filter_map(|rate| refilled(rate, facts)).max()
+}
+
+fn refilled(rate: &RateHint, facts: &Facts<'_>) -> Option<Duration> {
+    let (amount, remaining, reset) = (rate.amount?, rate.remaining?, rate.reset_after?);
+    let needed = match rate.resource {
+        Resource::Requests => 1,
+        resource => facts.response.estimate.of(resource).max(1),
+    };
+    if remaining >= needed {
+        return None;
+    }
+    if !rate.refills_continuously {
+        return Some(reset);
+    }
+    // `reset` is when all of it is back; this call needs only a part.
+    let part = (needed - remaining) as f64 / amount.saturating_sub(remaining).max(1) as f64;
+    Some(reset.mul_f64(part.min(1.0)))
 }

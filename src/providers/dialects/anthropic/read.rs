@@ -1,0 +1,108 @@
+//! What is in an answer of Anthropic's messages dialect?
+
+use bytes::Bytes;
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
+
+use crate::kernel;
+
+use super::super::lenient::{Count, Text};
+use super::super::{Answer, finish_reason, tools};
+
+/// A full window ends an answer as a full cap does; there is text to show for it.
+const FINISH_REASONS: [(&str, &str); 6] = [
+    ("end_turn", "stop"),
+    ("stop_sequence", "stop"),
+    ("max_tokens", "length"),
+    ("model_context_window_exceeded", "length"),
+    ("tool_use", "tool_calls"),
+    ("refusal", "content_filter"),
+];
+
+#[derive(Deserialize)]
+struct Reply {
+    #[serde(default)]
+    id: Text,
+    #[serde(default)]
+    model: Text,
+    #[serde(default)]
+    content: Option<Vec<Block>>,
+    #[serde(default)]
+    stop_reason: Text,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Block {
+    r#type: Text,
+    text: Text,
+    id: Text,
+    name: Text,
+    input: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Usage {
+    input_tokens: Count,
+    cache_creation_input_tokens: Count,
+    cache_read_input_tokens: Count,
+    output_tokens: Count,
+    output_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OutputDetails {
+    thinking_tokens: Count,
+}
+
+/// The answer in a body; `None` when there is none in it.
+pub(in super::super) fn read(body: &Bytes) -> Option<Answer> {
+    let reply: Reply = serde_json::from_slice(body).ok()?;
+    if reply.error.is_some() {
+        return None;
+    }
+    let mut text = String::new();
+    let mut tool_calls = Vec::new();
+    for block in reply.content? {
+        match block.r#type.0.as_deref() {
+            Some("text") => text.push_str(block.text.0.as_deref().unwrap_or("")),
+            Some("tool_use") => tool_calls.push(tools::call(
+                block.id.0.as_deref().unwrap_or(""),
+                block.name.0.as_deref().unwrap_or(""),
+                &block.input.unwrap_or_else(|| Value::Object(Default::default())),
+            )),
+            _ => {}
+        }
+    }
+    Some(Answer {
+        text,
+        model: reply.model.0,
+        finish_reason: finish_reason(&FINISH_REASONS, reply.stop_reason.0),
+        usage: reply.usage.and_then(count),
+        tool_calls,
+        id: reply.id.0,
+    })
+}
+
+/// Anthropic's `input_tokens` leaves the cached part out; ours is the whole input.
+fn count(usage: Usage) -> Option<kernel::Usage> {
+    usage.input_tokens.0.or(usage.output_tokens.0)?;
+    let cached_tokens = usage.cache_read_input_tokens.or_zero();
+    let cache_write_tokens = usage.cache_creation_input_tokens.or_zero();
+    let fresh = usage.input_tokens.or_zero();
+    let output_tokens = usage.output_tokens.or_zero();
+    let details = usage.output_tokens_details.unwrap_or_default();
+    Some(kernel::Usage {
+        input_tokens: fresh.saturating_add(cached_tokens).saturating_add(cache_write_tokens),
+        output_tokens,
+        cached_tokens,
+        cache_write_tokens,
+        reasoning_tokens: details.thinking_tokens.or_zero().min(output_tokens),
+    })
+}
