@@ -4,6 +4,8 @@
 //!
 //! - [`kernel`] decides: limits, ledgers, health, retries, routes. Pure; `now` and randomness are arguments.
 //! - [`providers`] knows the wire: dialects, the catalogue, what a refusal means. Pure.
+//! - [`simulator`] stands in for the providers, to prove the rest; it uses none of it.
 
 pub mod kernel;
 pub mod providers;
+pub mod simulator;
