@@ -50,9 +50,15 @@ pub(super) struct Asked<'a> {
 }
 
 /// The keys by their secrets. Never changes, so it is read without a lock.
-#[derive(Debug, Default)]
 pub(super) struct Directory {
     by_secret: HashMap<String, (usize, Provider)>,
+}
+
+impl fmt::Debug for Directory {
+    /// How many keys, and none of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Directory({} keys)", self.by_secret.len())
+    }
 }
 
 impl Directory {
@@ -230,6 +236,16 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+/// Whether text is to be found under a name.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Name {
+    #[serde(alias = "content", alias = "parts")]
+    Text,
+    #[serde(other)]
+    Other,
+}
+
 /// Walks through any JSON and adds what it finds to a [`Text`].
 struct Measure<'t>(&'t mut Text);
 
@@ -280,8 +296,8 @@ impl<'de> Visitor<'de> for Measure<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-            if matches!(name.as_ref(), "text" | "content" | "parts") {
+        while let Some(name) = map.next_key::<Name>()? {
+            if name == Name::Text {
                 map.next_value_seed(Measure(&mut *self.0))?;
             } else {
                 map.next_value::<IgnoredAny>()?;

@@ -314,14 +314,10 @@ impl Decision {
             Verdict::Completion => 200,
             Verdict::Wrong(problem) => words::status_of_problem(provider, problem),
             Verdict::Refused(refusal) => words::status_of_refusal(provider, refusal),
-            Verdict::Struck(FaultEffect { shape, .. })
-                if matches!(
-                    shape,
-                    Some(FaultShape::Timeout | FaultShape::Reset | FaultShape::HalfBody)
-                ) =>
-            {
-                0
-            }
+            Verdict::Struck(FaultEffect {
+                shape: Some(FaultShape::Timeout | FaultShape::Reset | FaultShape::HalfBody),
+                ..
+            }) => 0,
             Verdict::Struck(effect) => effect.status.unwrap_or(200),
         }
     }

@@ -102,7 +102,7 @@ impl FaultRule {
             return wrong("when.every: counts from 1".into());
         }
         if let Some((from, to)) = when.between
-            && !(from < to)
+            && (from.is_nan() || to.is_nan() || from >= to)
         {
             return wrong("when.between: two numbers of seconds, the smaller first".into());
         }
