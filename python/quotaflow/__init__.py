@@ -89,11 +89,10 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'quotaflow' has no attribute {name!r}")
-    from importlib import import_module
-
-    if name == "testing":
-        return import_module("quotaflow.testing")
-    value: object = getattr(import_module(f"quotaflow.{_HOMES.get(name, 'errors')}"), name)
+    # Not importlib: it would load more than most of what is asked for.
+    home = name if name == "testing" else _HOMES.get(name, "errors")
+    module = __import__(f"quotaflow.{home}", fromlist=[name])
+    value: object = module if home == name else getattr(module, name)
     globals()[name] = value
     return value
 

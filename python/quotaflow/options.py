@@ -11,7 +11,6 @@ from typing import Any
 
 from quotaflow._quotaflow import CallOptions
 from quotaflow.errors import ConfigError, InvalidArgumentError
-from quotaflow.records import Attempt
 
 _LONGEST_SPAN = 30 * 86_400.0
 _MOST_RETRIES = 1_000
@@ -199,4 +198,6 @@ def _hook(name: str, hook: object) -> Callable[[tuple[Any, ...]], object] | None
         return None
     if not callable(hook):
         raise _wrong(name, hook, "a function that takes an Attempt")
+    from quotaflow.records import Attempt
+
     return lambda facts: hook(Attempt(*facts))
