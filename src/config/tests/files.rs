@@ -190,3 +190,18 @@ fn a_dotenv_fills_in_what_the_environment_does_not_have() {
     assert!(settings.warnings.iter().any(|warning| warning.contains("not NAME=value")));
     assert!(!format!("{:?}", settings.warnings).contains("planted"));
 }
+
+#[test]
+fn a_reference_looks_into_the_environment_before_the_dotenv() {
+    let mut sources = machine(&[("MINE", "from-process")]);
+    for (name, value) in [("MINE", "from-file"), ("OTHER", "from-file-2")] {
+        sources.dotenv.insert(name.into(), value.into());
+    }
+    let keys = Some(json!({"openai": ["$MINE", "$OTHER"]}));
+    let settings = Settings::resolve(Arguments { keys, ..Arguments::default() }, sources);
+    let settings = settings.expect("settings");
+    assert_eq!(
+        shown(&settings.providers["openai"].keys),
+        [("MINE", "from-process"), ("OTHER", "from-file-2")]
+    );
+}
