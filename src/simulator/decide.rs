@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use super::answer::{Answer, IncomingRequest, Ticket};
 use super::asked::{Asked, Directory, Problem};
-use super::fault_settings::{FaultEffect, FaultRule, FaultShape};
+use super::decision::{Decision, Verdict};
+use super::fault_settings::{FaultEffect, FaultRule};
 use super::faults::{Faults, Occasion};
-use super::meters::{LimitView, Meters, Organization, Refusal, Wanted};
+use super::meters::{Meters, Organization, Wanted};
 use super::random::Random;
 use super::settings::{
     KeySettings, Latency, OutputTokens, Provider, SettingsError, SimulatorSettings, TokenSettings,
 };
 use super::stats::{Counter, Outcome, Stats, TimelineEntry};
-use super::words;
 
 /// The stand-in without its sockets: bytes and an instant in, an answer out. The same seed, requests and instants
 /// give the same answers.
@@ -57,35 +57,6 @@ pub struct Simulator {
 struct Key {
     organization: usize,
     models: Option<std::collections::BTreeSet<String>>,
-}
-
-/// The verdict on a request and everything needed to put it into words.
-#[derive(Debug)]
-pub(super) struct Decision {
-    pub(super) verdict: Verdict,
-    /// Counts the answers; ids are made of it.
-    pub(super) serial: u64,
-    pub(super) now: i64,
-    pub(super) input_tokens: u64,
-    pub(super) output_tokens: u64,
-    /// The answer was cut by `max_tokens`.
-    pub(super) cut: bool,
-    pub(super) organization: String,
-    pub(super) free_tier: bool,
-    pub(super) limits: Vec<LimitView>,
-    /// A `retry-after` on a success, which means nothing (Anthropic sends such).
-    pub(super) idle_retry_after: Option<u64>,
-    delay: Duration,
-    ticket: Option<Ticket>,
-}
-
-/// What becomes of a request.
-#[derive(Debug)]
-pub(super) enum Verdict {
-    Completion,
-    Wrong(Problem),
-    Refused(Refusal),
-    Struck(FaultEffect),
 }
 
 impl Simulator {
@@ -300,50 +271,5 @@ fn organization_of(key: &KeySettings, name: String) -> Organization {
         limits: key.limits.clone(),
         pools: key.pools.clone(),
         places: HashMap::new(),
-    }
-}
-
-impl Decision {
-    fn is_completion(&self) -> bool {
-        matches!(self.verdict, Verdict::Completion)
-    }
-
-    /// The status for the statistics; 0 when there will be no whole answer.
-    fn status(&self, provider: Provider) -> u16 {
-        match &self.verdict {
-            Verdict::Completion => 200,
-            Verdict::Wrong(problem) => words::status_of_problem(provider, problem),
-            Verdict::Refused(refusal) => words::status_of_refusal(provider, refusal),
-            Verdict::Struck(FaultEffect {
-                shape: Some(FaultShape::Timeout | FaultShape::Reset | FaultShape::HalfBody),
-                ..
-            }) => 0,
-            Verdict::Struck(effect) => effect.status.unwrap_or(200),
-        }
-    }
-
-    /// The reason for the statistics.
-    fn reason(&self) -> &'static str {
-        match &self.verdict {
-            Verdict::Completion => "",
-            Verdict::Struck(_) => "injected",
-            Verdict::Wrong(Problem::BadKey) => "auth",
-            Verdict::Wrong(Problem::NoSuchPath | Problem::NoSuchModel) => "not_found",
-            Verdict::Wrong(_) => "invalid",
-            Verdict::Refused(Refusal::Busy(_)) => "concurrency",
-            Verdict::Refused(Refusal::Limits(broken)) => match broken.first() {
-                Some(broken) if words::is_too_large(broken) => "too_large",
-                Some(broken) => broken.kind.name(),
-                None => "",
-            },
-        }
-    }
-
-    /// Puts the verdict into the provider's words; needs no lock.
-    pub(super) fn into_answer(self, asked: &Asked<'_>) -> Answer {
-        let mut answer = words::answer(&self, asked);
-        answer.delay = self.delay;
-        answer.ticket = self.ticket;
-        answer
     }
 }

@@ -167,6 +167,23 @@ fn settings_that_make_no_sense_are_refused_with_their_place() {
 }
 
 #[test]
+fn settings_say_the_same_in_json() {
+    let json = json!({
+        "latency": 0.5,
+        "keys": [{"key": "a", "provider": "gemini", "limits": {"rpm": 3, "rpd": {"amount": 9}}}],
+        "faults": [{"when": {"between": [1, 2.5]}, "do": {"timeout": null}}],
+    });
+    let yaml = "
+latency: 0.5
+keys: [{key: a, provider: gemini, limits: {rpm: 3, rpd: 9}}]
+faults: [{when: {between: [1.0, 2.5]}, do: timeout}]
+";
+    let read = |text: &str| SimulatorSettings::from_yaml(text).unwrap();
+    assert_eq!(read(&json.to_string()), read(yaml));
+    assert_eq!(read(&serde_json::to_string_pretty(&json).unwrap()), read(yaml));
+}
+
+#[test]
 fn keys_do_not_appear_in_debug_output() {
     let settings = "keys: [{key: sk-test-planted, label: one, provider: openai}]";
     let settings = SimulatorSettings::from_yaml(settings).unwrap();

@@ -176,6 +176,24 @@ keys: [{key: a, provider: anthropic, limits: {input_tpm: 100000, output_tpm: 150
 }
 
 #[test]
+fn tokens_of_gemini_are_those_of_the_prompt() {
+    // "hello" is 2 tokens and 7 of overhead: two prompts fit, whatever their answers have or may have.
+    let mut simulator = simulator(
+        "{tokens: {output: 5000}, keys: [{key: g, provider: gemini, limits: {tpm: 18}}]}",
+    );
+    let mut body = contents("hello");
+    body["generationConfig"]["maxOutputTokens"] = 8_000.into();
+    let statuses = [0, 1, 2, 60 * SECOND].map(|now| {
+        let answer = ask_gemini(&mut simulator, "g", "gemini-test", &body, now);
+        if let Some(ticket) = answer.ticket {
+            simulator.finished(ticket, now);
+        }
+        answer.status
+    });
+    assert_eq!(statuses, [200, 200, 429, 200]);
+}
+
+#[test]
 fn slots_are_counted_while_requests_are_in_flight() {
     let mut simulator = simulator("keys: [{key: '', provider: ollama, limits: {concurrency: 2}}]");
     let ask = |simulator: &mut Simulator| ask_openai(simulator, "", &chat("hello"), 0);

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::super::allowance::Wait;
 use super::super::answer::Answer;
 use super::super::asked::Asked;
-use super::super::decide::Decision;
+use super::super::decision::Decision;
 use super::super::limit_settings::LimitKind;
 use super::super::meters::Broken;
 use super::format::{answer_text, rfc3339, uuid_of, whole_seconds};

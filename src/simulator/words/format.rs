@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::super::decide::Decision;
+use super::super::decision::Decision;
 use super::super::random::fingerprint;
 
 const SECOND: i64 = 1_000_000_000;

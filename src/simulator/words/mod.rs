@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use super::allowance::Wait;
 use super::answer::{Answer, Fault};
 use super::asked::{Asked, Problem};
-use super::decide::{Decision, Verdict};
+use super::decision::{Decision, Verdict};
 use super::fault_settings::{FaultEffect, FaultShape};
 use super::limit_settings::Counts;
 use super::meters::{Broken, Refusal};

@@ -1,0 +1,84 @@
+//! What was decided about a request, and how does it become an answer?
+
+use std::time::Duration;
+
+use super::answer::{Answer, Ticket};
+use super::asked::{Asked, Problem};
+use super::fault_settings::{FaultEffect, FaultShape};
+use super::meters::{LimitView, Refusal};
+use super::settings::Provider;
+use super::words;
+
+/// The verdict on a request and everything needed to put it into words.
+#[derive(Debug)]
+pub(super) struct Decision {
+    pub(super) verdict: Verdict,
+    /// Counts the answers; ids are made of it.
+    pub(super) serial: u64,
+    pub(super) now: i64,
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+    /// The answer was cut by `max_tokens`.
+    pub(super) cut: bool,
+    pub(super) organization: String,
+    pub(super) free_tier: bool,
+    pub(super) limits: Vec<LimitView>,
+    /// A `retry-after` on a success, which means nothing (Anthropic sends such).
+    pub(super) idle_retry_after: Option<u64>,
+    pub(super) delay: Duration,
+    pub(super) ticket: Option<Ticket>,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Completion,
+    Wrong(Problem),
+    Refused(Refusal),
+    Struck(FaultEffect),
+}
+
+impl Decision {
+    pub(super) fn is_completion(&self) -> bool {
+        matches!(self.verdict, Verdict::Completion)
+    }
+
+    /// The status for the statistics; 0 when there will be no whole answer.
+    pub(super) fn status(&self, provider: Provider) -> u16 {
+        match &self.verdict {
+            Verdict::Completion => 200,
+            Verdict::Wrong(problem) => words::status_of_problem(provider, problem),
+            Verdict::Refused(refusal) => words::status_of_refusal(provider, refusal),
+            Verdict::Struck(FaultEffect {
+                shape: Some(FaultShape::Timeout | FaultShape::Reset | FaultShape::HalfBody),
+                ..
+            }) => 0,
+            Verdict::Struck(effect) => effect.status.unwrap_or(200),
+        }
+    }
+
+    /// The reason for the statistics.
+    pub(super) fn reason(&self) -> &'static str {
+        match &self.verdict {
+            Verdict::Completion => "",
+            Verdict::Struck(_) => "injected",
+            Verdict::Wrong(Problem::BadKey) => "auth",
+            Verdict::Wrong(Problem::NoSuchPath | Problem::NoSuchModel) => "not_found",
+            Verdict::Wrong(_) => "invalid",
+            Verdict::Refused(Refusal::Busy(_)) => "concurrency",
+            Verdict::Refused(Refusal::Limits(broken)) => match broken.first() {
+                Some(broken) if words::is_too_large(broken) => "too_large",
+                Some(broken) => broken.kind.name(),
+                None => "",
+            },
+        }
+    }
+
+    /// Puts the verdict into the provider's words; needs no lock.
+    pub(super) fn into_answer(self, asked: &Asked<'_>) -> Answer {
+        let mut answer = words::answer(&self, asked);
+        answer.delay = self.delay;
+        answer.ticket = self.ticket;
+        answer
+    }
+}
