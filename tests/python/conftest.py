@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from scripted import Options, ScriptedCore
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def make_llm(simulated: SimulatedProviders, tmp_path: Path) -> Iterator[Callable
     made = []
 
     def make(config: dict[str, Any] | None = None, **arguments: Any) -> LLMInterface:
-        usual = {
+        usual: dict[str, Any] = {
             "keys": simulated.keys,
             "base_urls": simulated.base_urls,
             "state": tmp_path / "state.sqlite",

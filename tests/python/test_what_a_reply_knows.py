@@ -8,10 +8,10 @@ import pickle
 from typing import Any
 
 import pytest
-from scripted import ATTEMPT, ScriptedOutcome
 
 from quotaflow import Attempt, Reply, Usage
 from quotaflow.reply import reply_from
+from scripted import ATTEMPT, ScriptedOutcome
 
 TOOLS = '[{"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}]'
 
@@ -25,7 +25,7 @@ def facts(reply: Reply) -> dict[str, Any]:
 def test_it_is_a_string() -> None:
     reply = reply_from(ScriptedOutcome())  # type: ignore[arg-type]
     assert reply == "Paris"
-    assert {reply: 1}["Paris"] == 1
+    assert {"Paris": 1}[reply] == 1
     assert f"{reply}!" == "Paris!"
     assert repr(reply) == "'Paris'"
     assert json.dumps([reply]) == '["Paris"]'

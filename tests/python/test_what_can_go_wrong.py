@@ -61,7 +61,8 @@ def facts_for(cls: type[errors.QuotaflowError]) -> dict[str, Any]:
 
 def drawn_tree() -> dict[str, tuple[str, tuple[str, ...], str]]:
     """Name → (parent, bases from the standard library, words beside it), read off the drawing."""
-    tree, above = {}, {}
+    tree: dict[str, tuple[str, tuple[str, ...], str]] = {}
+    above: dict[int, str] = {}
     assert errors.__doc__ is not None
     for line in errors.__doc__.splitlines():
         found = re.match(r"    ([│├└─ ]*)(\w+Error)(?: \((\w+)\))?(.*)$", line)
@@ -74,7 +75,8 @@ def drawn_tree() -> dict[str, tuple[str, tuple[str, ...], str]]:
 
 def test_the_drawing_is_the_tree() -> None:
     real = {
-        cls.__name__: (cls.__bases__[0].__name__, tuple(base.__name__ for base in cls.__bases__[1:])) for cls in CLASSES
+        cls.__name__: (cls.__bases__[0].__name__, tuple(base.__name__ for base in cls.__bases__[1:]))
+        for cls in CLASSES
     }
     assert {name: drawn[:2] for name, drawn in drawn_tree().items()} == real
 
@@ -131,7 +133,7 @@ def test_a_fact_that_was_not_given_is_none(cls: type[errors.QuotaflowError]) -> 
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_rust_may_name_every_fact_when_those_without_a_home_are_empty(cls: type[errors.QuotaflowError]) -> None:
-    nothing = dict.fromkeys(ALL_FACTS) | {"attempts": []}
+    nothing: dict[str, Any] = dict.fromkeys(ALL_FACTS) | {"attempts": []}
     assert str(cls("Something is wrong", **nothing)) == "Something is wrong"
 
 

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from scripted import ATTEMPT, ScriptedCore
 
 from quotaflow import Attempt, LLMInterface, RateLimitError, Reply
+from scripted import ATTEMPT, ScriptedCore
 
 if TYPE_CHECKING:
     Scripted = tuple[LLMInterface, ScriptedCore]
@@ -79,9 +79,7 @@ def test_the_first_eight_may_be_given_by_position(scripted_llm: Scripted) -> Non
 def test_spans_and_moments_may_be_objects(scripted_llm: Scripted) -> None:
     llm, core = scripted_llm
     moment = datetime(2030, 1, 1, tzinfo=timezone(timedelta(hours=2)))
-    llm.send_prompt(
-        "Hi", timeout=timedelta(minutes=1), retry_delay=timedelta(milliseconds=250), deadline=moment
-    )
+    llm.send_prompt("Hi", timeout=timedelta(minutes=1), retry_delay=timedelta(milliseconds=250), deadline=moment)
     options = core.calls[0][2]
     assert (options["timeout"], options["retry_delay"]) == (60.0, 0.25)
     assert options["deadline"] == moment.timestamp() == 1_893_448_800.0
@@ -90,7 +88,7 @@ def test_spans_and_moments_may_be_objects(scripted_llm: Scripted) -> None:
 def test_equal_options_are_made_once_and_different_ones_are_not_mixed_up(scripted_llm: Scripted) -> None:
     llm, core = scripted_llm
     for arguments in ({}, {"priority": 4}, {}, {"priority": 4}, {"retry_delay": 1}, {"system": "x"}, {}):
-        llm.send_prompt("Hi", **arguments)  # type: ignore[arg-type]
+        llm.send_prompt("Hi", **arguments)
     used = [options for _, _, options in core.calls]
     assert used[0] is used[2] is used[6]
     assert used[1] is used[3]
@@ -225,7 +223,8 @@ def test_status_reset_and_close_are_handed_on(scripted_llm: Scripted) -> None:
     assert core.closed == 2
 
 
-def test_an_interface_shows_and_pickles_no_key(scripted: type[ScriptedCore]) -> None:
+@pytest.mark.usefixtures("scripted")
+def test_an_interface_shows_and_pickles_no_key() -> None:
     llm = LLMInterface(keys={"openai": ["sk-test-planted"]}, state="memory")
     assert repr(llm) == "<LLMInterface state='memory'>"
     assert repr(LLMInterface()) == "<LLMInterface state='default'>"

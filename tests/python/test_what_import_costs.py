@@ -32,7 +32,8 @@ def test_import_loads_only_the_package() -> None:
 
 
 @pytest.mark.parametrize(
-    "heavy", ["asyncio", "concurrent.futures", "dataclasses", "http", "inspect", "socket", "ssl", "typing_extensions"]
+    "heavy",
+    ["asyncio", "concurrent.futures", "dataclasses", "http", "inspect", "socket", "ssl", "typing_extensions"],
 )
 def test_the_interface_loads_nothing_heavy(heavy: str) -> None:
     assert heavy not in cost("from quotaflow import LLMInterface")[0]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from math import inf, nan
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +12,8 @@ import pytest
 from quotaflow import ConfigError, InvalidArgumentError, InvalidPromptError, LLMInterface
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from scripted import ScriptedCore
 
 SECRET = "sk-test-planted"
@@ -59,7 +60,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("on_retry", "print", "on_retry is of type str"),
     ("temperature", nan, "temperature cannot be written as JSON"),
     ("tools", {1, 2}, "tools cannot be written as JSON"),
-    ("metadata", {"when": timezone.utc}, "metadata cannot be written as JSON"),
+    ("metadata", {"when": UTC}, "metadata cannot be written as JSON"),
 ]
 
 
@@ -144,7 +145,9 @@ WRONG_CONSTRUCTION: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), WRONG_CONSTRUCTION, ids=[words for _, words in WRONG_CONSTRUCTION])
+@pytest.mark.parametrize(
+    ("arguments", "words"), WRONG_CONSTRUCTION, ids=[words for _, words in WRONG_CONSTRUCTION]
+)
 def test_a_wrong_construction_is_a_config_error_without_secrets(
     scripted: type[ScriptedCore], arguments: dict[str, Any], words: str
 ) -> None:
