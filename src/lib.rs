@@ -10,6 +10,8 @@
 //! - [`error`] is what a caller learns when there is no answer.
 //! - [`simulator`] stands in for the providers, to prove the rest; it uses none of it.
 
+#[cfg(feature = "python")]
+mod binding;
 pub mod config;
 pub mod engine;
 pub mod error;

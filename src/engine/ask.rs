@@ -1,5 +1,7 @@
 //! What does a caller ask for, and what does it get?
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +10,17 @@ use serde_json::{Map, Value};
 use crate::error::Attempt;
 use crate::kernel::{Moment, Usage};
 use crate::providers::Message;
+
+/// Is told of an attempt that failed and will be followed by another one. Called on the engine's threads; must return
+/// at once.
+#[derive(Clone)]
+pub struct RetryHook(pub Arc<dyn Fn(&Attempt) + Send + Sync>);
+
+impl fmt::Debug for RetryHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RetryHook")
+    }
+}
 
 /// One call, as the caller wants it.
 #[derive(Clone, Debug)]
@@ -38,6 +51,8 @@ pub struct Ask {
     pub deadline: Option<Moment>,
     /// Go ahead of the local limits; what is used is still counted.
     pub skip_rate_limit: bool,
+    /// Is told of every attempt that another one follows.
+    pub on_retry: Option<RetryHook>,
 }
 
 impl Ask {
@@ -57,6 +72,7 @@ impl Ask {
             timeout: None,
             deadline: None,
             skip_rate_limit: false,
+            on_retry: None,
         }
     }
 }

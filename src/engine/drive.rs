@@ -331,6 +331,9 @@ impl<'a> Run<'a> {
 
     fn begin_attempt(&mut self, held: &Held, started: Moment, waited: Duration) {
         let vendor = &held.target.vendor;
+        if let (Some(hook), Some(before)) = (&self.ask.on_retry, self.attempts.last()) {
+            (hook.0)(before);
+        }
         self.attempts.push(Attempt {
             provider: vendor.provider.name.clone(),
             model: held.target.model.clone(),

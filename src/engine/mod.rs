@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-pub use ask::{Answer, Ask};
+pub use ask::{Answer, Ask, RetryHook};
 pub use clock::{Clock, Pause, SystemClock, TokioClock};
 pub use entropy::Entropy;
 pub use observe::{Notice, Observer, Silent};

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Engine;
 use super::roster::{Key, Target, Vendor};
+use crate::error::Error;
 use crate::kernel::{Block, FailureClass, LedgerId, Moment, Origin};
 use crate::stores::StoreError;
 
@@ -162,26 +163,38 @@ impl Engine {
     /// Opens and empties the ledgers of a provider or of one of its keys; of all when neither is named. Says how many.
     ///
     /// # Errors
-    /// When the state cannot be written.
-    pub fn reset(&self, provider: Option<&str>, label: Option<&str>) -> Result<usize, StoreError> {
-        let stored = self.store.ids()?;
-        let mut ids: Vec<LedgerId> = Vec::new();
-        for vendor in self.known_vendors() {
-            if provider.is_some_and(|name| name != vendor.provider.name) {
-                continue;
-            }
-            for key in vendor.keys.iter().filter(|key| label.is_none_or(|label| label == key.label))
-            {
-                ids.extend(ledgers_of(&vendor, key, &stored).into_iter().map(|(_, id)| id));
-            }
+    /// When there is no such provider or key, or the state cannot be written.
+    pub fn reset(&self, provider: Option<&str>, label: Option<&str>) -> Result<usize, Error> {
+        let vendors = match provider {
+            Some(name) => vec![self.vendor(name)?],
+            None => self.known_vendors(),
+        };
+        let keys = || {
+            let keys =
+                vendors.iter().flat_map(|vendor| vendor.keys.iter().map(move |key| (vendor, key)));
+            keys.filter(|(_, key)| label.is_none_or(|label| label == key.label))
+        };
+        if let Some(label) = label.filter(|_| keys().next().is_none()) {
+            let known: Vec<&str> = vendors
+                .iter()
+                .flat_map(|vendor| &vendor.keys)
+                .map(|key| key.label.as_str())
+                .collect();
+            let error = Error::argument("key", format!("there is no key labelled {label:?}"));
+            return Err(error.hint(format!("the labels are {}", known.join(", "))));
         }
+        let stored = self.store.ids()?;
+        let mut ids: Vec<LedgerId> = keys()
+            .flat_map(|(vendor, key)| ledgers_of(vendor, key, &stored))
+            .map(|(_, id)| id)
+            .collect();
         ids.sort();
         ids.dedup();
         self.store.update(&ids, &mut |ledgers| {
             (0..ledgers.len()).for_each(|place| ledgers.get_mut(place).reset());
         })?;
-        for vendor in self.known_vendors() {
-            self.wake_lines(&vendor);
+        for vendor in &vendors {
+            self.wake_lines(vendor);
         }
         Ok(ids.len())
     }

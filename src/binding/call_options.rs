@@ -1,0 +1,99 @@
+//! What did the caller choose besides the prompt?
+
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use serde_json::{Map, Value};
+
+use crate::engine::Ask;
+use crate::error::Error;
+use crate::kernel::Moment;
+use crate::providers::{Content, Message, Role};
+
+/// The options of a call, read once and used for every call that has the same.
+#[pyclass(frozen, module = "quotaflow._quotaflow")]
+pub(super) struct CallOptions {
+    pub(super) ask: Ask,
+    system: Option<String>,
+    pub(super) on_retry: Option<Py<PyAny>>,
+    pub(super) debug: bool,
+}
+
+#[pymethods]
+impl CallOptions {
+    #[new]
+    #[expect(clippy::too_many_arguments, reason = "the options that design and signature fix")]
+    fn new(
+        py: Python<'_>,
+        task_name: Option<String>,
+        provider: Option<String>,
+        model: Option<String>,
+        retry: bool,
+        fallback: bool,
+        max_retries: Option<u32>,
+        retry_delay: Option<f64>,
+        system: Option<String>,
+        priority: u8,
+        timeout: Option<f64>,
+        deadline: Option<f64>,
+        user: Option<String>,
+        skip_rate_limit: bool,
+        params_json: Option<&str>,
+        on_retry: Option<Py<PyAny>>,
+        debug: bool,
+    ) -> PyResult<Self> {
+        // Whose call it is matters to fair queueing, which shares out by user; nothing of it goes to the provider.
+        let _ = user;
+        let params: Map<String, Value> = match params_json {
+            Some(text) => serde_json::from_str(text).map_err(|error| {
+                super::raising::raise(py, &Error::argument("params", error.to_string()))
+            })?,
+            None => Map::new(),
+        };
+        let ask = Ask {
+            params,
+            task_name,
+            provider,
+            model,
+            retry,
+            fallback,
+            max_retries,
+            retry_delay: retry_delay.map(Duration::from_secs_f64),
+            priority,
+            timeout: timeout.map(Duration::from_secs_f64),
+            deadline: deadline.map(|at| Moment::from_nanos((at * 1e9) as i64)),
+            skip_rate_limit,
+            ..Ask::new(Vec::new())
+        };
+        Ok(CallOptions { ask, system, on_retry, debug })
+    }
+}
+
+impl CallOptions {
+    /// The call with its prompt: text, or messages in JSON.
+    pub(super) fn ask(&self, prompt: &str, is_messages: bool) -> Result<Ask, Error> {
+        let mut messages: Vec<Message> = Vec::new();
+        if let Some(system) = &self.system {
+            messages.push(said(Role::System, system));
+        }
+        if is_messages {
+            let said: Vec<Message> = serde_json::from_str(prompt).map_err(|error| {
+                Error::argument("prompt", format!("the messages are wrong: {error}"))
+            })?;
+            messages.extend(said);
+        } else {
+            messages.push(said(Role::User, prompt));
+        }
+        Ok(Ask { messages, ..self.ask.clone() })
+    }
+}
+
+fn said(role: Role, text: &str) -> Message {
+    Message {
+        role,
+        content: Content::Text(text.to_owned()),
+        tool_calls: Vec::new(),
+        tool_call_id: None,
+        name: None,
+    }
+}

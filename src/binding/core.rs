@@ -1,0 +1,224 @@
+//! The one class behind `LLMInterface`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use pyo3::prelude::*;
+use serde_json::Value;
+
+use super::call_options::CallOptions;
+use super::loop_port::LoopPort;
+use super::outcome::Outcome;
+use super::raising::raise;
+use super::runtime::Threads;
+use super::telling::{NoticeBox, Retries};
+use crate::config::{Arguments, ConfigArgument, Settings, Sources};
+use crate::engine::{Ask, Engine, RetryHook};
+use crate::error::{Error, ErrorKind};
+
+struct OfProcess {
+    process: u32,
+    engine: Arc<Engine>,
+    notices: Arc<NoticeBox>,
+}
+
+/// Settings, and for each process that uses them an engine, started by its first call.
+#[pyclass(frozen, module = "quotaflow._quotaflow")]
+pub(super) struct Core {
+    settings: Settings,
+    running: ArcSwapOption<OfProcess>,
+    closed: std::sync::atomic::AtomicBool,
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        config: Option<String>,
+        config_is_path: bool,
+        keys: Option<&str>,
+        limits: Option<&str>,
+        base_urls: Option<&str>,
+        state: Option<String>,
+    ) -> PyResult<Self> {
+        let config = match config {
+            Some(path) if config_is_path => Some(ConfigArgument::Path(PathBuf::from(path))),
+            Some(text) => tree(py, "config", Some(&text))?.map(ConfigArgument::Value),
+            None => None,
+        };
+        let arguments = Arguments {
+            config,
+            keys: tree(py, "keys", keys)?,
+            limits: tree(py, "limits", limits)?,
+            base_urls: tree(py, "base_urls", base_urls)?,
+            state,
+        };
+        let settings = py.detach(|| {
+            let sources = Sources::gather(arguments.config.as_ref())?;
+            Settings::resolve(arguments, sources)
+        });
+        let settings = settings.map_err(|error| raise(py, &error.into()))?;
+        Ok(Core { settings, running: ArcSwapOption::empty(), closed: false.into() })
+    }
+
+    /// Sends a prompt and waits.
+    fn send(
+        &self,
+        py: Python<'_>,
+        prompt: &str,
+        is_messages: bool,
+        options: &Bound<'_, CallOptions>,
+    ) -> PyResult<Outcome> {
+        let options = options.get();
+        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let (threads, running) = self.running(py)?;
+        let (ask, retries) = with_hook(ask, options, None);
+        if options.debug {
+            running.notices.listen_to_decisions();
+        }
+        let tell = |py: Python<'_>| {
+            running.notices.deliver(py);
+            if let (Some(hook), Some(retries)) = (&options.on_retry, &retries) {
+                retries.deliver(py, hook);
+            }
+        };
+        let answer = threads.wait(py, running.engine.send(ask), tell);
+        tell(py);
+        answer?.map(Outcome).map_err(|error| raise(py, &error))
+    }
+
+    /// Sends a prompt; `port` resolves `future` with its outcome. The number is what `port.cancel` takes.
+    fn asend(
+        &self,
+        py: Python<'_>,
+        prompt: &str,
+        is_messages: bool,
+        options: &Bound<'_, CallOptions>,
+        port: &Bound<'_, LoopPort>,
+        future: Py<PyAny>,
+    ) -> PyResult<u64> {
+        let options = options.get();
+        let port = port.get();
+        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let (threads, running) = self.running(py)?;
+        let mailbox = port.mailbox();
+        let (ask, retries) = with_hook(ask, options, Some(mailbox.clone()));
+        if options.debug {
+            running.notices.listen_to_decisions();
+        }
+        running.notices.wakes(&mailbox);
+        let call = port.number();
+        let engine = running.engine.clone();
+        let work = async move {
+            let answer = engine.send(ask).await;
+            mailbox.put(call, answer);
+        };
+        // Expected before it is started would be an answer nobody can miss: the loop's thread is here, not there.
+        let work = threads.spawn(work).abort_handle();
+        let on_retry = options.on_retry.as_ref().zip(retries);
+        let on_retry = on_retry.map(|(hook, retries)| (hook.clone_ref(py), retries));
+        port.expect(call, future, work, on_retry, running.notices.clone());
+        Ok(call)
+    }
+
+    /// What is going on, in JSON.
+    fn status(&self, py: Python<'_>) -> PyResult<String> {
+        let (_, running) = self.running(py)?;
+        let status = py.detach(|| running.engine.status());
+        let status = status.map_err(|error| raise(py, &error.into()))?;
+        serde_json::to_string(&status).map_err(|error| {
+            raise(py, &Error::new(ErrorKind::Internal, format!("no status: {error}")))
+        })
+    }
+
+    /// Opens and empties ledgers; says how many.
+    fn reset(&self, py: Python<'_>, provider: Option<&str>, key: Option<&str>) -> PyResult<usize> {
+        let (_, running) = self.running(py)?;
+        let reset = py.detach(|| running.engine.reset(provider, key));
+        let reset = reset.map_err(|error| raise(py, &error));
+        running.notices.deliver(py);
+        reset
+    }
+
+    /// Sends everybody who waits home.
+    fn close(&self, py: Python<'_>) {
+        self.closed.store(true, std::sync::atomic::Ordering::Release);
+        if let Some(running) = self.running.load_full()
+            && running.process == std::process::id()
+        {
+            py.detach(|| running.engine.close());
+            running.notices.deliver(py);
+        }
+    }
+}
+
+impl Core {
+    /// The engine of this process. One that was made before a fork belongs to the parent: its locks, sockets and
+    /// database connections are never touched, not even to drop them.
+    fn running(&self, py: Python<'_>) -> PyResult<(Threads, Arc<OfProcess>)> {
+        let process = std::process::id();
+        let threads = Threads::get()?;
+        loop {
+            let known = self.running.load_full();
+            if let Some(known) = &known
+                && known.process == process
+            {
+                return Ok((threads, known.clone()));
+            }
+            if self.closed.load(std::sync::atomic::Ordering::Acquire) {
+                let error = Error::new(ErrorKind::Closed, "this LLMInterface was closed");
+                return Err(raise(py, &error.hint("make a new one")));
+            }
+            let notices = Arc::new(NoticeBox::default());
+            let settings = self.settings.clone();
+            let engine = py.detach(|| threads.enter(|| Engine::start(settings, notices.clone())));
+            let engine = engine.map_err(|error| raise(py, &error))?;
+            let made = Some(Arc::new(OfProcess { process, engine, notices }));
+            let before = arc_swap::Guard::into_inner(self.running.compare_and_swap(&known, made));
+            forget_if_foreign(before, process);
+            forget_if_foreign(known, process);
+        }
+    }
+}
+
+fn forget_if_foreign(running: Option<Arc<OfProcess>>, process: u32) {
+    if let Some(running) = running.filter(|running| running.process != process) {
+        std::mem::forget(running);
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        forget_if_foreign(self.running.swap(None), std::process::id());
+    }
+}
+
+fn with_hook(
+    ask: Ask,
+    options: &CallOptions,
+    wakes: Option<Arc<super::loop_port::Mailbox>>,
+) -> (Ask, Option<Arc<Retries>>) {
+    if options.on_retry.is_none() {
+        return (ask, None);
+    }
+    let retries = Arc::new(Retries::default());
+    let notes = retries.clone();
+    let hook = RetryHook(Arc::new(move |attempt| {
+        notes.note(attempt);
+        if let Some(mailbox) = &wakes {
+            mailbox.wake();
+        }
+    }));
+    (Ask { on_retry: Some(hook), ..ask }, Some(retries))
+}
+
+fn tree(py: Python<'_>, argument: &str, text: Option<&str>) -> PyResult<Option<Value>> {
+    let parsed = text.map(serde_json::from_str).transpose();
+    parsed.map_err(|error| {
+        // The text may hold keys: only the place is told.
+        let place = format!("line {}, column {}", error.line(), error.column());
+        raise(py, &Error::argument(argument, format!("{argument} is no JSON at {place}")))
+    })
+}

@@ -1,0 +1,34 @@
+//! The ring that speaks Python: the only files that name pyo3. It translates and decides nothing.
+
+mod call_options;
+mod core;
+mod loop_port;
+mod outcome;
+mod raising;
+mod runtime;
+mod simulate;
+mod telling;
+
+use pyo3::pymodule;
+
+/// The private module behind `quotaflow`.
+#[pymodule]
+mod _quotaflow {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::call_options::CallOptions;
+    #[pymodule_export]
+    use super::core::Core;
+    #[pymodule_export]
+    use super::loop_port::LoopPort;
+    #[pymodule_export]
+    use super::outcome::Outcome;
+    #[pymodule_export]
+    use super::simulate::{Simulator, simulate};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,68 @@
+//! What does Python get for an answer?
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use super::raising::attempts;
+use crate::engine::Answer;
+
+/// An answer; its parts become Python objects only when they are asked for.
+#[pyclass(frozen, module = "quotaflow._quotaflow")]
+pub(super) struct Outcome(pub(super) Answer);
+
+#[pymethods]
+impl Outcome {
+    #[getter]
+    fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    #[getter]
+    fn provider(&self) -> &str {
+        &self.0.provider
+    }
+
+    #[getter]
+    fn model(&self) -> &str {
+        &self.0.model
+    }
+
+    #[getter]
+    fn key(&self) -> &str {
+        &self.0.key
+    }
+
+    #[getter]
+    fn usage(&self) -> Option<(u64, u64, u64, u64, u64)> {
+        self.0.usage.map(|usage| {
+            let (cached, written) = (usage.cached_tokens, usage.cache_write_tokens);
+            (usage.input_tokens, usage.output_tokens, cached, written, usage.reasoning_tokens)
+        })
+    }
+
+    #[getter]
+    fn latency(&self) -> f64 {
+        self.0.latency.as_secs_f64()
+    }
+
+    #[getter]
+    fn finish_reason(&self) -> Option<&str> {
+        self.0.finish_reason.as_deref()
+    }
+
+    #[getter]
+    fn tool_calls(&self) -> Option<String> {
+        let calls = &self.0.tool_calls;
+        (!calls.is_empty()).then(|| serde_json::Value::Array(calls.clone()).to_string())
+    }
+
+    #[getter]
+    fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.raw)
+    }
+
+    #[getter]
+    fn attempts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        attempts(py, &self.0.attempts)
+    }
+}

@@ -1,0 +1,92 @@
+//! Which Python exception is an error?
+
+use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyDict, PyList};
+
+use crate::error::{Attempt, Error, ErrorKind};
+use crate::kernel::FailureClass;
+
+/// The exception class of a kind; the classes stand in `quotaflow/errors.py`.
+pub(super) const fn class_name(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Config(_) => "ConfigError",
+        ErrorKind::InvalidArgument { .. } => "InvalidArgumentError",
+        ErrorKind::NoKey => "NoKeyError",
+        ErrorKind::State(_) => "StateError",
+        ErrorKind::Closed => "ClosedError",
+        ErrorKind::QueueFull => "QueueFullError",
+        ErrorKind::Deadline => "DeadlineExceededError",
+        ErrorKind::Internal => "QuotaflowError",
+        ErrorKind::Failure(class) => match class {
+            FailureClass::RateLimited => "RateLimitError",
+            FailureClass::TokenLimited => "TokenLimitError",
+            FailureClass::DailyQuota => "DailyQuotaError",
+            FailureClass::CreditExhausted => "CreditExhaustedError",
+            FailureClass::Overloaded => "OverloadedError",
+            FailureClass::ServerError => "ServerError",
+            FailureClass::Timeout => "CallTimeoutError",
+            FailureClass::Network => "NetworkError",
+            FailureClass::Auth => "AuthError",
+            FailureClass::Permission => "PermissionDeniedError",
+            FailureClass::NotFound => "NotFoundError",
+            FailureClass::InvalidRequest => "InvalidRequestError",
+            FailureClass::ContextTooLong => "ContextTooLongError",
+            FailureClass::ContentFiltered => "ContentFilteredError",
+        },
+    }
+}
+
+/// The error as the exception to raise.
+pub(super) fn raise(py: Python<'_>, error: &Error) -> PyErr {
+    exception(py, error).map_or_else(|failed| failed, PyErr::from_value)
+}
+
+fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
+    let class = py.import("quotaflow.errors")?.getattr(class_name(&error.kind))?;
+    let facts = PyDict::new(py);
+    facts.set_item("hint", error.hint.as_deref())?;
+    match &error.kind {
+        ErrorKind::Config(config) => {
+            let path = config.file.as_ref().filter(|_| config.path.is_empty());
+            let path = path.map_or_else(|| config.path.clone(), |file| file.display().to_string());
+            facts.set_item("path", path)?;
+        }
+        ErrorKind::State(store) => {
+            facts.set_item("path", store.path.as_ref().map(|path| path.display().to_string()))?;
+        }
+        ErrorKind::NoKey => facts.set_item("provider", error.provider.as_deref())?,
+        ErrorKind::InvalidArgument { .. } | ErrorKind::Closed | ErrorKind::Internal => {}
+        ErrorKind::QueueFull | ErrorKind::Deadline | ErrorKind::Failure(_) => {
+            facts.set_item("failure", error.failure.map(FailureClass::name))?;
+            facts.set_item("status", error.http_status)?;
+            facts.set_item("retry_after", error.retry_after.map(|after| after.as_secs_f64()))?;
+            facts.set_item("provider", error.provider.as_deref())?;
+            facts.set_item("model", error.model.as_deref())?;
+            facts.set_item("key", error.key.as_deref())?;
+            facts.set_item("attempts", attempts(py, &error.attempts)?)?;
+        }
+    }
+    class.call((error.message.as_str(),), Some(&facts.into_py_dict(py)?))
+}
+
+/// Attempts as the tuples that `quotaflow.records.Attempt` is made of.
+pub(super) fn attempts<'py>(py: Python<'py>, attempts: &[Attempt]) -> PyResult<Bound<'py, PyList>> {
+    PyList::new(py, attempts.iter().map(attempt))
+}
+
+type AttemptTuple<'a> =
+    (&'a str, &'a str, &'a str, Option<&'static str>, Option<u16>, f64, f64, f64);
+
+/// One attempt as a tuple.
+pub(super) fn attempt(attempt: &Attempt) -> AttemptTuple<'_> {
+    (
+        &attempt.provider,
+        &attempt.model,
+        &attempt.key,
+        attempt.failure.map(FailureClass::name),
+        attempt.status,
+        attempt.started.as_seconds(),
+        attempt.lasted.as_secs_f64(),
+        attempt.waited.as_secs_f64(),
+    )
+}

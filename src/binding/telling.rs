@@ -1,0 +1,114 @@
+//! How do notices and retries reach Python without a thread of ours ever waiting for the interpreter?
+//!
+//! They are put into a bounded box. Whoever holds the interpreter anyway, because it waits for a call or takes an
+//! answer, empties it: a blocked caller every 50 ms, an event loop when it is woken.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use super::loop_port::Mailbox;
+use super::raising;
+use crate::engine::{Notice, Observer};
+use crate::error::Attempt;
+
+/// More than this many notices that nobody took are forgotten, the oldest first.
+const MOST_KEPT: usize = 10_000;
+
+/// Notices on their way to `logging`.
+#[derive(Default)]
+pub(super) struct NoticeBox {
+    notices: Mutex<VecDeque<Notice>>,
+    has_any: AtomicBool,
+    debug: AtomicBool,
+    loops: Mutex<Vec<Weak<Mailbox>>>,
+}
+
+impl NoticeBox {
+    /// From now on decisions are told as well.
+    pub(super) fn listen_to_decisions(&self) {
+        self.debug.store(true, Ordering::Relaxed);
+    }
+
+    /// An event loop that wants to be woken when there is something to tell.
+    pub(super) fn wakes(&self, mailbox: &Arc<Mailbox>) {
+        let mut loops = self.loops.lock();
+        if !loops.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(mailbox))) {
+            loops.retain(|known| known.strong_count() > 0);
+            loops.push(Arc::downgrade(mailbox));
+        }
+    }
+
+    /// Hands everything over to the loggers under `quotaflow`. What logging raises is logging's business: it is
+    /// reported the way Python reports errors nobody can catch.
+    pub(super) fn deliver(&self, py: Python<'_>) {
+        if !self.has_any.swap(false, Ordering::Acquire) {
+            return;
+        }
+        let notices: Vec<Notice> = self.notices.lock().drain(..).collect();
+        if let Err(error) = log(py, &notices) {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+impl Observer for NoticeBox {
+    fn notice(&self, notice: &Notice) {
+        {
+            let mut notices = self.notices.lock();
+            if notices.len() >= MOST_KEPT {
+                notices.pop_front();
+            }
+            notices.push_back(notice.clone());
+        }
+        if !self.has_any.swap(true, Ordering::Release) {
+            self.loops.lock().iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.wake());
+        }
+    }
+
+    fn wants_decisions(&self) -> bool {
+        self.debug.load(Ordering::Relaxed)
+    }
+}
+
+fn log(py: Python<'_>, notices: &[Notice]) -> PyResult<()> {
+    const DEBUG: u8 = 10;
+    const INFO: u8 = 20;
+    const WARNING: u8 = 30;
+    let logger = py.import("logging")?.call_method1("getLogger", ("quotaflow",))?;
+    for notice in notices {
+        let level = match notice {
+            Notice::Decides { .. } => DEBUG,
+            Notice::Warns(_) => WARNING,
+            _ => INFO,
+        };
+        if logger.call_method1("isEnabledFor", (level,))?.is_truthy()? {
+            logger.call_method1("log", (level, "%s", notice.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Failed attempts on their way to a call's `on_retry`.
+#[derive(Default)]
+pub(super) struct Retries(Mutex<Vec<Attempt>>);
+
+impl Retries {
+    /// Takes note of an attempt that is followed by another one.
+    pub(super) fn note(&self, attempt: &Attempt) {
+        self.0.lock().push(attempt.clone());
+    }
+
+    /// Calls `hook` with each; a hook that raises hurts nobody.
+    pub(super) fn deliver(&self, py: Python<'_>, hook: &Py<PyAny>) {
+        let attempts = std::mem::take(&mut *self.0.lock());
+        for attempt in &attempts {
+            if let Err(error) = hook.call1(py, (raising::attempt(attempt),)) {
+                error.write_unraisable(py, Some(hook.bind(py)));
+            }
+        }
+    }
+}
