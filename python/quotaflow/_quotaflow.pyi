@@ -1,9 +1,10 @@
 # The private Rust module; only files of this package import it.
 
-from collections.abc import Awaitable, Callable
+from asyncio import Future
+from collections.abc import Callable
 from typing import TypeAlias, final
 
-__all__ = ["CallOptions", "Core", "Outcome", "Simulator", "__version__", "simulate"]
+__all__ = ["CallOptions", "Core", "LoopPort", "Outcome", "Simulator", "__version__", "simulate"]
 
 __version__: str
 
@@ -22,10 +23,19 @@ class Core:
         state: str | None,
     ) -> Core: ...
     def send(self, prompt: str, is_messages: bool, options: CallOptions) -> Outcome: ...
-    def asend(self, prompt: str, is_messages: bool, options: CallOptions) -> Awaitable[Outcome]: ...
+    def asend(
+        self, prompt: str, is_messages: bool, options: CallOptions, port: LoopPort, future: Future[Outcome]
+    ) -> int: ...
     def status(self) -> str: ...
     def reset(self, provider: str | None, key: str | None) -> int: ...
     def close(self) -> None: ...
+
+@final
+class LoopPort:
+    def __new__(cls) -> LoopPort: ...
+    def fileno(self) -> int: ...
+    def drain(self) -> None: ...
+    def cancel(self, call: int) -> None: ...
 
 @final
 class CallOptions:
@@ -36,8 +46,8 @@ class CallOptions:
         model: str | None,
         retry: bool,
         fallback: bool,
-        max_retries: int,
-        retry_delay: float,
+        max_retries: int | None,
+        retry_delay: float | None,
         system: str | None,
         priority: int,
         timeout: float | None,

@@ -6,19 +6,21 @@ import json
 import logging
 
 from quotaflow._quotaflow import Core
+from quotaflow.event_loops import running_loop_and_port
 from quotaflow.options import config_json, config_source, make_options, optional_name, state_address
 from quotaflow.prompts import encode_prompt, unencodable_prompt
 from quotaflow.reply import reply_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
     from types import TracebackType
     from typing import Any, Self
 
-    from quotaflow._quotaflow import CallOptions
+    from quotaflow._quotaflow import CallOptions, Outcome
     from quotaflow.records import Attempt
     from quotaflow.reply import Reply
 
@@ -107,15 +109,16 @@ class LLMInterface:
             model: the model to ask for; its name chooses the provider when none is given.
             retry: whether to try again after a failure that may pass.
             fallback: whether to go on to the configured fallbacks when provider and model cannot answer.
-            max_retries: how many more tries, 0 to 1000; waiting for quota is not a try.
+            max_retries: how often a key that failed is tried again, 0 to 1000; the first try of each further key
+                is free. Left at 3, the config's `retry.max_retries` holds if it has one.
             retry_delay: the first back-off in seconds, or a timedelta; it doubles up to 300 s, jitter upwards.
-                When the provider says how long to wait, that is the least.
+                Left at 1.0, the config's `retry.retry_delay` holds if it has one. When the provider says how long to wait, that is the least.
             system: instructions that come before the prompt.
             priority: who is served first when several wait: 0 before 9; equals in order of arrival.
-            timeout: the seconds one attempt may take, or a timedelta; `None` for the configured ones.
-            deadline: when the call must be done, waits included: an aware datetime or seconds since 1970;
-                `None` for never.
-            user: on whose behalf; handed to providers that ask for it, and counted in the records.
+            timeout: the seconds the whole call may take, waits included, or a timedelta; `None` for the configured
+                one. A wait that is known to be longer fails at once.
+            deadline: the same as a moment: an aware datetime or seconds since 1970; `None` for never.
+            user: on whose behalf; it stays here and is not sent.
             skip_rate_limit: whether to send without waiting for quota of ours; what is sent is still counted.
             on_retry: called with the `Attempt` that failed before the next one; on another thread.
             params: everything else goes to the provider: `temperature`, `max_tokens`, `tools`, `response_format`…
@@ -162,7 +165,7 @@ class LLMInterface:
         *,
         system: str | None = None,
         priority: int = 3,
-        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the time of one attempt, not of the call
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - it ends waits before they begin
         deadline: datetime | float | None = None,
         user: str | None = None,
         skip_rate_limit: bool = False,
@@ -185,10 +188,17 @@ class LLMInterface:
             text, is_messages = prompt, False
         else:
             text, is_messages = encode_prompt(prompt)
+        loop, port = running_loop_and_port()
+        future: Future[Outcome] = loop.create_future()
         try:
-            return reply_from(await self._core.asend(text, is_messages, options))
+            call = self._core.asend(text, is_messages, options, port, future)
         except UnicodeEncodeError as error:
             raise unencodable_prompt(error) from None
+        try:
+            return reply_from(await future)
+        except BaseException:
+            port.cancel(call)
+            raise
 
     def status(self) -> dict[str, Any]:
         """Every key with its health, limits, what is used and left, until when it is blocked, and who waits.

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from quotaflow._quotaflow import CallOptions
 from quotaflow.errors import ConfigError, InvalidArgumentError
+
+_T = TypeVar("_T")
 
 _LONGEST_SPAN = 30 * 86_400.0
 _MOST_RETRIES = 1_000
@@ -44,8 +46,9 @@ def make_options(
         _name("model", model),
         _flag("retry", retry),
         _flag("fallback", fallback),
-        _whole("max_retries", max_retries, _MOST_RETRIES),
-        _span("retry_delay", retry_delay),
+        # What was left at its default is for the config to say.
+        _unless_default(3, _whole("max_retries", max_retries, _MOST_RETRIES)),
+        _unless_default(1.0, _span("retry_delay", retry_delay)),
         _text("system", system),
         _whole("priority", priority, _LOWEST_PRIORITY),
         None if timeout is None else _span("timeout", timeout),
@@ -56,6 +59,10 @@ def make_options(
         _hook("on_retry", on_retry),
         debug,
     )
+
+
+def _unless_default(default: _T, value: _T) -> _T | None:
+    return None if value == default else value
 
 
 def config_source(config: object) -> tuple[str | None, bool]:

@@ -1,0 +1,36 @@
+"""Through which port do answers reach the event loop that runs here?"""
+
+from __future__ import annotations
+
+import threading
+from asyncio import get_running_loop
+
+from quotaflow._quotaflow import LoopPort
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+
+class _Here(threading.local):
+    """The loop this thread ran last, and its port; one thread runs one loop at a time."""
+
+    loop: AbstractEventLoop | None = None
+    port: LoopPort
+
+
+_here = _Here()
+
+
+def running_loop_and_port() -> tuple[AbstractEventLoop, LoopPort]:
+    """The running loop and its port, made when a loop is met first.
+
+    Raises:
+        RuntimeError: no event loop runs in this thread.
+    """
+    loop = get_running_loop()
+    if _here.loop is not loop:
+        port = LoopPort()
+        loop.add_reader(port.fileno(), port.drain)
+        _here.loop, _here.port = loop, port
+    return loop, _here.port
