@@ -174,7 +174,10 @@ fn wrong(kind: Kind, value: &Value) -> Option<String> {
             (value.is_string() || value.is_object(), "must be a text or an object".to_owned())
         }
         Kind::Anything => (true, String::new()),
-        Kind::Only(only) => (value.to_string() == only, format!("can only be {only} here")),
+        Kind::Only(only) => (
+            serde_json::from_str::<Value>(only).is_ok_and(|only| only == *value),
+            format!("can only be {only} here"),
+        ),
     };
     (!fits).then_some(should)
 }

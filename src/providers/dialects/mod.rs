@@ -4,6 +4,8 @@ mod anthropic;
 mod gemini;
 mod lenient;
 mod openai;
+#[cfg(test)]
+mod tests;
 mod tools;
 
 use bytes::Bytes;
