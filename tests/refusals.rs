@@ -3,6 +3,12 @@
 //! Each file under `tests/fixtures/<provider>/` is one answer: status, headers, body, and what has to come out.
 //! Values are made up, shapes are those of the providers' documentation and of recorded answers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a fixture that cannot be read fails the test"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

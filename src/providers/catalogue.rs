@@ -60,7 +60,7 @@ impl Provider {
         let same = |known: &&str| known.eq_ignore_ascii_case(name);
         ENTRIES
             .iter()
-            .find(|entry| same(&entry.name) || entry.aliases.iter().any(|alias| same(alias)))
+            .find(|entry| same(&entry.name) || entry.aliases.iter().any(&same))
             .map(|entry| Provider::of(entry, entry.name, entry.base_url))
     }
 
