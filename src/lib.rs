@@ -4,6 +4,17 @@
 //!
 //! - [`kernel`] decides: limits, ledgers, health, retries, routes. Pure; `now` and randomness are arguments.
 //! - [`providers`] knows the wire: dialects, the catalogue, what a refusal means. Pure.
+//! - [`stores`] remembers ledgers: memory, SQLite.
+//! - [`config`] reads what the user wrote into settings that cannot be wrong; [`secret`] holds keys.
+//! - [`engine`] does: it asks the kernel, carries out what it says, and tells it what happened.
+//! - [`error`] is what a caller learns when there is no answer.
+//! - [`simulator`] stands in for the providers, to prove the rest; it uses none of it.
 
+pub mod config;
+pub mod engine;
+pub mod error;
 pub mod kernel;
 pub mod providers;
+pub mod secret;
+pub mod simulator;
+pub mod stores;

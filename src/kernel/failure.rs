@@ -222,7 +222,8 @@ impl FailureClass {
         let (same_lane, other_key, other_group, next_target) = match self {
             FailureClass::RateLimited => (AfterBlock, false, true, true),
             FailureClass::TokenLimited => (AfterBlock, false, true, true),
-            FailureClass::DailyQuota => (Never, false, true, true),
+            // Rolling days give capacity back within seconds or hours; the block says which.
+            FailureClass::DailyQuota => (AfterBlock, false, true, true),
             FailureClass::CreditExhausted => (Never, false, true, true),
             FailureClass::Overloaded => (AfterBackoff, false, false, true),
             FailureClass::ServerError => (AfterBackoff, false, false, true),

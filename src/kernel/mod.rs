@@ -2,12 +2,32 @@
 //!
 //! `now` and randomness are arguments. Everything here can be run in virtual time.
 
+mod aftermath;
+mod block;
+mod call;
+mod choose;
 mod failure;
 mod hint;
+mod ledger;
 mod limits;
+mod meters;
 mod moment;
+mod output_sizes;
+mod queue;
+mod retry;
 
+pub use aftermath::{Aftermath, book};
+pub use block::{Block, Blocks};
+pub use call::{Action, Call, CallPolicy, Event, GiveUp, Patience};
+pub use choose::{
+    Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, counted, reserve, settle,
+};
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
 pub use hint::{Hints, RateHint};
+pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
 pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage};
+pub use meters::{Availability, Meter, Rule, default_burst, next_midnight};
 pub use moment::Moment;
+pub use output_sizes::OutputSizes;
+pub use queue::{Ticket, WaitingLine};
+pub use retry::{RetryBudget, RetryPolicy};

@@ -60,6 +60,67 @@ pub struct ChatRequest {
     pub params: Map<String, Value>,
 }
 
+impl ChatRequest {
+    /// About how many tokens the conversation and the tools in `params` are.
+    ///
+    /// Four ASCII characters or one other character a token (`providers.md` §6), a tenth more because too little is
+    /// refused and too much only waits, four a message for its frame.
+    pub fn estimated_input_tokens(&self, params: &Map<String, Value>) -> u64 {
+        let mut weight = Weight::default();
+        for message in &self.messages {
+            match &message.content {
+                Content::Text(text) => weight.text(text),
+                Content::Parts(parts) => parts.iter().for_each(|part| weight.json(part)),
+                Content::Nothing(()) => {}
+            }
+            message.tool_calls.iter().for_each(|call| weight.json(call));
+        }
+        ["tools", "response_format"]
+            .iter()
+            .filter_map(|name| params.get(*name))
+            .for_each(|v| weight.json(v));
+        weight.tokens() + 4 * self.messages.len() as u64 + 3
+    }
+
+    /// The longest answer that `params` allow, if they say so.
+    pub fn max_output_tokens(params: &Map<String, Value>) -> Option<u64> {
+        ["max_tokens", "max_completion_tokens"].iter().find_map(|name| params.get(*name)?.as_u64())
+    }
+}
+
+#[derive(Default)]
+struct Weight {
+    ascii: u64,
+    other: u64,
+}
+
+impl Weight {
+    fn text(&mut self, text: &str) {
+        let ascii = text.bytes().filter(u8::is_ascii).count();
+        self.ascii += ascii as u64;
+        if ascii < text.len() {
+            self.other += text.chars().filter(|character| !character.is_ascii()).count() as u64;
+        }
+    }
+
+    fn json(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => self.text(text),
+            Value::Array(values) => values.iter().for_each(|value| self.json(value)),
+            Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+                self.text(name);
+                self.json(value);
+            }),
+            Value::Null | Value::Bool(_) | Value::Number(_) => self.ascii += 4,
+        }
+    }
+
+    fn tokens(&self) -> u64 {
+        let plain = self.ascii.div_ceil(4) + self.other;
+        plain + plain.div_ceil(10)
+    }
+}
+
 /// Why the model stopped, in one vocabulary: `stop`, `length`, `tool_calls`, `content_filter`, or the provider's own word.
 pub type FinishReason = String;
 

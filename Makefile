@@ -1,0 +1,92 @@
+# One command per chore; the same here and in CI. `make demo` and `make test` need cargo, CPython >= 3.11 and pip.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+# cargo and maturin tell PyO3 of the same interpreter, so neither throws away what the other built.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+RUST := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
+PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
+WHEELS := $(CARGO_TARGET_DIR)/wheels
+
+# The pins stand in pyproject.toml and nowhere else: $(call pinned,<expression over the parsed file>).
+pinned = $$($(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*$(1))')
+
+.PHONY: help demo test bench format lint clean rust-lint rust-test python-lint python-test
+.DELETE_ON_ERROR:
+# pip and cargo do not like company in one environment and one target directory.
+.NOTPARALLEL:
+
+help:
+	@echo 'make demo    the main job against a simulator of the providers, with a picture (demo.svg)'
+	@echo 'make test    everything that proves it: lints, Rust tests, Python tests against the wheel'
+	@echo 'make bench   the numbers'
+	@echo 'make format  write Rust and Python in the one style'
+	@echo 'make lint    only the lints'
+	@echo 'make clean   remove what was built'
+
+demo: $(VENV)/demo-tools $(VENV)/wheel-release
+	$(BIN)/python examples/demo.py
+
+test: rust-lint rust-test python-lint python-test
+
+bench: $(VENV)/dev-tools $(VENV)/wheel-release
+	$(BIN)/python benches/face.py
+
+format: $(VENV)/dev-tools
+	cargo fmt
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+lint: rust-lint python-lint
+
+clean:
+	rm -rf $(VENV) $(CARGO_TARGET_DIR) .mypy_cache .ruff_cache .pytest_cache demo.svg
+
+rust-lint: $(VENV)/made
+	cargo fmt --check
+	cargo clippy --locked --all-targets --no-default-features -- -D warnings
+	cargo clippy --locked --all-targets -- -D warnings
+
+rust-test:
+	cargo test --locked --no-default-features
+
+python-lint: $(VENV)/dev-tools $(VENV)/wheel-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest quotaflow._quotaflow
+
+python-test: $(VENV)/dev-tools $(VENV)/wheel-dev
+	$(BIN)/python -m pytest
+
+# Debian's python3 may come without ensurepip; then pip puts itself into the environment.
+$(VENV)/made:
+	$(PYTHON) -m venv --clear $(VENV) || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	touch $@
+
+$(VENV)/build-tools: pyproject.toml $(VENV)/made
+	$(BIN)/python -m pip install --quiet $(call pinned,t["build-system"]["requires"])
+	touch $@
+
+$(VENV)/demo-tools: pyproject.toml $(VENV)/made
+	$(BIN)/python -m pip install --quiet $(call pinned,t["project"]["optional-dependencies"]["demo"])
+	touch $@
+
+$(VENV)/dev-tools: pyproject.toml $(VENV)/made
+	$(BIN)/python -m pip install --quiet $(call pinned,t["project"]["optional-dependencies"]["dev"])
+	touch $@
+
+# Release and dev wheels share the environment and the target directory: installing one makes the other stale.
+$(VENV)/wheel-release $(VENV)/wheel-dev: $(VENV)/wheel-%: $(RUST) $(PACKAGE) $(VENV)/build-tools
+	rm -rf $(WHEELS)/$*
+	$(BIN)/maturin build --quiet --locked --profile $* --interpreter $(BIN)/python --out $(WHEELS)/$*
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/$*/quotaflow-*.whl
+	rm -f $(VENV)/wheel-release $(VENV)/wheel-dev
+	touch $@

@@ -1,0 +1,101 @@
+"""Prompts over many keys, models and providers, as fast as their quotas allow.
+
+    from quotaflow import LLMInterface
+
+    llm = LLMInterface()
+    print(llm.send_prompt("Name three rivers.", provider="openai", model="gpt-4o-mini"))
+
+Importing this package starts nothing and loads nothing; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from quotaflow import testing
+    from quotaflow._quotaflow import __version__
+    from quotaflow.errors import (
+        AuthError,
+        CallError,
+        CallTimeoutError,
+        ClosedError,
+        ConfigError,
+        ContentFilteredError,
+        ContextTooLongError,
+        CreditExhaustedError,
+        DailyQuotaError,
+        DeadlineExceededError,
+        InvalidArgumentError,
+        InvalidPromptError,
+        InvalidRequestError,
+        NetworkError,
+        NoKeyError,
+        NotFoundError,
+        OverloadedError,
+        PermissionDeniedError,
+        QueueFullError,
+        QuotaflowError,
+        RateLimitError,
+        ServerError,
+        StateError,
+        TokenLimitError,
+    )
+    from quotaflow.interface import LLMInterface
+    from quotaflow.records import Attempt, Usage
+    from quotaflow.reply import Reply
+
+__all__ = [
+    "Attempt",
+    "AuthError",
+    "CallError",
+    "CallTimeoutError",
+    "ClosedError",
+    "ConfigError",
+    "ContentFilteredError",
+    "ContextTooLongError",
+    "CreditExhaustedError",
+    "DailyQuotaError",
+    "DeadlineExceededError",
+    "InvalidArgumentError",
+    "InvalidPromptError",
+    "InvalidRequestError",
+    "LLMInterface",
+    "NetworkError",
+    "NoKeyError",
+    "NotFoundError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "QueueFullError",
+    "QuotaflowError",
+    "RateLimitError",
+    "Reply",
+    "ServerError",
+    "StateError",
+    "TokenLimitError",
+    "Usage",
+    "__version__",
+    "testing",
+]
+
+_HOMES = {
+    "Attempt": "records",
+    "LLMInterface": "interface",
+    "Reply": "reply",
+    "Usage": "records",
+    "__version__": "_quotaflow",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'quotaflow' has no attribute {name!r}")
+    # Not importlib: it would load more than most of what is asked for.
+    home = name if name == "testing" else _HOMES.get(name, "errors")
+    module = __import__(f"quotaflow.{home}", fromlist=[name])
+    value: object = module if home == name else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

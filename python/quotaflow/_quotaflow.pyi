@@ -1,0 +1,83 @@
+# The private Rust module; only files of this package import it.
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, final
+
+__all__ = ["CallOptions", "Core", "Outcome", "Simulator", "__version__", "simulate"]
+
+__version__: str
+
+# provider, model, key, failure, status, started_unix, seconds, waited_seconds
+_Attempt: TypeAlias = tuple[str, str, str, str | None, int | None, float, float, float]
+
+@final
+class Core:
+    def __new__(
+        cls,
+        config: str | None,
+        config_is_path: bool,
+        keys: str | None,
+        limits: str | None,
+        base_urls: str | None,
+        state: str | None,
+    ) -> Core: ...
+    def send(self, prompt: str, is_messages: bool, options: CallOptions) -> Outcome: ...
+    def asend(self, prompt: str, is_messages: bool, options: CallOptions) -> Awaitable[Outcome]: ...
+    def status(self) -> str: ...
+    def reset(self, provider: str | None, key: str | None) -> int: ...
+    def close(self) -> None: ...
+
+@final
+class CallOptions:
+    def __new__(
+        cls,
+        task_name: str | None,
+        provider: str | None,
+        model: str | None,
+        retry: bool,
+        fallback: bool,
+        max_retries: int,
+        retry_delay: float,
+        system: str | None,
+        priority: int,
+        timeout: float | None,
+        deadline: float | None,
+        user: str | None,
+        skip_rate_limit: bool,
+        params_json: str | None,
+        on_retry: Callable[[_Attempt], object] | None,
+        debug: bool,
+    ) -> CallOptions: ...
+
+@final
+class Outcome:
+    @property
+    def text(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def usage(self) -> tuple[int, int, int, int, int] | None: ...
+    @property
+    def latency(self) -> float: ...
+    @property
+    def finish_reason(self) -> str | None: ...
+    @property
+    def tool_calls(self) -> str | None: ...
+    @property
+    def raw(self) -> bytes: ...
+    @property
+    def attempts(self) -> list[_Attempt]: ...
+
+@final
+class Simulator:
+    @property
+    def address(self) -> str: ...
+    def stats(self) -> str: ...
+    def add_faults(self, json: str) -> None: ...
+    def stop(self) -> None: ...
+
+def simulate(settings_json_or_yaml: str, port: int) -> Simulator: ...

@@ -1,0 +1,396 @@
+"""What can go wrong, whose fault is it, and what should be done next?
+
+    QuotaflowError
+    ├── ConfigError (ValueError)              what you configured cannot be meant
+    │   └── NoKeyError                        no key for a provider the call needs
+    ├── InvalidArgumentError (ValueError)     an argument is wrong
+    │   └── InvalidPromptError                the prompt is wrong
+    ├── StateError                            the remembered quotas cannot be read or written
+    ├── ClosedError (RuntimeError)            the interface was closed
+    └── CallError                             a call brought no answer
+        ├── RateLimitError                    rate_limited
+        ├── TokenLimitError                   token_limited
+        ├── DailyQuotaError                   daily_quota
+        ├── CreditExhaustedError              credit_exhausted
+        ├── OverloadedError                   overloaded
+        ├── ServerError                       server_error
+        ├── CallTimeoutError (TimeoutError)   timeout
+        ├── NetworkError (ConnectionError)    network
+        ├── AuthError                         auth
+        ├── PermissionDeniedError             permission
+        ├── NotFoundError                     not_found
+        ├── InvalidRequestError               invalid_request
+        ├── ContextTooLongError               context_too_long
+        ├── ContentFilteredError              content_filtered
+        ├── DeadlineExceededError (TimeoutError)  the deadline came first
+        └── QueueFullError                    too many calls wait already
+
+The word beside a `CallError` is its `failure`. Errors state facts: who was asked, what each attempt met, when
+it makes sense to come back. They never hold a key or a prompt. All of them survive pickling.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, Unpack
+
+    from quotaflow.records import Attempt, Facts
+
+
+class QuotaflowError(Exception):
+    """Anything quotaflow raises on purpose; catch it to catch all of them.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except QuotaflowError as error:
+    ...     print(error)
+    Something is wrong — do this about it
+    """
+
+    hint: str | None
+    """What to do about it, in one sentence, if that is known."""
+
+    _facts: ClassVar[tuple[str, ...]] = ("hint",)
+
+    def __init__(self, message: str = "", **facts: Unpack[Facts]) -> None:
+        super().__init__(message)
+        given: dict[str, Any] = dict(facts)
+        for name in self._facts:
+            setattr(self, name, given.pop(name, None))
+        surplus = [name for name, value in given.items() if value is not None and value != []]
+        if surplus:
+            raise TypeError(f"{type(self).__name__} has no {' and no '.join(surplus)}")
+
+    @property
+    def message(self) -> str:
+        """What went wrong, without the hint."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return f"{self.message} — {self.hint}" if self.hint else self.message
+
+
+class ConfigError(QuotaflowError, ValueError):
+    """The configuration cannot be meant: correct the field at `path`; `hint` names the nearest right one.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except ConfigError as error:
+    ...     print(error.path)
+    limits.openai.rpm
+    """
+
+    path: str | None
+    """Where it stands, for instance `limits.openai.rpm` or a file name; `None` when it is nowhere."""
+
+    _facts: ClassVar[tuple[str, ...]] = ("hint", "path")
+
+
+class NoKeyError(ConfigError):
+    """No key for a provider the call needs: set its environment variable or pass `keys=`.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except NoKeyError as error:
+    ...     print(f"a key for {error.provider} is missing")
+    a key for openai is missing
+    """
+
+    provider: str | None
+    """The provider without a key."""
+
+    _facts = ("hint", "path", "provider")
+
+
+class InvalidArgumentError(QuotaflowError, ValueError):
+    """An argument has the wrong type or an impossible value: correct the call; nothing was sent.
+
+    >>> try:
+    ...     llm.send_prompt("Hello", priority=12)
+    ... except InvalidArgumentError as error:
+    ...     print(error.message)
+    Something is wrong
+    """
+
+
+class InvalidPromptError(InvalidArgumentError):
+    """The prompt is empty or not text or messages: give it a string or `{"role", "content"}` mappings.
+
+    >>> try:
+    ...     llm.send_prompt("")
+    ... except InvalidPromptError as error:
+    ...     print(error.message)
+    Something is wrong
+    """
+
+
+class StateError(QuotaflowError):
+    """The remembered quotas cannot be read or written: free the disk, correct its rights, or pass `state=`.
+
+    Day quotas are not spent blindly while this lasts; nothing was sent.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except StateError as error:
+    ...     print(error.path)
+    limits.openai.rpm
+    """
+
+    path: str | None
+    """The file or address of the state."""
+
+    _facts = ("hint", "path")
+
+
+class ClosedError(QuotaflowError, RuntimeError):
+    """The interface was closed, perhaps while this call waited: make a new `LLMInterface`.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except ClosedError:
+    ...     print("closed")
+    closed
+    """
+
+
+class CallError(QuotaflowError):
+    """A call brought no answer; `attempts` says what each try met.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except CallError as error:
+    ...     print(error.provider, error.key, len(error.attempts))
+    openai OPENAI_API_KEY 1
+    """
+
+    failure: str | None = None
+    """The class of the last failure in snake case, as drawn above; `None` when nothing was tried."""
+    status: int | None
+    """The HTTP status of the last attempt, or `None` when there was no answer."""
+    retry_after: float | None
+    """In how many seconds it makes sense to try again, or `None` when that is unknown or never."""
+    provider: str | None
+    """The provider of the last attempt."""
+    model: str | None
+    """The model of the last attempt."""
+    key: str | None
+    """The label of the last key, never the key."""
+    attempts: tuple[Attempt, ...]
+    """Every try, the first first."""
+
+    _facts = ("hint", "status", "retry_after", "provider", "model", "key")
+
+    def __init__(self, message: str = "", **facts: Unpack[Facts]) -> None:
+        from quotaflow.records import Attempt
+
+        attempts = facts.pop("attempts", None) or ()
+        failure = facts.pop("failure", None)
+        super().__init__(message, **facts)
+        if failure is not None:
+            self.failure = failure
+        self.attempts = tuple(a if isinstance(a, Attempt) else Attempt(*a) for a in attempts)
+
+
+class RateLimitError(CallError):
+    """Too many requests for a short window, on every lane: send slower, wait, or add a quota group.
+
+    >>> try:
+    ...     llm.send_prompt("Hello", retry=False)
+    ... except RateLimitError as error:
+    ...     print(f"again in {error.retry_after} s")
+    again in 12.5 s
+    """
+
+    failure = "rate_limited"
+
+
+class TokenLimitError(CallError):
+    """Too many tokens for a short window, or one prompt larger than it: wait `retry_after`; if `None`, shorten.
+
+    >>> try:
+    ...     llm.send_prompt("A very long text")
+    ... except TokenLimitError as error:
+    ...     print("wait" if error.retry_after else "shorten")
+    wait
+    """
+
+    failure = "token_limited"
+
+
+class DailyQuotaError(CallError):
+    """The quota of a day is used up on every key: come back after `retry_after`, or add a key or provider.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except DailyQuotaError as error:
+    ...     print(error.key, "is used up")
+    OPENAI_API_KEY is used up
+    """
+
+    failure = "daily_quota"
+
+
+class CreditExhaustedError(CallError):
+    """The account has no money or met its spend cap: pay or raise the cap, then `llm.reset(provider)`.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except CreditExhaustedError as error:
+    ...     print("top up", error.provider)
+    top up openai
+    """
+
+    failure = "credit_exhausted"
+
+
+class OverloadedError(CallError):
+    """The provider has no capacity now, whatever the key: come back later or configure a fallback.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except OverloadedError as error:
+    ...     print(error.status)
+    429
+    """
+
+    failure = "overloaded"
+
+
+class ServerError(CallError):
+    """The provider broke: come back later or configure a fallback; its support wants the message.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except ServerError as error:
+    ...     print(error.provider, error.status)
+    openai 429
+    """
+
+    failure = "server_error"
+
+
+class CallTimeoutError(CallError, TimeoutError):
+    """No answer within `timeout`: allow more time or ask for less; the answer may still be billed.
+
+    >>> try:
+    ...     llm.send_prompt("Hello", timeout=2.0)
+    ... except TimeoutError as error:
+    ...     print(type(error).__name__)
+    CallTimeoutError
+    """
+
+    failure = "timeout"
+
+
+class NetworkError(CallError, ConnectionError):
+    """No connection to the provider, or it broke: look at the network, the proxy and `base_urls`.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except ConnectionError as error:
+    ...     print("cannot reach", error.provider)
+    cannot reach openai
+    """
+
+    failure = "network"
+
+
+class AuthError(CallError):
+    """The provider does not know this key: replace the one labelled `key`.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except AuthError as error:
+    ...     print("replace", error.key)
+    replace OPENAI_API_KEY
+    """
+
+    failure = "auth"
+
+
+class PermissionDeniedError(CallError):
+    """The key is right but may not do this: ask for access, or use another key, model or region.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except PermissionDeniedError as error:
+    ...     print(error.key, "may not use", error.model)
+    OPENAI_API_KEY may not use gpt-4o-mini
+    """
+
+    failure = "permission"
+
+
+class NotFoundError(CallError):
+    """No such model for this key: correct `model`, or use a key that has it.
+
+    >>> try:
+    ...     llm.send_prompt("Hello", model="gpt-none")
+    ... except NotFoundError as error:
+    ...     print("no model", error.model)
+    no model gpt-4o-mini
+    """
+
+    failure = "not_found"
+
+
+class InvalidRequestError(CallError):
+    """The provider says the request is wrong: correct it; sending it again would fail again.
+
+    >>> try:
+    ...     llm.send_prompt("Hello", temperature=9)
+    ... except InvalidRequestError as error:
+    ...     print(error.message)
+    Something is wrong
+    """
+
+    failure = "invalid_request"
+
+
+class ContextTooLongError(CallError):
+    """The prompt does not fit the model's window: shorten it, or choose a model with a larger one.
+
+    >>> try:
+    ...     llm.send_prompt("A very long text")
+    ... except ContextTooLongError as error:
+    ...     print("too long for", error.model)
+    too long for gpt-4o-mini
+    """
+
+    failure = "context_too_long"
+
+
+class ContentFilteredError(CallError):
+    """The provider will not answer this content: rephrase it; other keys would not change that.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except ContentFilteredError as error:
+    ...     print(error.failure)
+    content_filtered
+    """
+
+    failure = "content_filtered"
+
+
+class DeadlineExceededError(CallError, TimeoutError):
+    """No quota or answer before `deadline`: allow more time; `retry_after` says when there would be quota.
+
+    >>> try:
+    ...     llm.send_prompt("Hello", deadline=1_893_456_000.0)
+    ... except DeadlineExceededError as error:
+    ...     print(f"possible in {error.retry_after} s")
+    possible in 12.5 s
+    """
+
+
+class QueueFullError(CallError):
+    """Too many calls wait already: send fewer at once, or raise the bound of the waiting line in the config.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except QueueFullError as error:
+    ...     print(f"again in {error.retry_after} s")
+    again in 12.5 s
+    """

@@ -1,0 +1,287 @@
+"""How do I send a prompt?"""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from quotaflow._quotaflow import Core
+from quotaflow.options import config_json, config_source, make_options, optional_name, state_address
+from quotaflow.prompts import encode_prompt, unencodable_prompt
+from quotaflow.reply import reply_from
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime, timedelta
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Any, Self
+
+    from quotaflow._quotaflow import CallOptions
+    from quotaflow.records import Attempt
+    from quotaflow.reply import Reply
+
+    Prompt = str | Sequence[Any]
+
+_logger = logging.getLogger("quotaflow")
+_logger.addHandler(logging.NullHandler())
+
+_MOST_KEPT_OPTIONS = 256
+
+
+class LLMInterface:
+    """Sends prompts over your keys, models and providers as fast as their quotas allow.
+
+    Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a
+    process; it also works in a child after a fork. Quotas are shared with every other process through `state`.
+
+    Args:
+        config: a path to YAML, TOML or JSON; a dict of the same shape; or `None` to search: `$QUOTAFLOW_CONFIG`,
+            `./quotaflow.{yaml,toml,json}`, the user's config folder. Finding none is no error.
+        keys: keys by provider, `{"openai": ["…", "…"]}`; they come before those of the config and the environment.
+        limits: limits by provider, for each quota group: `{"openai": {"rpm": 60, "tpm": 30000, "rpd": 200}}`.
+        base_urls: where a provider is reached, by provider, as its official SDK takes it.
+        state: where quotas are remembered: a path to an SQLite file, `"memory"` to forget, or `None` for a file
+            in the user's cache folder.
+
+    Raises:
+        ConfigError: for what cannot be meant; it names the field and the nearest right one.
+
+    >>> from quotaflow.testing import simulator
+    >>> with simulator() as world, LLMInterface(keys=world.keys, base_urls=world.base_urls, state="memory") as llm:
+    ...     reply = llm.send_prompt("Name a river.", provider="openai", model="gpt-4o-mini")
+    >>> reply.provider, reply.usage.output_tokens > 0
+    ('openai', True)
+    """
+
+    __slots__ = ("__weakref__", "_core", "_options", "_state")
+
+    def __init__(
+        self,
+        config: str | Path | Mapping[str, Any] | None = None,
+        *,
+        keys: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None,
+        base_urls: Mapping[str, str] | None = None,
+        state: str | Path | None = None,
+    ) -> None:
+        source, is_path = config_source(config)
+        self._state = state_address(state)
+        self._options: dict[tuple[object, ...], CallOptions] = {}
+        self._core = Core(
+            source,
+            is_path,
+            config_json("keys", keys),
+            config_json("limits", limits),
+            config_json("base_urls", base_urls),
+            self._state,
+        )
+
+    def send_prompt(
+        self,
+        prompt: Prompt,
+        task_name: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        retry: bool = True,
+        fallback: bool = True,
+        max_retries: int = 3,
+        retry_delay: float | timedelta = 1.0,
+        *,
+        system: str | None = None,
+        priority: int = 3,
+        timeout: float | timedelta | None = None,
+        deadline: datetime | float | None = None,
+        user: str | None = None,
+        skip_rate_limit: bool = False,
+        on_retry: Callable[[Attempt], object] | None = None,
+        **params: Any,
+    ) -> Reply:
+        """Sends one prompt and waits for its answer, for quota too if need be. Safe in any number of threads.
+
+        Args:
+            prompt: text, a list of `{"role", "content"}` messages, or LangChain messages; not empty.
+            task_name: the task whose model the config names (`models: <task>`); `None` for the default model.
+            provider: the provider to ask, for instance `"openai"`; `None` leaves it to the model or the config.
+            model: the model to ask for; its name chooses the provider when none is given.
+            retry: whether to try again after a failure that may pass.
+            fallback: whether to go on to the configured fallbacks when provider and model cannot answer.
+            max_retries: how many more tries, 0 to 1000; waiting for quota is not a try.
+            retry_delay: the first back-off in seconds, or a timedelta; it doubles up to 300 s, jitter upwards.
+                When the provider says how long to wait, that is the least.
+            system: instructions that come before the prompt.
+            priority: who is served first when several wait: 0 before 9; equals in order of arrival.
+            timeout: the seconds one attempt may take, or a timedelta; `None` for the configured ones.
+            deadline: when the call must be done, waits included: an aware datetime or seconds since 1970;
+                `None` for never.
+            user: on whose behalf; handed to providers that ask for it, and counted in the records.
+            skip_rate_limit: whether to send without waiting for quota of ours; what is sent is still counted.
+            on_retry: called with the `Attempt` that failed before the next one; on another thread.
+            params: everything else goes to the provider: `temperature`, `max_tokens`, `tools`, `response_format`…
+
+        Returns:
+            The text of the answer as a `Reply`, which is a `str` that knows how it came about.
+
+        Raises:
+            InvalidPromptError: the prompt is empty or no prompt; nothing was sent.
+            InvalidArgumentError: another argument is wrong; nothing was sent.
+            NoKeyError: a provider is needed that has no key.
+            StateError: the remembered quotas cannot be read or written.
+            DeadlineExceededError: the deadline came, or could not be met.
+            CallError: no target answered; the class says why, `attempts` what each try met.
+            ClosedError: the interface is closed.
+
+        >>> reply = llm.send_prompt("Translate to French: bread", model="gpt-4o-mini", max_tokens=20)
+        >>> reply.provider, reply.attempts[-1].succeeded
+        ('openai', True)
+        """
+        options = self._options_for(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority,
+            timeout, deadline, user, skip_rate_limit, params, on_retry,
+        )  # fmt: skip
+        if type(prompt) is str and prompt and not prompt.isspace():
+            text, is_messages = prompt, False
+        else:
+            text, is_messages = encode_prompt(prompt)
+        try:
+            return reply_from(self._core.send(text, is_messages, options))
+        except UnicodeEncodeError as error:
+            raise unencodable_prompt(error) from None
+
+    async def asend_prompt(
+        self,
+        prompt: Prompt,
+        task_name: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        retry: bool = True,
+        fallback: bool = True,
+        max_retries: int = 3,
+        retry_delay: float | timedelta = 1.0,
+        *,
+        system: str | None = None,
+        priority: int = 3,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the time of one attempt, not of the call
+        deadline: datetime | float | None = None,
+        user: str | None = None,
+        skip_rate_limit: bool = False,
+        on_retry: Callable[[Attempt], object] | None = None,
+        **params: Any,
+    ) -> Reply:
+        """Sends one prompt from asyncio; parameters, answer and errors match `send_prompt`.
+
+        Cancelling the task gives back the quota of what was not sent yet.
+
+        >>> import asyncio
+        >>> asyncio.run(llm.asend_prompt("Name a lake.", model="gpt-4o-mini")).finish_reason
+        'stop'
+        """
+        options = self._options_for(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority,
+            timeout, deadline, user, skip_rate_limit, params, on_retry,
+        )  # fmt: skip
+        if type(prompt) is str and prompt and not prompt.isspace():
+            text, is_messages = prompt, False
+        else:
+            text, is_messages = encode_prompt(prompt)
+        try:
+            return reply_from(await self._core.asend(text, is_messages, options))
+        except UnicodeEncodeError as error:
+            raise unencodable_prompt(error) from None
+
+    def status(self) -> dict[str, Any]:
+        """Every key with its health, limits, what is used and left, until when it is blocked, and who waits.
+
+        A snapshot of plain values, made for reading and for JSON; it holds no key.
+
+        >>> isinstance(llm.status(), dict)
+        True
+        """
+        snapshot: dict[str, Any] = json.loads(self._core.status())
+        return snapshot
+
+    def reset(self, provider: str | None = None, key: str | None = None) -> int:
+        """Forgets blocks, exhaustion and used quota, for instance after credit was bought.
+
+        Args:
+            provider: only of this provider; `None` for all.
+            key: only of the key with this label; `None` for all.
+
+        Returns:
+            How many blocks and ledgers were cleared.
+
+        >>> llm.reset("openai") >= 0
+        True
+        """
+        return self._core.reset(optional_name("provider", provider), optional_name("key", key))
+
+    def close(self) -> None:
+        """Ends it: calls that wait raise `ClosedError`, and so does every later call. Closing twice is fine.
+
+        >>> llm.close()
+        """
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<LLMInterface state={self._state or 'default'!r}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(
+            "an LLMInterface holds keys and is not pickled: make one in each process, they share their state"
+        )
+
+    def _options_for(
+        self,
+        task_name: object,
+        provider: object,
+        model: object,
+        retry: object,
+        fallback: object,
+        max_retries: object,
+        retry_delay: object,
+        system: object,
+        priority: object,
+        timeout: object,
+        deadline: object,
+        user: object,
+        skip_rate_limit: object,
+        params: dict[str, Any],
+        on_retry: object,
+    ) -> CallOptions:
+        """Checked options, remembered: most calls of a program differ in nothing but their prompt."""
+        debug = _logger.isEnabledFor(logging.DEBUG)
+        asked = (
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority,
+            timeout, deadline, user, skip_rate_limit,
+        )  # fmt: skip
+        if params or on_retry is not None or deadline is not None:
+            return make_options(*asked, params, on_retry, debug)
+        # Equal is not enough: True == 1 == 1.0, and one of them may be wrong where another is right.
+        known = (asked, debug, *map(type, asked[3:7]), type(priority), type(timeout), type(skip_rate_limit))
+        try:
+            options = self._options.get(known)
+        except TypeError:  # not hashable, so it is a wrong argument, and the check says which
+            return make_options(*asked, params, on_retry, debug)
+        if options is None:
+            options = make_options(*asked, params, on_retry, debug)
+            if len(self._options) >= _MOST_KEPT_OPTIONS:
+                self._options.clear()
+            self._options[known] = options
+        return options

@@ -1,0 +1,203 @@
+"""Are these arguments possible, and what do they ask of a call?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from quotaflow._quotaflow import CallOptions
+from quotaflow.errors import ConfigError, InvalidArgumentError
+
+_LONGEST_SPAN = 30 * 86_400.0
+_MOST_RETRIES = 1_000
+_LOWEST_PRIORITY = 9
+# Earlier than this is nobody's deadline but a span that was taken for a moment: 2001-09-09.
+_EARLIEST_DEADLINE = 1e9
+
+
+def make_options(
+    task_name: object,
+    provider: object,
+    model: object,
+    retry: object,
+    fallback: object,
+    max_retries: object,
+    retry_delay: object,
+    system: object,
+    priority: object,
+    timeout: object,
+    deadline: object,
+    user: object,
+    skip_rate_limit: object,
+    params: Mapping[str, Any],
+    on_retry: object,
+    debug: bool,
+) -> CallOptions:
+    """What Rust is told about a call; raises `InvalidArgumentError` for the first wrong argument."""
+    return CallOptions(
+        _name("task_name", task_name),
+        _name("provider", provider),
+        _name("model", model),
+        _flag("retry", retry),
+        _flag("fallback", fallback),
+        _whole("max_retries", max_retries, _MOST_RETRIES),
+        _span("retry_delay", retry_delay),
+        _text("system", system),
+        _whole("priority", priority, _LOWEST_PRIORITY),
+        None if timeout is None else _span("timeout", timeout),
+        None if deadline is None else _moment("deadline", deadline),
+        _name("user", user),
+        _flag("skip_rate_limit", skip_rate_limit),
+        _params(params) if params else None,
+        _hook("on_retry", on_retry),
+        debug,
+    )
+
+
+def config_source(config: object) -> tuple[str | None, bool]:
+    """The config as JSON and `False`, or its path and `True`; `(None, False)` means: search for it.
+
+    >>> config_source({"models": {}})
+    ('{"models":{}}', False)
+    >>> config_source("quotaflow.yaml")
+    ('quotaflow.yaml', True)
+    """
+    if config is None:
+        return None, False
+    if isinstance(config, str | Path):
+        if not str(config):
+            raise ConfigError("the config's path is empty", hint="pass None to search for it")
+        return str(config), True
+    if isinstance(config, Mapping):
+        return config_json("config", config), False
+    kind = type(config).__name__
+    raise ConfigError(f"config is of type {kind}", hint="pass a path, a dict or None")
+
+
+def config_json(name: str, value: object) -> str | None:
+    """A mapping of the constructor as JSON; raises `ConfigError` with its name as the path."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        kind = type(value).__name__
+        raise ConfigError(f"{name} is of type {kind}", path=name, hint="pass a dict with one entry per provider")
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{name} cannot be written as JSON: {error}", path=name) from None
+
+
+def state_address(state: object) -> str | None:
+    """Where quotas are remembered: `memory`, a path or an address, as text."""
+    if state is None:
+        return None
+    if isinstance(state, str | Path) and str(state):
+        return str(state)
+    raise ConfigError(
+        f"state is {state!r}", path="state", hint="pass 'memory', a path, or None for the user's cache folder"
+    )
+
+
+def optional_name(name: str, value: object) -> str | None:
+    """A name such as a provider's or a key's label; raises `InvalidArgumentError` when it is empty or no text."""
+    return _name(name, value)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    # Only the type: the value may be a secret.
+    raise TypeError(f"a value of type {type(value).__name__}")
+
+
+def _wrong(name: str, value: object, expected: str) -> InvalidArgumentError:
+    shown = repr(value) if isinstance(value, bool | int | float) else f"of type {type(value).__name__}"
+    return InvalidArgumentError(f"{name} is {shown}", hint=f"pass {expected}")
+
+
+def _text(name: str, value: object) -> str | None:
+    if value is None or type(value) is str:
+        return value
+    if isinstance(value, str):
+        return str(value)
+    raise _wrong(name, value, "a string or None")
+
+
+def _name(name: str, value: object) -> str | None:
+    text = _text(name, value)
+    if text is not None and (not text or text.isspace()):
+        raise InvalidArgumentError(f"{name} is empty", hint="pass None to leave it out")
+    return text
+
+
+def _flag(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise _wrong(name, value, "True or False")
+
+
+def _whole(name: str, value: object, most: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
+        return value
+    raise _wrong(name, value, f"a whole number from 0 to {most}")
+
+
+def _span(name: str, value: object) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= _LONGEST_SPAN:
+        return float(seconds)
+    raise _wrong(name, seconds, "seconds (more than 0, at most 30 days) or a timedelta")
+
+
+def _moment(name: str, value: object) -> float:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidArgumentError(
+                f"{name} has no time zone", hint="pass an aware datetime, as datetime.now(timezone.utc) makes them"
+            )
+        value = value.timestamp()
+    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+        if value >= _EARLIEST_DEADLINE:
+            return float(value)
+        raise InvalidArgumentError(
+            f"{name} is {value!r}, a moment before 2001", hint=f"for a span pass time.time() + {value!r}"
+        )
+    raise _wrong(name, value, "an aware datetime or seconds since 1970 as time.time() gives them")
+
+
+def _params(params: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(params, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        culprit = next((name for name, value in params.items() if not _is_json(value)), "a parameter")
+        raise InvalidArgumentError(
+            f"{culprit} cannot be written as JSON: {error}", hint="pass plain values, lists and dicts"
+        ) from None
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _hook(name: str, hook: object) -> Callable[[tuple[Any, ...]], object] | None:
+    if hook is None:
+        return None
+    if not callable(hook):
+        raise _wrong(name, hook, "a function that takes an Attempt")
+    from quotaflow.records import Attempt
+
+    return lambda facts: hook(Attempt(*facts))

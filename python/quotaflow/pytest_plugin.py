@@ -1,0 +1,38 @@
+"""How do my tests get a simulator? pytest finds this plugin by itself.
+
+def test_my_code(quotaflow_simulator):
+llm = LLMInterface(keys=quotaflow_simulator.keys, base_urls=quotaflow_simulator.base_urls, state="memory")
+
+@pytest.mark.quotaflow_simulator(faults=[{"when": {"first": 1}, "do": {"status": 503}}])
+def test_that_it_copes(quotaflow_simulator): ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from quotaflow.testing import SimulatedProviders
+
+_MARK = "quotaflow_simulator"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the mark known."""
+    config.addinivalue_line(
+        "markers", f"{_MARK}(**arguments): what quotaflow.testing.simulator() is started with for this test"
+    )
+
+
+@pytest.fixture
+def quotaflow_simulator(request: pytest.FixtureRequest) -> Iterator[SimulatedProviders]:
+    """A fresh simulator for one test, started with the arguments of its `quotaflow_simulator` mark."""
+    from quotaflow.testing import simulator
+
+    mark = request.node.get_closest_marker(_MARK)
+    with simulator(*(mark.args if mark else ()), **(mark.kwargs if mark else {})) as running:
+        yield running

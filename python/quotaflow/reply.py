@@ -1,0 +1,160 @@
+"""What came back for a prompt?"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self, SupportsIndex
+
+    from quotaflow._quotaflow import Outcome
+    from quotaflow.records import Attempt, Usage
+
+
+class _Facts:
+    """The same facts without Rust: for replies that were unpickled, or made by hand in a test."""
+
+    __slots__ = (
+        "attempts",
+        "finish_reason",
+        "key",
+        "latency",
+        "model",
+        "provider",
+        "raw",
+        "tool_calls",
+        "usage",
+    )
+
+    provider: str
+    model: str
+    key: str
+    usage: tuple[int, int, int, int, int] | None
+    latency: float
+    finish_reason: str | None
+    tool_calls: str | None
+    raw: bytes
+    attempts: list[tuple[Any, ...]]
+
+
+class Reply(str):
+    """The text of an answer, and how it came about.
+
+    It is a `str`: print it, slice it, store it, compare it. The rest stands in its attributes.
+
+    >>> reply = Reply("Paris", provider="openai", model="gpt-4o-mini", key="OPENAI_API_KEY")
+    >>> reply == "Paris", reply.upper(), reply.provider
+    (True, 'PARIS', 'openai')
+
+    Attributes that hold lists or parsed JSON are made anew at each access: keep what you use twice.
+    """
+
+    __slots__ = ("_outcome",)
+
+    _outcome: Outcome | _Facts
+
+    def __new__(
+        cls,
+        text: str = "",
+        *,
+        provider: str = "",
+        model: str = "",
+        key: str = "",
+        usage: tuple[int, int, int, int, int] | None = None,
+        latency: float = 0.0,
+        finish_reason: str | None = None,
+        tool_calls: str | None = None,
+        raw: bytes = b"",
+        attempts: list[tuple[Any, ...]] | None = None,
+    ) -> Self:
+        """A reply made by hand, for instance to test code that takes one."""
+        facts = _Facts()
+        facts.provider = provider
+        facts.model = model
+        facts.key = key
+        facts.usage = usage
+        facts.latency = latency
+        facts.finish_reason = finish_reason
+        facts.tool_calls = tool_calls
+        facts.raw = raw
+        facts.attempts = [] if attempts is None else attempts
+        reply = str.__new__(cls, text)
+        reply._outcome = facts
+        return reply
+
+    @property
+    def provider(self) -> str:
+        """The provider that answered; after a fallback not the one that was asked for."""
+        return self._outcome.provider
+
+    @property
+    def model(self) -> str:
+        """The model that answered, as the provider names it."""
+        return self._outcome.model
+
+    @property
+    def key(self) -> str:
+        """The label of the key that was used, never the key itself."""
+        return self._outcome.key
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that were billed, or `None` when the provider did not say."""
+        from quotaflow.records import Usage
+
+        counts = self._outcome.usage
+        return None if counts is None else Usage(*counts)
+
+    @property
+    def cost(self) -> float | None:
+        """The price in US dollars, or `None` while no price is known; in this version always `None`."""
+        return None
+
+    @property
+    def latency(self) -> float:
+        """Seconds from the call to the answer, waits and failed attempts included."""
+        return self._outcome.latency
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every try, the first first; the last one succeeded."""
+        from quotaflow.records import Attempt
+
+        return tuple(Attempt(*facts) for facts in self._outcome.attempts)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped: `stop`, `length`, `tool_calls`, `content_filter`, or the provider's own word."""
+        return self._outcome.finish_reason
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """The tools the model wants called, in the OpenAI shape; empty when there are none."""
+        import json
+
+        text = self._outcome.tool_calls
+        calls: list[dict[str, Any]] = [] if text is None else json.loads(text)
+        return calls
+
+    @property
+    def raw(self) -> Any:
+        """The provider's answer as parsed JSON, or `None` when there is none."""
+        import json
+
+        body = self._outcome.raw
+        return json.loads(body) if body else None
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        outcome = self._outcome
+        facts = {name: getattr(outcome, name) for name in _Facts.__slots__}
+        return (_restore, (type(self), str(self), facts))
+
+
+def _restore(cls: type[Reply], text: str, facts: dict[str, Any]) -> Reply:
+    return cls(text, **facts)
+
+
+def reply_from(outcome: Outcome) -> Reply:
+    """The reply for what Rust hands over; past `Reply.__new__`, for this runs once a call."""
+    reply = str.__new__(Reply, outcome.text)
+    reply._outcome = outcome
+    return reply

@@ -1,0 +1,46 @@
+//! What did the user write, and what does it mean?
+//!
+//! Arguments, a config file (YAML, TOML or JSON in one shape), the environment and a `.env` become [`Settings`] that
+//! cannot be wrong. [`Sources`] looks at the machine; everything else is pure and takes what it found.
+//!
+//! ```
+//! use quotaflow::config::{Arguments, Settings, Sources};
+//! use serde_json::json;
+//!
+//! let mut sources = Sources::default();
+//! sources.environment.insert("OPENAI_API_KEY".into(), "sk-test-1".into());
+//! let arguments = Arguments {
+//!     limits: Some(json!({"openai": {"rpm": 60, "rpd": 200}})),
+//!     state: Some("memory".into()),
+//!     ..Arguments::default()
+//! };
+//! let settings = Settings::resolve(arguments, sources).unwrap();
+//! let openai = &settings.providers["openai"];
+//! assert_eq!(openai.keys[0].label, "OPENAI_API_KEY");
+//! assert_eq!(openai.limits.len(), 2);
+//! ```
+
+mod arguments;
+mod behaviour;
+mod error;
+mod formats;
+mod keys;
+mod limits;
+mod providers;
+mod reader;
+mod redact;
+mod resolve;
+mod routes;
+mod schema;
+mod settings;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+pub use arguments::{Arguments, ConfigArgument};
+pub use error::ConfigError;
+pub use settings::{
+    KeySettings, ProviderSettings, RetryBudget, RetrySettings, Routes, Settings, StateSetting,
+    Target, TaskRoute, Timeouts,
+};
+pub use sources::{ConfigFile, Places, Sources};

@@ -1,0 +1,228 @@
+//! Which providers are there, and at which address?
+
+use std::collections::BTreeMap;
+
+use crate::providers::{Dialect, Provider};
+
+use super::error::ConfigError;
+use super::reader::{Node, Table};
+use super::redact::shown;
+use super::routes::provider_of;
+use super::schema::{self, Takes, nearest};
+use super::settings::ProviderSettings;
+
+/// Every provider by canonical name.
+pub(super) type Providers = BTreeMap<String, ProviderSettings>;
+
+const DIALECTS: [(&str, Dialect, &str); 3] = [
+    ("openai", Dialect::OpenAi, "openai"),
+    ("anthropic", Dialect::Anthropic, "anthropic"),
+    ("gemini", Dialect::Gemini, "gemini"),
+];
+
+/// What is said about one provider's address.
+#[derive(Default)]
+struct Said<'a> {
+    base_url: Option<(String, Node<'a>)>,
+    dialect: Option<(Dialect, Node<'a>)>,
+}
+
+/// The catalogue with the user's addresses, and the user's own providers; without keys and limits yet.
+///
+/// An address in `base_urls` beats the config's; two different ones in the config are an error.
+pub(super) fn addressed<'a>(
+    base_urls: Option<&Node<'a>>,
+    sections: &[(&'a str, Table<'a>)],
+    targets: &[&Table<'a>],
+    warnings: &mut Vec<String>,
+) -> Result<Providers, ConfigError> {
+    let mut said: BTreeMap<String, Said<'a>> = BTreeMap::new();
+    for (name, table) in sections {
+        let entry = said.entry(canonical(name)).or_default();
+        if let Some(node) = table.get("base_url") {
+            entry.base_url = Some((base_url(&node)?, node));
+        }
+        if let Some(node) = table.get("dialect") {
+            entry.dialect = Some((dialect(&node)?, node));
+        }
+    }
+    for table in targets {
+        let Some(node) = table.get("base_url") else { continue };
+        let url = base_url(&node)?;
+        let entry = said.entry(canonical(&provider_of(table)?)).or_default();
+        if entry.base_url.as_ref().is_some_and(|(other, _)| *other != url) {
+            return Err(node
+                .error("this provider already has another base_url")
+                .hint("put the second address under `providers` with a name of its own"));
+        }
+        entry.base_url = Some((url, node));
+    }
+    if let Some(node) = base_urls {
+        let mut seen = Vec::new();
+        for (name, node) in node.entries(Takes::Text)? {
+            once(&mut seen, name, &node)?;
+            said.entry(canonical(name)).or_default().base_url = Some((base_url(&node)?, node));
+        }
+    }
+    let known = Provider::names().iter().filter_map(|name| Provider::find(name));
+    let mut providers: Providers =
+        known.map(|provider| (provider.name.clone(), without_keys(provider))).collect();
+    for (name, said) in said {
+        apply(&mut providers, name, said, warnings)?;
+    }
+    Ok(providers)
+}
+
+fn apply(
+    providers: &mut Providers,
+    name: String,
+    said: Said<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    if let Some(known) = providers.get_mut(&name) {
+        if let Some((_, node)) = said.dialect.filter(|(said, _)| *said != known.provider.dialect) {
+            return Err(node
+                .error("a known provider speaks its own dialect")
+                .hint("give a server of your own a name of its own"));
+        }
+        if let Some((url, _)) = said.base_url {
+            known.provider.base_url = url;
+        }
+        return Ok(());
+    }
+    // Without an address the name is an error where it is used, with the path it has there.
+    let Some((url, node)) = said.base_url else { return Ok(()) };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.is_empty() || !name.chars().all(plain) || shown(&name, false) != name {
+        return Err(node.error("a provider's name is made of letters, digits and the signs - _ ."));
+    }
+    if let Some(meant) = nearest(&name, Provider::names().iter().copied()) {
+        warnings.push(format!(
+            "{} is taken as a server of your own at its base_url; if you meant {meant}, write that",
+            shown(&name, true)
+        ));
+    }
+    let dialect = said.dialect.map_or(Dialect::OpenAi, |(dialect, _)| dialect);
+    let provider = own(&name, &url, dialect);
+    providers.insert(name, without_keys(provider));
+    Ok(())
+}
+
+/// A server of the user's own that speaks `dialect`; it may or may not want a key.
+fn own(name: &str, base_url: &str, dialect: Dialect) -> Provider {
+    let model = DIALECTS.iter().find(|(_, other, _)| *other == dialect);
+    let model = model.filter(|_| dialect != Dialect::OpenAi);
+    match model.and_then(|(_, _, name)| Provider::find(name)) {
+        Some(mut provider) => {
+            provider.name = name.to_owned();
+            provider.base_url = base_url.to_owned();
+            provider.key_envs = &[];
+            provider.needs_key = false;
+            provider
+        }
+        None => Provider::compatible(name, base_url),
+    }
+}
+
+fn without_keys(provider: Provider) -> ProviderSettings {
+    ProviderSettings {
+        provider,
+        keys: Vec::new(),
+        limits: Vec::new(),
+        model_limits: BTreeMap::new(),
+        default_model: None,
+        timeout: None,
+        key_names: Vec::new(),
+    }
+}
+
+/// The one name of a provider that may have several.
+pub(super) fn canonical(name: &str) -> String {
+    Provider::find(name).map_or_else(|| name.trim().to_owned(), |provider| provider.name)
+}
+
+/// Refuses a provider that is written twice in one table, under two of its names.
+pub(super) fn once(seen: &mut Vec<String>, name: &str, node: &Node<'_>) -> Result<(), ConfigError> {
+    let canonical = canonical(name);
+    if seen.contains(&canonical) {
+        return Err(node
+            .error(format!("this is another name of {}", shown(&canonical, true)))
+            .hint("write all of it under one name"));
+    }
+    seen.push(canonical);
+    Ok(())
+}
+
+/// The settings of the provider called `name` at `node`.
+pub(super) fn named<'p>(
+    providers: &'p mut Providers,
+    name: &str,
+    node: &Node<'_>,
+) -> Result<&'p mut ProviderSettings, ConfigError> {
+    let own: Vec<String> = providers.keys().cloned().collect();
+    providers.get_mut(&canonical(name)).ok_or_else(|| {
+        let meant = nearest(name, own.iter().map(String::as_str));
+        let error = node.error("there is no provider of this name");
+        error.hint(match meant {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!(
+                "known are {}; any other OpenAI-compatible server needs a base_url",
+                own.join(", ")
+            ),
+        })
+    })
+}
+
+fn dialect(node: &Node<'_>) -> Result<Dialect, ConfigError> {
+    let text = node.text()?.to_ascii_lowercase();
+    let known = DIALECTS.iter().find(|(name, ..)| *name == text);
+    known.map(|(_, dialect, _)| *dialect).ok_or_else(|| {
+        let meant = nearest(&text, DIALECTS.iter().map(|(name, ..)| *name));
+        node.error("there is no such dialect").hint(meant.map_or_else(
+            || "write openai, anthropic or gemini".to_owned(),
+            |meant| format!("did you mean `{meant}`?"),
+        ))
+    })
+}
+
+/// An `http` or `https` address with a host and nothing that could be a secret in it.
+fn base_url(node: &Node<'_>) -> Result<String, ConfigError> {
+    let wrong = |message: &str| {
+        Err(node.error(message).hint("write it as the provider's SDK takes it: https://host/v1"))
+    };
+    let text = node.text()?;
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return wrong("this address has a space in it");
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return wrong("this is not an address: it begins with neither http:// nor https://");
+    };
+    if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        return wrong("an address begins with http:// or https://");
+    }
+    if rest.is_empty() || rest.starts_with(['/', ':', '?', '#']) {
+        return wrong("this address has no host");
+    }
+    let Ok(url) = url::Url::parse(text) else {
+        return wrong("this is not an address");
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return wrong("an address must not have a user or a password in it");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return wrong("an address must not have a `?` or `#` part");
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// `providers.<name>` of the config, each provider once.
+pub(super) fn sections<'a>(top: &Table<'a>) -> Result<Vec<(&'a str, Table<'a>)>, ConfigError> {
+    let Some(node) = top.get("providers") else { return Ok(Vec::new()) };
+    let mut seen = Vec::new();
+    let mut sections = Vec::new();
+    for (name, node) in node.entries(Takes::Table)? {
+        once(&mut seen, name, &node)?;
+        sections.push((name, node.table(schema::PROVIDER)?));
+    }
+    Ok(sections)
+}

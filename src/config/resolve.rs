@@ -1,0 +1,160 @@
+//! Who has the last word: the arguments, the config file, the environment, or the catalogue?
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::arguments::{Arguments, ConfigArgument};
+use super::behaviour;
+use super::error::ConfigError;
+use super::formats;
+use super::keys::Keys;
+use super::limits::{self, lay_over};
+use super::providers::{self, Providers, canonical, named, once};
+use super::reader::{Node, Table};
+use super::routes::{self, Written};
+use super::schema::{self, Takes};
+use super::settings::Settings;
+use super::sources::Sources;
+
+impl Settings {
+    /// What holds, from everything the user wrote: arguments, then the config file, then the environment, then the
+    /// catalogue.
+    ///
+    /// Keys of a provider come from the first of these that has any; limits are laid over each other one by one.
+    /// A provider without a key is fine until it is used.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its path, and with what was probably meant.
+    ///
+    /// ```
+    /// use quotaflow::config::{Arguments, Settings, Sources};
+    /// use serde_json::json;
+    ///
+    /// let limits = Some(json!({"openai": {"rpn": 60}}));
+    /// let error = Settings::resolve(Arguments { limits, ..Arguments::default() }, Sources::default());
+    /// let text = error.unwrap_err().to_string();
+    /// assert_eq!(text, "limits.openai.rpn: there is no such field; did you mean `rpm`?");
+    /// ```
+    pub fn resolve(arguments: Arguments, sources: Sources) -> Result<Settings, ConfigError> {
+        let mut warnings = sources.warnings.clone();
+        let tree = tree(&arguments, &sources)?;
+        let file = match &arguments.config {
+            Some(ConfigArgument::Value(_)) => None,
+            _ => sources.file.as_ref().map(|file| file.path.as_path()),
+        };
+        let root = |value, name| Node::root(value, name, None);
+        // A tree that is no table has no fields to name: the argument is the place.
+        let top = if file.is_none() && !tree.is_object() { "config" } else { "" };
+        let top = Node::root(&tree, top, file).table(schema::TOP)?;
+
+        let written = Written::read(&top)?;
+        let sections = providers::sections(&top)?;
+        let base_urls = arguments.base_urls.as_ref().map(|value| root(value, "base_urls"));
+        let mut providers =
+            providers::addressed(base_urls.as_ref(), &sections, &written.targets(), &mut warnings)?;
+
+        for (name, table) in &sections {
+            configure(&mut providers, name, table)?;
+        }
+        if let Some(value) = &arguments.limits {
+            limits_of_arguments(&root(value, "limits"), &mut providers)?;
+        }
+        let keys = arguments.keys.as_ref().map(|value| root(value, "keys").private());
+        gather_keys(keys, &sections, &written, &sources, &mut providers, &mut warnings)?;
+
+        let state = arguments.state.map(Value::String);
+        let state = state.as_ref().map(|value| root(value, "state").taking(Takes::Text));
+        Ok(Settings {
+            routes: written.resolve(&mut providers)?,
+            state: behaviour::state(state.as_ref(), &top, &sources)?,
+            retry: behaviour::retry(&top)?,
+            timeouts: behaviour::timeouts(&top)?,
+            queue_max_size: behaviour::queue_max_size(&top)?,
+            max_wait: behaviour::max_wait(&top)?,
+            providers,
+            warnings,
+        })
+    }
+}
+
+/// The config as one tree, whatever it was written in.
+fn tree(arguments: &Arguments, sources: &Sources) -> Result<Value, ConfigError> {
+    match (&arguments.config, &sources.file) {
+        (Some(ConfigArgument::Value(value)), _) => Ok(value.clone()),
+        (_, Some(file)) => formats::parse(&file.path, file.text.expose()),
+        (Some(ConfigArgument::Path(path)), None) => {
+            Err(ConfigError::of_file(path, "this config file was not read"))
+        }
+        (None, None) => Ok(Value::Object(Map::new())),
+    }
+}
+
+fn configure(providers: &mut Providers, name: &str, table: &Table<'_>) -> Result<(), ConfigError> {
+    let settings = named(providers, name, table.node())?;
+    if let Some(node) = table.get("limits") {
+        (settings.limits, settings.model_limits) = limits::of_provider(&node, &settings.provider)?;
+    }
+    let model = table.get("default_model").map(|node| node.name().map(str::to_owned));
+    settings.default_model = model.transpose()?;
+    settings.timeout = table.get("timeout").map(|node| behaviour::timeout(&node)).transpose()?;
+    Ok(())
+}
+
+fn limits_of_arguments(node: &Node<'_>, providers: &mut Providers) -> Result<(), ConfigError> {
+    let mut seen = Vec::new();
+    for (name, node) in node.entries(Takes::Table)? {
+        once(&mut seen, name, &node)?;
+        let settings = named(providers, name, &node)?;
+        let (all, by_model) = limits::of_provider(&node, &settings.provider)?;
+        lay_over(&mut settings.limits, all);
+        for (model, limits) in by_model {
+            lay_over(settings.model_limits.entry(model).or_default(), limits);
+        }
+    }
+    Ok(())
+}
+
+fn gather_keys(
+    arguments: Option<Node<'_>>,
+    sections: &[(&str, Table<'_>)],
+    written: &Written<'_>,
+    sources: &Sources,
+    providers: &mut Providers,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    let mut stated: BTreeMap<String, Node<'_>> = BTreeMap::new();
+    if let Some(node) = &arguments {
+        let mut seen = Vec::new();
+        for (name, node) in node.entries(Takes::Keys)? {
+            once(&mut seen, name, &node)?;
+            named(providers, name, &node)?;
+            stated.insert(canonical(name), node);
+        }
+    }
+    let mut of_targets: BTreeMap<String, Vec<Node<'_>>> = BTreeMap::new();
+    for table in written.targets() {
+        let nodes = ["key", "backup_keys"].into_iter().filter_map(|name| table.get(name));
+        let provider = canonical(&routes::provider_of(table)?);
+        of_targets.entry(provider).or_default().extend(nodes);
+    }
+    for (name, settings) in providers {
+        let mut keys = Keys::of(&settings.provider, sources);
+        let section = sections.iter().find(|(other, _)| canonical(other) == *name);
+        let section = section.and_then(|(_, table)| table.get("keys"));
+        let targets = of_targets.remove(name).unwrap_or_default();
+        match (stated.remove(name), section, targets) {
+            (Some(node), ..) => keys.stated(node)?,
+            (None, None, targets) if targets.is_empty() => keys.environment()?,
+            (None, section, targets) => {
+                section.map_or(Ok(()), |node| keys.stated(node))?;
+                targets.into_iter().try_for_each(|node| keys.names(node))?;
+            }
+        }
+        let gathered = keys.finish();
+        settings.keys = gathered.keys;
+        settings.key_names = gathered.names;
+        warnings.extend(gathered.warnings);
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! What holds for this process, once everything the user wrote has been read and found right?
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::kernel::Limit;
+use crate::providers::Provider;
+use crate::secret::Secret;
+
+/// Everything the user can decide. Made by [`Settings::resolve`]; its `Debug` shows no key.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Every provider of the catalogue and those of the user, by canonical name, whether they have a key or not.
+    pub providers: BTreeMap<String, ProviderSettings>,
+    /// Which model answers what.
+    pub routes: Routes,
+    /// Where counts are remembered.
+    pub state: StateSetting,
+    /// How often and how fast a failed call is tried again.
+    pub retry: RetrySettings,
+    /// How long is waited for a provider.
+    pub timeouts: Timeouts,
+    /// How many calls may wait at once; more are refused. Default 100,000.
+    pub queue_max_size: usize,
+    /// The longest block of a provider that is waited out when a call has no deadline. Default 300 s.
+    pub max_wait: Duration,
+    /// What is probably not meant, one sentence each; never holds a key.
+    pub warnings: Vec<String>,
+}
+
+/// One provider as this user uses it.
+#[derive(Clone, Debug)]
+pub struct ProviderSettings {
+    /// The provider, with the user's base URL applied.
+    pub provider: Provider,
+    /// Its keys, in the order of preference; no two hold the same secret or the same label.
+    pub keys: Vec<KeySettings>,
+    /// Limits of each quota group, over all models.
+    pub limits: Vec<Limit>,
+    /// Limits of each quota group for one model; they hold beside the ones over all models.
+    pub model_limits: BTreeMap<String, Vec<Limit>>,
+    /// The model when a call names none.
+    pub default_model: Option<String>,
+    /// Instead of [`Timeouts::read`] for this provider.
+    pub timeout: Option<Duration>,
+    /// The names under which keys were looked for.
+    pub(super) key_names: Vec<String>,
+}
+
+/// One key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySettings {
+    /// What it is called everywhere: its environment name, the label it was given, or `openai key 1`.
+    pub label: String,
+    /// The key.
+    pub secret: Secret,
+    /// The quota group it was put in; `None` is a group of its own until the provider says otherwise.
+    pub group: Option<String>,
+    /// Limits of this key's group instead of the provider's.
+    pub limits: Option<Vec<Limit>>,
+}
+
+/// Which model answers what: JobApp's `models` with `default`, `fallback` and one entry for each task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Routes {
+    /// For calls that name neither a task with a route of its own nor a model.
+    pub default: Option<Target>,
+    /// What is tried, in order, when the first target cannot answer.
+    pub fallback: Vec<Target>,
+    /// Routes of tasks, by name.
+    pub tasks: BTreeMap<String, TaskRoute>,
+}
+
+/// The route of one task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskRoute {
+    /// What is tried first.
+    pub target: Target,
+    /// Its own fallbacks; `None` means [`Routes::fallback`], an empty list means none.
+    pub fallback: Option<Vec<Target>>,
+}
+
+/// A model of a provider, and the parameters it is called with.
+#[derive(Clone, PartialEq)]
+pub struct Target {
+    /// The canonical name of the provider; always a key of [`Settings::providers`].
+    pub provider: String,
+    /// The model, in the provider's words.
+    pub model: String,
+    /// Parameters in OpenAI's names, under those of the call.
+    pub params: Map<String, Value>,
+}
+
+impl fmt::Debug for Target {
+    /// The names of the parameters only: a value may be a prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.provider, self.model)?;
+        f.debug_list().entries(self.params.keys()).finish()
+    }
+}
+
+/// Where counts are remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateSetting {
+    /// Nothing was said: this SQLite file in the user's cache folder.
+    UserCache(PathBuf),
+    /// This SQLite file.
+    Sqlite(PathBuf),
+    /// Nowhere: counts end with the process.
+    Memory,
+    /// A Redis server; secret, because its address may hold a password.
+    Redis(Secret),
+}
+
+/// How often and how fast a failed call is tried again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetrySettings {
+    /// How often, after the first attempt. Default 3.
+    pub max_retries: u32,
+    /// The first pause; it doubles each time. Default 1 s.
+    pub retry_delay: Duration,
+    /// The longest pause. Default 300 s.
+    pub cap: Duration,
+    /// What all calls together may spend on retries.
+    pub budget: RetryBudget,
+}
+
+/// What all calls of the process together may spend on retries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    /// Retries for each first attempt, from 0 to 1. Default 0.2.
+    pub share: f64,
+    /// Retries that are there before any call was made. Default 10.
+    pub reserve: u32,
+}
+
+/// How long is waited for a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection. Default 10 s.
+    pub connect: Duration,
+    /// For the first byte of an answer, and for each next one. Default 600 s.
+    pub read: Duration,
+    /// For a call with everything in it, waiting and retries included. Default `None`: no end.
+    pub call: Option<Duration>,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        RetrySettings {
+            max_retries: 3,
+            retry_delay: Duration::from_secs(1),
+            cap: Duration::from_secs(300),
+            budget: RetryBudget::default(),
+        }
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        RetryBudget { share: 0.2, reserve: 10 }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts { connect: Duration::from_secs(10), read: Duration::from_secs(600), call: None }
+    }
+}
+
+impl ProviderSettings {
+    /// A provider of the catalogue that the user wrote nothing about: no keys, no limits.
+    pub fn unconfigured(provider: Provider) -> Self {
+        ProviderSettings {
+            key_names: provider.key_envs.iter().map(|name| (*name).to_owned()).collect(),
+            provider,
+            keys: Vec::new(),
+            limits: Vec::new(),
+            model_limits: BTreeMap::new(),
+            default_model: None,
+            timeout: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Under which names a key of this provider was looked for, for the error that says there is none.
+    ///
+    /// Empty for a provider that is not in [`Settings::providers`].
+    ///
+    /// ```
+    /// use quotaflow::config::{Arguments, Settings, Sources};
+    /// let arguments = Arguments { state: Some("memory".into()), ..Arguments::default() };
+    /// let settings = Settings::resolve(arguments, Sources::default()).unwrap();
+    /// assert_eq!(
+    ///     settings.key_names_looked_for("openai"),
+    ///     ["OPENAI_API_KEY", "OPENAI_API_KEY_2", "OPENAI_API_KEY_BACKUP_1", "OPENAI_API_KEYS"],
+    /// );
+    /// ```
+    pub fn key_names_looked_for(&self, provider: &str) -> Vec<String> {
+        let canonical = Provider::find(provider).map_or_else(|| provider.to_owned(), |p| p.name);
+        self.providers
+            .get(&canonical)
+            .map(|settings| settings.key_names.clone())
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,105 @@
+//! What is said to a caller whose call has no answer?
+
+use super::roster::Target;
+use crate::error::{Error, ErrorKind};
+use crate::kernel::{FailureClass, GiveUp, Moment, Obstacle, Period, Refusal, Resource};
+
+/// The kernel's reason in words and facts.
+pub(super) fn error(reason: GiveUp, target: &Target, has_deadline: bool, now: Moment) -> Error {
+    let retry_after =
+        reason.retry_at().filter(|at| *at != Moment::FAR_FUTURE).map(|at| at.since(now));
+    let error = match reason {
+        GiveUp::Failed(failure) => {
+            let status =
+                failure.status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
+            let message =
+                format!("{}: {}{status}: {}", target.name, failure.class, failure.message);
+            Error::new(ErrorKind::Failure(failure.class), message).with(|facts| {
+                facts.http_status = failure.status;
+                facts.hint = hint(failure.class);
+            })
+        }
+        GiveUp::TooFar(refusal) => too_far(&refusal, target, has_deadline),
+        GiveUp::TooLarge(refusal) => {
+            let message = format!("{}: the request {}", target.name, refusal.obstacle);
+            let hint = "shorten the prompt, lower max_tokens, or raise the limit if the provider allows more";
+            Error::new(ErrorKind::Failure(FailureClass::TokenLimited), message)
+                .hint(hint)
+                .with(|facts| facts.key = key(target, &refusal))
+        }
+        GiveUp::NoLane => Error::new(
+            ErrorKind::NoKey,
+            format!("{}: there is no key left that could be tried", target.name),
+        ),
+        GiveUp::LineFull => Error::new(
+            ErrorKind::QueueFull,
+            format!("{}: too many calls wait already", target.name),
+        )
+        .hint("send fewer calls at once, or raise queue.max_size in the config"),
+    };
+    error.with(|facts| facts.retry_after = retry_after)
+}
+
+fn key(target: &Target, refusal: &Refusal) -> Option<String> {
+    target.vendor.keys.get(refusal.lane).map(|key| key.label.clone())
+}
+
+fn too_far(refusal: &Refusal, target: &Target, has_deadline: bool) -> Error {
+    let class = class_of(&refusal.obstacle);
+    let short = matches!(class, FailureClass::RateLimited | FailureClass::TokenLimited);
+    let label = key(target, refusal).unwrap_or_default();
+    let keys = target.vendor.keys.len();
+    let who = if keys > 1 {
+        format!("all {keys} keys are used up or closed; the first to come back is {label}")
+    } else {
+        format!("key {label} is used up or closed")
+    };
+    let message = format!("{}: {who}: {}", target.name, refusal.obstacle);
+    let kind = if has_deadline && short { ErrorKind::Deadline } else { ErrorKind::Failure(class) };
+    let hint = if has_deadline && short {
+        Some("allow more time, or add a key or a fallback".to_owned())
+    } else {
+        hint(class)
+    };
+    Error::new(kind, message).with(|facts| {
+        facts.key = key(target, refusal);
+        facts.failure = Some(class);
+        facts.hint = hint;
+    })
+}
+
+/// The class under which an obstacle is known to callers.
+fn class_of(obstacle: &Obstacle) -> FailureClass {
+    match obstacle {
+        Obstacle::Block(block) => block.class,
+        Obstacle::Concurrency { .. } => FailureClass::RateLimited,
+        Obstacle::TooLarge { .. } => FailureClass::TokenLimited,
+        Obstacle::Limit { limit, .. } => match (limit.period, limit.resource) {
+            (Period::Day | Period::Month, _) => FailureClass::DailyQuota,
+            (_, Resource::Requests) => FailureClass::RateLimited,
+            _ => FailureClass::TokenLimited,
+        },
+    }
+}
+
+fn hint(class: FailureClass) -> Option<String> {
+    let hint = match class {
+        FailureClass::RateLimited | FailureClass::TokenLimited => {
+            "configure the provider's limits so that calls are paced, or add a key or a fallback"
+        }
+        FailureClass::DailyQuota => "wait for the reset in retry_after, or add a key or a fallback",
+        FailureClass::CreditExhausted => "top up the account, or add a key of another one",
+        FailureClass::Overloaded | FailureClass::ServerError => {
+            "try again later, or add a fallback to another provider"
+        }
+        FailureClass::Timeout => "allow more time (timeouts.read in the config), or add a fallback",
+        FailureClass::Network => "check the base_url and the connection",
+        FailureClass::Auth => "replace the key; it stays closed until the config holds another one",
+        FailureClass::Permission => "give the key access to this model, or use another one",
+        FailureClass::NotFound => "check the model's name",
+        FailureClass::InvalidRequest => "change the request; it would fail again",
+        FailureClass::ContextTooLong => "shorten the prompt or use a model with a larger window",
+        FailureClass::ContentFiltered => "change the prompt; the provider will not answer this one",
+    };
+    Some(hint.to_owned())
+}

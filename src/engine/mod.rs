@@ -1,0 +1,195 @@
+//! The ring that does and never decides: it asks the kernel, carries out what it says, and tells it what happened.
+
+mod ask;
+mod booking;
+mod clock;
+mod drive;
+mod entropy;
+mod giving_up;
+mod group;
+mod observe;
+mod roster;
+mod route;
+mod status;
+mod transport;
+mod waiting;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+pub use ask::{Answer, Ask};
+pub use clock::{Clock, Pause, SystemClock, TokioClock};
+pub use entropy::Entropy;
+pub use observe::{Notice, Observer, Silent};
+pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
+pub use transport::{HttpTransport, Incoming, Outgoing, Sending, Transport};
+
+use crate::config::{ProviderSettings, Settings, StateSetting};
+use crate::error::{Error, ErrorKind};
+use crate::kernel::RetryBudget;
+use crate::providers::Provider;
+use crate::stores::{MemoryStore, QuotaStore, SqliteStore};
+use roster::Vendor;
+
+/// What an engine needs from the world; everything can be replaced by a stand-in.
+pub struct World {
+    /// Remembers the ledgers.
+    pub store: Arc<dyn QuotaStore>,
+    /// Reaches the providers.
+    pub transport: Arc<dyn Transport>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Draws randomness.
+    pub entropy: Entropy,
+    /// Is told what happens.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Carries out calls. Shared by all threads and tasks of a process.
+pub struct Engine {
+    settings: Settings,
+    vendors: RwLock<BTreeMap<String, Arc<Vendor>>>,
+    store: Arc<dyn QuotaStore>,
+    transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    entropy: Entropy,
+    observer: Arc<dyn Observer>,
+    retry_budget: Mutex<RetryBudget>,
+    closed: AtomicBool,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("providers", &self.known_providers()).finish_non_exhaustive()
+    }
+}
+
+/// Opens the store that the settings name.
+///
+/// # Errors
+/// [`Error`] with what to do when it cannot be opened, or is not there yet (Redis).
+pub fn open_store(setting: &StateSetting, entropy: &Entropy) -> Result<Arc<dyn QuotaStore>, Error> {
+    match setting {
+        StateSetting::Memory => Ok(Arc::new(MemoryStore::default())),
+        StateSetting::UserCache(path) | StateSetting::Sqlite(path) => {
+            Ok(Arc::new(SqliteStore::open(path, &entropy.salt())?))
+        }
+        StateSetting::Redis(_) => {
+            Err(Error::argument("state", "quota state in Redis is not supported yet")
+                .hint("use a path or \"memory\""))
+        }
+    }
+}
+
+impl Engine {
+    /// An engine over real HTTP, the machine's clock and the store the settings name. Call it inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error`] when the store cannot be opened or TLS cannot be set up.
+    pub fn start(settings: Settings, observer: Arc<dyn Observer>) -> Result<Arc<Self>, Error> {
+        let entropy = Entropy::system();
+        let store = open_store(&settings.state, &entropy)?;
+        let transport = HttpTransport::new(&settings.timeouts).map_err(|words| {
+            Error::new(ErrorKind::Internal, format!("HTTPS cannot be set up: {words}"))
+        })?;
+        let world = World {
+            store,
+            transport: Arc::new(transport),
+            clock: Arc::new(SystemClock),
+            entropy,
+            observer,
+        };
+        Engine::in_world(settings, world)
+    }
+
+    /// An engine in a world of your choice.
+    ///
+    /// # Errors
+    /// [`Error`] when the store cannot be read.
+    pub fn in_world(settings: Settings, world: World) -> Result<Arc<Self>, Error> {
+        let engine = Engine {
+            vendors: RwLock::default(),
+            store: world.store,
+            transport: world.transport,
+            entropy: world.entropy,
+            observer: world.observer,
+            retry_budget: Mutex::new(RetryBudget::new(world.clock.now())),
+            clock: world.clock,
+            closed: AtomicBool::new(false),
+            settings,
+        };
+        for provider in engine.settings.providers.values() {
+            engine.add_vendor(provider.clone())?;
+        }
+        for warning in &engine.settings.warnings {
+            engine.observer.notice(&Notice::Warns(warning.clone()));
+        }
+        Ok(Arc::new(engine))
+    }
+
+    fn add_vendor(&self, settings: ProviderSettings) -> Result<Arc<Vendor>, Error> {
+        let vendor = Arc::new(Vendor::new(settings, self.store.salt()));
+        self.remember_groups(&vendor)?;
+        let name = vendor.provider.name.clone();
+        Ok(self.vendors.write().entry(name).or_insert(vendor).clone())
+    }
+
+    /// The provider of that name or alias; one that was not configured is made when it is asked for.
+    fn vendor(&self, name: &str) -> Result<Arc<Vendor>, Error> {
+        if let Some(vendor) = self.vendors.read().get(name) {
+            return Ok(vendor.clone());
+        }
+        let Some(provider) = Provider::find(name) else {
+            let known = self.known_providers();
+            let nearest = known
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, name), known))
+                .filter(|(distance, _)| *distance <= 3)
+                .min();
+            let hint = match nearest {
+                Some((_, nearest)) => format!("did you mean {nearest:?}?"),
+                None => format!("known are {}; any other needs a base_url", known.join(", ")),
+            };
+            let message = format!("there is no provider {name:?}");
+            return Err(Error::argument("provider", message).hint(hint));
+        };
+        let canonical = self.vendors.read().get(&provider.name).cloned();
+        match canonical {
+            Some(vendor) => Ok(vendor),
+            None => self.add_vendor(ProviderSettings::unconfigured(provider)),
+        }
+    }
+
+    fn known_vendors(&self) -> Vec<Arc<Vendor>> {
+        self.vendors.read().values().cloned().collect()
+    }
+
+    fn known_providers(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            Provider::names().iter().map(|name| (*name).to_owned()).collect();
+        names.extend(self.vendors.read().keys().cloned());
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Whether [`Engine::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Sends everybody who waits home and takes no more calls; calls under way come to their end.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for vendor in self.known_vendors() {
+            for target in vendor.known_targets() {
+                target.line.lock().close();
+                target.changed.notify_one();
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What is worth telling while calls are on their way?
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::kernel::{Block, Obstacle};
+
+/// Something that happened to a call. Its text is one line that says who limited whom until when.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A call waits for a limit or a block.
+    Waits {
+        /// Where it wants to go.
+        target: String,
+        /// The key that will be free first.
+        key: String,
+        /// What stands in the way.
+        obstacle: Obstacle,
+    },
+    /// A call waits before it tries a provider again that was in trouble.
+    Rests {
+        /// Where it wants to go.
+        target: String,
+        /// What went wrong.
+        failure: String,
+        /// For how long.
+        pause: Duration,
+    },
+    /// A call goes on with another key.
+    Rotates {
+        /// Where it wants to go.
+        target: String,
+        /// The key that refused.
+        from: String,
+        /// The key that takes over.
+        to: String,
+        /// Why.
+        failure: String,
+    },
+    /// A call goes on with another provider or model.
+    FallsBack {
+        /// The target that is left.
+        from: String,
+        /// The target that takes over.
+        to: String,
+        /// Why.
+        reason: String,
+    },
+    /// A key, its quota group or its model is closed.
+    Closed {
+        /// Which target.
+        target: String,
+        /// Which key.
+        key: String,
+        /// Until when and why.
+        block: Block,
+        /// The provider's words.
+        message: String,
+    },
+    /// A call takes a lane; only told when somebody listens.
+    Decides {
+        /// The target.
+        target: String,
+        /// The key chosen.
+        key: String,
+        /// All the keys there were to choose from, each with what stood in its way.
+        candidates: String,
+    },
+    /// Something the user should know once.
+    Warns(String),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::Waits { target, key, obstacle } => {
+                write!(f, "waiting for {target}: key {key} is next, {obstacle}")
+            }
+            Notice::Rests { target, failure, pause } => {
+                write!(f, "trying {target} again in {:.1} s after {failure}", pause.as_secs_f64())
+            }
+            Notice::Rotates { target, from, to, failure } => {
+                write!(f, "{target}: going on with key {to}, key {from} had {failure}")
+            }
+            Notice::FallsBack { from, to, reason } => {
+                write!(f, "falling back from {from} to {to}: {reason}")
+            }
+            Notice::Closed { target, key, block, message } => {
+                write!(f, "{target} refused key {key}: {block}: {message}")
+            }
+            Notice::Decides { target, key, candidates } => {
+                write!(f, "{target}: chose key {key} among {candidates}")
+            }
+            Notice::Warns(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Is told what happens. It is called on the engine's threads: it must return at once and never fail.
+pub trait Observer: Send + Sync {
+    /// Takes note.
+    fn notice(&self, notice: &Notice);
+
+    /// Whether somebody wants to hear of every decision; they are not even put together otherwise.
+    fn wants_decisions(&self) -> bool {
+        false
+    }
+}
+
+/// Tells nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn notice(&self, _notice: &Notice) {}
+}

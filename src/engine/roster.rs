@@ -1,0 +1,203 @@
+//! Which keys are there, which quota group does each belong to, and which lanes do they make at a model?
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use super::waiting::Line;
+use crate::config::ProviderSettings;
+use crate::kernel::{Configured, Lane, LedgerId, Limit};
+use crate::providers::Provider;
+use crate::secret::Secret;
+
+/// A key and where it counts.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) label: String,
+    pub(crate) secret: Option<Secret>,
+    /// Its ledgers' name while it is a group of its own.
+    pub(crate) alone: String,
+    /// The group the user put it in; the provider's word does not move it then.
+    pub(crate) configured_group: Option<String>,
+    limits: Configured,
+    group: RwLock<Arc<str>>,
+}
+
+impl Key {
+    pub(crate) fn group(&self) -> Arc<str> {
+        self.group.read().clone()
+    }
+}
+
+/// One provider with its keys.
+#[derive(Debug)]
+pub(crate) struct Vendor {
+    pub(crate) provider: Provider,
+    pub(crate) keys: Vec<Key>,
+    pub(crate) settings: ProviderSettings,
+    model_limits: HashMap<String, Configured>,
+    no_limits: Configured,
+    targets: RwLock<HashMap<String, Arc<Target>>>,
+}
+
+/// One model at one provider: the lanes that lead there and the line before it.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) vendor: Arc<Vendor>,
+    pub(crate) model: String,
+    /// `provider/model`, for people.
+    pub(crate) name: String,
+    lanes: RwLock<Arc<Lanes>>,
+    pub(crate) line: Mutex<Line>,
+    pub(crate) changed: Notify,
+}
+
+/// The lanes of a target and the ledgers they share, ready for one `update`.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    pub(crate) ids: Vec<LedgerId>,
+    pub(crate) configured: Vec<Configured>,
+    pub(crate) lanes: Vec<Lane>,
+    /// Each lane by itself, with only its own ledgers: what settling needs.
+    pub(crate) alone: Vec<Lanes>,
+}
+
+impl Vendor {
+    pub(crate) fn new(settings: ProviderSettings, salt: &str) -> Self {
+        let provider = settings.provider.clone();
+        let group_limits: Configured = settings.limits.clone().into();
+        let mut keys: Vec<Key> = settings
+            .keys
+            .iter()
+            .map(|key| {
+                let alone = format!("key-{}", key.secret.digest(salt));
+                let group =
+                    key.group.as_ref().map_or(alone.clone(), |name| format!("group-{name}"));
+                Key {
+                    label: key.label.clone(),
+                    secret: Some(key.secret.clone()),
+                    alone,
+                    configured_group: key.group.clone(),
+                    limits: key.limits.clone().map_or_else(|| group_limits.clone(), Into::into),
+                    group: RwLock::new(group.into()),
+                }
+            })
+            .collect();
+        if keys.is_empty() && !provider.needs_key {
+            keys.push(Key {
+                label: "no key".to_owned(),
+                secret: None,
+                alone: "key-none".to_owned(),
+                configured_group: None,
+                limits: group_limits.clone(),
+                group: RwLock::new("key-none".into()),
+            });
+        }
+        let model_limits = settings
+            .model_limits
+            .iter()
+            .map(|(model, limits)| (model.clone(), limits.clone().into()))
+            .collect();
+        let no_limits: Configured = Vec::<Limit>::new().into();
+        Vendor { provider, keys, settings, model_limits, no_limits, targets: RwLock::default() }
+    }
+
+    /// The name of a ledger of this provider.
+    pub(crate) fn ledger_id(&self, group: &str, model: &str) -> LedgerId {
+        LedgerId::new(&self.provider.name, group, model)
+    }
+
+    /// The target of `model`, made when it is asked for first.
+    pub(crate) fn target(self: &Arc<Self>, model: &str, line_size: usize) -> Arc<Target> {
+        if let Some(target) = self.targets.read().get(model) {
+            return target.clone();
+        }
+        let mut targets = self.targets.write();
+        let made = targets.entry(model.to_owned()).or_insert_with(|| {
+            Arc::new(Target {
+                vendor: self.clone(),
+                model: model.to_owned(),
+                name: format!("{}/{model}", self.provider.name),
+                lanes: RwLock::new(Arc::new(self.lanes(model))),
+                line: Mutex::new(Line::new(line_size)),
+                changed: Notify::new(),
+            })
+        });
+        made.clone()
+    }
+
+    /// Every target that was asked for.
+    pub(crate) fn known_targets(&self) -> Vec<Arc<Target>> {
+        let mut targets: Vec<_> = self.targets.read().values().cloned().collect();
+        targets.sort_by(|a, b| a.model.cmp(&b.model));
+        targets
+    }
+
+    /// The targets somebody waits for.
+    pub(crate) fn waited_for(&self) -> Vec<Arc<Target>> {
+        self.targets.read().values().filter(|target| target.is_waited_for()).cloned().collect()
+    }
+
+    /// The configured limits of a key's group: of one model, or of all (`*`).
+    pub(crate) fn configured(&self, key: &Key, model: &str) -> Configured {
+        if model == "*" {
+            return key.limits.clone();
+        }
+        self.model_limits.get(model).unwrap_or(&self.no_limits).clone()
+    }
+
+    /// Puts a key into a group and makes the lanes anew.
+    pub(crate) fn move_key(&self, key: usize, group: &str) {
+        *self.keys[key].group.write() = group.into();
+        for target in self.known_targets() {
+            *target.lanes.write() = Arc::new(self.lanes(&target.model));
+            target.changed.notify_one();
+        }
+    }
+
+    fn lanes(&self, model: &str) -> Lanes {
+        let mut lanes = Lanes::default();
+        for place in 0..self.keys.len() {
+            self.add_lane(&mut lanes, place, model);
+            let mut alone = Lanes::default();
+            self.add_lane(&mut alone, place, model);
+            lanes.alone.push(alone);
+        }
+        lanes
+    }
+
+    fn add_lane(&self, lanes: &mut Lanes, place: usize, model: &str) {
+        let key = &self.keys[place];
+        let group = key.group();
+        let of_model = self.configured(key, model);
+        let group_model = lanes.place(self.ledger_id(&group, model), &of_model);
+        let whole_group = lanes.place(self.ledger_id(&group, "*"), &key.limits);
+        let alone = if *group == *key.alone {
+            whole_group
+        } else {
+            lanes.place(self.ledger_id(&key.alone, "*"), &self.no_limits)
+        };
+        let free = (model.ends_with(":free") && self.provider.name == "openrouter")
+            .then(|| lanes.place(self.ledger_id(&group, "*:free"), &self.no_limits));
+        lanes.lanes.push(Lane::new(place, group_model, whole_group, alone, free));
+    }
+}
+
+impl Lanes {
+    fn place(&mut self, id: LedgerId, configured: &Configured) -> usize {
+        if let Some(place) = self.ids.iter().position(|known| *known == id) {
+            return place;
+        }
+        self.ids.push(id);
+        self.configured.push(configured.clone());
+        self.ids.len() - 1
+    }
+}
+
+impl Target {
+    pub(crate) fn lanes(&self) -> Arc<Lanes> {
+        self.lanes.read().clone()
+    }
+}

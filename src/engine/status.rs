@@ -1,0 +1,228 @@
+//! What is going on: who is used up, who is closed, who waits?
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Engine;
+use super::roster::{Key, Target, Vendor};
+use crate::kernel::{Block, FailureClass, LedgerId, Moment, Origin};
+use crate::stores::StoreError;
+
+/// Everything at one instant.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// When, in seconds since the epoch.
+    pub at: f64,
+    /// Every key of every provider.
+    pub keys: Vec<KeyStatus>,
+    /// Every line somebody stands in.
+    pub waiting: Vec<WaitingStatus>,
+}
+
+/// One key.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyStatus {
+    /// The provider.
+    pub provider: String,
+    /// The label; never the key.
+    pub key: String,
+    /// The quota group it counts in.
+    pub group: String,
+    /// `healthy`, `limited` (a minute's refusal), `exhausted` (a day's quota or the credit), `disabled` (not valid).
+    pub state: &'static str,
+    /// Attempts that left.
+    pub sent: u64,
+    /// Attempts that were refused for quota.
+    pub refused: u64,
+    /// Calls under way in this process.
+    pub in_flight: u64,
+    /// What closes it or its group, for which model (`*`: all).
+    pub blocks: Vec<BlockStatus>,
+    /// Every limit that was configured or learned.
+    pub limits: Vec<LimitStatus>,
+}
+
+/// Why something is closed.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockStatus {
+    /// The model, or `*`.
+    pub model: String,
+    /// The failure class.
+    pub reason: FailureClass,
+    /// Until when, in seconds since the epoch; `None`: until it is reconfigured.
+    pub until: Option<f64>,
+    /// `provider` or `guess`.
+    pub origin: Origin,
+}
+
+/// How far a limit is used.
+#[derive(Clone, Debug, Serialize)]
+pub struct LimitStatus {
+    /// The model, or `*`.
+    pub model: String,
+    /// What is limited.
+    pub resource: crate::kernel::Resource,
+    /// Over which window.
+    pub period: crate::kernel::Period,
+    /// How much.
+    pub limit: u64,
+    /// How much of it is used.
+    pub used: u64,
+    /// What is left.
+    pub remaining: u64,
+    /// When all of it is back, in seconds since the epoch.
+    pub reset: f64,
+    /// Who said so.
+    pub source: crate::kernel::Source,
+}
+
+/// A line.
+#[derive(Clone, Debug, Serialize)]
+pub struct WaitingStatus {
+    /// `provider/model`.
+    pub target: String,
+    /// How many wait.
+    pub waiting: usize,
+}
+
+impl Engine {
+    /// What is going on.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn status(&self) -> Result<Status, StoreError> {
+        let now = self.clock.now();
+        let mut status = Status { at: now.as_seconds(), keys: Vec::new(), waiting: Vec::new() };
+        let stored = self.store.ids()?;
+        for vendor in self.known_vendors() {
+            for key in &vendor.keys {
+                status.keys.push(self.key_status(&vendor, key, &stored, now)?);
+            }
+            let lines = vendor.known_targets().into_iter().map(|target| WaitingStatus {
+                target: target.name.clone(),
+                waiting: target.line.lock().len(),
+            });
+            status.waiting.extend(lines.filter(|line| line.waiting > 0));
+        }
+        Ok(status)
+    }
+
+    fn key_status(
+        &self,
+        vendor: &Arc<Vendor>,
+        key: &Key,
+        stored: &[LedgerId],
+        now: Moment,
+    ) -> Result<KeyStatus, StoreError> {
+        let group = key.group();
+        let mut status = KeyStatus {
+            provider: vendor.provider.name.clone(),
+            key: key.label.clone(),
+            group: group.to_string(),
+            state: "healthy",
+            sent: 0,
+            refused: 0,
+            in_flight: 0,
+            blocks: Vec::new(),
+            limits: Vec::new(),
+        };
+        for (model, id) in ledgers_of(vendor, key, stored) {
+            let configured = vendor.configured(key, &model);
+            let is_whole = model == "*" && id == vendor.ledger_id(&group, "*");
+            self.store.update(&[id], &mut |ledgers| {
+                let ledger = ledgers.get_mut(0);
+                if is_whole || model != "*" {
+                    ledger.conform(&configured, now);
+                }
+                if is_whole {
+                    status.sent = ledger.totals().sent;
+                    status.in_flight = ledger.in_flight();
+                }
+                status.refused += ledger.totals().refused;
+                let blocks = ledger.blocks().iter().filter(|block| block.until > now);
+                status.blocks.extend(blocks.map(|block| BlockStatus::of(&model, block)));
+                let meters = ledger.meters(now).into_iter();
+                status.limits.extend(meters.map(|(limit, used, reset)| LimitStatus {
+                    model: model.clone(),
+                    resource: limit.resource,
+                    period: limit.period,
+                    limit: limit.amount.get(),
+                    used,
+                    remaining: limit.amount.get().saturating_sub(used),
+                    reset: reset.as_seconds(),
+                    source: limit.source,
+                }));
+            })?;
+        }
+        status.state = state_of(&status.blocks);
+        Ok(status)
+    }
+
+    /// Opens and empties the ledgers of a provider or of one of its keys; of all when neither is named. Says how many.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn reset(&self, provider: Option<&str>, label: Option<&str>) -> Result<usize, StoreError> {
+        let stored = self.store.ids()?;
+        let mut ids: Vec<LedgerId> = Vec::new();
+        for vendor in self.known_vendors() {
+            if provider.is_some_and(|name| name != vendor.provider.name) {
+                continue;
+            }
+            for key in vendor.keys.iter().filter(|key| label.is_none_or(|label| label == key.label))
+            {
+                ids.extend(ledgers_of(&vendor, key, &stored).into_iter().map(|(_, id)| id));
+            }
+        }
+        ids.sort();
+        ids.dedup();
+        self.store.update(&ids, &mut |ledgers| {
+            (0..ledgers.len()).for_each(|place| ledgers.get_mut(place).reset());
+        })?;
+        for vendor in self.known_vendors() {
+            self.wake_lines(&vendor);
+        }
+        Ok(ids.len())
+    }
+}
+
+/// The stored ledgers that concern a key: its own, its group's, and its group's at every model.
+fn ledgers_of(vendor: &Vendor, key: &Key, stored: &[LedgerId]) -> Vec<(String, LedgerId)> {
+    let own = vendor.ledger_id(&key.alone, "*");
+    let prefix = vendor.ledger_id(&key.group(), "");
+    stored
+        .iter()
+        .filter_map(|id| match id.as_str().strip_prefix(prefix.as_str()) {
+            Some(model) => Some((model.to_owned(), id.clone())),
+            None => (*id == own).then(|| ("*".to_owned(), id.clone())),
+        })
+        .collect()
+}
+
+fn state_of(blocks: &[BlockStatus]) -> &'static str {
+    let has = |wanted: &[FailureClass]| blocks.iter().any(|block| wanted.contains(&block.reason));
+    if has(&[FailureClass::Auth]) {
+        "disabled"
+    } else if has(&[FailureClass::DailyQuota, FailureClass::CreditExhausted]) {
+        "exhausted"
+    } else if blocks.is_empty() {
+        "healthy"
+    } else {
+        "limited"
+    }
+}
+
+impl BlockStatus {
+    fn of(model: &str, block: &Block) -> Self {
+        let until = (block.until != Moment::FAR_FUTURE).then(|| block.until.as_seconds());
+        BlockStatus { model: model.to_owned(), reason: block.class, until, origin: block.origin }
+    }
+}
+
+impl Target {
+    /// Whether somebody waits here.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        !self.line.lock().is_empty()
+    }
+}

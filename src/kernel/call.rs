@@ -1,0 +1,519 @@
+//! What does one `send_prompt` do next?
+//!
+//! The whole of a call is this state machine: the engine feeds it what happened and does what it says. It holds no
+//! time and no randomness of its own, so every path through it can be tested in a line.
+
+use std::time::Duration;
+
+use super::choose::Refusal;
+use super::failure::{Failure, SameLane};
+use super::ledger::Obstacle;
+use super::moment::Moment;
+use super::retry::RetryPolicy;
+
+/// What a call may do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallPolicy {
+    /// How many targets the route has: the primary and the fallbacks.
+    pub targets: usize,
+    /// Whether an attempt that failed may be tried again (`retry=`).
+    pub retry: bool,
+    /// How often and how patiently.
+    pub retries: RetryPolicy,
+    /// Whether the call may go to the next target (`fallback=`).
+    pub fallback: bool,
+    /// When the caller's patience ends.
+    pub deadline: Option<Moment>,
+    /// The longest a call without a deadline waits for one lane to open; waiting behind others is not counted.
+    pub max_wait: Duration,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The call begins.
+    Begin,
+    /// A lane was reserved.
+    Reserved {
+        /// Its place in the target.
+        lane: usize,
+    },
+    /// No lane of the target can take it now.
+    NotNow(Refusal),
+    /// Others wait for this target already.
+    OthersWait,
+    /// No lane of the target can ever take it.
+    Never(Option<Refusal>),
+    /// The waiting line is full.
+    LineFull,
+    /// An answer came.
+    Answered,
+    /// The attempt failed.
+    Failed {
+        /// How.
+        failure: Box<Failure>,
+        /// How long the process-wide retry budget wants a retry to wait.
+        budget_wait: Duration,
+        /// Randomness in `0.0..1.0`.
+        entropy: f64,
+    },
+    /// The pause is over.
+    Rested,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Reserve a lane of this target now, or say why not.
+    Reserve {
+        /// The place of the target in the route.
+        target: usize,
+        /// Lanes this call must not use.
+        barred: Vec<usize>,
+    },
+    /// Stand in the target's line until a lane is reserved; give up when the head of the line would have to wait
+    /// until after `patience`.
+    Wait {
+        /// The place of the target in the route.
+        target: usize,
+        /// Lanes this call must not use.
+        barred: Vec<usize>,
+        /// The latest instant worth waiting for, as seen from the head of the line.
+        patience: Patience,
+    },
+    /// Send it down the reserved lane.
+    Send,
+    /// Do nothing until then.
+    Rest(Moment),
+    /// Hand the answer to the caller.
+    Succeed,
+    /// Tell the caller why there is none.
+    GiveUp(GiveUp),
+}
+
+/// How long something may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Until this instant.
+    Until(Moment),
+    /// This long from whenever the call is at the head of the line.
+    AtHead(Duration),
+}
+
+impl Patience {
+    /// Whether something that happens `at` can be waited for.
+    pub fn covers(self, at: Moment, now: Moment) -> bool {
+        match self {
+            Patience::Until(end) => at <= end,
+            Patience::AtHead(span) => at.since(now) <= span,
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GiveUp {
+    /// The last attempt failed and nothing else may be tried.
+    Failed(Box<Failure>),
+    /// Everything is closed until an instant that is too far away.
+    TooFar(Refusal),
+    /// The request is larger than the limits of every lane.
+    TooLarge(Refusal),
+    /// There is no key that could be used.
+    NoLane,
+    /// The waiting line is full.
+    LineFull,
+}
+
+/// One call on its way.
+#[derive(Clone, Debug)]
+pub struct Call {
+    policy: CallPolicy,
+    target: usize,
+    lane: Option<usize>,
+    tried: Vec<usize>,
+    barred: Vec<usize>,
+    retries: u32,
+    rested: bool,
+    last_failure: Option<Box<Failure>>,
+    refused: Option<GiveUp>,
+}
+
+impl Call {
+    /// A call that has not begun.
+    pub fn new(policy: CallPolicy) -> Self {
+        Call {
+            policy,
+            target: 0,
+            lane: None,
+            tried: Vec::new(),
+            barred: Vec::new(),
+            retries: 0,
+            rested: false,
+            last_failure: None,
+            refused: None,
+        }
+    }
+
+    /// The target it is at.
+    pub fn target(&self) -> usize {
+        self.target
+    }
+
+    /// Takes in what happened at `now` and says what to do.
+    pub fn step(&mut self, now: Moment, event: Event) -> Action {
+        match event {
+            Event::Begin | Event::Rested => self.reserve(),
+            Event::Reserved { lane } => self.send(lane),
+            Event::OthersWait => self.wait(),
+            Event::NotNow(refusal) if self.can_wait_for(&refusal, now) => self.wait(),
+            Event::NotNow(refusal) => self.next_target(GiveUp::TooFar(refusal)),
+            Event::Never(Some(refusal)) => self.next_target(GiveUp::TooLarge(refusal)),
+            Event::Never(None) => self.next_target(GiveUp::NoLane),
+            Event::LineFull => self.next_target(GiveUp::LineFull),
+            Event::Answered => Action::Succeed,
+            Event::Failed { failure, budget_wait, entropy } => {
+                self.after(failure, budget_wait, entropy, now)
+            }
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        match self.policy.deadline {
+            Some(deadline) => Patience::Until(deadline),
+            None => Patience::AtHead(self.policy.max_wait),
+        }
+    }
+
+    fn can_wait_for(&self, refusal: &Refusal, now: Moment) -> bool {
+        refusal.at.is_none_or(|at| self.patience().covers(at, now))
+    }
+
+    fn reserve(&self) -> Action {
+        Action::Reserve { target: self.target, barred: self.barred.clone() }
+    }
+
+    fn wait(&self) -> Action {
+        let (target, barred) = (self.target, self.barred.clone());
+        Action::Wait { target, barred, patience: self.patience() }
+    }
+
+    fn send(&mut self, lane: usize) -> Action {
+        self.lane = Some(lane);
+        // The first visit to each lane is free, unless it follows a pause: what the provider broke is no lane's fault.
+        let fresh = !self.tried.contains(&lane);
+        if fresh {
+            self.tried.push(lane);
+        }
+        if !fresh || std::mem::take(&mut self.rested) {
+            self.retries += 1;
+        }
+        Action::Send
+    }
+
+    fn after(
+        &mut self,
+        failure: Box<Failure>,
+        budget_wait: Duration,
+        entropy: f64,
+        now: Moment,
+    ) -> Action {
+        let remedy = failure.remedy();
+        let tried = self.lane.take();
+        let until = failure.until.map(|until| until.at);
+        self.last_failure = Some(failure);
+        if !self.policy.retry {
+            return if remedy.next_target { self.fall_back() } else { self.fail() };
+        }
+        let retry_left = self.retries < self.allowed_retries(remedy.same_lane);
+        match remedy.same_lane {
+            SameLane::AfterBackoff if retry_left => {
+                let backoff = self.policy.retries.backoff(self.retries, entropy);
+                let rest = (now + backoff + budget_wait).max(until.unwrap_or(now));
+                if !self.patience().covers(rest, now) {
+                    return self.fall_back();
+                }
+                self.rested = true;
+                Action::Rest(rest)
+            }
+            SameLane::AfterBlock if retry_left => self.reserve(),
+            _ if remedy.other_group || remedy.other_key => {
+                // The lanes that failed are done for this call; fresh ones are still open to it.
+                self.barred.extend(match remedy.same_lane {
+                    SameLane::Never => tried.into_iter().collect(),
+                    _ => self.tried.clone(),
+                });
+                self.barred.dedup();
+                self.reserve()
+            }
+            _ if remedy.next_target => self.fall_back(),
+            _ => self.fail(),
+        }
+    }
+
+    /// With somewhere else to go, a target in trouble gets one more chance and not all of them.
+    fn allowed_retries(&self, same_lane: SameLane) -> u32 {
+        let most = self.policy.retries.max_retries;
+        if same_lane == SameLane::AfterBackoff && self.has_next_target() {
+            most.min(1)
+        } else {
+            most
+        }
+    }
+
+    fn has_next_target(&self) -> bool {
+        self.policy.fallback && self.target + 1 < self.policy.targets
+    }
+
+    fn fall_back(&mut self) -> Action {
+        if self.has_next_target() {
+            self.target += 1;
+            self.tried.clear();
+            self.barred.clear();
+            self.retries = 0;
+            self.rested = false;
+            return self.reserve();
+        }
+        self.fail()
+    }
+
+    fn next_target(&mut self, refused: GiveUp) -> Action {
+        // What the first target said is what the caller can act upon.
+        self.refused.get_or_insert(refused);
+        self.fall_back()
+    }
+
+    fn fail(&mut self) -> Action {
+        Action::GiveUp(match (self.last_failure.take(), self.refused.take()) {
+            (Some(failure), _) => GiveUp::Failed(failure),
+            (None, Some(refused)) => refused,
+            (None, None) => GiveUp::NoLane,
+        })
+    }
+}
+
+impl GiveUp {
+    /// The first instant at which trying again makes sense, if anybody knows.
+    pub fn retry_at(&self) -> Option<Moment> {
+        match self {
+            GiveUp::Failed(failure) => failure.until.map(|until| until.at),
+            GiveUp::TooFar(refusal) => refusal.at,
+            GiveUp::TooLarge(_) | GiveUp::NoLane | GiveUp::LineFull => None,
+        }
+    }
+
+    /// What stood in the way, if it was a ledger.
+    pub fn obstacle(&self) -> Option<&Obstacle> {
+        match self {
+            GiveUp::TooFar(refusal) | GiveUp::TooLarge(refusal) => Some(&refusal.obstacle),
+            GiveUp::Failed(_) | GiveUp::NoLane | GiveUp::LineFull => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{Block, FailureClass, Origin, Scope, Until};
+
+    const NOW: Moment = Moment::from_seconds(1_800_000_000);
+
+    fn call(targets: usize) -> Call {
+        Call::new(CallPolicy {
+            targets,
+            retry: true,
+            retries: RetryPolicy::default(),
+            fallback: true,
+            deadline: None,
+            max_wait: Duration::from_secs(300),
+        })
+    }
+
+    fn failed(class: FailureClass) -> Event {
+        failed_with(Failure::new(class, Scope::Call, ""))
+    }
+
+    fn failed_with(failure: Failure) -> Event {
+        Event::Failed { failure: Box::new(failure), budget_wait: Duration::ZERO, entropy: 0.0 }
+    }
+
+    fn reserve(target: usize, barred: &[usize]) -> Action {
+        Action::Reserve { target, barred: barred.to_vec() }
+    }
+
+    fn closed_for(seconds: u64) -> Event {
+        let until = NOW + Duration::from_secs(seconds);
+        let failure = Failure {
+            until: Some(Until { at: until, origin: Origin::Provider }),
+            ..Failure::new(FailureClass::DailyQuota, Scope::GroupModel, "")
+        };
+        let block = Block::after(&failure, 0, NOW, 0.0).unwrap();
+        Event::NotNow(Refusal { lane: 0, at: Some(until), obstacle: Obstacle::Block(block) })
+    }
+
+    /// Feeds the events and returns the actions that followed.
+    fn run(call: &mut Call, events: Vec<Event>) -> Vec<Action> {
+        events.into_iter().map(|event| call.step(NOW, event)).collect()
+    }
+
+    #[test]
+    fn a_refusal_for_rate_goes_to_the_next_lane_for_free_and_three_times_back_to_the_same_one() {
+        let mut call = call(1);
+        call.step(NOW, Event::Begin);
+        for lane in [0, 1, 0, 1, 0] {
+            assert_eq!(call.step(NOW, Event::Reserved { lane }), Action::Send);
+            let next = call.step(NOW, failed(FailureClass::RateLimited));
+            assert!(matches!(next, Action::Reserve { .. }));
+        }
+        // Two first visits and three retries: both lanes are barred now.
+        assert_eq!(call.reserve(), reserve(0, &[0, 1]));
+        assert!(matches!(
+            call.step(NOW, Event::Never(None)),
+            Action::GiveUp(GiveUp::Failed(failure)) if failure.class == FailureClass::RateLimited
+        ));
+    }
+
+    #[test]
+    fn a_server_that_always_breaks_is_tried_four_times_with_growing_pauses() {
+        let mut call = call(1);
+        call.step(NOW, Event::Begin);
+        let mut pauses = Vec::new();
+        let end = loop {
+            call.step(NOW, Event::Reserved { lane: pauses.len() % 2 });
+            match call.step(NOW, failed(FailureClass::ServerError)) {
+                Action::Rest(until) => pauses.push((until - NOW).as_secs()),
+                other => break other,
+            }
+            call.step(NOW, Event::Rested);
+        };
+        assert_eq!(pauses, [1, 2, 4]);
+        assert!(matches!(end, Action::GiveUp(GiveUp::Failed(_))));
+    }
+
+    #[test]
+    fn with_a_fallback_an_overloaded_target_gets_one_more_chance() {
+        let mut call = call(2);
+        let actions = run(
+            &mut call,
+            vec![
+                Event::Begin,
+                Event::Reserved { lane: 0 },
+                failed(FailureClass::Overloaded),
+                Event::Rested,
+                Event::Reserved { lane: 0 },
+                failed(FailureClass::Overloaded),
+            ],
+        );
+        assert_eq!(actions.last(), Some(&reserve(1, &[])));
+    }
+
+    #[test]
+    fn what_cannot_succeed_is_never_tried_again() {
+        for class in FailureClass::ALL {
+            let mut call = call(1);
+            let actions =
+                run(&mut call, vec![Event::Begin, Event::Reserved { lane: 0 }, failed(class)]);
+            let stops = matches!(actions[2], Action::GiveUp(_));
+            let bars_the_lane = actions[2] == reserve(0, &[0]);
+            match class.remedy().same_lane {
+                SameLane::Never => assert!(stops || bars_the_lane, "{class}"),
+                SameLane::AfterBlock => assert_eq!(actions[2], reserve(0, &[]), "{class}"),
+                SameLane::AfterBackoff => assert!(matches!(actions[2], Action::Rest(_)), "{class}"),
+            }
+        }
+    }
+
+    #[test]
+    fn without_retry_one_attempt_is_made_at_each_target() {
+        let mut call = Call::new(CallPolicy { retry: false, ..call(2).policy });
+        let actions = run(
+            &mut call,
+            vec![
+                Event::Begin,
+                Event::Reserved { lane: 0 },
+                failed(FailureClass::RateLimited),
+                Event::Reserved { lane: 0 },
+                failed(FailureClass::ServerError),
+            ],
+        );
+        assert_eq!(actions[2], reserve(1, &[]));
+        assert!(matches!(actions[4], Action::GiveUp(GiveUp::Failed(_))));
+    }
+
+    #[test]
+    fn a_minute_is_waited_for_and_a_day_is_not() {
+        let mut short = call(1);
+        assert!(matches!(
+            run(&mut short, vec![Event::Begin, closed_for(60)])[1],
+            Action::Wait { .. }
+        ));
+        let mut long = call(1);
+        assert!(matches!(
+            run(&mut long, vec![Event::Begin, closed_for(40_000)])[1],
+            Action::GiveUp(GiveUp::TooFar(_))
+        ));
+        let mut elsewhere = call(2);
+        assert_eq!(run(&mut elsewhere, vec![Event::Begin, closed_for(40_000)])[1], reserve(1, &[]));
+    }
+
+    #[test]
+    fn a_deadline_that_cannot_be_met_fails_at_once_and_a_far_one_is_waited_for() {
+        let with_deadline = |seconds| {
+            let deadline = Some(NOW + Duration::from_secs(seconds));
+            Call::new(CallPolicy { deadline, ..call(1).policy })
+        };
+        let mut near = with_deadline(10);
+        assert!(matches!(
+            run(&mut near, vec![Event::Begin, closed_for(60)])[1],
+            Action::GiveUp(GiveUp::TooFar(_))
+        ));
+        let mut far = with_deadline(50_000);
+        assert!(matches!(
+            run(&mut far, vec![Event::Begin, closed_for(40_000)])[1],
+            Action::Wait { .. }
+        ));
+    }
+
+    #[test]
+    fn a_providers_retry_after_is_the_floor_of_a_pause() {
+        let mut call = call(1);
+        let failure = Failure {
+            until: Some(Until { at: NOW + Duration::from_secs(30), origin: Origin::Provider }),
+            ..Failure::new(FailureClass::Overloaded, Scope::Call, "")
+        };
+        let actions =
+            run(&mut call, vec![Event::Begin, Event::Reserved { lane: 0 }, failed_with(failure)]);
+        assert_eq!(actions[2], Action::Rest(NOW + Duration::from_secs(30)));
+    }
+
+    proptest::proptest! {
+        /// Whatever happens, a call ends after a bounded number of attempts.
+        #[test]
+        fn every_call_ends(
+            classes in proptest::collection::vec(0_usize..14, 200),
+            lanes in proptest::collection::vec(0_usize..3, 200),
+        ) {
+            let mut call = call(3);
+            let mut action = call.step(NOW, Event::Begin);
+            let mut attempts = 0;
+            loop {
+                action = match action {
+                    Action::Reserve { barred, .. } => {
+                        match (0..3).map(|n| (n + lanes[attempts]) % 3).find(|lane| !barred.contains(lane)) {
+                            Some(lane) => call.step(NOW, Event::Reserved { lane }),
+                            None => call.step(NOW, Event::Never(None)),
+                        }
+                    }
+                    Action::Send => {
+                        attempts += 1;
+                        call.step(NOW, failed(FailureClass::ALL[classes[attempts]]))
+                    }
+                    Action::Rest(_) => call.step(NOW, Event::Rested),
+                    Action::Wait { .. } | Action::Succeed => unreachable!(),
+                    Action::GiveUp(_) => break,
+                };
+                proptest::prop_assert!(attempts <= 3 * (3 + 3));
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Which lane takes a call, and if none can now, when could one and what stands in the way?
+
+use super::ledger::{Ledger, Obstacle};
+use super::limits::{Amounts, Resource, Usage};
+use super::moment::Moment;
+
+/// Some ledgers of a store, addressed by their place in the list of names they were asked for by.
+pub struct Ledgers<'a> {
+    all: &'a mut [Ledger],
+    picked: &'a [usize],
+}
+
+impl<'a> Ledgers<'a> {
+    /// A view of `all` in which place `i` is `all[picked[i]]`.
+    pub fn new(all: &'a mut [Ledger], picked: &'a [usize]) -> Self {
+        Ledgers { all, picked }
+    }
+
+    /// The ledger at `place`.
+    pub fn get(&self, place: usize) -> &Ledger {
+        &self.all[self.picked[place]]
+    }
+
+    /// The ledger at `place`, to change it.
+    pub fn get_mut(&mut self, place: usize) -> &mut Ledger {
+        &mut self.all[self.picked[place]]
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.picked.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.picked.is_empty()
+    }
+}
+
+/// One way a call can go: a key at a model, and the places of the ledgers that must allow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// The key's place in the provider's list of keys.
+    pub key: usize,
+    /// The ledger of the key's quota group for this model.
+    pub group_model: usize,
+    /// The ledger of the key's quota group for all models.
+    pub group: usize,
+    /// The ledger of the key alone; the same as `group` while the key is a group of its own.
+    pub key_alone: usize,
+    /// The ledger of the group's free models, where they share a quota (OpenRouter).
+    pub free_models: Option<usize>,
+    /// All of them, each once.
+    pub ledgers: Vec<usize>,
+}
+
+impl Lane {
+    /// A lane of these ledgers.
+    pub fn new(
+        key: usize,
+        group_model: usize,
+        group: usize,
+        key_alone: usize,
+        free_models: Option<usize>,
+    ) -> Self {
+        let mut ledgers = vec![group_model, group];
+        ledgers.extend((key_alone != group).then_some(key_alone));
+        ledgers.extend(free_models);
+        Lane { key, group_model, group, key_alone, free_models, ledgers }
+    }
+}
+
+/// What a call needs, before it is known how long its answer will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The prompt, estimated.
+    pub input_tokens: u64,
+    /// The longest answer the caller allows, if it said so.
+    pub max_output_tokens: Option<u64>,
+    /// The provider charges `max_output_tokens` when it admits the call (OpenAI, not Anthropic or Gemini).
+    pub reserves_max_tokens: bool,
+    /// The provider counts the answer against its token limits at all (Gemini does not).
+    pub counts_output: bool,
+    /// Go ahead of the local limits (`skip_rate_limit=`): they are counted and not waited for. Blocks still hold.
+    pub ahead_of_limits: bool,
+}
+
+/// What is reserved for an answer when nothing is known about answers of this model.
+const USUAL_OUTPUT: u64 = 256;
+
+impl Need {
+    /// What to reserve on a lane whose answers so far were as `model_ledger` says, never more than `most` allows for a
+    /// part that is only a guess.
+    fn amounts(&self, lane: &Lane, ledgers: &Ledgers<'_>) -> Amounts {
+        let mut amounts =
+            Amounts { requests: 1, input_tokens: self.input_tokens, output_tokens: 0 };
+        if !self.counts_output {
+            return amounts;
+        }
+        let guess = ledgers.get(lane.group_model).outputs().p95();
+        amounts.output_tokens = match self.max_output_tokens {
+            Some(max) if self.reserves_max_tokens => {
+                return Amounts { output_tokens: max, ..amounts };
+            }
+            Some(max) => guess.unwrap_or(USUAL_OUTPUT).min(max),
+            None => guess.unwrap_or(USUAL_OUTPUT),
+        };
+        for place in &lane.ledgers {
+            let ledger = ledgers.get(*place);
+            if let Some(most) = ledger.most(Resource::Tokens) {
+                amounts.output_tokens =
+                    amounts.output_tokens.min(most.saturating_sub(self.input_tokens));
+            }
+            if let Some(most) = ledger.most(Resource::OutputTokens) {
+                amounts.output_tokens = amounts.output_tokens.min(most);
+            }
+        }
+        amounts
+    }
+}
+
+/// What the lane decided upon, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// This lane; its amounts have been taken from all its meters.
+    Reserved(Reservation),
+    /// No lane now.
+    NotNow(Refusal),
+    /// No lane ever: the request is larger than every lane's limits, or there is no lane left to try.
+    Never(Option<Refusal>),
+}
+
+/// A lane that said no, and why: the one that will say yes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The place of the lane.
+    pub lane: usize,
+    /// When trying makes sense; `None`: when a call in flight ends.
+    pub at: Option<Moment>,
+    /// What stands in the way.
+    pub obstacle: Obstacle,
+}
+
+/// What a call holds from all meters of its lane at once. It ends settled or released, never both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// The place of the lane.
+    pub lane: usize,
+    /// What was taken.
+    pub amounts: Amounts,
+    /// When.
+    pub at: Moment,
+}
+
+/// Chooses among `lanes` those not `barred` and takes `need` from the chosen one: soonest first, then the least used,
+/// then the one with the fewest calls in flight, then the one that rested longest.
+pub fn reserve(
+    ledgers: &mut Ledgers<'_>,
+    lanes: &[Lane],
+    barred: &[usize],
+    need: &Need,
+    now: Moment,
+) -> Choice {
+    let mut best: Option<((u64, u64, Moment), Reservation)> = None;
+    let mut soonest: Option<Refusal> = None;
+    let mut too_large: Option<Refusal> = None;
+    for (place, lane) in lanes.iter().enumerate() {
+        if barred.contains(&place) {
+            continue;
+        }
+        let amounts = need.amounts(lane, ledgers);
+        let found = obstacle(ledgers, lane, &amounts, now)
+            .filter(|found| !need.ahead_of_limits || matches!(found, Obstacle::Block(_)));
+        match found {
+            None => {
+                let wear = wear(ledgers, lane, now);
+                if best.as_ref().is_none_or(|(known, _)| wear < *known) {
+                    best = Some((wear, Reservation { lane: place, amounts, at: now }));
+                }
+            }
+            Some(obstacle @ Obstacle::TooLarge { .. }) => {
+                too_large = Some(Refusal { lane: place, at: None, obstacle });
+            }
+            Some(obstacle) => {
+                let refusal = Refusal { lane: place, at: obstacle.until(), obstacle };
+                if soonest.as_ref().is_none_or(|known| sooner(refusal.at, known.at)) {
+                    soonest = Some(refusal);
+                }
+            }
+        }
+    }
+    match (best, soonest) {
+        (Some((_, reservation)), _) => {
+            for place in &lanes[reservation.lane].ledgers {
+                ledgers.get_mut(*place).take(&reservation.amounts, now);
+            }
+            Choice::Reserved(reservation)
+        }
+        (None, Some(refusal)) => Choice::NotNow(refusal),
+        (None, None) => Choice::Never(too_large),
+    }
+}
+
+/// A call in flight may end at any moment, so that counts as sooner than any instant.
+fn sooner(at: Option<Moment>, than: Option<Moment>) -> bool {
+    match (at, than) {
+        (None, Some(_)) => true,
+        (Some(at), Some(than)) => at < than,
+        (_, None) => false,
+    }
+}
+
+fn obstacle(
+    ledgers: &Ledgers<'_>,
+    lane: &Lane,
+    amounts: &Amounts,
+    now: Moment,
+) -> Option<Obstacle> {
+    let mut worst: Option<Obstacle> = None;
+    for place in &lane.ledgers {
+        match ledgers.get(*place).obstacle(amounts, now) {
+            Some(found @ Obstacle::TooLarge { .. }) => return Some(found),
+            Some(found) if worst.as_ref().is_none_or(|known| found.until() > known.until()) => {
+                worst = Some(found);
+            }
+            _ => {}
+        }
+    }
+    worst
+}
+
+fn wear(ledgers: &Ledgers<'_>, lane: &Lane, now: Moment) -> (u64, u64, Moment) {
+    let mut wear = (0, 0, Moment::EPOCH);
+    for place in &lane.ledgers {
+        let ledger = ledgers.get(*place);
+        wear.0 = wear.0.max(ledger.fullness(now));
+        wear.1 = wear.1.max(ledger.in_flight());
+        wear.2 = wear.2.max(ledger.totals().last_sent);
+    }
+    wear
+}
+
+/// How an attempt ended, as far as its reservation is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Answered; the tokens that count, if the provider said how many.
+    Answered(Option<Amounts>),
+    /// Refused before anything was generated: the request counts, its tokens do not.
+    Refused,
+    /// Nobody knows whether it was worked on: all of it stays counted.
+    Unknown,
+    /// It provably never left this machine: nothing counts.
+    NeverSent,
+}
+
+/// Ends a reservation on every ledger of its lane.
+pub fn settle(
+    ledgers: &mut Ledgers<'_>,
+    lane: &Lane,
+    held: &Reservation,
+    ending: Ending,
+    now: Moment,
+) {
+    let reserved = held.amounts;
+    let used = match ending {
+        Ending::Answered(Some(used)) => used,
+        Ending::Answered(None) | Ending::Unknown => reserved,
+        Ending::Refused => Amounts { requests: reserved.requests, ..Amounts::default() },
+        Ending::NeverSent => Amounts::default(),
+    };
+    for place in &lane.ledgers {
+        let ledger = ledgers.get_mut(*place);
+        ledger.ended();
+        ledger.correct(&reserved, &used, held.at, now);
+        match ending {
+            Ending::Answered(_) => {
+                ledger.served(now);
+                if *place == lane.group_model && used.output_tokens > 0 {
+                    ledger.saw_output(used.output_tokens);
+                }
+            }
+            Ending::NeverSent => ledger.forget_send(),
+            Ending::Refused | Ending::Unknown => {}
+        }
+    }
+}
+
+/// What of a bill counts against a provider's token limits.
+pub fn counted(usage: &Usage, counts_output: bool, counts_cached_input: bool) -> Amounts {
+    let cached = if counts_cached_input { 0 } else { usage.cached_tokens };
+    Amounts {
+        requests: 1,
+        input_tokens: usage.input_tokens.saturating_sub(cached),
+        output_tokens: if counts_output { usage.output_tokens } else { 0 },
+    }
+}

@@ -1,0 +1,273 @@
+//! A limit that refills continuously: governor's GCRA over a cell and a clock of our own.
+//!
+//! governor decides whether and when; the cell makes its state something that can be looked at without taking, given
+//! back, re-tuned and stored, none of which a `RateLimiter` offers.
+
+use std::cell::Cell;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::ops::Add;
+use std::time::Duration;
+
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use governor::{NotUntil, Quota, RateLimiter};
+use serde::{Deserialize, Serialize};
+
+use super::{Availability, Rule};
+use crate::kernel::limits::Refill;
+use crate::kernel::moment::Moment;
+
+/// The state of a continuously refilling limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// The instant at which it is (or was) full again: GCRA's theoretical arrival time.
+    full_at: Moment,
+    /// When something was last taken from it while it was full beyond doubt. Of that burst every unit was there; what
+    /// refilled since may reach the provider's bucket later than ours, by up to the guard.
+    opened: Moment,
+}
+
+/// Nanoseconds since the epoch, as governor wants its clock readings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reading(u64);
+
+impl Add<Nanos> for Reading {
+    type Output = Reading;
+    fn add(self, span: Nanos) -> Reading {
+        Reading(self.0.saturating_add(span.as_u64()))
+    }
+}
+
+impl Reference for Reading {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        self.0.saturating_sub(earlier.0).into()
+    }
+    fn saturating_sub(&self, span: Nanos) -> Self {
+        Reading(self.0.checked_sub(span.as_u64()).unwrap_or(self.0))
+    }
+}
+
+/// A clock that stands where it was set: at the epoch while the limiter is built (so that its state counts from
+/// there), at `now` when it is asked.
+struct SetClock(Cell<u64>);
+
+impl Clock for &SetClock {
+    type Instant = Reading;
+    fn now(&self) -> Reading {
+        Reading(self.0.get())
+    }
+}
+
+/// One cell for one decision.
+struct DecisionCell(Cell<Option<Nanos>>);
+
+impl StateStore for &DecisionCell {
+    type Key = ();
+    fn measure_and_replace<T, F, E>(&self, _key: &(), decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let (outcome, next) = decide(self.0.get())?;
+        self.0.set(Some(next));
+        Ok(outcome)
+    }
+}
+
+/// The time one unit takes to come back; rounded up, so that rounding never lets more through.
+fn interval(rule: &Rule) -> Duration {
+    let nanos = rule.window().as_nanos().div_ceil(u128::from(rule.amount()));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).max(1))
+}
+
+fn burst(rule: &Rule) -> u64 {
+    match rule.limit.refill {
+        Refill::Bucket { burst } => burst.get(),
+        _ => rule.amount(),
+    }
+}
+
+fn span(rule: &Rule, amount: u64) -> Duration {
+    let nanos = interval(rule).as_nanos().saturating_mul(u128::from(amount));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+impl Bucket {
+    /// A bucket from which nothing was taken.
+    pub fn full() -> Self {
+        Bucket { full_at: Moment::EPOCH, opened: Moment::EPOCH }
+    }
+
+    /// A stored instant further away than the bucket's own length comes from a clock that was stepped back since.
+    fn settled_full_at(self, rule: &Rule, now: Moment) -> Moment {
+        // Debt from settling may exceed the burst, but never by more than one whole period.
+        self.full_at.min(now + span(rule, burst(rule)) + rule.window())
+    }
+
+    pub(super) fn availability(&self, rule: &Rule, amount: u64, now: Moment) -> Availability {
+        let most = burst(rule);
+        let (Ok(cells), Ok(capacity)) = (u32::try_from(amount), u32::try_from(most)) else {
+            return Availability::Never { most: most.min(u64::from(u32::MAX)) };
+        };
+        let (Some(cells), Some(capacity)) = (NonZeroU32::new(cells), NonZeroU32::new(capacity))
+        else {
+            return Availability::Now;
+        };
+        let Some(quota) = Quota::with_period(interval(rule)) else {
+            return Availability::Now;
+        };
+        let full_at = self.settled_full_at(rule, now);
+        let cell = DecisionCell(Cell::new(Some(Nanos::new(full_at.as_nanos().max(0) as u64))));
+        let clock = SetClock(Cell::new(0));
+        let limiter: RateLimiter<(), _, _, NoOpMiddleware<Reading>> =
+            RateLimiter::new(quota.allow_burst(capacity), &cell, &clock);
+        let refilled_until = now.before(rule.guard).max(self.opened.min(now));
+        clock.0.set(refilled_until.as_nanos().max(0) as u64);
+        match limiter.check_key_n(&(), cells) {
+            Ok(Ok(())) => Availability::Now,
+            Ok(Err(not_until)) => Availability::At(earliest(&not_until) + rule.guard),
+            Err(_) => Availability::Never { most },
+        }
+    }
+
+    pub(super) fn take(&mut self, rule: &Rule, amount: u64, now: Moment) {
+        let full_at = self.settled_full_at(rule, now);
+        if full_at + rule.guard <= now {
+            self.opened = now;
+        }
+        self.full_at = full_at.max(now) + span(rule, amount);
+    }
+
+    pub(super) fn give_back(&mut self, rule: &Rule, amount: u64, now: Moment) {
+        self.full_at = self.settled_full_at(rule, now).before(span(rule, amount));
+    }
+
+    pub(super) fn used(&self, rule: &Rule, now: Moment) -> u64 {
+        let missing = self.settled_full_at(rule, now).since(now).as_nanos();
+        let units = missing.div_ceil(interval(rule).as_nanos());
+        // A burst smaller than the amount is still shown against the amount.
+        u64::try_from(units).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn whole_at(&self) -> Moment {
+        self.full_at
+    }
+}
+
+fn earliest(not_until: &NotUntil<Reading>) -> Moment {
+    Moment::from_nanos(i64::try_from(not_until.earliest_possible().0).unwrap_or(i64::MAX))
+}
+
+/// How many units a bucket holds by default when only a rate is stated.
+///
+/// OpenAI and Anthropic both document that a minute's limit may be enforced over shorter slices, so a large limit is
+/// not spent in one burst; small limits are, because a slice of them would be less than one call.
+///
+/// ```
+/// use std::num::NonZeroU64;
+/// use quotaflow::kernel::default_burst;
+/// assert_eq!(default_burst(NonZeroU64::new(3).unwrap()).get(), 3);
+/// assert_eq!(default_burst(NonZeroU64::new(600).unwrap()).get(), 20);
+/// assert_eq!(default_burst(NonZeroU64::new(6_000).unwrap()).get(), 200);
+/// ```
+pub fn default_burst(amount: NonZeroU64) -> NonZeroU64 {
+    const SMALL: u64 = 20;
+    let slice = (amount.get() / 30).max(SMALL).min(amount.get());
+    NonZeroU64::new(slice).unwrap_or(NonZeroU64::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::limits::{Limit, Period, Resource, Source};
+    use proptest::prelude::*;
+
+    fn rule(amount: u64, burst: u64) -> Rule {
+        Rule::new(Limit {
+            resource: Resource::Requests,
+            period: Period::Minute,
+            amount: NonZeroU64::new(amount).unwrap(),
+            refill: Refill::Bucket { burst: NonZeroU64::new(burst).unwrap() },
+            source: Source::Configured,
+        })
+    }
+
+    const START: Moment = Moment::from_seconds(1_800_000_000);
+
+    #[test]
+    fn a_burst_passes_at_once_and_the_next_one_waits_for_one_interval_and_the_guard() {
+        let rule = rule(600, 20);
+        let mut bucket = Bucket::full();
+        for _ in 0..20 {
+            assert_eq!(bucket.availability(&rule, 1, START), Availability::Now);
+            bucket.take(&rule, 1, START);
+        }
+        let next = START + Duration::from_millis(100) + rule.guard;
+        assert_eq!(bucket.availability(&rule, 1, START), Availability::At(next));
+        assert_eq!(bucket.availability(&rule, 1, next), Availability::Now);
+        assert_eq!(bucket.availability(&rule, 21, START), Availability::Never { most: 20 });
+    }
+
+    #[test]
+    fn a_second_burst_right_after_the_bucket_is_full_waits_for_the_guard() {
+        let rule = rule(600, 20);
+        let mut bucket = Bucket::full();
+        (0..20).for_each(|_| bucket.take(&rule, 1, START));
+        let full = START + Duration::from_secs(2);
+        assert_eq!(bucket.availability(&rule, 20, full), Availability::At(full + rule.guard));
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let rule = rule(60, 60);
+        let mut bucket = Bucket::full();
+        bucket.take(&rule, 60, START);
+        assert_eq!(bucket.used(&rule, START), 60);
+        bucket.give_back(&rule, 40, START);
+        assert_eq!(bucket.used(&rule, START), 20);
+        let soon = START + rule.guard;
+        assert_eq!(bucket.availability(&rule, 40, soon), Availability::Now);
+    }
+
+    #[test]
+    fn a_clock_stepped_back_costs_at_most_the_bucket_and_one_period() {
+        let rule = rule(60, 60);
+        let mut bucket = Bucket::full();
+        bucket.take(&rule, 60, START);
+        let earlier = START.before(Duration::from_secs(86_400 * 365));
+        let Availability::At(at) = bucket.availability(&rule, 1, earlier) else {
+            panic!("an empty bucket has nothing now")
+        };
+        assert!(at.since(earlier) <= Duration::from_secs(121));
+    }
+
+    proptest! {
+        /// A provider with a plain level-based bucket, which sees each request up to the guard later, never refuses.
+        #[test]
+        fn a_provider_that_sees_requests_late_never_sees_too_many(
+            amount in 1_u64..2_000,
+            burst in 1_u64..50,
+            steps in prop::collection::vec((0_u64..3_000, 0_u64..100), 1..300),
+        ) {
+            let burst = burst.min(amount);
+            let rule = rule(amount, burst);
+            let mut bucket = Bucket::full();
+            let mut now = START;
+            let (mut level, mut seen_at) = (burst as f64, START);
+            for (pause, late) in steps {
+                now = now + Duration::from_millis(pause);
+                if let Availability::At(at) = bucket.availability(&rule, 1, now) {
+                    now = now.max(at);
+                    prop_assert_eq!(bucket.availability(&rule, 1, now), Availability::Now);
+                }
+                bucket.take(&rule, 1, now);
+                let arrival = (now + Duration::from_millis(late)).max(seen_at);
+                level = (level + arrival.since(seen_at).as_secs_f64() * amount as f64 / 60.0).min(burst as f64);
+                seen_at = arrival;
+                prop_assert!(level >= 1.0 - 1e-6, "the provider would have refused");
+                level -= 1.0;
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! How much of one limit is left, and when is there enough?
+//!
+//! A meter is the state of one limit. There are three, one file each, because providers refill in three ways; they
+//! share the questions of [`Meter`] and differ in what they must remember.
+
+mod bucket;
+mod calendar;
+mod rolling;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use bucket::Bucket;
+pub use bucket::default_burst;
+use calendar::Calendar;
+pub use calendar::next_midnight;
+use rolling::Rolling;
+
+use super::limits::{Limit, Period, Refill, Resource};
+use super::moment::Moment;
+
+/// Whether an amount can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// Now.
+    Now,
+    /// Not before this instant, if nobody takes anything meanwhile.
+    At(Moment),
+    /// When a call in flight ends; nobody can say when that is.
+    WhenOneEnds,
+    /// Never: it is more than the limit can hold.
+    Never {
+        /// The most that can ever be taken at once.
+        most: u64,
+    },
+}
+
+/// A limit made ready for counting: what does not change from call to call is worked out once.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The limit as it was stated.
+    pub limit: Limit,
+    /// How late a request may reach the provider after it was counted here. What is given back by time is given back
+    /// this much later, so that a provider that saw the requests later than we did does not see too many.
+    pub guard: Duration,
+    zone: jiff::tz::TimeZone,
+}
+
+/// How much later than us a provider may see a request: connection set-up and queueing on the way.
+const ARRIVAL_GUARD: Duration = Duration::from_millis(100);
+/// How far a provider's wall clock may be from ours when a civil day turns.
+const CLOCK_GUARD: Duration = Duration::from_secs(2);
+
+impl Rule {
+    /// Makes a limit ready. A zone that the tz database does not know counts as UTC; config refuses it earlier.
+    pub fn new(limit: Limit) -> Self {
+        let (guard, zone) = match &limit.refill {
+            Refill::Calendar { zone } => {
+                (CLOCK_GUARD, jiff::tz::TimeZone::get(zone).unwrap_or(jiff::tz::TimeZone::UTC))
+            }
+            _ => (ARRIVAL_GUARD, jiff::tz::TimeZone::UTC),
+        };
+        Rule { limit, guard, zone }
+    }
+
+    /// Whether two rules count the same thing.
+    pub fn counts_like(&self, resource: Resource, period: Period) -> bool {
+        self.limit.resource == resource && self.limit.period == period
+    }
+
+    /// The most that can pass at once.
+    pub fn most(&self) -> u64 {
+        match self.limit.refill {
+            Refill::Bucket { burst } => burst.get().min(self.amount()),
+            _ => self.amount(),
+        }
+    }
+
+    fn amount(&self) -> u64 {
+        self.limit.amount.get()
+    }
+
+    fn window(&self) -> Duration {
+        self.limit.period.length()
+    }
+
+    /// A meter on which nothing has been counted.
+    pub fn fresh_meter(&self) -> Meter {
+        match self.limit.refill {
+            Refill::Bucket { .. } => Meter::Bucket(Bucket::full()),
+            Refill::Rolling => Meter::Rolling(Rolling::default()),
+            Refill::Calendar { .. } => Meter::Calendar(Calendar::default()),
+            Refill::Release => Meter::InFlight,
+        }
+    }
+}
+
+/// The state of one limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Meter {
+    /// Refills continuously.
+    Bucket(Bucket),
+    /// Never too much in any window.
+    Rolling(Rolling),
+    /// Resets at civil midnight.
+    Calendar(Calendar),
+    /// Calls in flight; the number itself lives with the process, a crash would leak it.
+    InFlight,
+}
+
+impl Meter {
+    /// Whether `amount` can be taken at `now`; `in_flight` calls are under way on this ledger.
+    pub fn availability(
+        &self,
+        rule: &Rule,
+        amount: u64,
+        in_flight: u64,
+        now: Moment,
+    ) -> Availability {
+        if amount == 0 {
+            return Availability::Now;
+        }
+        match self {
+            Meter::Bucket(bucket) => bucket.availability(rule, amount, now),
+            Meter::Rolling(rolling) => rolling.availability(rule, amount, now),
+            Meter::Calendar(calendar) => calendar.availability(rule, amount, now),
+            Meter::InFlight if in_flight.saturating_add(amount) <= rule.amount() => {
+                Availability::Now
+            }
+            Meter::InFlight => Availability::WhenOneEnds,
+        }
+    }
+
+    /// Takes `amount`, whether there is enough or not: what was used was used.
+    pub fn take(&mut self, rule: &Rule, amount: u64, now: Moment) {
+        if amount == 0 {
+            return;
+        }
+        match self {
+            Meter::Bucket(bucket) => bucket.take(rule, amount, now),
+            Meter::Rolling(rolling) => rolling.take(rule, amount, now),
+            Meter::Calendar(calendar) => calendar.take(rule, amount, now),
+            Meter::InFlight => {}
+        }
+    }
+
+    /// Gives back `amount` of what was taken at `taken_at`; what has come back by time since is not given twice.
+    pub fn give_back(&mut self, rule: &Rule, amount: u64, taken_at: Moment, now: Moment) {
+        if amount == 0 {
+            return;
+        }
+        match self {
+            Meter::Bucket(bucket) => bucket.give_back(rule, amount, now),
+            Meter::Rolling(rolling) => rolling.give_back(amount, taken_at),
+            Meter::Calendar(calendar) => calendar.give_back(rule, amount, taken_at, now),
+            Meter::InFlight => {}
+        }
+    }
+
+    /// How much counts as used at `now`, in units of the resource.
+    pub fn used(&self, rule: &Rule, in_flight: u64, now: Moment) -> u64 {
+        match self {
+            Meter::Bucket(bucket) => bucket.used(rule, now),
+            Meter::Rolling(rolling) => rolling.used(rule, now),
+            Meter::Calendar(calendar) => calendar.used(rule, now),
+            Meter::InFlight => in_flight,
+        }
+    }
+
+    /// When all of it will be back if nothing more is taken.
+    pub fn whole_at(&self, rule: &Rule, now: Moment) -> Moment {
+        match self {
+            Meter::Bucket(bucket) => bucket.whole_at().max(now),
+            Meter::Rolling(rolling) => rolling.whole_at(rule).max(now),
+            Meter::Calendar(calendar) => calendar.whole_at(rule, now),
+            Meter::InFlight => now,
+        }
+    }
+
+    /// The provider says that only `remaining` of `amount` are left: never believe more than that.
+    pub fn tighten(&mut self, rule: &Rule, remaining: u64, now: Moment) {
+        let told = rule.amount().saturating_sub(remaining);
+        let known = self.used(rule, 0, now);
+        if told > known {
+            self.take(rule, told - known, now);
+        }
+    }
+
+    /// The same consumption under another rule, when a limit was configured or learned anew.
+    pub fn under(&self, old: &Rule, new: &Rule, now: Moment) -> Meter {
+        if old.limit.refill == new.limit.refill && old.limit.amount == new.limit.amount {
+            return self.clone();
+        }
+        match (self, &new.limit.refill) {
+            (Meter::Rolling(_), Refill::Rolling)
+            | (Meter::Calendar(_), Refill::Calendar { .. })
+            | (Meter::InFlight, Refill::Release) => self.clone(),
+            _ => {
+                let mut meter = new.fresh_meter();
+                meter.take(new, self.used(old, 0, now), now);
+                meter
+            }
+        }
+    }
+}

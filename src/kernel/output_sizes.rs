@@ -1,0 +1,57 @@
+//! How long will an answer be, judged by the answers that came before?
+
+use serde::{Deserialize, Serialize};
+
+/// Answer lengths of one model, in a histogram of half powers of two whose old entries fade.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OutputSizes {
+    counts: Vec<u32>,
+}
+
+/// When this many answers are counted all counts are halved, so that the last few hundred decide.
+const FADES_AT: u32 = 512;
+/// Below this many answers nothing is claimed.
+const ENOUGH: u32 = 8;
+
+fn upper_edge(bin: usize) -> u64 {
+    2_f64.powf(bin as f64 / 2.0).ceil() as u64
+}
+
+impl OutputSizes {
+    /// Remembers one answer of `tokens` tokens.
+    pub fn saw(&mut self, tokens: u64) {
+        let bin = (0..80).find(|bin| upper_edge(*bin) >= tokens).unwrap_or(80);
+        if self.counts.len() <= bin {
+            self.counts.resize(bin + 1, 0);
+        }
+        self.counts[bin] += 1;
+        if self.counts.iter().sum::<u32>() >= FADES_AT {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+        }
+    }
+
+    /// A length that 95 of 100 answers do not exceed; `None` while too few are known.
+    ///
+    /// ```
+    /// use quotaflow::kernel::OutputSizes;
+    /// let mut sizes = OutputSizes::default();
+    /// assert_eq!(sizes.p95(), None);
+    /// (0..100).for_each(|n| sizes.saw(if n < 97 { 60 } else { 4_000 }));
+    /// assert_eq!(sizes.p95(), Some(64));
+    /// ```
+    pub fn p95(&self) -> Option<u64> {
+        let total: u32 = self.counts.iter().sum();
+        if total < ENOUGH {
+            return None;
+        }
+        let mut left = total - total / 20;
+        for (bin, count) in self.counts.iter().enumerate() {
+            if *count >= left {
+                return Some(upper_edge(bin));
+            }
+            left -= count;
+        }
+        None
+    }
+}

@@ -1,0 +1,85 @@
+//! After how long is something tried again, and may it be at all?
+
+use std::time::Duration;
+
+use super::moment::Moment;
+
+/// How often and how patiently a call is tried again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// Attempts after the first one on a lane that was tried before; going to a fresh lane is free. Default 3.
+    pub max_retries: u32,
+    /// The first wait. Default 1 s.
+    pub base: Duration,
+    /// The longest wait. Default 300 s.
+    pub cap: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        RetryPolicy { max_retries: 3, base: Duration::from_secs(1), cap: Duration::from_secs(300) }
+    }
+}
+
+impl RetryPolicy {
+    /// The wait before retry number `retry` (from 0): `min(cap, base × 2^retry × (1 + entropy / 2))`.
+    ///
+    /// `entropy` in `0.0..1.0` moves it upwards only: nobody comes back earlier than the schedule says.
+    ///
+    /// ```
+    /// use quotaflow::kernel::RetryPolicy;
+    /// let policy = RetryPolicy::default();
+    /// let waits: Vec<f64> = (0..4).map(|n| policy.backoff(n, 0.0).as_secs_f64()).collect();
+    /// assert_eq!(waits, [1.0, 2.0, 4.0, 8.0]);
+    /// assert_eq!(policy.backoff(0, 0.5).as_secs_f64(), 1.25);
+    /// assert_eq!(policy.backoff(40, 0.9).as_secs(), 300);
+    /// ```
+    pub fn backoff(&self, retry: u32, entropy: f64) -> Duration {
+        let doubled = self.base.as_secs_f64() * 2_f64.powi(retry.min(64) as i32);
+        let wait = doubled * (1.0 + 0.5 * entropy.clamp(0.0, 1.0));
+        Duration::from_secs_f64(wait.min(self.cap.as_secs_f64()))
+    }
+}
+
+/// What all calls of a process may spend on retries together, so that a provider in trouble is not hammered.
+///
+/// First attempts earn a fifth of a retry each, time earns ten a second; what is not spent is kept up to a ceiling.
+/// The idea is the budget of Finagle and tower; unlike theirs, a call that finds it empty waits instead of failing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryBudget {
+    balance: f64,
+    counted_at: Moment,
+}
+
+const EARNED_PER_CALL: f64 = 0.2;
+const EARNED_PER_SECOND: f64 = 10.0;
+const MOST: f64 = 100.0;
+
+impl RetryBudget {
+    /// A budget with all it can hold.
+    pub fn new(now: Moment) -> Self {
+        RetryBudget { balance: MOST, counted_at: now }
+    }
+
+    /// A first attempt was made.
+    pub fn earn(&mut self) {
+        self.balance = (self.balance + EARNED_PER_CALL).min(MOST);
+    }
+
+    /// Pays for one retry and says how long it must wait on top of its own back-off; zero while there is enough.
+    ///
+    /// ```
+    /// use quotaflow::kernel::{Moment, RetryBudget};
+    /// let now = Moment::from_seconds(1_800_000_000);
+    /// let mut budget = RetryBudget::new(now);
+    /// let waits: Vec<_> = (0..111).map(|_| budget.pay(now)).collect();
+    /// assert!(waits[..100].iter().all(|wait| wait.is_zero()));
+    /// assert_eq!(waits[110].as_secs_f64(), 1.1);
+    /// ```
+    pub fn pay(&mut self, now: Moment) -> Duration {
+        let passed = now.since(self.counted_at).as_secs_f64();
+        self.balance = (self.balance + passed * EARNED_PER_SECOND).min(MOST) - 1.0;
+        self.counted_at = now;
+        Duration::from_secs_f64((-self.balance).max(0.0) / EARNED_PER_SECOND)
+    }
+}

@@ -1,0 +1,308 @@
+//! What does a request ask for, whichever dialect it speaks?
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::answer::IncomingRequest;
+use super::settings::Provider;
+
+/// How many characters of the prompt an answer repeats.
+const ECHO: usize = 40;
+
+/// The wire format of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    OpenaiChat,
+    AnthropicMessages,
+    GeminiGenerate,
+}
+
+/// Why a request cannot be answered, whatever the limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    NoSuchPath,
+    WrongMethod,
+    /// No key, or one nobody knows.
+    BadKey,
+    NotJson(String),
+    Missing(&'static str),
+    NoStreaming,
+    NoSuchModel,
+}
+
+/// One request, understood.
+#[derive(Clone, Debug)]
+pub(super) struct Asked<'a> {
+    /// Whom the request talks to: the key's provider, or the one the path looks like.
+    pub(super) provider: Provider,
+    pub(super) key: Option<usize>,
+    pub(super) model: Cow<'a, str>,
+    /// Characters in all texts of the prompt.
+    pub(super) characters: u64,
+    /// The beginning of the last text.
+    pub(super) echo: String,
+    pub(super) max_tokens: Option<u64>,
+    pub(super) problem: Option<Problem>,
+}
+
+/// The keys by their secrets. Never changes, so it is read without a lock.
+pub(super) struct Directory {
+    by_secret: HashMap<String, (usize, Provider)>,
+}
+
+impl fmt::Debug for Directory {
+    /// How many keys, and none of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Directory({} keys)", self.by_secret.len())
+    }
+}
+
+impl Directory {
+    pub(super) fn new(keys: impl Iterator<Item = (String, usize, Provider)>) -> Self {
+        Directory {
+            by_secret: keys.map(|(secret, index, provider)| (secret, (index, provider))).collect(),
+        }
+    }
+
+    fn find(&self, dialect: Dialect, secret: &str) -> Option<(usize, Provider)> {
+        let (index, provider) = *self.by_secret.get(secret)?;
+        let speaks = match provider {
+            Provider::Anthropic => Dialect::AnthropicMessages,
+            Provider::Gemini => Dialect::GeminiGenerate,
+            _ => Dialect::OpenaiChat,
+        };
+        (speaks == dialect).then_some((index, provider))
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// Reads a request; what is wrong with it ends up in `problem`.
+    pub(super) fn read(directory: &Directory, request: &IncomingRequest<'a>) -> Asked<'a> {
+        let path = request.bare_path();
+        let mut asked = Asked {
+            provider: provider_of_path(path),
+            key: None,
+            model: Cow::Borrowed(""),
+            characters: 0,
+            echo: String::new(),
+            max_tokens: None,
+            problem: None,
+        };
+        asked.problem = asked.fill(directory, request, path).err();
+        asked
+    }
+
+    fn fill(
+        &mut self,
+        directory: &Directory,
+        request: &IncomingRequest<'a>,
+        path: &'a str,
+    ) -> Result<(), Problem> {
+        let (dialect, model_in_path, streams) = dialect_of(path).ok_or(Problem::NoSuchPath)?;
+        let secret = secret_of(request, dialect);
+        let (key, provider) = directory.find(dialect, secret).ok_or(Problem::BadKey)?;
+        (self.key, self.provider) = (Some(key), provider);
+        if !request.method.eq_ignore_ascii_case("POST") {
+            return Err(Problem::WrongMethod);
+        }
+        let body: Body<'a> = serde_json::from_slice(request.body)
+            .map_err(|error| Problem::NotJson(error.to_string()))?;
+        self.model = match model_in_path {
+            Some(model) => Cow::Borrowed(model),
+            None => body.model.ok_or(Problem::Missing("model"))?,
+        };
+        let prompt = match dialect {
+            Dialect::GeminiGenerate => body.contents.ok_or(Problem::Missing("contents"))?,
+            _ => body.messages.ok_or(Problem::Missing("messages"))?,
+        };
+        let instructions = match dialect {
+            Dialect::OpenaiChat => None,
+            Dialect::AnthropicMessages => body.system,
+            Dialect::GeminiGenerate => body.system_instruction,
+        };
+        self.characters = prompt.characters + instructions.map_or(0, |text| text.characters);
+        self.echo = prompt.echo;
+        self.max_tokens = match dialect {
+            Dialect::GeminiGenerate => {
+                body.generation.and_then(|generation| generation.max_output_tokens)
+            }
+            _ => body.max_completion_tokens.or(body.max_tokens),
+        };
+        if dialect == Dialect::AnthropicMessages {
+            if request.header("anthropic-version").is_none() {
+                return Err(Problem::Missing("anthropic-version"));
+            }
+            if self.max_tokens.is_none() {
+                return Err(Problem::Missing("max_tokens"));
+            }
+        }
+        if streams || body.stream == Some(true) { Err(Problem::NoStreaming) } else { Ok(()) }
+    }
+}
+
+/// The dialect of a path, the model if the path names it, and whether it is a streaming path.
+fn dialect_of(path: &str) -> Option<(Dialect, Option<&str>, bool)> {
+    if path.ends_with("/chat/completions") {
+        return Some((Dialect::OpenaiChat, None, false));
+    }
+    if path.ends_with("/v1/messages") {
+        return Some((Dialect::AnthropicMessages, None, false));
+    }
+    let (_, call) = path.rsplit_once("/models/")?;
+    let (model, verb) = call.split_once(':')?;
+    match verb {
+        "generateContent" => Some((Dialect::GeminiGenerate, Some(model), false)),
+        "streamGenerateContent" => Some((Dialect::GeminiGenerate, Some(model), true)),
+        _ => None,
+    }
+}
+
+/// Who would refuse a stranger on this path.
+fn provider_of_path(path: &str) -> Provider {
+    if path.ends_with("/messages") {
+        Provider::Anthropic
+    } else if path.contains("/models/") || path.starts_with("/v1beta") {
+        Provider::Gemini
+    } else if path.starts_with("/openai/") {
+        Provider::Groq
+    } else if path.starts_with("/api/") {
+        Provider::Openrouter
+    } else {
+        Provider::Openai
+    }
+}
+
+/// The key as the dialect carries it; empty when there is none.
+fn secret_of<'a>(request: &IncomingRequest<'a>, dialect: Dialect) -> &'a str {
+    let own = match dialect {
+        Dialect::OpenaiChat => None,
+        Dialect::AnthropicMessages => request.header("x-api-key"),
+        Dialect::GeminiGenerate => request.header("x-goog-api-key"),
+    };
+    let bearer = || {
+        let (scheme, secret) = request.header("authorization")?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())
+    };
+    let in_query = || {
+        let (_, query) = request.path.split_once('?')?;
+        query.split('&').find_map(|pair| pair.strip_prefix("key="))
+    };
+    match dialect {
+        Dialect::OpenaiChat => bearer().unwrap_or(""),
+        Dialect::AnthropicMessages => own.or_else(bearer).unwrap_or(""),
+        Dialect::GeminiGenerate => own.or_else(in_query).unwrap_or(""),
+    }
+}
+
+/// What the stand-in reads of a body in any of the three dialects; the rest is skipped.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    model: Option<Cow<'a, str>>,
+    messages: Option<Text>,
+    system: Option<Text>,
+    contents: Option<Text>,
+    #[serde(rename = "systemInstruction", alias = "system_instruction")]
+    system_instruction: Option<Text>,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    #[serde(rename = "generationConfig", alias = "generation_config")]
+    generation: Option<Generation>,
+    stream: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Generation {
+    #[serde(rename = "maxOutputTokens", alias = "max_output_tokens")]
+    max_output_tokens: Option<u64>,
+}
+
+/// The measure of a text, however deep it is wrapped (`"…"`, `{"content": …}`, `{"parts": [{"text": …}]}`).
+#[derive(Debug, Default)]
+struct Text {
+    characters: u64,
+    echo: String,
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut text = Text::default();
+        Measure(&mut text).deserialize(deserializer)?;
+        Ok(text)
+    }
+}
+
+/// Whether text is to be found under a name.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Name {
+    #[serde(alias = "content", alias = "parts")]
+    Text,
+    #[serde(other)]
+    Other,
+}
+
+/// Walks through any JSON and adds what it finds to a [`Text`].
+struct Measure<'t>(&'t mut Text);
+
+impl<'de> DeserializeSeed<'de> for Measure<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Measure<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text, or a list or an object with text in it")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.characters += text.chars().count() as u64;
+        self.0.echo.clear();
+        self.0.echo.extend(text.chars().take(ECHO));
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Measure(&mut *self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<Name>()? {
+            if name == Name::Text {
+                map.next_value_seed(Measure(&mut *self.0))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! How does each provider say it?
+
+mod anthropic;
+mod format;
+mod gemini;
+mod openai;
+mod openrouter;
+
+use std::borrow::Cow;
+
+use super::allowance::Wait;
+use super::answer::{Answer, Fault};
+use super::asked::{Asked, Problem};
+use super::decide::{Decision, Verdict};
+use super::fault_settings::{FaultEffect, FaultShape};
+use super::limit_settings::Counts;
+use super::meters::{Broken, Refusal};
+use super::settings::Provider;
+
+/// Whether a request is larger than its limit can ever allow (and not just never allowed at all).
+pub(super) fn is_too_large(broken: &Broken) -> bool {
+    broken.wait == Wait::Never && broken.amount > 0 && broken.kind.counts() != Counts::Requests
+}
+
+/// The status of a request that is wrong by itself.
+pub(super) fn status_of_problem(provider: Provider, problem: &Problem) -> u16 {
+    match problem {
+        Problem::NoSuchPath | Problem::NoSuchModel => 404,
+        Problem::WrongMethod => 405,
+        Problem::BadKey if provider == Provider::Gemini => 400,
+        Problem::BadKey => 401,
+        Problem::NotJson(_) | Problem::Missing(_) | Problem::NoStreaming => 400,
+    }
+}
+
+/// The status of a request that breaks a limit.
+pub(super) fn status_of_refusal(provider: Provider, refusal: &Refusal) -> u16 {
+    match (provider, refusal) {
+        (Provider::Ollama, Refusal::Busy(_)) => 503,
+        (Provider::Groq, Refusal::Limits(broken)) if broken.first().is_some_and(is_too_large) => {
+            413
+        }
+        _ => 429,
+    }
+}
+
+/// The whole answer.
+pub(super) fn answer(decision: &Decision, asked: &Asked<'_>) -> Answer {
+    match &decision.verdict {
+        Verdict::Completion => completion(decision, asked),
+        Verdict::Wrong(problem) => {
+            let status = status_of_problem(asked.provider, problem);
+            error(decision, asked, status, &words_for(problem, asked))
+        }
+        Verdict::Refused(refusal) => refused(decision, asked, refusal),
+        Verdict::Struck(effect) => struck(decision, asked, effect),
+    }
+}
+
+fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
+    match asked.provider {
+        Provider::Openai | Provider::Groq | Provider::Openrouter | Provider::Ollama => {
+            openai::completion(decision, asked)
+        }
+        Provider::Anthropic => anthropic::completion(decision, asked),
+        Provider::Gemini => gemini::completion(decision, asked),
+    }
+}
+
+fn refused(decision: &Decision, asked: &Asked<'_>, refusal: &Refusal) -> Answer {
+    let status = status_of_refusal(asked.provider, refusal);
+    match (asked.provider, refusal) {
+        (_, Refusal::Busy(slots)) => {
+            let message: Cow<'static, str> = match asked.provider {
+                Provider::Ollama => {
+                    "server busy, please try again.  maximum pending requests exceeded".into()
+                }
+                _ => format!("Too many concurrent requests: at most {slots} at a time.").into(),
+            };
+            error(decision, asked, status, &message)
+        }
+        (Provider::Anthropic, Refusal::Limits(broken)) => {
+            anthropic::refused(decision, asked, broken)
+        }
+        (Provider::Gemini, Refusal::Limits(broken)) => gemini::refused(decision, asked, broken),
+        (Provider::Openrouter, Refusal::Limits(broken)) => {
+            openrouter::refused(decision, asked, broken)
+        }
+        (_, Refusal::Limits(broken)) => openai::refused(decision, asked, broken, status),
+    }
+}
+
+/// An error with a status and a message in the provider's envelope.
+fn error(decision: &Decision, asked: &Asked<'_>, status: u16, message: &str) -> Answer {
+    match asked.provider {
+        Provider::Anthropic => anthropic::error(decision, status, message),
+        Provider::Gemini => gemini::error(status, message),
+        Provider::Openrouter => openrouter::error(status, message),
+        Provider::Openai | Provider::Groq | Provider::Ollama => {
+            openai::error(decision, asked, status, message)
+        }
+    }
+}
+
+fn words_for(problem: &Problem, asked: &Asked<'_>) -> String {
+    let model = &asked.model;
+    match problem {
+        Problem::NoSuchPath => "Not found: the stand-in has no such path.".into(),
+        Problem::WrongMethod => "Method not allowed: use POST.".into(),
+        Problem::BadKey => match asked.provider {
+            Provider::Anthropic => "invalid x-api-key".into(),
+            Provider::Gemini => "API key not valid. Please pass a valid API key.".into(),
+            Provider::Openrouter => "No auth credentials found".into(),
+            Provider::Groq => "Invalid API Key".into(),
+            Provider::Openai | Provider::Ollama => {
+                "Incorrect API key provided: ********. You can find \
+                your API key at https://platform.openai.com/account/api-keys."
+                    .into()
+            }
+        },
+        Problem::NotJson(reason) => format!("The body of your request is not valid JSON: {reason}"),
+        Problem::Missing("anthropic-version") => "anthropic-version: header is required".into(),
+        Problem::Missing(field) => match asked.provider {
+            Provider::Anthropic => format!("{field}: Field required"),
+            Provider::Gemini => {
+                format!("* GenerateContentRequest.{field}: {field} is not specified")
+            }
+            _ => format!("Missing required parameter: '{field}'."),
+        },
+        Problem::NoStreaming => {
+            "The stand-in does not stream: send the request without stream.".into()
+        }
+        Problem::NoSuchModel => match asked.provider {
+            Provider::Anthropic => format!("model: {model}"),
+            Provider::Gemini => format!(
+                "models/{model} is not found for API version v1beta, or is not supported for generateContent."
+            ),
+            Provider::Openrouter => format!("{model} is not a valid model ID"),
+            _ => format!("The model `{model}` does not exist or you do not have access to it."),
+        },
+    }
+}
+
+/// What a rule made of the answer.
+fn struck(decision: &Decision, asked: &Asked<'_>, effect: &FaultEffect) -> Answer {
+    let mut answer = match effect.shape {
+        Some(FaultShape::Html) => page(effect.status.unwrap_or(200)),
+        Some(FaultShape::Empty) => {
+            Answer { status: effect.status.unwrap_or(200), ..Answer::json(200, Vec::new()) }
+        }
+        Some(FaultShape::ErrorIn200) => {
+            let wrong = error(decision, asked, 503, words_for_status(asked.provider, 503));
+            Answer { status: 200, ..wrong }
+        }
+        _ => match effect.status {
+            Some(200) | None => completion(decision, asked),
+            Some(status) => {
+                error(decision, asked, status, words_for_status(asked.provider, status))
+            }
+        },
+    };
+    if let Some(body) = &effect.body {
+        answer.body = body.clone().into_bytes();
+    }
+    if let Some(seconds) = effect.retry_after {
+        answer = answer.with("retry-after", seconds.to_string());
+    }
+    answer.fault = match effect.shape {
+        Some(FaultShape::Timeout) => Some(Fault::Hang),
+        Some(FaultShape::Reset) => Some(Fault::ResetBeforeAnswer),
+        Some(FaultShape::HalfBody) => Some(Fault::HalfBody),
+        Some(FaultShape::Huge(bytes)) => Some(Fault::Huge(bytes)),
+        _ => None,
+    };
+    answer
+}
+
+fn page(status: u16) -> Answer {
+    let body =
+        b"<!DOCTYPE html><html><head><title>Bad gateway</title></head><body>Error</body></html>";
+    let mut answer = Answer::json(status, body.to_vec());
+    answer.headers = vec![("content-type", "text/html; charset=UTF-8".into())];
+    answer
+}
+
+/// What a provider writes under a status that a rule asked for.
+fn words_for_status(provider: Provider, status: u16) -> &'static str {
+    match (provider, status) {
+        (Provider::Anthropic, 529) => "Overloaded",
+        (Provider::Anthropic, 429) => "This request would exceed your organization's rate limit",
+        (Provider::Anthropic, 401) => "invalid x-api-key",
+        (Provider::Anthropic, _) => "Internal server error",
+        (Provider::Gemini, 429) => "Resource has been exhausted (e.g. check quota).",
+        (Provider::Gemini, 400 | 401) => "API key not valid. Please pass a valid API key.",
+        (Provider::Gemini, 402) => "Your prepayment credits are depleted.",
+        (Provider::Gemini, 503) => "The model is overloaded. Please try again later.",
+        (Provider::Gemini, _) => "An internal error has occurred.",
+        (Provider::Openrouter, 402) => "This request requires more credits, or fewer max_tokens.",
+        (Provider::Openrouter, 429) => "Provider returned error",
+        (Provider::Groq | Provider::Openai, 401) => "Invalid API Key",
+        (_, 402) => "Insufficient balance",
+        (_, 429) => "Rate limit reached, please slow down.",
+        (_, 503 | 529) => "The server is currently overloaded. Please try again later.",
+        _ => "The server had an error while processing your request. Sorry about that!",
+    }
+}

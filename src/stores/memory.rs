@@ -1,0 +1,43 @@
+//! Ledgers that live as long as the process.
+
+use parking_lot::Mutex;
+
+use super::shelf::Shelf;
+use super::{QuotaStore, StoreError};
+use crate::kernel::{LedgerId, Ledgers};
+
+/// Remembers in memory: for tests and throw-away use (`state="memory"`).
+///
+/// ```
+/// use quotaflow::kernel::LedgerId;
+/// use quotaflow::stores::{MemoryStore, QuotaStore};
+/// let store = MemoryStore::default();
+/// store.update(&[LedgerId::new("openai", "org", "*")], &mut |ledgers| ledgers.get_mut(0).join("org")).unwrap();
+/// assert_eq!(store.ids().unwrap().len(), 1);
+/// ```
+#[derive(Default)]
+pub struct MemoryStore {
+    shelf: Mutex<(Shelf, Vec<usize>)>,
+}
+
+impl QuotaStore for MemoryStore {
+    fn update(
+        &self,
+        ids: &[LedgerId],
+        act: &mut dyn FnMut(&mut Ledgers<'_>),
+    ) -> Result<(), StoreError> {
+        let (shelf, places) = &mut *self.shelf.lock();
+        places.clear();
+        places.extend(ids.iter().map(|id| shelf.place(id)));
+        act(&mut Ledgers::new(&mut shelf.ledgers, places));
+        Ok(())
+    }
+
+    fn ids(&self) -> Result<Vec<LedgerId>, StoreError> {
+        Ok(self.shelf.lock().0.ids())
+    }
+
+    fn salt(&self) -> &str {
+        "memory"
+    }
+}

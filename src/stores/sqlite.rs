@@ -1,0 +1,259 @@
+//! Ledgers in one SQLite file that every process of the host may share, without a server.
+//!
+//! One row per ledger, written inside the reservation. WAL without a flush at every commit: what was committed
+//! survives the death of the process at any instant; after a power cut the last commits may be missing, never half
+//! there. A ledger is read from the file again only when another connection wrote since (`PRAGMA data_version`).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ffi};
+
+use super::shelf::Shelf;
+use super::{QuotaStore, StoreError, StoreTrouble};
+use crate::kernel::{Ledger, LedgerId, Ledgers};
+
+/// The layout of the file; a file with a higher number is not touched.
+const SCHEMA: i64 = 1;
+/// Says that a SQLite file is ours ("qtfl").
+const APPLICATION: i64 = 0x7174_666c;
+
+/// Remembers in a SQLite file.
+pub struct SqliteStore {
+    path: PathBuf,
+    salt: String,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    connection: Connection,
+    shelf: Shelf,
+    /// For each place on the shelf: the state of the file in which it was last read or written.
+    read_at: Vec<i64>,
+    places: Vec<usize>,
+    in_flight: Vec<u64>,
+}
+
+impl SqliteStore {
+    /// Opens the file, and creates it and its folder when they are missing. `salt` is used for a new file only.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be opened, read, written, or is not ours. The file is then as it was.
+    pub fn open(path: &Path, salt: &str) -> Result<Self, StoreError> {
+        let trouble = |error| store_error(path, error);
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            create_private_folder(folder).map_err(|error| StoreError {
+                trouble: StoreTrouble::CannotOpen,
+                path: Some(path.to_owned()),
+                detail: error.to_string(),
+            })?;
+        }
+        // A connection is used under our own mutex only.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(trouble)?;
+        connection.busy_handler(Some(wait_for_the_other_process)).map_err(trouble)?;
+        let salt = prepare(&connection, path, salt)?;
+        let inner = Inner {
+            connection,
+            shelf: Shelf::default(),
+            read_at: Vec::new(),
+            places: Vec::new(),
+            in_flight: Vec::new(),
+        };
+        Ok(SqliteStore { path: path.to_owned(), salt, inner: Mutex::new(inner) })
+    }
+
+    fn error(&self, error: rusqlite::Error) -> StoreError {
+        store_error(&self.path, error)
+    }
+}
+
+impl QuotaStore for SqliteStore {
+    fn update(
+        &self,
+        ids: &[LedgerId],
+        act: &mut dyn FnMut(&mut Ledgers<'_>),
+    ) -> Result<(), StoreError> {
+        let mut inner = self.inner.lock();
+        inner.execute("BEGIN IMMEDIATE").map_err(|error| self.error(error))?;
+        let outcome = inner.update(ids, act);
+        if outcome.is_err() {
+            inner.forget(ids.len());
+        }
+        outcome.map_err(|error| self.error(error))
+    }
+
+    fn ids(&self) -> Result<Vec<LedgerId>, StoreError> {
+        let inner = self.inner.lock();
+        let read = || -> rusqlite::Result<Vec<LedgerId>> {
+            let mut rows = inner.connection.prepare("SELECT name FROM ledgers ORDER BY name")?;
+            let names = rows.query_map([], |row| row.get::<_, String>(0))?;
+            names.map(|name| Ok(LedgerId::from(name?.as_str()))).collect()
+        };
+        read().map_err(|error| self.error(error))
+    }
+
+    fn salt(&self) -> &str {
+        &self.salt
+    }
+}
+
+impl Inner {
+    fn execute(&self, statement: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(statement)?.execute([]).map(drop)
+    }
+
+    fn update(
+        &mut self,
+        ids: &[LedgerId],
+        act: &mut dyn FnMut(&mut Ledgers<'_>),
+    ) -> rusqlite::Result<()> {
+        let version: i64 = self
+            .connection
+            .prepare_cached("PRAGMA data_version")?
+            .query_row([], |row| row.get(0))?;
+        self.places.clear();
+        self.in_flight.clear();
+        for id in ids {
+            let place = self.shelf.place(id);
+            self.read_at.resize(self.shelf.ledgers.len(), i64::MIN);
+            if self.read_at[place] != version {
+                self.read(place, id)?;
+                self.read_at[place] = version;
+            }
+            self.places.push(place);
+            self.in_flight.push(self.shelf.ledgers[place].in_flight());
+        }
+        act(&mut Ledgers::new(&mut self.shelf.ledgers, &self.places));
+        let mut write = self.connection.prepare_cached(
+            "INSERT INTO ledgers (name, state) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET state = ?2",
+        )?;
+        for (id, place) in ids.iter().zip(&self.places) {
+            let ledger = &mut self.shelf.ledgers[*place];
+            if ledger.take_changed() {
+                write.execute((id.as_str(), to_json(ledger)?))?;
+            }
+        }
+        drop(write);
+        self.execute("COMMIT")
+    }
+
+    fn read(&mut self, place: usize, id: &LedgerId) -> rusqlite::Result<()> {
+        let mut query =
+            self.connection.prepare_cached("SELECT state FROM ledgers WHERE name = ?1")?;
+        let state = query.query_row([id.as_str()], |row| row.get::<_, String>(0)).optional()?;
+        let mut stored = match state {
+            Some(state) => from_json(&state)?,
+            None => Ledger::default(),
+        };
+        let ledger = &mut self.shelf.ledgers[place];
+        stored.keep_local(std::mem::take(ledger));
+        *ledger = stored;
+        Ok(())
+    }
+
+    /// After a failure the file is right and memory is not: read it all again, and take back what was counted as in
+    /// flight by an update that never happened.
+    fn forget(&mut self, asked: usize) {
+        // When even this fails there is no transaction left to end.
+        let _ = self.execute("ROLLBACK");
+        for (place, before) in self.places.iter().zip(&self.in_flight).take(asked) {
+            while self.shelf.ledgers[*place].in_flight() > *before {
+                self.shelf.ledgers[*place].ended();
+            }
+        }
+        self.read_at.fill(i64::MIN);
+    }
+}
+
+fn to_json(ledger: &Ledger) -> rusqlite::Result<String> {
+    serde_json::to_string(ledger)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn from_json(state: &str) -> rusqlite::Result<Ledger> {
+    serde_json::from_str(state).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// Looks at the file, brings it under the schema, and returns its salt.
+fn prepare(connection: &Connection, path: &Path, salt: &str) -> Result<String, StoreError> {
+    let trouble = |error| store_error(path, error);
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (schema, application) =
+        (pragma("user_version").map_err(trouble)?, pragma("application_id").map_err(trouble)?);
+    let tables = connection
+        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0))
+        .map_err(trouble)?;
+    let refuse =
+        |trouble, detail: String| Err(StoreError { trouble, path: Some(path.to_owned()), detail });
+    if tables > 0 && application != APPLICATION {
+        return refuse(StoreTrouble::Corrupt, "the database belongs to another program".to_owned());
+    }
+    if schema > SCHEMA {
+        return refuse(
+            StoreTrouble::NewerSchema,
+            format!("its schema is {schema}, this version knows {SCHEMA}"),
+        );
+    }
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
+        .map_err(trouble)?;
+    connection
+        .execute_batch(&format!(
+            "BEGIN IMMEDIATE;
+             CREATE TABLE IF NOT EXISTS ledgers (name TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
+             CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+             PRAGMA user_version = {SCHEMA};
+             PRAGMA application_id = {APPLICATION};"
+        ))
+        .map_err(trouble)?;
+    let keep = || -> rusqlite::Result<String> {
+        connection
+            .execute("INSERT OR IGNORE INTO facts (name, value) VALUES ('salt', ?1)", [salt])?;
+        connection.execute_batch("COMMIT")?;
+        connection.query_row("SELECT value FROM facts WHERE name = 'salt'", [], |row| row.get(0))
+    };
+    keep().map_err(trouble)
+}
+
+#[cfg(unix)]
+fn create_private_folder(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+#[cfg(not(unix))]
+fn create_private_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)
+}
+
+/// Another process holds the file for some ten microseconds; it is asked for again soon, and for five seconds.
+#[expect(clippy::disallowed_methods, reason = "SQLite calls this while it waits for a file lock")]
+fn wait_for_the_other_process(asked: i32) -> bool {
+    const PAUSE: Duration = Duration::from_micros(100);
+    const PATIENCE: Duration = Duration::from_secs(5);
+    std::thread::sleep(PAUSE);
+    PAUSE.saturating_mul(asked.max(0) as u32) < PATIENCE
+}
+
+fn store_error(path: &Path, error: rusqlite::Error) -> StoreError {
+    let trouble = match &error {
+        rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::ReadOnly => StoreTrouble::ReadOnly,
+            ErrorCode::CannotOpen => StoreTrouble::CannotOpen,
+            ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => StoreTrouble::Corrupt,
+            ErrorCode::DiskFull => StoreTrouble::DiskFull,
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreTrouble::Busy,
+            _ if failure.extended_code == ffi::SQLITE_IOERR_WRITE => StoreTrouble::DiskFull,
+            _ => StoreTrouble::Other,
+        },
+        rusqlite::Error::FromSqlConversionFailure(..) => StoreTrouble::Corrupt,
+        _ => StoreTrouble::Other,
+    };
+    StoreError { trouble, path: Some(path.to_owned()), detail: error.to_string() }
+}

@@ -1,0 +1,75 @@
+"""What do tests share?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from scripted import Options, ScriptedCore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from quotaflow import LLMInterface
+    from quotaflow.testing import SimulatedProviders
+
+
+@pytest.fixture(autouse=True)
+def no_keys_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing a person has in their environment or home folder reaches a test."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("QUOTAFLOW_") or "_API_KEY" in name:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedCore]:
+    """Interfaces of this test reach a scripted double instead of Rust."""
+    monkeypatch.setattr(ScriptedCore, "made", [], raising=False)
+    monkeypatch.setattr("quotaflow.interface.Core", ScriptedCore)
+    monkeypatch.setattr("quotaflow.options.CallOptions", Options)
+    return ScriptedCore
+
+
+@pytest.fixture
+def scripted_llm(scripted: type[ScriptedCore]) -> tuple[LLMInterface, ScriptedCore]:
+    """An interface and the double behind it."""
+    from quotaflow import LLMInterface
+
+    llm = LLMInterface(state="memory")
+    return llm, scripted.made[-1]
+
+
+@pytest.fixture
+def simulated(quotaflow_simulator: SimulatedProviders) -> SimulatedProviders:
+    """A simulator of the providers on loopback; the mark `quotaflow_simulator` says with what."""
+    return quotaflow_simulator
+
+
+@pytest.fixture
+def make_llm(simulated: SimulatedProviders, tmp_path: Path) -> Iterator[Callable[..., LLMInterface]]:
+    """Makes interfaces to the simulator, all on one state file unless told otherwise; closes them at the end."""
+    from quotaflow import LLMInterface
+
+    made = []
+
+    def make(config: dict[str, Any] | None = None, **arguments: Any) -> LLMInterface:
+        usual = {
+            "keys": simulated.keys,
+            "base_urls": simulated.base_urls,
+            "state": tmp_path / "state.sqlite",
+        }
+        llm = LLMInterface({} if config is None else config, **(usual | arguments))
+        made.append(llm)
+        return llm
+
+    yield make
+    for llm in made:
+        llm.close()
