@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::catalogue::{Dialect, Provider};
+use super::redact;
 use super::wire::InvalidRequest;
 
 /// What a parameter has to be.
@@ -115,7 +116,7 @@ fn check_one(provider: &Provider, name: &str, value: &Value) -> Result<(), Inval
     match wrong(*kind, value) {
         None => Ok(()),
         Some(words) => {
-            let shown: String = value.to_string().chars().take(60).collect();
+            let shown: String = redact::redacted(&value.to_string()).chars().take(60).collect();
             Err(InvalidRequest::about(name, format!("{name} {words}, not {shown}")))
         }
     }
@@ -241,5 +242,8 @@ mod tests {
             assert!(message.starts_with(&name), "{message}");
         }
         assert!(complaint("anthropic", json!({"temperature": 1.5})).is_some());
+        // A key in the wrong place is not shown.
+        let message = complaint("openai", json!({"temperature": "sk-test-1"})).unwrap();
+        assert!(!message.contains("sk-test"), "{message}");
     }
 }
