@@ -181,7 +181,7 @@ impl Provider {
 
     /// What the headers of an answer of any status say about limits and about whose key it was.
     pub fn hints(&self, response_headers: &Headers, now: Moment) -> Hints {
-        hints::read(self.entry.rate_headers, response_headers, now)
+        hints::read(&self.entry.rate_headers, response_headers, now)
     }
 
     /// The row of the refusal table that judges this answer, for logs and tests.
