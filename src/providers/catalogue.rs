@@ -60,7 +60,7 @@ impl Provider {
         let same = |known: &&str| known.eq_ignore_ascii_case(name);
         ENTRIES
             .iter()
-            .find(|entry| same(&entry.name) || entry.aliases.iter().any(|alias| same(&alias)))
+            .find(|entry| same(&entry.name) || entry.aliases.iter().any(&same))
             .map(|entry| Provider::of(entry, entry.name, entry.base_url))
     }
 
@@ -181,7 +181,7 @@ impl Provider {
 
     /// What the headers of an answer of any status say about limits and about whose key it was.
     pub fn hints(&self, response_headers: &Headers, now: Moment) -> Hints {
-        hints::read(self.entry.rate_headers, response_headers, now)
+        hints::read(&self.entry.rate_headers, response_headers, now)
     }
 
     /// The row of the refusal table that judges this answer, for logs and tests.
@@ -215,4 +215,89 @@ impl Provider {
 
 fn trimmed(base_url: &str) -> String {
     base_url.trim().trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refill(provider: &str, resource: Resource, period: Period, amount: u64) -> Refill {
+        let amount = NonZeroU64::new(amount).unwrap();
+        Provider::find(provider).unwrap().refill(resource, period, amount)
+    }
+
+    fn bucket(burst: u64) -> Refill {
+        Refill::Bucket { burst: NonZeroU64::new(burst).unwrap() }
+    }
+
+    fn calendar(zone: &str) -> Refill {
+        Refill::Calendar { zone: zone.to_owned() }
+    }
+
+    #[test]
+    fn names_and_aliases_are_found_whatever_their_case() {
+        for (asked, name) in [
+            ("OpenAI", "openai"),
+            ("google", "gemini"),
+            ("Google_GenAI", "gemini"),
+            (" groq ", "groq"),
+        ] {
+            assert_eq!(Provider::find(asked).unwrap().name, name);
+        }
+        assert!(Provider::find("opnai").is_none());
+        assert!(Provider::names().iter().all(|name| Provider::find(name).unwrap().name == *name));
+    }
+
+    #[test]
+    fn limits_refill_as_their_provider_documents() {
+        use Period::{Day, Minute, Month};
+        use Resource::{Concurrency, Requests, Tokens};
+        assert_eq!(refill("openai", Requests, Minute, 600), bucket(20));
+        assert_eq!(refill("openai", Requests, Minute, 3), bucket(1));
+        assert_eq!(refill("anthropic", Tokens, Minute, 30_000), bucket(30_000));
+        assert_eq!(refill("groq", Requests, Day, 14_400), bucket(14_400));
+        assert_eq!(refill("gemini", Requests, Minute, 10), Refill::Rolling);
+        assert_eq!(refill("gemini", Requests, Day, 20), calendar("America/Los_Angeles"));
+        assert_eq!(refill("openrouter", Requests, Day, 50), calendar("UTC"));
+        assert_eq!(refill("openrouter", Requests, Minute, 20), Refill::Rolling);
+        assert_eq!(refill("ollama", Requests, Day, 5), Refill::Rolling);
+        assert_eq!(refill("openai", Tokens, Month, 5), calendar("UTC"));
+        assert_eq!(refill("gemini", Concurrency, Minute, 5), Refill::Release);
+    }
+
+    #[test]
+    fn models_name_their_provider() {
+        for (model, provider) in [
+            ("gpt-4o-mini", Some("openai")),
+            ("o3-mini", Some("openai")),
+            ("chatgpt-4o-latest", Some("openai")),
+            ("claude-x", Some("anthropic")),
+            ("models/gemini-2.5-flash", Some("gemini")),
+            ("Gemini-2.5-Flash", Some("gemini")),
+            ("meta-llama/llama-3:free", Some("openrouter")),
+            ("mistral-large", None),
+            ("", None),
+        ] {
+            assert_eq!(Provider::for_model(model), provider, "{model}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused() {
+        let openai = Provider::find("openai").unwrap();
+        for wrong in [
+            "",
+            "api.openai.com/v1",
+            "ftp://h/v1",
+            "http://",
+            "http://u:p@h/v1",
+            "https://h/v1?key=x",
+            "https://h/#a",
+        ] {
+            let refused = openai.clone().with_base_url(wrong).unwrap_err();
+            assert_eq!(refused.field.as_deref(), Some("base_url"), "{wrong}");
+        }
+        let moved = openai.with_base_url(" http://127.0.0.1:8080/v1/ ").unwrap();
+        assert_eq!(moved.base_url, "http://127.0.0.1:8080/v1");
+    }
 }

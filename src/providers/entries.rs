@@ -1,7 +1,9 @@
 //! What are the facts about each provider? One entry each; a new provider is a new entry.
 
 use super::catalogue::Dialect;
+use super::hints::{self, RateHeaders};
 use super::refusals::{self, Row};
+use super::wire::KeyHeader;
 
 /// How a provider's limits come back, as far as its documentation says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,21 +14,6 @@ pub(super) enum Refills {
     MidnightDays { zone: &'static str },
     /// Nothing is documented: rolling.
     Windows,
-}
-
-/// Which family of rate-limit headers a provider sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RateHeaders {
-    /// None worth reading.
-    Nothing,
-    /// `x-ratelimit-*-requests` and `-tokens`, a minute or a day under the same name.
-    OpenAi,
-    /// The same names; requests are always of the day, tokens always of the minute.
-    Groq,
-    /// `anthropic-ratelimit-*`.
-    Anthropic,
-    /// `x-ratelimit-*` of one limit, with a reset in epoch milliseconds, on refusals only.
-    OpenRouter,
 }
 
 /// Under which name an OpenAI-like server takes the cap on output.
@@ -51,6 +38,7 @@ pub(super) struct Entry {
     pub(super) version_path: &'static str,
     pub(super) key_envs: &'static [&'static str],
     pub(super) needs_key: bool,
+    pub(super) key_header: KeyHeader,
     pub(super) refills: Refills,
     pub(super) reserves_max_tokens: bool,
     pub(super) counts_output: bool,
@@ -69,12 +57,13 @@ const OPENAI_LIKE: Entry = Entry {
     version_path: "/v1",
     key_envs: &[],
     needs_key: true,
+    key_header: KeyHeader::BEARER,
     refills: Refills::Windows,
     // An unknown server may charge the cap at once: reserving it is the safe side.
     reserves_max_tokens: true,
     counts_output: true,
     counts_cached_input: true,
-    rate_headers: RateHeaders::OpenAi,
+    rate_headers: hints::OPENAI,
     output_cap: OutputCap::AsGiven,
     refusals: &[],
 };
@@ -95,10 +84,11 @@ pub(super) static ENTRIES: [Entry; 6] = [
         dialect: Dialect::Anthropic,
         base_url: "https://api.anthropic.com",
         key_envs: &["ANTHROPIC_API_KEY"],
+        key_header: KeyHeader::ANTHROPIC,
         refills: Refills::Buckets,
         reserves_max_tokens: false,
         counts_cached_input: false,
-        rate_headers: RateHeaders::Anthropic,
+        rate_headers: hints::ANTHROPIC,
         refusals: refusals::ANTHROPIC,
         ..OPENAI_LIKE
     },
@@ -109,10 +99,11 @@ pub(super) static ENTRIES: [Entry; 6] = [
         base_url: "https://generativelanguage.googleapis.com",
         version_path: "/v1beta",
         key_envs: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        key_header: KeyHeader::GEMINI,
         refills: Refills::MidnightDays { zone: "America/Los_Angeles" },
         reserves_max_tokens: false,
         counts_output: false,
-        rate_headers: RateHeaders::Nothing,
+        rate_headers: hints::NOTHING,
         refusals: refusals::GEMINI,
         ..OPENAI_LIKE
     },
@@ -124,7 +115,7 @@ pub(super) static ENTRIES: [Entry; 6] = [
         refills: Refills::MidnightDays { zone: "UTC" },
         // It reserves money for max_tokens, not tokens.
         reserves_max_tokens: false,
-        rate_headers: RateHeaders::OpenRouter,
+        rate_headers: hints::OPENROUTER,
         refusals: refusals::OPENROUTER,
         ..OPENAI_LIKE
     },
@@ -135,7 +126,7 @@ pub(super) static ENTRIES: [Entry; 6] = [
         key_envs: &["GROQ_API_KEY"],
         refills: Refills::Buckets,
         counts_cached_input: false,
-        rate_headers: RateHeaders::Groq,
+        rate_headers: hints::GROQ,
         refusals: refusals::GROQ,
         ..OPENAI_LIKE
     },
@@ -145,7 +136,7 @@ pub(super) static ENTRIES: [Entry; 6] = [
         key_envs: &["OLLAMA_API_KEY"],
         needs_key: false,
         reserves_max_tokens: false,
-        rate_headers: RateHeaders::Nothing,
+        rate_headers: hints::NOTHING,
         output_cap: OutputCap::MaxTokens,
         refusals: refusals::OLLAMA,
         ..OPENAI_LIKE

@@ -5,81 +5,159 @@ use std::time::Duration;
 use crate::kernel::{Hints, Moment, Period, RateHint, Resource};
 
 use super::delays;
-use super::entries::RateHeaders;
 use super::wire::Headers;
 
-/// OpenAI's two families (and those of its relatives).
-const OPENAI: [(Resource, [&str; 3]); 2] = [
-    (
-        Resource::Requests,
-        [
-            "x-ratelimit-limit-requests",
-            "x-ratelimit-remaining-requests",
-            "x-ratelimit-reset-requests",
-        ],
-    ),
-    (
-        Resource::Tokens,
-        ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
-    ),
-];
+/// How the window of a family of headers is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Window {
+    /// A minute or a day under the same name: only the arithmetic tells.
+    MinuteOrDay,
+    /// Always this one.
+    Always(Period),
+    /// Always this one, with resets too coarse for arithmetic.
+    Coarse(Period),
+    /// A minute when the reset is at most a minute away, else a day.
+    ByReset,
+}
 
-/// Anthropic's four; any of them may be missing.
-const ANTHROPIC: [(Resource, [&str; 3]); 4] = [
-    (
-        Resource::Requests,
-        [
-            "anthropic-ratelimit-requests-limit",
-            "anthropic-ratelimit-requests-remaining",
-            "anthropic-ratelimit-requests-reset",
-        ],
-    ),
-    (
-        Resource::InputTokens,
-        [
-            "anthropic-ratelimit-input-tokens-limit",
-            "anthropic-ratelimit-input-tokens-remaining",
-            "anthropic-ratelimit-input-tokens-reset",
-        ],
-    ),
-    (
-        Resource::OutputTokens,
-        [
-            "anthropic-ratelimit-output-tokens-limit",
-            "anthropic-ratelimit-output-tokens-remaining",
-            "anthropic-ratelimit-output-tokens-reset",
-        ],
-    ),
-    (
-        Resource::Tokens,
-        [
-            "anthropic-ratelimit-tokens-limit",
-            "anthropic-ratelimit-tokens-remaining",
-            "anthropic-ratelimit-tokens-reset",
-        ],
-    ),
-];
+/// Three headers that describe one limit; a name that a provider does not send is empty.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Family {
+    pub(super) resource: Resource,
+    pub(super) window: Window,
+    pub(super) limit: &'static str,
+    pub(super) remaining: &'static str,
+    pub(super) reset: &'static str,
+}
 
-const OPENROUTER: [&str; 3] = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+/// The rate headers of one provider, and the one that names the organisation of the key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RateHeaders {
+    pub(super) families: &'static [Family],
+    /// Empty when there is none.
+    pub(super) organization: &'static str,
+}
+
+const fn of_openai(requests: Window, tokens: Window) -> [Family; 2] {
+    [
+        Family {
+            resource: Resource::Requests,
+            window: requests,
+            limit: "x-ratelimit-limit-requests",
+            remaining: "x-ratelimit-remaining-requests",
+            reset: "x-ratelimit-reset-requests",
+        },
+        Family {
+            resource: Resource::Tokens,
+            window: tokens,
+            limit: "x-ratelimit-limit-tokens",
+            remaining: "x-ratelimit-remaining-tokens",
+            reset: "x-ratelimit-reset-tokens",
+        },
+    ]
+}
+
+/// Nothing worth reading.
+pub(super) const NOTHING: RateHeaders = RateHeaders { families: &[], organization: "" };
+
+/// OpenAI, and whoever imitates it. Limits of a project stand under other names and are not read:
+/// the group that is counted is the organisation.
+pub(super) const OPENAI: RateHeaders = RateHeaders {
+    families: &of_openai(Window::MinuteOrDay, Window::MinuteOrDay),
+    organization: "openai-organization",
+};
+
+/// Groq uses OpenAI's names; requests are always of the day, tokens always of the minute.
+pub(super) const GROQ: RateHeaders = RateHeaders {
+    families: &of_openai(Window::Always(Period::Day), Window::Always(Period::Minute)),
+    organization: "",
+};
+
+/// OpenRouter describes one limit, on refusals only, with a reset in epoch milliseconds.
+pub(super) const OPENROUTER: RateHeaders = RateHeaders {
+    families: &[Family {
+        resource: Resource::Requests,
+        window: Window::ByReset,
+        limit: "x-ratelimit-limit",
+        remaining: "x-ratelimit-remaining",
+        reset: "x-ratelimit-reset",
+    }],
+    organization: "",
+};
+
+/// Anthropic's four families, any of which may be missing; resets are whole seconds.
+pub(super) const ANTHROPIC: RateHeaders = RateHeaders {
+    families: &[
+        Family {
+            resource: Resource::Requests,
+            window: Window::Coarse(Period::Minute),
+            limit: "anthropic-ratelimit-requests-limit",
+            remaining: "anthropic-ratelimit-requests-remaining",
+            reset: "anthropic-ratelimit-requests-reset",
+        },
+        Family {
+            resource: Resource::InputTokens,
+            window: Window::Coarse(Period::Minute),
+            limit: "anthropic-ratelimit-input-tokens-limit",
+            remaining: "anthropic-ratelimit-input-tokens-remaining",
+            reset: "anthropic-ratelimit-input-tokens-reset",
+        },
+        Family {
+            resource: Resource::OutputTokens,
+            window: Window::Coarse(Period::Minute),
+            limit: "anthropic-ratelimit-output-tokens-limit",
+            remaining: "anthropic-ratelimit-output-tokens-remaining",
+            reset: "anthropic-ratelimit-output-tokens-reset",
+        },
+        Family {
+            resource: Resource::Tokens,
+            window: Window::Coarse(Period::Minute),
+            limit: "anthropic-ratelimit-tokens-limit",
+            remaining: "anthropic-ratelimit-tokens-remaining",
+            reset: "anthropic-ratelimit-tokens-reset",
+        },
+    ],
+    organization: "anthropic-organization-id",
+};
 
 /// Reads the headers of an answer of any status.
-pub(super) fn read(family: RateHeaders, headers: &Headers, now: Moment) -> Hints {
-    let rates = match family {
-        RateHeaders::Nothing => Vec::new(),
-        RateHeaders::OpenAi => trios(&OPENAI, headers, now).filter_map(minute_or_day).collect(),
-        RateHeaders::Groq => trios(&OPENAI, headers, now).map(day_and_minute).collect(),
-        RateHeaders::Anthropic => {
-            // Documented to refill continuously, but the resets are whole seconds and prove nothing.
-            trios(&ANTHROPIC, headers, now).map(|trio| trio.hint(Period::Minute, false)).collect()
+pub(super) fn read(provider: &RateHeaders, headers: &Headers, now: Moment) -> Hints {
+    let hint = |family: &Family| hint(family.window, trio(family, headers, now)?);
+    let named = headers.get(provider.organization).filter(|name| !name.is_empty());
+    Hints {
+        organization: named.map(str::to_owned),
+        rates: provider.families.iter().filter_map(hint).collect(),
+    }
+}
+
+fn hint(window: Window, trio: Trio) -> Option<RateHint> {
+    let (minute, day) = (Period::Minute, Period::Day);
+    match window {
+        Window::Always(period) => Some(trio.hint(period, trio.fits(period))),
+        Window::Coarse(period) => Some(trio.hint(period, false)),
+        Window::ByReset if trio.reset_after? <= minute.length() => Some(trio.hint(minute, false)),
+        Window::ByReset => Some(trio.hint(day, false)),
+        Window::MinuteOrDay => {
+            let proven = [minute, day].into_iter().find(|period| trio.fits(*period));
+            match proven {
+                Some(period) => Some(trio.hint(period, true)),
+                // Tokens are of the minute unless shown otherwise; requests may be either.
+                None if trio.resource == Resource::Tokens => Some(trio.hint(minute, false)),
+                None => None,
+            }
         }
-        RateHeaders::OpenRouter => openrouter(headers, now).into_iter().collect(),
-    };
-    let organization = headers
-        .get("openai-organization")
-        .or_else(|| headers.get("anthropic-organization-id"))
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned);
-    Hints { organization, rates }
+    }
+}
+
+/// `None` when the limit is missing, zero or negative: servers have sent `-1` and `0` by mistake.
+fn trio(family: &Family, headers: &Headers, now: Moment) -> Option<Trio> {
+    let count = |name| headers.get(name).and_then(|text| text.parse::<u64>().ok());
+    Some(Trio {
+        resource: family.resource,
+        amount: count(family.limit).filter(|amount| *amount > 0)?,
+        remaining: count(family.remaining),
+        reset_after: headers.get(family.reset).and_then(|text| delays::header(text, now)),
+    })
 }
 
 /// What one family of three headers says.
@@ -115,48 +193,4 @@ impl Trio {
         let length = period.length().as_secs_f64();
         self.window().is_some_and(|window| (0.6..1.6).contains(&(window / length)))
     }
-}
-
-fn trios<'a, const N: usize>(
-    families: &'static [(Resource, [&'static str; 3]); N],
-    headers: &'a Headers,
-    now: Moment,
-) -> impl Iterator<Item = Trio> + 'a {
-    families.iter().filter_map(move |(resource, names)| trio(*resource, names, headers, now))
-}
-
-/// `None` when the limit is missing, zero or negative: servers have sent `-1` and `0` by mistake.
-fn trio(resource: Resource, names: &[&str; 3], headers: &Headers, now: Moment) -> Option<Trio> {
-    let count = |name| headers.get(name).and_then(|text| text.parse::<u64>().ok());
-    Some(Trio {
-        resource,
-        amount: count(names[0]).filter(|amount| *amount > 0)?,
-        remaining: count(names[1]),
-        reset_after: headers.get(names[2]).and_then(|text| delays::header(text, now)),
-    })
-}
-
-/// OpenAI names a minute and a day alike; only `reset × limit ÷ used` tells them apart.
-/// Requests of unknown window say nothing; tokens are of the minute unless shown otherwise.
-fn minute_or_day(trio: Trio) -> Option<RateHint> {
-    let proven = [Period::Minute, Period::Day].into_iter().find(|period| trio.fits(*period));
-    match (proven, trio.resource) {
-        (Some(period), _) => Some(trio.hint(period, true)),
-        (None, Resource::Tokens) => Some(trio.hint(Period::Minute, false)),
-        (None, _) => None,
-    }
-}
-
-/// Groq: requests are always of the day, tokens always of the minute.
-fn day_and_minute(trio: Trio) -> RateHint {
-    let period = if trio.resource == Resource::Requests { Period::Day } else { Period::Minute };
-    trio.hint(period, trio.fits(period))
-}
-
-/// OpenRouter names one limit, on refusals only, and not its window: the reset tells it,
-/// for the minute's limit is never more than a minute away.
-fn openrouter(headers: &Headers, now: Moment) -> Option<RateHint> {
-    let trio = trio(Resource::Requests, &OPENROUTER, headers, now)?;
-    let minute = trio.reset_after? <= Period::Minute.length();
-    Some(trio.hint(if minute { Period::Minute } else { Period::Day }, false))
 }

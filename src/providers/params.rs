@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::catalogue::{Dialect, Provider};
+use super::redact;
 use super::wire::InvalidRequest;
 
 /// What a parameter has to be.
@@ -115,7 +116,7 @@ fn check_one(provider: &Provider, name: &str, value: &Value) -> Result<(), Inval
     match wrong(*kind, value) {
         None => Ok(()),
         Some(words) => {
-            let shown: String = value.to_string().chars().take(60).collect();
+            let shown: String = redact::redacted(&value.to_string()).chars().take(60).collect();
             Err(InvalidRequest::about(name, format!("{name} {words}, not {shown}")))
         }
     }
@@ -174,7 +175,10 @@ fn wrong(kind: Kind, value: &Value) -> Option<String> {
             (value.is_string() || value.is_object(), "must be a text or an object".to_owned())
         }
         Kind::Anything => (true, String::new()),
-        Kind::Only(only) => (value.to_string() == only, format!("can only be {only} here")),
+        Kind::Only(only) => (
+            serde_json::from_str::<Value>(only).is_ok_and(|only| only == *value),
+            format!("can only be {only} here"),
+        ),
     };
     (!fits).then_some(should)
 }
@@ -238,5 +242,8 @@ mod tests {
             assert!(message.starts_with(&name), "{message}");
         }
         assert!(complaint("anthropic", json!({"temperature": 1.5})).is_some());
+        // A key in the wrong place is not shown.
+        let message = complaint("openai", json!({"temperature": "sk-test-1"})).unwrap();
+        assert!(!message.contains("sk-test"), "{message}");
     }
 }

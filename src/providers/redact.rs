@@ -103,6 +103,8 @@ mod tests {
                 "organization org-abcdefgh12345678abcdefgh",
                 "organization org-abcdefgh12345678abcdefgh",
             ),
+            ("keys gsk_test1, AIzaTest1 and xai-test1", "keys [hidden], [hidden] and [hidden]"),
+            ("{\"api_key\":\"abcd1234\"}", "{\"api_key\":\"[hidden]\"}"),
             ("two\nlines", "two lines"),
         ] {
             assert_eq!(redacted(text), expected);

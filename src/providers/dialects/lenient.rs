@@ -84,7 +84,7 @@ impl<'de> Deserialize<'de> for Count {
                 Ok(Count(u64::try_from(count).ok()))
             }
             fn visit_f64<E>(self, count: f64) -> Result<Count, E> {
-                Ok(Count((count >= 0.0 && count < 1e15).then_some(count as u64)))
+                Ok(Count((0.0..1e15).contains(&count).then_some(count as u64)))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Count, A::Error> {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}

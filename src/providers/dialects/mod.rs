@@ -4,6 +4,8 @@ mod anthropic;
 mod gemini;
 mod lenient;
 mod openai;
+#[cfg(test)]
+mod tests;
 mod tools;
 
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use crate::kernel::{Failure, Usage};
 
 use super::catalogue::{Dialect, Provider};
 use super::chat::{ChatRequest, Completion, Content, FinishReason, Role};
-use super::wire::{InvalidRequest, KeyHeader, WireRequest, WireResponse};
+use super::wire::{InvalidRequest, WireRequest, WireResponse};
 use super::{params, refusals};
 
 /// Writes a request.
@@ -164,8 +166,8 @@ fn param<'a>(params: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 
 /// Puts a body and its address together; `extra_body` is merged in as the caller wrote it.
 fn posted(
+    provider: &Provider,
     url: String,
-    key_header: KeyHeader,
     body: &impl Serialize,
     params: &Map<String, Value>,
 ) -> Result<WireRequest, InvalidRequest> {
@@ -183,7 +185,7 @@ fn posted(
     Ok(WireRequest {
         path_url: url,
         headers: vec![("content-type", "application/json".to_owned())],
-        key_header: Some(key_header),
+        key_header: Some(provider.entry.key_header),
         body: bytes.map_err(failed)?,
     })
 }

@@ -10,7 +10,7 @@ use crate::kernel;
 use super::super::catalogue::Provider;
 use super::super::chat::{ChatRequest, Message};
 use super::super::entries::OutputCap;
-use super::super::wire::{InvalidRequest, KeyHeader, WireRequest};
+use super::super::wire::{InvalidRequest, WireRequest};
 use super::lenient::{Count, Text};
 use super::{Answer, finish_reason, posted, versioned};
 
@@ -43,7 +43,7 @@ pub(super) fn write(
     };
     let body = Body { model, messages: &request.messages, params: &request.params, cap_name };
     let url = versioned(provider) + "/chat/completions";
-    posted(url, KeyHeader::BEARER, &body, &request.params)
+    posted(provider, url, &body, &request.params)
 }
 
 /// The body; messages and parameters are in this dialect already.

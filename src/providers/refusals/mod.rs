@@ -21,6 +21,7 @@ use serde_json::Value;
 use crate::kernel::{Failure, FailureClass, Moment, Origin, RateHint, Resource, Until};
 
 use super::catalogue::Provider;
+use super::entries::Refills;
 use super::wire::WireResponse;
 use super::{delays, redact};
 use facts::Facts;
@@ -62,7 +63,7 @@ pub(super) fn row_of(provider: &Provider, response: &WireResponse<'_>) -> &'stat
     find(provider, &Facts::of(response)).id
 }
 
-/// The names of all rows that can judge answers of this provider, in the order they are tried.
+/// All rows that can judge answers of this provider, in the order in which they are tried.
 pub(super) fn rows(provider: &Provider) -> impl Iterator<Item = &'static Row> {
     provider.entry.refusals.iter().chain(generic::ROWS)
 }
@@ -108,20 +109,19 @@ fn holds(when: &When, facts: &Facts<'_>) -> bool {
 /// The first instant at which the provider says that trying makes sense.
 fn until(from: UntilFrom, provider: &Provider, facts: &Facts<'_>) -> Option<Until> {
     let now = facts.response.now;
+    let floor = delays::retry_after(facts.response.headers, now).map(|delay| now + delay);
+    let in_words = facts.delay.map(|delay| now + delay);
     let midnight = || delays::next_midnight(provider.reset_zone?, now);
+    let in_headers = || from_rate_headers(provider, facts).map(|delay| now + delay);
     let told = match from {
         UntilFrom::Nothing => return None,
-        UntilFrom::RetryAfter => facts.delay.map(|delay| now + delay),
-        UntilFrom::Delay => facts
-            .delay
-            .or_else(|| from_rate_headers(provider, facts))
-            .map(|delay| now + delay)
-            .or_else(|| reset(facts)),
+        UntilFrom::RetryAfter => in_words,
+        UntilFrom::Delay if floor.is_some() => in_words,
+        UntilFrom::Delay => in_words.or_else(in_headers).or_else(|| reset(facts)),
         UntilFrom::Midnight => midnight(),
         UntilFrom::ResetOrMidnight => reset(facts).or_else(midnight),
         UntilFrom::Date => facts.date().filter(|date| *date > now),
     };
-    let floor = delays::retry_after(facts.response.headers, now).map(|delay| now + delay);
     told.max(floor).map(|at| Until { at, origin: Origin::Provider })
 }
 
@@ -138,10 +138,13 @@ fn reset(facts: &Facts<'_>) -> Option<Moment> {
 /// How long until the emptiest limit of the headers holds what this call needs.
 fn from_rate_headers(provider: &Provider, facts: &Facts<'_>) -> Option<Duration> {
     let hints = provider.hints(facts.response.headers, facts.response.now);
-    hints.rates.iter().filter_map(|rate| refilled(rate, facts)).max()
+    // Anthropic's whole seconds prove no bucket, its documentation promises one.
+    let buckets = provider.entry.refills == Refills::Buckets;
+    let wait = |rate: &RateHint| refilled(rate, rate.refills_continuously || buckets, facts);
+    hints.rates.iter().filter_map(wait).max()
 }
 
-fn refilled(rate: &RateHint, facts: &Facts<'_>) -> Option<Duration> {
+fn refilled(rate: &RateHint, continuously: bool, facts: &Facts<'_>) -> Option<Duration> {
     let (amount, remaining, reset) = (rate.amount?, rate.remaining?, rate.reset_after?);
     let needed = match rate.resource {
         Resource::Requests => 1,
@@ -150,7 +153,7 @@ fn refilled(rate: &RateHint, facts: &Facts<'_>) -> Option<Duration> {
     if remaining >= needed {
         return None;
     }
-    if !rate.refills_continuously {
+    if !continuously {
         return Some(reset);
     }
     // `reset` is when all of it is back; this call needs only a part.

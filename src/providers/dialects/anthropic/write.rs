@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
-use super::super::super::wire::{InvalidRequest, KeyHeader, WireRequest};
+use super::super::super::wire::{InvalidRequest, WireRequest};
 use super::super::tools::{self, Choice, Format, Picture, Tool};
 use super::super::{instructions, output_cap, param, posted, stops};
 
@@ -76,7 +76,7 @@ pub(in super::super) fn write(
     };
     let base = provider.base_url.strip_suffix("/v1").unwrap_or(&provider.base_url);
     let url = format!("{base}/v1/messages");
-    let mut wire = posted(url, KeyHeader::ANTHROPIC, &body, params)?;
+    let mut wire = posted(provider, url, &body, params)?;
     wire.headers.push(("anthropic-version", VERSION.to_owned()));
     Ok(wire)
 }

@@ -96,8 +96,15 @@ pub(in super::super) fn read(body: &Bytes) -> Option<Answer> {
     let mut tool_calls = Vec::new();
     let parts = candidate.content.and_then(|said| said.parts).unwrap_or_default();
     for part in parts {
-        if let Some(call) = part.function_call {
-            tool_calls.push(tool_call(call, part.thought_signature, tool_calls.len()));
+        if let Some(mut call) = part.function_call {
+            let place = tool_calls.len();
+            // Gemini often gives no id; this one stays unique over the turns of a conversation.
+            let id = match (call.id.0.take(), reply.response_id.0.as_deref()) {
+                (Some(id), _) => id,
+                (None, Some(response)) => format!("call_{response}_{place}"),
+                (None, None) => format!("call_{place}"),
+            };
+            tool_calls.push(tool_call(&id, call, part.thought_signature));
         } else if part.thought != Some(true) {
             text.push_str(part.text.0.as_deref().unwrap_or(""));
         }
@@ -119,10 +126,9 @@ pub(in super::super) fn read(body: &Bytes) -> Option<Answer> {
 
 /// A call in OpenAI's shape. The signature must go back unchanged with the call, so it travels
 /// in the place that Google's own OpenAI-compatible route uses for it.
-fn tool_call(call: Call, signature: Text, index: usize) -> Value {
-    let id = call.id.0.unwrap_or_else(|| format!("call_{index}"));
+fn tool_call(id: &str, call: Call, signature: Text) -> Value {
     let arguments = call.args.unwrap_or_else(|| json!({}));
-    let mut written = tools::call(&id, call.name.0.as_deref().unwrap_or(""), &arguments);
+    let mut written = tools::call(id, call.name.0.as_deref().unwrap_or(""), &arguments);
     if let Some(signature) = signature.0 {
         written["extra_content"] = json!({"google": {"thought_signature": signature}});
     }

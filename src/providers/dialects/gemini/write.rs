@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
-use super::super::super::wire::{InvalidRequest, KeyHeader, WireRequest};
+use super::super::super::wire::{InvalidRequest, WireRequest};
 use super::super::tools::{self, Choice, Format, Picture, Tool};
 use super::super::{instructions, output_cap, param, posted, stops, texts, versioned};
 
@@ -73,7 +73,7 @@ pub(in super::super) fn write(
     // Tuned models have a collection of their own.
     let collection = if model.starts_with("tunedModels/") { "" } else { "models/" };
     let url = format!("{}/{collection}{model}:generateContent", versioned(provider));
-    posted(url, KeyHeader::GEMINI, &body, params)
+    posted(provider, url, &body, params)
 }
 
 fn generation_config(params: &Map<String, Value>) -> Result<Map<String, Value>, InvalidRequest> {
