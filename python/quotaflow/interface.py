@@ -189,8 +189,10 @@ class LLMInterface:
         else:
             text, is_messages = encode_prompt(prompt)
         loop, port = running_loop_and_port()
-        future: Future[Outcome] = loop.create_future()
         try:
+            if port is None:
+                return reply_from(await self._core.asend_anywhere(text, is_messages, options))
+            future: Future[Outcome] = loop.create_future()
             call = self._core.asend(text, is_messages, options, port, future)
         except UnicodeEncodeError as error:
             raise unencodable_prompt(error) from None
