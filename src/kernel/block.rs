@@ -118,7 +118,7 @@ impl Blocks {
 
     /// Ends a probe, whatever it found. Says whether there was one.
     pub(super) fn abandon_probe(&mut self) -> bool {
-        self.0.iter_mut().fold(false, |was, block| block.probe_until.take().is_some() || was)
+        self.0.iter_mut().filter_map(|block| block.probe_until.take()).count() > 0
     }
 
     /// Forgets what the answer to a call that left at `left_at` proved to be over: what ended, and guesses made before
