@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
-
 from quotaflow._quotaflow import Core
 from quotaflow.options import config_json, config_source, make_options, optional_name, state_address
 from quotaflow.prompts import encode_prompt, unencodable_prompt
@@ -14,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
-    from pathlib import Path
+    from os import PathLike
     from types import TracebackType
     from typing import Any, Self
 
@@ -24,10 +21,10 @@ if TYPE_CHECKING:
 
     Prompt = str | Sequence[Any]
 
-_logger = logging.getLogger("quotaflow")
-_logger.addHandler(logging.NullHandler())
-
+_DEBUG = 10  # logging.DEBUG
 _MOST_KEPT_OPTIONS = 256
+# Equal and of the same type means the same for these, which lists and tuples cannot promise.
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 class LLMInterface:
@@ -55,17 +52,21 @@ class LLMInterface:
     ('openai', True)
     """
 
-    __slots__ = ("__weakref__", "_core", "_options", "_state")
+    __slots__ = ("__weakref__", "_core", "_logs_at", "_options", "_state")
 
     def __init__(
         self,
-        config: str | Path | Mapping[str, Any] | None = None,
+        config: str | PathLike[str] | Mapping[str, Any] | None = None,
         *,
         keys: Mapping[str, Any] | None = None,
         limits: Mapping[str, Any] | None = None,
         base_urls: Mapping[str, str] | None = None,
-        state: str | Path | None = None,
+        state: str | PathLike[str] | None = None,
     ) -> None:
+        # Loaded now and not with the package: many programs import what they do not use.
+        from quotaflow.logs import logger
+
+        self._logs_at = logger().isEnabledFor
         source, is_path = config_source(config)
         self._state = state_address(state)
         self._options: dict[tuple[object, ...], CallOptions] = {}
@@ -198,6 +199,8 @@ class LLMInterface:
         >>> isinstance(llm.status(), dict)
         True
         """
+        import json
+
         snapshot: dict[str, Any] = json.loads(self._core.status())
         return snapshot
 
@@ -266,15 +269,17 @@ class LLMInterface:
         on_retry: object,
     ) -> CallOptions:
         """Checked options, remembered: most calls of a program differ in nothing but their prompt."""
-        debug = _logger.isEnabledFor(logging.DEBUG)
+        debug = self._logs_at(_DEBUG)
         asked = (
             task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority,
             timeout, deadline, user, skip_rate_limit,
         )  # fmt: skip
-        if params or on_retry is not None or deadline is not None:
+        kinds = tuple(map(type, params.values()))
+        if on_retry is not None or deadline is not None or not _PLAIN.issuperset(kinds):
             return make_options(*asked, params, on_retry, debug)
         # Equal is not enough: True == 1 == 1.0, and one of them may be wrong where another is right.
-        known = (asked, debug, *map(type, asked[3:7]), type(priority), type(timeout), type(skip_rate_limit))
+        kinds += (*map(type, asked[3:7]), type(priority), type(timeout), type(skip_rate_limit))
+        known = (asked, debug, kinds, tuple(params.items()))
         try:
             options = self._options.get(known)
         except TypeError:  # not hashable, so it is a wrong argument, and the check says which
