@@ -112,10 +112,11 @@ class LLMInterface:
             max_retries: how often a key that failed is tried again, 0 to 1000; the first try of each further key
                 is free. Left at 3, the config's `retry.max_retries` holds if it has one.
             retry_delay: the first back-off in seconds, or a timedelta; it doubles up to 300 s, jitter upwards.
-                Left at 1.0, the config's `retry.retry_delay` holds if it has one. When the provider says how long to wait, that is the least.
+                Left at 1.0, the config's `retry.retry_delay` holds if it has one. When the provider says how
+                long to wait, that is the least.
             system: instructions that come before the prompt.
-            priority: who is served first when several wait: 9 before 0; equals in order of arrival. Every tenth turn
-                belongs to the one who waited longest.
+            priority: who is served first when several wait: 9 before 0; equals in order of arrival. Every tenth
+                turn belongs to the one who waited longest.
             timeout: the seconds the whole call may take, waits included, or a timedelta; `None` for the configured
                 one. A wait that is known to be longer fails at once.
             deadline: the same as a moment: an aware datetime or seconds since 1970; `None` for never.

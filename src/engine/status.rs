@@ -149,7 +149,8 @@ impl Engine {
                 status.blocks.extend(blocks.map(|block| BlockStatus::of(&model, block)));
                 let one = Amounts { requests: 1, ..Amounts::default() };
                 if let Some(until) = ledger.obstacle(&one, now).and_then(exhausted_until) {
-                    status.exhausted_until = status.exhausted_until.max(Some(until.as_seconds()));
+                    let known = status.exhausted_until.unwrap_or(f64::MIN);
+                    status.exhausted_until = Some(until.as_seconds().max(known));
                 }
                 let meters = ledger.meters(now).into_iter();
                 status.limits.extend(meters.map(|(limit, used, reset)| LimitStatus {
