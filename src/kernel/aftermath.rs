@@ -28,8 +28,11 @@ pub fn book(
     now: Moment,
 ) -> Option<Block> {
     settle(ledgers, lane, held, aftermath.ending, now);
-    if !aftermath.rates.is_empty() {
-        ledgers.get_mut(lane.group_model).learn(aftermath.rates, now);
+    for hint in aftermath.rates {
+        // Learned once more beside it, a limit that the user stated would get the burst that we assume.
+        let stated = ledgers.get(lane.group).is_stated(hint);
+        let place = if stated { lane.group } else { lane.group_model };
+        ledgers.get_mut(place).learn(hint, now);
     }
     let failure = aftermath.failure?;
     let place = match failure.scope {
@@ -85,5 +88,88 @@ impl Ending {
             }
             _ => Ending::Refused,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::kernel::limits::{Limit, Period, Refill, Resource, Source};
+    use crate::kernel::{Choice, Ledger, Need, reserve};
+
+    const NOW: Moment = Moment::from_seconds(1_800_000_000);
+
+    const NEED: Need = Need {
+        input_tokens: 1,
+        max_output_tokens: None,
+        reserves_max_tokens: false,
+        counts_output: false,
+        ahead_of_limits: false,
+    };
+
+    fn requests(amount: u64, burst: u64) -> Limit {
+        let number = |number| NonZeroU64::new(number).unwrap();
+        Limit {
+            resource: Resource::Requests,
+            period: Period::Minute,
+            amount: number(amount),
+            refill: Refill::Bucket { burst: number(burst) },
+            source: Source::Configured,
+        }
+    }
+
+    /// How many calls leave at once, of which the first is answered with these headers, if `configured` holds for the
+    /// whole group.
+    fn leave_at_once(configured: Limit, told: RateHint) -> usize {
+        let lane = Lane::new(0, 0, 1, 1, None);
+        let limits = [Vec::new().into(), vec![configured].into()];
+        let mut all = [Ledger::default(), Ledger::default()];
+        let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
+        (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
+        let mut left = 0;
+        while let Choice::Reserved(held) =
+            reserve(&mut ledgers, std::slice::from_ref(&lane), &[], &NEED, NOW)
+        {
+            left += 1;
+            let ending = Ending::Answered(Some(held.amounts));
+            let rates: &[RateHint] = if left == 1 { &[told] } else { &[] };
+            book(
+                &mut ledgers,
+                &lane,
+                &held,
+                Aftermath { ending, rates, failure: None, entropy: 0.0 },
+                NOW,
+            );
+        }
+        left
+    }
+
+    fn told(amount: u64, remaining: u64) -> RateHint {
+        RateHint {
+            resource: Resource::Requests,
+            period: Period::Minute,
+            amount: Some(amount),
+            remaining: Some(remaining),
+            reset_after: None,
+            refills_continuously: true,
+        }
+    }
+
+    #[test]
+    fn a_header_that_tells_the_configured_limit_leaves_its_burst_alone() {
+        assert_eq!(leave_at_once(requests(120, 60), told(120, 119)), 60);
+    }
+
+    #[test]
+    fn what_a_header_says_is_left_holds_for_the_configured_limit() {
+        // Somebody else has used 49 already.
+        assert_eq!(leave_at_once(requests(120, 60), told(120, 70)), 11);
+    }
+
+    #[test]
+    fn a_header_that_tells_of_less_than_is_configured_is_believed() {
+        assert_eq!(leave_at_once(requests(120, 60), told(10, 9)), 10);
     }
 }
