@@ -27,12 +27,19 @@ pub fn book(
     aftermath: Aftermath<'_>,
     now: Moment,
 ) -> Option<Block> {
-    settle(ledgers, lane, held, aftermath.ending, now);
-    for hint in aftermath.rates {
+    let rates = aftermath.rates;
+    for hint in rates {
         // Learned once more beside it, a limit that the user stated would get the burst that we assume.
         let stated = ledgers.get(lane.group).is_stated(hint);
         let place = if stated { lane.group } else { lane.group_model };
-        ledgers.get_mut(place).learn(hint, now);
+        // The provider wrote it while the whole reservation was taken, so it is compared before that is settled.
+        ledgers.get_mut(place).heed(hint, held.at, now);
+    }
+    settle(ledgers, lane, held, aftermath.ending, now);
+    for hint in rates {
+        if !ledgers.get(lane.group).is_stated(hint) {
+            ledgers.get_mut(lane.group_model).learn(hint, held.at, now);
+        }
     }
     let failure = aftermath.failure?;
     let place = match failure.scope {
@@ -94,10 +101,11 @@ impl Ending {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU64;
+    use std::time::Duration;
 
     use super::*;
-    use crate::kernel::limits::{Limit, Period, Refill, Resource, Source};
-    use crate::kernel::{Choice, Ledger, Need, reserve};
+    use crate::kernel::limits::{Amounts, Limit, Period, Refill, Resource, Source};
+    use crate::kernel::{Choice, Ledger, Need, Obstacle, reserve};
 
     const NOW: Moment = Moment::from_seconds(1_800_000_000);
 
@@ -171,5 +179,60 @@ mod tests {
     #[test]
     fn a_header_that_tells_of_less_than_is_configured_is_believed() {
         assert_eq!(leave_at_once(requests(120, 60), told(10, 9)), 10);
+    }
+
+    /// A group with this limit, in which one call of `need` left at `NOW` and is answered with these headers after a
+    /// while, having used `used` tokens. What stands in the way of `next` then?
+    fn obstacle_after_an_answer(
+        limit: Limit,
+        need: &Need,
+        used: u64,
+        told: RateHint,
+        while_: Duration,
+        next: &Amounts,
+    ) -> Option<Obstacle> {
+        let lane = Lane::new(0, 0, 1, 1, None);
+        let limits = [Vec::new().into(), vec![limit].into()];
+        let mut all = [Ledger::default(), Ledger::default()];
+        let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
+        (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
+        let lanes = std::slice::from_ref(&lane);
+        let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], need, NOW) else {
+            panic!("nothing was used yet")
+        };
+        let used = Amounts { requests: 1, input_tokens: 1, output_tokens: used - 1 };
+        let ending = Ending::Answered(Some(used));
+        let aftermath = Aftermath { ending, rates: &[told], failure: None, entropy: 0.0 };
+        let now = NOW + while_;
+        book(&mut ledgers, &lane, &held, aftermath, now);
+        ledgers.get(lane.group).obstacle(next, now)
+    }
+
+    #[test]
+    fn what_refilled_while_an_answer_was_on_its_way_is_there() {
+        // When the call came, 20 were missing: the provider's bucket is full again after 20 seconds.
+        let next = Amounts { requests: 20, ..Amounts::default() };
+        let after = |seconds| {
+            let span = Duration::from_secs(seconds);
+            obstacle_after_an_answer(requests(60, 20), &NEED, 1, told(60, 40), span, &next)
+        };
+        assert_eq!(after(21), None);
+        assert!(after(10).is_some(), "somebody else has used most of it");
+    }
+
+    #[test]
+    fn tokens_that_were_only_reserved_come_back_although_the_header_counted_them() {
+        let tokens = Limit { resource: Resource::Tokens, ..requests(10_000, 10_000) };
+        let need = Need {
+            max_output_tokens: Some(4_999),
+            reserves_max_tokens: true,
+            counts_output: true,
+            ..NEED
+        };
+        // Headers are written when a call is admitted: with all of `max_tokens` taken.
+        let told = RateHint { resource: Resource::Tokens, ..told(10_000, 5_000) };
+        let next = Amounts { requests: 1, input_tokens: 9_800, output_tokens: 0 };
+        let span = Duration::from_secs(1);
+        assert_eq!(obstacle_after_an_answer(tokens, &need, 101, told, span, &next), None);
     }
 }
