@@ -4,6 +4,7 @@
 //! survives the death of the process at any instant; after a power cut the last commits may be missing, never half
 //! there. A ledger is read from the file again only when another connection wrote since (`PRAGMA data_version`).
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,11 +78,18 @@ impl QuotaStore for SqliteStore {
         ids: &[LedgerId],
         act: &mut dyn FnMut(&mut Ledgers<'_>),
     ) -> Result<(), StoreError> {
-        let mut inner = self.inner.lock();
-        inner.execute("BEGIN IMMEDIATE").map_err(|error| self.error(error))?;
-        let outcome = inner.update(ids, act);
-        if outcome.is_err() {
-            inner.forget(ids.len());
+        let inner = &mut *self.inner.lock();
+        let begun = inner.begin(ids);
+        // Without the file it acts on what this process remembers, and only its ends of calls are kept: they have ended
+        // whether that can be written down or not.
+        let mut ledgers = Ledgers::new(&mut inner.shelf.ledgers, &inner.places);
+        let acted = catch_unwind(AssertUnwindSafe(|| act(&mut ledgers)));
+        let outcome = begun.and_then(|()| if acted.is_ok() { inner.write(ids) } else { Ok(()) });
+        if outcome.is_err() || acted.is_err() {
+            inner.forget();
+        }
+        if let Err(panic) = acted {
+            resume_unwind(panic);
         }
         outcome.map_err(|error| self.error(error))
     }
@@ -106,28 +114,33 @@ impl Inner {
         self.connection.prepare_cached(statement)?.execute([]).map(drop)
     }
 
-    fn update(
-        &mut self,
-        ids: &[LedgerId],
-        act: &mut dyn FnMut(&mut Ledgers<'_>),
-    ) -> rusqlite::Result<()> {
-        let version: i64 = self
-            .connection
-            .prepare_cached("PRAGMA data_version")?
-            .query_row([], |row| row.get(0))?;
+    /// Finds the ledgers and takes the file, so that they are as it says and nobody else changes them.
+    fn begin(&mut self, ids: &[LedgerId]) -> rusqlite::Result<()> {
         self.places.clear();
         self.in_flight.clear();
         for id in ids {
             let place = self.shelf.place(id);
-            self.read_at.resize(self.shelf.ledgers.len(), i64::MIN);
+            self.places.push(place);
+            self.in_flight.push(self.shelf.ledgers[place].in_flight());
+        }
+        self.read_at.resize(self.shelf.ledgers.len(), i64::MIN);
+        self.execute("BEGIN IMMEDIATE")?;
+        let version: i64 = self
+            .connection
+            .prepare_cached("PRAGMA data_version")?
+            .query_row([], |row| row.get(0))?;
+        for (index, id) in ids.iter().enumerate() {
+            let place = self.places[index];
             if self.read_at[place] != version {
                 self.read(place, id)?;
                 self.read_at[place] = version;
             }
-            self.places.push(place);
-            self.in_flight.push(self.shelf.ledgers[place].in_flight());
         }
-        act(&mut Ledgers::new(&mut self.shelf.ledgers, &self.places));
+        Ok(())
+    }
+
+    /// Writes what was changed and lets go of the file.
+    fn write(&mut self, ids: &[LedgerId]) -> rusqlite::Result<()> {
         let mut write = self.connection.prepare_cached(
             "INSERT INTO ledgers (name, state) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET state = ?2",
         )?;
@@ -157,10 +170,10 @@ impl Inner {
 
     /// After a failure the file is right and memory is not: read it all again, and take back what was counted as in
     /// flight by an update that never happened.
-    fn forget(&mut self, asked: usize) {
+    fn forget(&mut self) {
         // When even this fails there is no transaction left to end.
         let _ = self.execute("ROLLBACK");
-        for (place, before) in self.places.iter().zip(&self.in_flight).take(asked) {
+        for (place, before) in self.places.iter().zip(&self.in_flight) {
             while self.shelf.ledgers[*place].in_flight() > *before {
                 self.shelf.ledgers[*place].ended();
             }
