@@ -56,7 +56,7 @@ impl SqliteStore {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(trouble)?;
         connection.busy_handler(Some(wait_for_the_other_process)).map_err(trouble)?;
-        let salt = prepare(&connection, path, salt)?;
+        let salt = prepare(&mut connection, path, salt)?;
         let inner = Inner {
             connection,
             shelf: Shelf::default(),
@@ -194,14 +194,9 @@ fn from_json(state: &str) -> rusqlite::Result<Ledger> {
 }
 
 /// Looks at the file, brings it under the schema, and returns its salt.
-fn prepare(connection: &Connection, path: &Path, salt: &str) -> Result<String, StoreError> {
+fn prepare(connection: &mut Connection, path: &Path, salt: &str) -> Result<String, StoreError> {
     let trouble = |error| store_error(path, error);
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let (schema, application) =
-        (pragma("user_version").map_err(trouble)?, pragma("application_id").map_err(trouble)?);
-    let tables = connection
-        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0))
-        .map_err(trouble)?;
+    let (schema, application, tables) = marks(connection).map_err(trouble)?;
     let refuse =
         |trouble, detail: String| Err(StoreError { trouble, path: Some(path.to_owned()), detail });
     if tables > 0 && application != APPLICATION {
@@ -213,9 +208,7 @@ fn prepare(connection: &Connection, path: &Path, salt: &str) -> Result<String, S
             format!("its schema is {schema}, this version knows {SCHEMA}"),
         );
     }
-    connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
-        .map_err(trouble)?;
+    write_ahead(connection).map_err(trouble)?;
     connection
         .execute_batch(&format!(
             "BEGIN IMMEDIATE;
@@ -232,6 +225,41 @@ fn prepare(connection: &Connection, path: &Path, salt: &str) -> Result<String, S
         connection.query_row("SELECT value FROM facts WHERE name = 'salt'", [], |row| row.get(0))
     };
     keep().map_err(trouble)
+}
+
+/// What says whose file it is: schema, application and the number of tables, all of one instant, because another
+/// process may be making the file right now.
+fn marks(connection: &Connection) -> rusqlite::Result<(i64, i64, i64)> {
+    let number = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0));
+    connection.execute_batch("BEGIN")?;
+    let marks = (
+        number("PRAGMA user_version")?,
+        number("PRAGMA application_id")?,
+        number("SELECT count(*) FROM sqlite_master")?,
+    );
+    connection.execute_batch("COMMIT")?;
+    Ok(marks)
+}
+
+/// Switches to a write-ahead log. SQLite does not wait when two do that to a new file at once, so we do.
+fn write_ahead(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.busy_handler::<fn(i32) -> bool>(None)?;
+    let mut asked = 0;
+    loop {
+        let switched =
+            connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;");
+        match switched {
+            Err(rusqlite::Error::SqliteFailure(failure, _))
+                if failure.code == ErrorCode::DatabaseBusy && wait_for_the_other_process(asked) =>
+            {
+                asked += 1;
+            }
+            outcome => {
+                connection.busy_handler(Some(wait_for_the_other_process))?;
+                return outcome;
+            }
+        }
+    }
 }
 
 #[cfg(unix)]
