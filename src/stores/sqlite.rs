@@ -45,11 +45,12 @@ impl SqliteStore {
         let trouble = |error| store_error(path, error);
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             create_private_folder(folder).map_err(|error| StoreError {
-                trouble: StoreTrouble::CannotOpen,
+                trouble: trouble_of(&error),
                 path: Some(path.to_owned()),
                 detail: error.to_string(),
             })?;
         }
+        refuse_what_is_too_short(path)?;
         // A connection is used under our own mutex only.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -262,6 +263,23 @@ fn write_ahead(connection: &mut Connection) -> rusqlite::Result<()> {
     }
 }
 
+/// SQLite takes a file of a single byte for an empty one and would write over it.
+///
+/// Only its length is looked at: closing a file that is open elsewhere in this process would drop SQLite's locks on it.
+fn refuse_what_is_too_short(path: &Path) -> Result<(), StoreError> {
+    const SMALLEST_DATABASE: u64 = 512;
+    match std::fs::metadata(path) {
+        Ok(file) if file.is_file() && (1..SMALLEST_DATABASE).contains(&file.len()) => {
+            Err(StoreError {
+                trouble: StoreTrouble::Corrupt,
+                path: Some(path.to_owned()),
+                detail: format!("{} bytes are no database", file.len()),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(unix)]
 fn create_private_folder(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -282,15 +300,38 @@ fn wait_for_the_other_process(asked: i32) -> bool {
     PAUSE.saturating_mul(asked.max(0) as u32) < PATIENCE
 }
 
+/// How SQLite says that a file cannot grow, besides saying it plainly: the file itself, and the index of its log.
+const OUT_OF_ROOM: [std::ffi::c_int; 2] = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE];
+
+/// SQLite does not say why; the system does when it is asked for the same.
+fn why_it_cannot_be_opened(path: &Path) -> StoreTrouble {
+    let asked = if path.exists() {
+        // Should it be opened after all it stays open: closing it would drop SQLite's locks on the same file.
+        std::fs::File::open(path).map(std::mem::forget)
+    } else {
+        std::fs::File::create_new(path).map(drop)
+    };
+    asked.err().map_or(StoreTrouble::CannotOpen, |error| trouble_of(&error))
+}
+
+fn trouble_of(error: &std::io::Error) -> StoreTrouble {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        PermissionDenied | ReadOnlyFilesystem => StoreTrouble::ReadOnly,
+        StorageFull | QuotaExceeded => StoreTrouble::DiskFull,
+        _ => StoreTrouble::CannotOpen,
+    }
+}
+
 fn store_error(path: &Path, error: rusqlite::Error) -> StoreError {
     let trouble = match &error {
         rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
             ErrorCode::ReadOnly => StoreTrouble::ReadOnly,
-            ErrorCode::CannotOpen => StoreTrouble::CannotOpen,
+            ErrorCode::CannotOpen => why_it_cannot_be_opened(path),
             ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => StoreTrouble::Corrupt,
             ErrorCode::DiskFull => StoreTrouble::DiskFull,
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreTrouble::Busy,
-            _ if failure.extended_code == ffi::SQLITE_IOERR_WRITE => StoreTrouble::DiskFull,
+            _ if OUT_OF_ROOM.contains(&failure.extended_code) => StoreTrouble::DiskFull,
             _ => StoreTrouble::Other,
         },
         rusqlite::Error::FromSqlConversionFailure(..) => StoreTrouble::Corrupt,
