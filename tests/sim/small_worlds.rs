@@ -215,7 +215,7 @@ impl Small {
 }
 
 proptest! {
-    #![proptest_config(kept(150))]
+    #![proptest_config(kept(256))]
 
     /// With its limits configured no provider refuses for rate, whoever comes when and whatever breaks; every call
     /// ends with an answer or an error that was promised, in its time; every reservation ends; equal priority leaves
@@ -247,7 +247,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(kept(40))]
+    #![proptest_config(kept(64))]
 
     /// The same seed tells the same story, line by line.
     #[test]
