@@ -17,7 +17,7 @@ use super::waiting::Waited;
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
     Action, Block, Call, CallPolicy, Ending, Event, Failure, Hints, Moment, Need, Patience,
-    RetryPolicy, SameLane, counted,
+    Refusal, RetryPolicy, SameLane, counted,
 };
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
 use crate::stores::StoreError;
@@ -79,6 +79,8 @@ struct Run<'a> {
     attempts: Vec<Attempt>,
     held: Option<Held>,
     answer: Option<(Completion, Duration)>,
+    /// What stood in its way when it last asked for a lane; told when it really waits for that.
+    in_the_way: Option<Refusal>,
     /// Since when it has been waiting.
     idle_since: Moment,
     /// The key of the last refusal and why, until the next lane is chosen.
@@ -119,6 +121,7 @@ impl<'a> Run<'a> {
             attempts: Vec::new(),
             held: None,
             answer: None,
+            in_the_way: None,
             idle_since: began,
             left_key: None,
         }
@@ -165,6 +168,7 @@ impl<'a> Run<'a> {
     }
 
     fn reserve(&mut self, place: usize, barred: &[usize]) -> Result<Event, Error> {
+        self.in_the_way = None;
         let target = self.route[place].target.clone();
         if !self.ask.skip_rate_limit && !target.line.lock().is_empty() {
             return Ok(Event::OthersWait);
@@ -174,13 +178,7 @@ impl<'a> Run<'a> {
             Booked::Reserved(held) => self.hold(held),
             Booked::Never(refusal) => Event::Never(refusal),
             Booked::NotNow(refusal) => {
-                let key = target.vendor.keys[refusal.lane].label.clone();
-                let obstacle = refusal.obstacle.clone();
-                self.engine.observer.notice(&Notice::Waits {
-                    target: target.name.clone(),
-                    key,
-                    obstacle,
-                });
+                self.in_the_way = Some(refusal.clone());
                 Event::NotNow(refusal)
             }
         })
@@ -193,6 +191,11 @@ impl<'a> Run<'a> {
         patience: Patience,
     ) -> Result<Event, Error> {
         let target = self.route[place].target.clone();
+        if let Some(Refusal { lane, obstacle, .. }) = self.in_the_way.take() {
+            let key = target.vendor.keys[lane].label.clone();
+            let notice = Notice::Waits { target: target.name.clone(), key, obstacle };
+            self.engine.observer.notice(&notice);
+        }
         let need = self.need(&target);
         let waited =
             self.engine.wait_in_line(&target, self.ask.priority, need, barred, patience).await;

@@ -163,6 +163,7 @@ fn a_used_up_day_goes_to_another_group_at_once_and_then_to_the_fallback() {
         }
         let count = |label| answered_by.iter().filter(|key| *key == label).count();
         assert_eq!((count("one"), count("two"), count("claude")), (20, 20, 5));
+        assert!(!world.trace.text().contains("waiting for"), "{}", world.trace.text());
         // Each key is told once.
         assert_eq!(world.network.refusals(), [("rpd", 2)].into());
         world.assert_nothing_is_held(&engine);
