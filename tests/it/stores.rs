@@ -197,7 +197,7 @@ fn ledgers_come_back_from_the_file_as_they_were() {
             for _ in 0..7 {
                 ledger.take(&quotaflow::kernel::Amounts { input_tokens: 300, ..ONE }, NOW);
             }
-            ledger.learn(&[told], NOW);
+            ledger.learn(&told, NOW, NOW);
             ledger.block(block.clone(), NOW);
             ledger.join("org-acme");
             (0..20).for_each(|_| ledger.saw_output(77));
