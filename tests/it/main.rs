@@ -9,7 +9,9 @@
 
 #[cfg(target_os = "linux")]
 mod full_disk;
+mod law;
 mod processes;
 mod spoilt_files;
 mod state;
 mod stores;
+mod transport;
