@@ -7,9 +7,12 @@
     reason = "the helpers of tests fail tests too"
 )]
 
+mod driver;
 #[cfg(target_os = "linux")]
 mod full_disk;
+mod law;
 mod processes;
 mod spoilt_files;
 mod state;
 mod stores;
+mod transport;
