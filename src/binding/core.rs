@@ -79,14 +79,17 @@ impl Core {
             running.notices.listen_to_decisions();
         }
         let tell = |py: Python<'_>| {
-            running.notices.deliver(py);
-            if let (Some(hook), Some(retries)) = (&options.on_retry, &retries) {
-                retries.deliver(py, hook);
+            running.notices.deliver(py)?;
+            match (&options.on_retry, &retries) {
+                (Some(hook), Some(retries)) => retries.deliver(py, hook),
+                _ => Ok(()),
             }
         };
         let answer = threads.wait(py, running.engine.send(ask), tell);
-        tell(py);
-        answer?.map(Outcome).map_err(|error| raise(py, &error))
+        let told = tell(py);
+        let answer = answer?;
+        told?;
+        answer.map(Outcome).map_err(|error| raise(py, &error))
     }
 
     /// Sends a prompt; `port` resolves `future` with its outcome. The number is what `port.cancel` takes.
@@ -109,6 +112,8 @@ impl Core {
             running.notices.listen_to_decisions();
         }
         running.notices.wakes(&mailbox);
+        // What is left in the box rings no bell any more.
+        running.notices.deliver(py)?;
         let call = port.number();
         let engine = running.engine.clone();
         let work = async move {
@@ -138,19 +143,20 @@ impl Core {
         let (_, running) = self.running(py)?;
         let reset = py.detach(|| running.engine.reset(provider, key));
         let reset = reset.map_err(|error| raise(py, &error));
-        running.notices.deliver(py);
+        running.notices.deliver(py)?;
         reset
     }
 
     /// Sends everybody who waits home.
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.closed.store(true, std::sync::atomic::Ordering::Release);
         if let Some(running) = self.running.load_full()
             && running.process == std::process::id()
         {
             py.detach(|| running.engine.close());
-            running.notices.deliver(py);
+            running.notices.deliver(py)?;
         }
+        Ok(())
     }
 }
 
