@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
-# cargo and maturin tell PyO3 of the same interpreter, so neither throws away what the other built.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 RUST := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 WHEELS := $(CARGO_TARGET_DIR)/wheels
+
+# What maturin tells PyO3's build script; told the same, clippy does not throw away what maturin built.
+AS_MATURIN = PYO3_BUILD_EXTENSION_MODULE=1 \
+	PYO3_CONFIG_FILE=$$(ls $(CARGO_TARGET_DIR)/maturin/pyo3-config-*.txt | head -n 1) \
+	PYO3_ENVIRONMENT_SIGNATURE=$$($(BIN)/python -c 'import sys; print("cpython-%d.%d-64bit" % sys.version_info[:2])')
 
 # The pins stand in pyproject.toml and nowhere else: $(call pinned,<expression over the parsed file>).
 pinned = $$($(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*$(1))')
@@ -47,10 +51,10 @@ lint: rust-lint python-lint
 clean:
 	rm -rf $(VENV) $(CARGO_TARGET_DIR) .mypy_cache .ruff_cache .pytest_cache demo.svg
 
-rust-lint: $(VENV)/made
+rust-lint: $(VENV)/wheel-dev
 	cargo fmt --check
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
-	cargo clippy --locked --all-targets -- -D warnings
+	$(AS_MATURIN) cargo clippy --locked --all-targets -- -D warnings
 
 rust-test:
 	cargo test --locked --no-default-features

@@ -1,7 +1,7 @@
 # The private Rust module; only files of this package import it.
 
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias, final
 
 __all__ = ["CallOptions", "Core", "LoopPort", "Outcome", "Simulator", "__version__", "simulate"]
@@ -26,6 +26,7 @@ class Core:
     def asend(
         self, prompt: str, is_messages: bool, options: CallOptions, port: LoopPort, future: Future[Outcome]
     ) -> int: ...
+    def asend_anywhere(self, prompt: str, is_messages: bool, options: CallOptions) -> Awaitable[Outcome]: ...
     def status(self) -> str: ...
     def reset(self, provider: str | None, key: str | None) -> int: ...
     def close(self) -> None: ...

@@ -53,16 +53,20 @@ def settings_text(text: str, latency: float | None, seed: int | None) -> str:
         added["latency"] = latency
     if seed is not None:
         added["seed"] = seed
-    body = text.strip().removeprefix("---").strip()
-    if body.startswith("["):
-        return json.dumps({"keys": json.loads(body)} | added)
-    if body.startswith("{"):
-        return json.dumps(json.loads(body) | added)
-    lines = [line for line in body.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    if lines and lines[0].startswith("-"):
+    lines = text.splitlines()
+    first = next(
+        (number for number, line in enumerate(lines) if line.strip() and line.strip()[0] != "#"), len(lines)
+    )
+    if first < len(lines) and lines[first].rstrip() == "---":
+        return settings_text("\n".join(lines[first + 1 :]), latency, seed)
+    start = lines[first].lstrip()[0] if first < len(lines) else ""
+    if start == "[":
+        return json.dumps({"keys": json.loads(text)} | added)
+    if start == "{":
+        return json.dumps(json.loads(text) | added)
+    if start == "-":
         lines.insert(0, "keys:")
-    lines += [f"{name}: {value}" for name, value in added.items()]
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in (*lines, *(f"{name}: {value}" for name, value in added.items())))
 
 
 def _parser() -> argparse.ArgumentParser:

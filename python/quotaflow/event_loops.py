@@ -16,21 +16,28 @@ class _Here(threading.local):
     """The loop this thread ran last, and its port; one thread runs one loop at a time."""
 
     loop: AbstractEventLoop | None = None
-    port: LoopPort
+    port: LoopPort | None = None
 
 
 _here = _Here()
 
 
-def running_loop_and_port() -> tuple[AbstractEventLoop, LoopPort]:
-    """The running loop and its port, made when a loop is met first.
+def running_loop_and_port() -> tuple[AbstractEventLoop, LoopPort | None]:
+    """The running loop and its port, made when a loop is met first; no port when the loop cannot watch sockets.
 
     Raises:
         RuntimeError: no event loop runs in this thread.
     """
     loop = get_running_loop()
     if _here.loop is not loop:
-        port = LoopPort()
-        loop.add_reader(port.fileno(), port.drain)
-        _here.loop, _here.port = loop, port
+        _here.loop, _here.port = loop, _port_of(loop)
     return loop, _here.port
+
+
+def _port_of(loop: AbstractEventLoop) -> LoopPort | None:
+    port = LoopPort()
+    try:
+        loop.add_reader(port.fileno(), port.drain)
+    except NotImplementedError:
+        return None
+    return port

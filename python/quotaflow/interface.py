@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import logging
-
 from quotaflow._quotaflow import Core
-from quotaflow.event_loops import running_loop_and_port
 from quotaflow.options import config_json, config_source, make_options, optional_name, state_address
 from quotaflow.prompts import encode_prompt, unencodable_prompt
 from quotaflow.reply import reply_from
@@ -16,7 +12,7 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
-    from pathlib import Path
+    from os import PathLike
     from types import TracebackType
     from typing import Any, Self
 
@@ -26,10 +22,10 @@ if TYPE_CHECKING:
 
     Prompt = str | Sequence[Any]
 
-_logger = logging.getLogger("quotaflow")
-_logger.addHandler(logging.NullHandler())
-
+_DEBUG = 10  # logging.DEBUG
 _MOST_KEPT_OPTIONS = 256
+# Equal and of the same type means the same for these, which lists and tuples cannot promise.
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 class LLMInterface:
@@ -41,7 +37,8 @@ class LLMInterface:
     Args:
         config: a path to YAML, TOML or JSON; a dict of the same shape; or `None` to search: `$QUOTAFLOW_CONFIG`,
             `./quotaflow.{yaml,toml,json}`, the user's config folder. Finding none is no error.
-        keys: keys by provider, `{"openai": ["…", "…"]}`; they come before those of the config and the environment.
+        keys: keys by provider, `{"openai": ["…", "…"]}`; a provider named here takes no others, one that is not
+            has those of the config, else those of the environment and `.env`.
         limits: limits by provider, for each quota group: `{"openai": {"rpm": 60, "tpm": 30000, "rpd": 200}}`.
         base_urls: where a provider is reached, by provider, as its official SDK takes it.
         state: where quotas are remembered: a path to an SQLite file, `"memory"` to forget, or `None` for a file
@@ -57,17 +54,21 @@ class LLMInterface:
     ('openai', True)
     """
 
-    __slots__ = ("__weakref__", "_core", "_options", "_state")
+    __slots__ = ("__weakref__", "_core", "_logs_at", "_options", "_state")
 
     def __init__(
         self,
-        config: str | Path | Mapping[str, Any] | None = None,
+        config: str | PathLike[str] | Mapping[str, Any] | None = None,
         *,
         keys: Mapping[str, Any] | None = None,
         limits: Mapping[str, Any] | None = None,
         base_urls: Mapping[str, str] | None = None,
-        state: str | Path | None = None,
+        state: str | PathLike[str] | None = None,
     ) -> None:
+        # Loaded now and not with the package: many programs import what they do not use.
+        from quotaflow.logs import logger
+
+        self._logs_at = logger().isEnabledFor
         source, is_path = config_source(config)
         self._state = state_address(state)
         self._options: dict[tuple[object, ...], CallOptions] = {}
@@ -112,15 +113,18 @@ class LLMInterface:
             max_retries: how often a key that failed is tried again, 0 to 1000; the first try of each further key
                 is free. Left at 3, the config's `retry.max_retries` holds if it has one.
             retry_delay: the first back-off in seconds, or a timedelta; it doubles up to 300 s, jitter upwards.
-                Left at 1.0, the config's `retry.retry_delay` holds if it has one. When the provider says how long to wait, that is the least.
+                Left at 1.0, the config's `retry.retry_delay` holds if it has one. When the provider says how
+                long to wait, that is the least.
             system: instructions that come before the prompt.
-            priority: who is served first when several wait: 0 before 9; equals in order of arrival.
+            priority: who is served first when several wait: 9 before 0; equals in order of arrival. Every tenth
+                turn belongs to the one who waited longest.
             timeout: the seconds the whole call may take, waits included, or a timedelta; `None` for the configured
                 one. A wait that is known to be longer fails at once.
             deadline: the same as a moment: an aware datetime or seconds since 1970; `None` for never.
             user: on whose behalf; it stays here and is not sent.
             skip_rate_limit: whether to send without waiting for quota of ours; what is sent is still counted.
-            on_retry: called with the `Attempt` that failed before the next one; on another thread.
+            on_retry: called with each `Attempt` that another one follows, on the thread or loop that waits; what it
+                raises is reported and ignored.
             params: everything else goes to the provider: `temperature`, `max_tokens`, `tools`, `response_format`…
 
         Returns:
@@ -188,9 +192,14 @@ class LLMInterface:
             text, is_messages = prompt, False
         else:
             text, is_messages = encode_prompt(prompt)
+        # Not before it is needed: asyncio is half of what importing it all would cost.
+        from quotaflow.event_loops import running_loop_and_port
+
         loop, port = running_loop_and_port()
-        future: Future[Outcome] = loop.create_future()
         try:
+            if port is None:
+                return reply_from(await self._core.asend_anywhere(text, is_messages, options))
+            future: Future[Outcome] = loop.create_future()
             call = self._core.asend(text, is_messages, options, port, future)
         except UnicodeEncodeError as error:
             raise unencodable_prompt(error) from None
@@ -208,6 +217,8 @@ class LLMInterface:
         >>> isinstance(llm.status(), dict)
         True
         """
+        import json
+
         snapshot: dict[str, Any] = json.loads(self._core.status())
         return snapshot
 
@@ -276,15 +287,17 @@ class LLMInterface:
         on_retry: object,
     ) -> CallOptions:
         """Checked options, remembered: most calls of a program differ in nothing but their prompt."""
-        debug = _logger.isEnabledFor(logging.DEBUG)
+        debug = self._logs_at(_DEBUG)
         asked = (
             task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority,
             timeout, deadline, user, skip_rate_limit,
         )  # fmt: skip
-        if params or on_retry is not None or deadline is not None:
+        kinds = tuple(map(type, params.values()))
+        if on_retry is not None or deadline is not None or not _PLAIN.issuperset(kinds):
             return make_options(*asked, params, on_retry, debug)
         # Equal is not enough: True == 1 == 1.0, and one of them may be wrong where another is right.
-        known = (asked, debug, *map(type, asked[3:7]), type(priority), type(timeout), type(skip_rate_limit))
+        kinds += (*map(type, asked[3:7]), type(priority), type(timeout), type(skip_rate_limit))
+        known = (asked, debug, kinds, tuple(params.items()))
         try:
             options = self._options.get(known)
         except TypeError:  # not hashable, so it is a wrong argument, and the check says which

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from math import isfinite
-from pathlib import Path
-from typing import Any, TypeVar
+from os import PathLike, fspath
 
 from quotaflow._quotaflow import CallOptions
 from quotaflow.errors import ConfigError, InvalidArgumentError
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    _T = TypeVar("_T")
 
 _LONGEST_SPAN = 30 * 86_400.0
 _MOST_RETRIES = 1_000
-_LOWEST_PRIORITY = 9
+_HIGHEST_PRIORITY = 9
 # Earlier than this is nobody's deadline but a span that was taken for a moment: 2001-09-09.
 _EARLIEST_DEADLINE = 1e9
 
@@ -50,7 +53,7 @@ def make_options(
         _unless_default(3, _whole("max_retries", max_retries, _MOST_RETRIES)),
         _unless_default(1.0, _span("retry_delay", retry_delay)),
         _text("system", system),
-        _whole("priority", priority, _LOWEST_PRIORITY),
+        _whole("priority", priority, _HIGHEST_PRIORITY),
         None if timeout is None else _span("timeout", timeout),
         None if deadline is None else _moment("deadline", deadline),
         _name("user", user),
@@ -75,10 +78,8 @@ def config_source(config: object) -> tuple[str | None, bool]:
     """
     if config is None:
         return None, False
-    if isinstance(config, str | Path):
-        if not str(config):
-            raise ConfigError("the config's path is empty", hint="pass None to search for it")
-        return str(config), True
+    if isinstance(config, str | PathLike):
+        return _path("config", config), True
     if isinstance(config, Mapping):
         return config_json("config", config), False
     kind = type(config).__name__
@@ -92,6 +93,8 @@ def config_json(name: str, value: object) -> str | None:
     if not isinstance(value, Mapping):
         kind = type(value).__name__
         raise ConfigError(f"{name} is of type {kind}", path=name, hint="pass a dict with one entry per provider")
+    import json
+
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
@@ -102,11 +105,10 @@ def state_address(state: object) -> str | None:
     """Where quotas are remembered: `memory`, a path or an address, as text."""
     if state is None:
         return None
-    if isinstance(state, str | Path) and str(state):
-        return str(state)
-    raise ConfigError(
-        f"state is {state!r}", path="state", hint="pass 'memory', a path, or None for the user's cache folder"
-    )
+    if isinstance(state, str | PathLike):
+        return _path("state", state)
+    hint = "pass 'memory', a path, or None for the user's cache folder"
+    raise ConfigError(f"state is of type {type(state).__name__}", path="state", hint=hint)
 
 
 def optional_name(name: str, value: object) -> str | None:
@@ -114,9 +116,16 @@ def optional_name(name: str, value: object) -> str | None:
     return _name(name, value)
 
 
+def _path(name: str, value: str | PathLike[Any]) -> str:
+    path = fspath(value)
+    if not isinstance(path, str) or not path:
+        raise ConfigError(f"the path of {name} is empty or no text", path=name, hint="pass None for the usual one")
+    return path
+
+
 def _plain(value: object) -> object:
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, PathLike):
+        return fspath(value)
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, Mapping):
@@ -183,6 +192,8 @@ def _moment(name: str, value: object) -> float:
 
 
 def _params(params: Mapping[str, Any]) -> str:
+    import json
+
     try:
         return json.dumps(params, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
@@ -193,6 +204,8 @@ def _params(params: Mapping[str, Any]) -> str:
 
 
 def _is_json(value: object) -> bool:
+    import json
+
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):

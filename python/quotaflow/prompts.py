@@ -7,11 +7,13 @@ a list of message objects or a prompt value. LangChain is never imported; its ob
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from quotaflow.errors import InvalidPromptError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _ROLES = ("system", "user", "assistant", "tool")
 _FIELDS = ("role", "content", "tool_calls", "tool_call_id", "name")
@@ -52,6 +54,8 @@ def encode_prompt(prompt: object) -> tuple[str, bool]:
     messages = [_message(message, f"prompt[{index}]") for index, message in enumerate(prompt)]
     if not any(message.get("content") for message in messages):
         raise InvalidPromptError("no message of the prompt has content", hint=_EXPECTED)
+    import json
+
     try:
         text = json.dumps(messages, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
@@ -122,6 +126,8 @@ def _tool_call(call: object, place: str) -> dict[str, Any]:
     """A tool call in the OpenAI shape, from LangChain's `{"name", "args", "id"}`."""
     if not isinstance(call, Mapping) or "name" not in call:
         raise InvalidPromptError(f"{place} has a tool call without a name")
+    import json
+
     arguments = json.dumps(call.get("args") or {}, ensure_ascii=False)
     return {
         "id": call.get("id"),

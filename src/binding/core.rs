@@ -7,6 +7,7 @@ use arc_swap::ArcSwapOption;
 use pyo3::prelude::*;
 use serde_json::Value;
 
+use super::any_loop;
 use super::call_options::CallOptions;
 use super::loop_port::LoopPort;
 use super::outcome::Outcome;
@@ -126,6 +127,22 @@ impl Core {
         let on_retry = on_retry.map(|(hook, retries)| (hook.clone_ref(py), retries));
         port.expect(call, future, work, on_retry, running.notices.clone());
         Ok(call)
+    }
+
+    /// The same for a loop that cannot watch a socket; notices are told when the next call takes an answer.
+    fn asend_anywhere<'py>(
+        &self,
+        py: Python<'py>,
+        prompt: &str,
+        is_messages: bool,
+        options: &Bound<'_, CallOptions>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = options.get();
+        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let (threads, running) = self.running(py)?;
+        running.notices.deliver(py)?;
+        let engine = running.engine.clone();
+        any_loop::awaitable(py, &threads, async move { engine.send(ask).await })
     }
 
     /// What is going on, in JSON.

@@ -1,5 +1,6 @@
 //! The ring that speaks Python: the only files that name pyo3. It translates and decides nothing.
 
+mod any_loop;
 mod call_options;
 mod core;
 mod loop_port;

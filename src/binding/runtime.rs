@@ -30,10 +30,10 @@ impl Threads {
         let process = std::process::id();
         loop {
             let known = RUNTIME.load_full();
-            if let Some(known) = &known {
-                if known.process == process {
-                    return Ok(Threads(known.clone()));
-                }
+            if let Some(known) = &known
+                && known.process == process
+            {
+                return Ok(Threads(known.clone()));
             }
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(WORKERS)

@@ -17,7 +17,7 @@ use super::waiting::Waited;
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
     Action, Block, Call, CallPolicy, Ending, Event, Failure, Hints, Moment, Need, Patience,
-    RetryPolicy, SameLane, counted,
+    Refusal, RetryPolicy, SameLane, counted,
 };
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
 use crate::stores::StoreError;
@@ -81,6 +81,8 @@ struct Run<'a> {
     /// Whether the last attempt has not come to its end.
     under_way: bool,
     answer: Option<Completion>,
+    /// What the last lane asked for said, until that was told or overcome.
+    refused: Option<Refusal>,
     began: Moment,
     /// Since when it has been waiting.
     idle_since: Moment,
@@ -123,6 +125,7 @@ impl<'a> Run<'a> {
             held: None,
             under_way: false,
             answer: None,
+            refused: None,
             began,
             idle_since: began,
             left_key: None,
@@ -179,13 +182,7 @@ impl<'a> Run<'a> {
             Booked::Reserved(held) => self.hold(held),
             Booked::Never(refusal) => Event::Never(refusal),
             Booked::NotNow(refusal) => {
-                let key = target.vendor.keys[refusal.lane].label.clone();
-                let obstacle = refusal.obstacle.clone();
-                self.engine.observer.notice(&Notice::Waits {
-                    target: target.name.clone(),
-                    key,
-                    obstacle,
-                });
+                self.refused = Some(refusal.clone());
                 Event::NotNow(refusal)
             }
         })
@@ -199,6 +196,7 @@ impl<'a> Run<'a> {
     ) -> Result<Event, Error> {
         let target = self.route[place].target.clone();
         let need = self.need(&target);
+        self.tell_of_wait(&target);
         let waited =
             self.engine.wait_in_line(&target, self.ask.priority, need, barred, patience).await;
         Ok(match waited {
@@ -213,6 +211,7 @@ impl<'a> Run<'a> {
 
     fn hold(&mut self, held: Held) -> Event {
         let lane = held.reservation.lane;
+        self.refused = None;
         if let Some((place, from, failure)) = self.left_key.take()
             && place == self.call.target()
             && from != held.key()
@@ -360,6 +359,17 @@ impl<'a> Run<'a> {
             attempt.failure = failure.map(|failure| failure.class);
             attempt.status = failure.and_then(|failure| failure.status).or(status);
         }
+    }
+
+    fn tell_of_wait(&mut self, target: &Target) {
+        let name = target.name.clone();
+        self.engine.observer.notice(&match self.refused.take() {
+            Some(refusal) => {
+                let key = target.vendor.keys[refusal.lane].label.clone();
+                Notice::Waits { target: name, key, obstacle: refusal.obstacle }
+            }
+            None => Notice::Queues { target: name, ahead: target.line.lock().len() },
+        });
     }
 
     fn tell_of_fallback(&mut self, before: usize, action: &Action) {

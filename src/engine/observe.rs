@@ -18,6 +18,13 @@ pub enum Notice {
         /// What stands in the way.
         obstacle: Obstacle,
     },
+    /// A call waits behind others.
+    Queues {
+        /// Where it wants to go.
+        target: String,
+        /// How many came before it.
+        ahead: usize,
+    },
     /// A call waits before it tries a provider again that was in trouble.
     Rests {
         /// Where it wants to go.
@@ -76,6 +83,9 @@ impl fmt::Display for Notice {
         match self {
             Notice::Waits { target, key, obstacle } => {
                 write!(f, "waiting for {target}: key {key} is next, {obstacle}")
+            }
+            Notice::Queues { target, ahead } => {
+                write!(f, "waiting for {target} behind {ahead} other calls")
             }
             Notice::Rests { target, failure, pause } => {
                 write!(f, "trying {target} again in {:.1} s after {failure}", pause.as_secs_f64())

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Engine;
 use super::ask::Ask;
+use super::observe::Notice;
 use super::roster::{Target, Vendor};
 use crate::config::Target as Named;
 use crate::error::{Error, ErrorKind};
@@ -29,9 +30,15 @@ impl Engine {
             let fallbacks =
                 task.and_then(|task| task.fallback.as_ref()).unwrap_or(&routes.fallback);
             for named in fallbacks {
-                let stop = self.stop(&named.provider, &named.model, &named.params, ask)?;
-                if !stops.iter().any(|known| Arc::ptr_eq(&known.target, &stop.target)) {
-                    stops.push(stop);
+                // What a fallback cannot do for this call is no reason to refuse it to the primary.
+                match self.stop(&named.provider, &named.model, &named.params, ask) {
+                    Ok(stop)
+                        if stops.iter().any(|known| Arc::ptr_eq(&known.target, &stop.target)) => {}
+                    Ok(stop) => stops.push(stop),
+                    Err(error) => self.observer.notice(&Notice::Warns(format!(
+                        "fallback {}/{} is left out: {error}",
+                        named.provider, named.model
+                    ))),
                 }
             }
         }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::Engine;
 use super::roster::{Key, Target, Vendor};
 use crate::error::Error;
-use crate::kernel::{Block, FailureClass, LedgerId, Moment, Origin};
+use crate::kernel::FailureClass::{CreditExhausted, DailyQuota};
+use crate::kernel::{Amounts, Block, FailureClass, LedgerId, Moment, Obstacle, Origin, Period};
 use crate::stores::StoreError;
 
 /// Everything at one instant.
@@ -27,11 +28,13 @@ pub struct KeyStatus {
     /// The provider.
     pub provider: String,
     /// The label; never the key.
-    pub key: String,
+    pub label: String,
     /// The quota group it counts in.
     pub group: String,
     /// `healthy`, `limited` (a minute's refusal), `exhausted` (a day's quota or the credit), `disabled` (not valid).
     pub state: &'static str,
+    /// When a used-up day, month or credit comes back, in seconds since the epoch; `None` while nothing is used up.
+    pub exhausted_until: Option<f64>,
     /// Attempts that left.
     pub sent: u64,
     /// Attempts that were refused for quota.
@@ -119,9 +122,10 @@ impl Engine {
         let group = key.group();
         let mut status = KeyStatus {
             provider: vendor.provider.name.clone(),
-            key: key.label.clone(),
+            label: key.label.clone(),
             group: group.to_string(),
             state: "healthy",
+            exhausted_until: None,
             sent: 0,
             refused: 0,
             in_flight: 0,
@@ -143,6 +147,11 @@ impl Engine {
                 status.refused += ledger.totals().refused;
                 let blocks = ledger.blocks().iter().filter(|block| block.until > now);
                 status.blocks.extend(blocks.map(|block| BlockStatus::of(&model, block)));
+                let one = Amounts { requests: 1, ..Amounts::default() };
+                if let Some(until) = ledger.obstacle(&one, now).and_then(exhausted_until) {
+                    let known = status.exhausted_until.unwrap_or(f64::MIN);
+                    status.exhausted_until = Some(until.as_seconds().max(known));
+                }
                 let meters = ledger.meters(now).into_iter();
                 status.limits.extend(meters.map(|(limit, used, reset)| LimitStatus {
                     model: model.clone(),
@@ -156,7 +165,7 @@ impl Engine {
                 }));
             })?;
         }
-        status.state = state_of(&status.blocks);
+        status.state = state_of(&status);
         Ok(status)
     }
 
@@ -213,13 +222,23 @@ fn ledgers_of(vendor: &Vendor, key: &Key, stored: &[LedgerId]) -> Vec<(String, L
         .collect()
 }
 
-fn state_of(blocks: &[BlockStatus]) -> &'static str {
-    let has = |wanted: &[FailureClass]| blocks.iter().any(|block| wanted.contains(&block.reason));
-    if has(&[FailureClass::Auth]) {
+/// The end of what holds for a day or longer.
+fn exhausted_until(obstacle: Obstacle) -> Option<Moment> {
+    match obstacle {
+        Obstacle::Limit { limit, until } if limit.period >= Period::Day => Some(until),
+        Obstacle::Block(block) if matches!(block.class, DailyQuota | CreditExhausted) => {
+            Some(block.until)
+        }
+        _ => None,
+    }
+}
+
+fn state_of(status: &KeyStatus) -> &'static str {
+    if status.blocks.iter().any(|block| block.reason == FailureClass::Auth) {
         "disabled"
-    } else if has(&[FailureClass::DailyQuota, FailureClass::CreditExhausted]) {
+    } else if status.exhausted_until.is_some() {
         "exhausted"
-    } else if blocks.is_empty() {
+    } else if status.blocks.is_empty() {
         "healthy"
     } else {
         "limited"

@@ -116,16 +116,19 @@ impl Blocks {
         }
     }
 
-    pub(super) fn abandon_probe(&mut self) {
-        for block in &mut self.0 {
-            block.probe_until = None;
-        }
+    /// Ends a probe, whatever it found. Says whether there was one.
+    pub(super) fn abandon_probe(&mut self) -> bool {
+        self.0.iter_mut().filter_map(|block| block.probe_until.take()).count() > 0
     }
 
-    /// Forgets what an answer proved to be over. Says whether there was anything.
-    pub(super) fn clear_after_success(&mut self, now: Moment) -> bool {
+    /// Forgets what the answer to a call that left at `left_at` proved to be over: what ended, and guesses made before
+    /// it left. Says whether there was anything.
+    pub(super) fn clear_after_success(&mut self, left_at: Moment, now: Moment) -> bool {
         let before = self.0.len();
-        self.0.retain(|block| block.until > now && block.origin == Origin::Provider);
+        self.0.retain(|block| {
+            let word = block.until > now && block.origin == Origin::Provider;
+            word || block.since > left_at
+        });
         before != self.0.len()
     }
 
@@ -224,8 +227,16 @@ mod tests {
         assert!(blocks.in_force(ended).is_none());
         blocks.start_probe(ended);
         assert!(blocks.in_force(ended).is_some(), "a second call must wait for the probe");
-        assert!(blocks.clear_after_success(ended + seconds(1)));
+        assert!(blocks.clear_after_success(ended, ended + seconds(1)));
         assert!(blocks.in_force(ended).is_none());
+    }
+
+    #[test]
+    fn an_answer_to_a_call_that_left_before_the_refusal_proves_nothing() {
+        let mut blocks = Blocks::default();
+        blocks.add(Block::after(&rate_limited(None), 0, NOW, 0.0).unwrap(), NOW);
+        assert!(!blocks.clear_after_success(NOW.before(seconds(1)), NOW));
+        assert!(blocks.in_force(NOW).is_some());
     }
 
     #[test]

@@ -274,7 +274,7 @@ pub fn settle(
         ledger.correct(&reserved, &used, held.at, now);
         match ending {
             Ending::Answered(_) => {
-                ledger.served(now);
+                ledger.served(held.at, now);
                 if *place == lane.group_model && used.output_tokens > 0 {
                     ledger.saw_output(used.output_tokens);
                 }

@@ -266,9 +266,10 @@ impl Ledger {
         });
     }
 
-    /// The call that `take` began is over, however it ended.
+    /// The call that `take` began is over, however it ended; if it was a probe, the next call may probe.
     pub fn ended(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.changed |= self.blocks.abandon_probe();
     }
 
     /// Calls under way in this process.
@@ -289,13 +290,12 @@ impl Ledger {
     /// A call that never left is not a call that was sent.
     pub fn forget_send(&mut self) {
         self.totals.sent = self.totals.sent.saturating_sub(1);
-        self.blocks.abandon_probe();
         self.changed = true;
     }
 
-    /// An answer came: guesses about this ledger were wrong or are over.
-    pub fn served(&mut self, now: Moment) {
-        if self.blocks.clear_after_success(now) {
+    /// An answer came to a call that left at `left_at`: guesses made before that were wrong or are over.
+    pub fn served(&mut self, left_at: Moment, now: Moment) {
+        if self.blocks.clear_after_success(left_at, now) {
             self.changed = true;
         }
     }

@@ -96,6 +96,15 @@ def test_equal_options_are_made_once_and_different_ones_are_not_mixed_up(scripte
     assert used[5]["system"] == "x"
 
 
+def test_equal_parameters_of_other_types_are_not_mixed_up(scripted_llm: Scripted) -> None:
+    llm, core = scripted_llm
+    for value in (1, True, 1.0, 1, (1,), (True,), None):
+        llm.send_prompt("Hi", n=value)
+    expected = ['{"n":1}', '{"n":true}', '{"n":1.0}', '{"n":1}', '{"n":[1]}', '{"n":[true]}', '{"n":null}']
+    assert [options["params_json"] for _, _, options in core.calls] == expected
+    assert core.calls[0][2] is core.calls[3][2]
+
+
 def test_remembered_options_are_bounded(scripted_llm: Scripted) -> None:
     llm, core = scripted_llm
     for number in range(1_000):
@@ -117,7 +126,9 @@ def test_debug_follows_the_level_of_the_logger(scripted_llm: Scripted) -> None:
     assert [options["debug"] for _, _, options in core.calls] == [True, False]
 
 
+@pytest.mark.usefixtures("scripted_llm")
 def test_logging_is_left_to_the_user() -> None:
+    LLMInterface()
     logger = logging.getLogger("quotaflow")
     assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]
     assert logger.propagate

@@ -33,7 +33,21 @@ def test_import_loads_only_the_package() -> None:
 
 @pytest.mark.parametrize(
     "heavy",
-    ["asyncio", "concurrent.futures", "dataclasses", "http", "inspect", "socket", "ssl", "typing_extensions"],
+    [
+        "asyncio",
+        "concurrent.futures",
+        "dataclasses",
+        "json",
+        "logging",
+        "pathlib",
+        "re",
+        "typing",
+        "http",
+        "inspect",
+        "socket",
+        "ssl",
+        "typing_extensions",
+    ],
 )
 def test_the_interface_loads_nothing_heavy(heavy: str) -> None:
     assert heavy not in cost("from quotaflow import LLMInterface")[0]

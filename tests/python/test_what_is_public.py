@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import inspect
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
 import quotaflow
 from quotaflow import errors, records
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def test_the_list_is_sorted_and_each_name_leads_to_something() -> None:

@@ -133,15 +133,15 @@ def test_a_message_that_contains_itself_is_refused(scripted_llm: tuple[LLMInterf
 
 WRONG_CONSTRUCTION: list[tuple[dict[str, Any], str]] = [
     ({"config": 5}, "config is of type int"),
-    ({"config": ""}, "the config's path is empty"),
+    ({"config": ""}, "the path of config is empty"),
     ({"config": {"timeouts": {"read": nan}}}, "config cannot be written as JSON"),
     ({"keys": [SECRET]}, "keys is of type list"),
     ({"keys": {"openai": object()}}, "keys cannot be written as JSON: a value of type object"),
     ({"keys": {"openai": SECRET.encode()}}, "keys cannot be written as JSON: a value of type bytes"),
     ({"limits": {"openai": {"rpm": inf}}}, "limits cannot be written as JSON"),
     ({"base_urls": "http://127.0.0.1"}, "base_urls is of type str"),
-    ({"state": ""}, "state is ''"),
-    ({"state": 3}, "state is 3"),
+    ({"state": ""}, "the path of state is empty"),
+    ({"state": 3}, "state is of type int"),
 ]
 
 

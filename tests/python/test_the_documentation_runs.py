@@ -1,0 +1,34 @@
+"""Does every example in a docstring do what it says, against the simulator over real sockets?"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import quotaflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The examples of errors run where each error is at hand: test_what_can_go_wrong.py.
+MODULES = sorted(
+    {module.name for module in pkgutil.iter_modules(quotaflow.__path__)} - {"__main__", "_quotaflow", "errors"}
+)
+
+
+def test_no_module_is_forgotten() -> None:
+    assert {"cli", "interface", "prompts", "records", "reply", "testing"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of(name: str, make_llm: Callable[..., Any]) -> None:
+    module = importlib.import_module(f"quotaflow.{name}")
+    found = doctest.DocTestFinder(exclude_empty=True).find(module, f"quotaflow.{name}")
+    for test in found:
+        if test.examples:
+            test.globs["llm"] = make_llm()
+            assert doctest.DocTestRunner().run(test).failed == 0, test.name
