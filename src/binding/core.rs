@@ -129,7 +129,7 @@ impl Core {
         Ok(call)
     }
 
-    /// The same for a loop that cannot watch a socket; notices are told when the next call takes an answer.
+    /// The same for a loop that cannot watch a socket; what there is to tell is told when the answer is there.
     fn asend_anywhere<'py>(
         &self,
         py: Python<'py>,
@@ -140,9 +140,17 @@ impl Core {
         let options = options.get();
         let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
-        running.notices.deliver(py)?;
+        let (ask, retries) = with_hook(ask, options, None);
+        let on_retry = options.on_retry.as_ref().map(|hook| hook.clone_ref(py)).zip(retries);
+        if options.debug {
+            running.notices.listen_to_decisions();
+        }
         let engine = running.engine.clone();
-        any_loop::awaitable(py, &threads, async move { engine.send(ask).await })
+        let tell = move |py: Python<'_>| {
+            running.notices.deliver(py)?;
+            on_retry.map_or(Ok(()), |(hook, retries)| retries.deliver(py, &hook))
+        };
+        any_loop::awaitable(py, &threads, async move { engine.send(ask).await }, tell)
     }
 
     /// What is going on, in JSON.
@@ -194,6 +202,7 @@ impl Core {
                 let error = Error::new(ErrorKind::Closed, "this LLMInterface was closed");
                 return Err(raise(py, &error.hint("make a new one")));
             }
+            super::forks::watch(py)?;
             let notices = Arc::new(NoticeBox::default());
             let settings = self.settings.clone();
             let engine = py.detach(|| threads.enter(|| Engine::start(settings, notices.clone())));

@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -282,3 +284,31 @@ def test_a_child_counts_on_after_its_parent_closed(simulated: SimulatedProviders
     with openai(simulated, state, rpd=100) as llm:
         assert simulated.stats()["accepted"] == 7
         assert day(llm)["used"] == 7
+
+
+@forks
+@only_openai
+def test_forks_while_other_threads_send_lose_nothing(simulated: SimulatedProviders, tmp_path: Path) -> None:
+    llm = openai(simulated, tmp_path / "state.sqlite", rpd=100_000)
+    over = threading.Event()
+
+    def send() -> int:
+        sent = 0
+        while not over.is_set():
+            llm.send_prompt("Hi", model="gpt-4o-mini")
+            sent += 1
+        return sent
+
+    def send_three() -> None:
+        for _ in range(3):
+            llm.send_prompt("Hi", model="gpt-4o-mini")
+
+    with ThreadPoolExecutor(4) as threads:
+        sending = [threads.submit(send) for _ in range(4)]
+        codes = [in_child(send_three) for _ in range(5)]
+        over.set()
+        sent = sum(thread.result() for thread in sending)
+    assert codes == [0] * 5
+    assert simulated.stats()["accepted"] == sent + 15
+    assert (day(llm)["used"], key_of(llm)["in_flight"]) == (sent + 15, 0)
+    llm.close()

@@ -113,6 +113,35 @@ def test_two_loops_of_one_thread_take_turns(make_llm: Callable[..., LLMInterface
             assert runner.run(llm.asend_prompt("Hi", model=MODEL)).provider == "openai"
 
 
+class Deaf(asyncio.SelectorEventLoop):
+    """A loop that watches no sockets for others, as Windows' usual one."""
+
+    def add_reader(self, *_: object) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+
+@pytest.mark.quotaflow_simulator(faults=[{"when": {"nth": [2]}, "do": {"status": 500}}])
+def test_a_loop_that_watches_no_sockets_is_served_too(
+    full: LLMInterface, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="quotaflow")
+    seen: list[Any] = []
+    with asyncio.Runner(loop_factory=Deaf) as runner:
+        reply = runner.run(
+            full.asend_prompt("Hi", model=MODEL, retry_delay=0.01, on_retry=seen.append, skip_rate_limit=True)
+        )
+        assert tuple(seen) == reply.attempts[:-1]
+        assert len(seen) == 1
+        assert "server_error" in caplog.text
+
+        async def cancel_one() -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(full.asend_prompt("Hi", model=MODEL), timeout=0.05)
+
+        runner.run(cancel_one())
+    until(lambda: waiting(full) == 0)
+
+
 def test_event_loops_leave_no_files_open(make_llm: Callable[..., LLMInterface]) -> None:
     import os
 
