@@ -257,6 +257,7 @@ impl<'a> Run<'a> {
                 (provider.decode(&response), hints, Some(incoming.status))
             }
         };
+        let outcome = outcome.map_err(|failure| held.target.vendor.redacted(failure));
         self.end_attempt(now.since(started), outcome.as_ref().err(), status);
         let organization = hints.organization.clone();
         let (target, key) = (held.target.clone(), held.key());
