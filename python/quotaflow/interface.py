@@ -123,8 +123,8 @@ class LLMInterface:
             deadline: the same as a moment: an aware datetime or seconds since 1970; `None` for never.
             user: on whose behalf; it stays here and is not sent.
             skip_rate_limit: whether to send without waiting for quota of ours; what is sent is still counted.
-            on_retry: called with each `Attempt` that another one follows, on the thread or loop that waits; what it
-                raises is reported and ignored.
+            on_retry: called with each `Attempt` that another one follows, on the thread or loop that waits; what
+                it raises is reported and ignored.
             params: everything else goes to the provider: `temperature`, `max_tokens`, `tools`, `response_format`…
 
         Returns:

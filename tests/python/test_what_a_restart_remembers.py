@@ -81,11 +81,13 @@ class Sender:
 
 
 def key_of(llm: LLMInterface) -> dict[str, Any]:
+    key: dict[str, Any]
     [key] = [key for key in llm.status()["keys"] if key["provider"] == "openai"]
     return key
 
 
 def day(llm: LLMInterface) -> dict[str, Any]:
+    limit: dict[str, Any]
     [limit] = [limit for limit in key_of(llm)["limits"] if limit["period"] == "day"]
     return limit
 

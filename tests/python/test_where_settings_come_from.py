@@ -31,7 +31,7 @@ five_keys = pytest.mark.quotaflow_simulator(
 
 
 def labels(llm: LLMInterface, provider: str = "openai") -> list[str]:
-    return [key["key"] for key in llm.status()["keys"] if key["provider"] == provider]
+    return [key["label"] for key in llm.status()["keys"] if key["provider"] == provider]
 
 
 def everyone_answers(simulated: SimulatedProviders, calls: int = 5) -> None:

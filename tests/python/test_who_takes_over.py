@@ -54,7 +54,7 @@ def refused(simulated: SimulatedProviders) -> dict[str, int]:
 
 
 def of_key(llm: LLMInterface, label: str) -> dict[str, Any]:
-    return next(key for key in llm.status()["keys"] if key["key"] == label)
+    return next(key for key in llm.status()["keys"] if key["label"] == label)
 
 
 def walk(attempts: tuple[Attempt, ...]) -> list[tuple[str, str | None, int | None]]:
@@ -94,7 +94,7 @@ def test_a_key_of_the_same_organisation_is_no_way_out(
 
 
 @pytest.mark.quotaflow_simulator(
-    keys=keys(2, organization="org-1", rpd=1) + [{"key": "openai-test-9", "label": "other", "provider": "openai"}]
+    keys=[*keys(2, organization="org-1", rpd=1), {"key": "openai-test-9", "label": "other", "provider": "openai"}]
 )
 def test_a_days_refusal_closes_the_whole_organisation_and_rotates(
     make_llm: Callable[..., LLMInterface], simulated: SimulatedProviders
@@ -281,7 +281,8 @@ def test_an_overloaded_provider_is_tried_once_more_and_then_left(
 def test_a_broken_server_is_asked_again(
     make_llm: Callable[..., LLMInterface], simulated: SimulatedProviders, is_async: bool
 ) -> None:
-    llm, seen = make_llm(), []
+    llm = make_llm()
+    seen: list[Attempt] = []
 
     def send() -> Any:
         asked: dict[str, Any] = {"model": "gpt-4o-mini", "retry_delay": 0.02, "on_retry": seen.append}
