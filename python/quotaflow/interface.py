@@ -37,7 +37,8 @@ class LLMInterface:
     Args:
         config: a path to YAML, TOML or JSON; a dict of the same shape; or `None` to search: `$QUOTAFLOW_CONFIG`,
             `./quotaflow.{yaml,toml,json}`, the user's config folder. Finding none is no error.
-        keys: keys by provider, `{"openai": ["…", "…"]}`; they come before those of the config and the environment.
+        keys: keys by provider, `{"openai": ["…", "…"]}`; a provider named here takes no others, one that is not
+            has those of the config, else those of the environment and `.env`.
         limits: limits by provider, for each quota group: `{"openai": {"rpm": 60, "tpm": 30000, "rpd": 200}}`.
         base_urls: where a provider is reached, by provider, as its official SDK takes it.
         state: where quotas are remembered: a path to an SQLite file, `"memory"` to forget, or `None` for a file
@@ -122,7 +123,8 @@ class LLMInterface:
             deadline: the same as a moment: an aware datetime or seconds since 1970; `None` for never.
             user: on whose behalf; it stays here and is not sent.
             skip_rate_limit: whether to send without waiting for quota of ours; what is sent is still counted.
-            on_retry: called with the `Attempt` that failed before the next one; on another thread.
+            on_retry: called with each `Attempt` that another one follows, on the thread or loop that waits; what
+                it raises is reported and ignored.
             params: everything else goes to the provider: `temperature`, `max_tokens`, `tools`, `response_format`…
 
         Returns:

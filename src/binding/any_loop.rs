@@ -50,26 +50,32 @@ impl ContextExt for Entered {
 }
 
 /// What a call came to; it becomes an outcome or an exception where the interpreter is held anyway.
-struct Settled(Result<Answer, Error>);
+struct Settled<T> {
+    answer: Result<Answer, Error>,
+    tell: T,
+}
 
-impl<'py> IntoPyObject<'py> for Settled {
+impl<'py, T: FnOnce(Python<'_>) -> PyResult<()>> IntoPyObject<'py> for Settled<T> {
     type Target = Outcome;
     type Output = Bound<'py, Outcome>;
     type Error = PyErr;
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
-        match self.0 {
+        (self.tell)(py)?;
+        match self.answer {
             Ok(answer) => Bound::new(py, Outcome(answer)),
             Err(error) => Err(raise(py, &error)),
         }
     }
 }
 
-/// An awaitable of what `call` comes to; cancelling it drops the call.
+/// An awaitable of what `call` comes to, `tell` being called before; cancelling it drops the call.
 pub(super) fn awaitable<'py>(
     py: Python<'py>,
     threads: &Threads,
     call: impl Future<Output = Result<Answer, Error>> + Send + 'static,
+    tell: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
 ) -> PyResult<Bound<'py, PyAny>> {
-    threads.enter(|| future_into_py::<Entered, _, _>(py, async move { Ok(Settled(call.await)) }))
+    let settled = async move { Ok(Settled { answer: call.await, tell }) };
+    threads.enter(|| future_into_py::<Entered, _, _>(py, settled))
 }

@@ -80,14 +80,17 @@ impl Core {
             running.notices.listen_to_decisions();
         }
         let tell = |py: Python<'_>| {
-            running.notices.deliver(py);
-            if let (Some(hook), Some(retries)) = (&options.on_retry, &retries) {
-                retries.deliver(py, hook);
+            running.notices.deliver(py)?;
+            match (&options.on_retry, &retries) {
+                (Some(hook), Some(retries)) => retries.deliver(py, hook),
+                _ => Ok(()),
             }
         };
         let answer = threads.wait(py, running.engine.send(ask), tell);
-        tell(py);
-        answer?.map(Outcome).map_err(|error| raise(py, &error))
+        let told = tell(py);
+        let answer = answer?;
+        told?;
+        answer.map(Outcome).map_err(|error| raise(py, &error))
     }
 
     /// Sends a prompt; `port` resolves `future` with its outcome. The number is what `port.cancel` takes.
@@ -110,6 +113,8 @@ impl Core {
             running.notices.listen_to_decisions();
         }
         running.notices.wakes(&mailbox);
+        // What is left in the box rings no bell any more.
+        running.notices.deliver(py)?;
         let call = port.number();
         let engine = running.engine.clone();
         let work = async move {
@@ -124,7 +129,7 @@ impl Core {
         Ok(call)
     }
 
-    /// The same for a loop that cannot watch a socket; notices are told when the next call takes an answer.
+    /// The same for a loop that cannot watch a socket; what there is to tell is told when the answer is there.
     fn asend_anywhere<'py>(
         &self,
         py: Python<'py>,
@@ -135,9 +140,17 @@ impl Core {
         let options = options.get();
         let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
-        running.notices.deliver(py);
+        let (ask, retries) = with_hook(ask, options, None);
+        let on_retry = options.on_retry.as_ref().map(|hook| hook.clone_ref(py)).zip(retries);
+        if options.debug {
+            running.notices.listen_to_decisions();
+        }
         let engine = running.engine.clone();
-        any_loop::awaitable(py, &threads, async move { engine.send(ask).await })
+        let tell = move |py: Python<'_>| {
+            running.notices.deliver(py)?;
+            on_retry.map_or(Ok(()), |(hook, retries)| retries.deliver(py, &hook))
+        };
+        any_loop::awaitable(py, &threads, async move { engine.send(ask).await }, tell)
     }
 
     /// What is going on, in JSON.
@@ -155,19 +168,20 @@ impl Core {
         let (_, running) = self.running(py)?;
         let reset = py.detach(|| running.engine.reset(provider, key));
         let reset = reset.map_err(|error| raise(py, &error));
-        running.notices.deliver(py);
+        running.notices.deliver(py)?;
         reset
     }
 
     /// Sends everybody who waits home.
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.closed.store(true, std::sync::atomic::Ordering::Release);
         if let Some(running) = self.running.load_full()
             && running.process == std::process::id()
         {
             py.detach(|| running.engine.close());
-            running.notices.deliver(py);
+            running.notices.deliver(py)?;
         }
+        Ok(())
     }
 }
 
@@ -188,6 +202,7 @@ impl Core {
                 let error = Error::new(ErrorKind::Closed, "this LLMInterface was closed");
                 return Err(raise(py, &error.hint("make a new one")));
             }
+            super::forks::watch(py)?;
             let notices = Arc::new(NoticeBox::default());
             let settings = self.settings.clone();
             let engine = py.detach(|| threads.enter(|| Engine::start(settings, notices.clone())));

@@ -91,13 +91,14 @@ impl LoopPort {
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let mut rung = [0_u8; 64];
         while matches!((&self.bell).read(&mut rung), Ok(read) if read == rung.len()) {}
-        self.tell(py);
+        // Whatever is raised while telling, the answers reach their futures first.
+        let mut told = self.tell(py);
         let arrived = std::mem::take(&mut *self.mailbox.arrived.lock());
         for (call, answer) in arrived {
             let waiting = self.waiting.lock().by_number.remove(&call);
             let Some(waiting) = waiting else { continue };
             if let Some((hook, retries)) = &waiting.on_retry {
-                retries.deliver(py, hook);
+                told = told.and(retries.deliver(py, hook));
             }
             let future = waiting.future.bind(py);
             if future.call_method0("done")?.is_truthy()? {
@@ -108,7 +109,7 @@ impl LoopPort {
                 Err(error) => future.call_method1("set_exception", (raise(py, &error),))?,
             };
         }
-        Ok(())
+        told
     }
 
     /// Nobody waits for this call any more: it is dropped, and gives back what it holds.
@@ -145,7 +146,7 @@ impl LoopPort {
     }
 
     /// Tells what there is to tell before any answer: a wait is heard of while it lasts.
-    fn tell(&self, py: Python<'_>) {
+    fn tell(&self, py: Python<'_>) -> PyResult<()> {
         let mut boxes: Vec<Arc<NoticeBox>> = Vec::new();
         let mut hooks = Vec::new();
         for waiting in self.waiting.lock().by_number.values() {
@@ -156,7 +157,7 @@ impl LoopPort {
                 hooks.push((hook.clone_ref(py), retries.clone()));
             }
         }
-        boxes.iter().for_each(|notices| notices.deliver(py));
-        hooks.iter().for_each(|(hook, retries)| retries.deliver(py, hook));
+        boxes.iter().try_for_each(|notices| notices.deliver(py))?;
+        hooks.iter().try_for_each(|(hook, retries)| retries.deliver(py, hook))
     }
 }

@@ -3,6 +3,7 @@
 mod any_loop;
 mod call_options;
 mod core;
+mod forks;
 mod loop_port;
 mod outcome;
 mod raising;

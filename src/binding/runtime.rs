@@ -68,12 +68,13 @@ impl Threads {
     }
 
     /// Waits for `work` with the interpreter released. Every 50 ms `meanwhile` is called with the interpreter, after
-    /// signals were looked at; an error of either drops `work`.
+    /// signals were looked at: Python code that runs first would take their exception for its own. An error of either
+    /// drops `work`.
     pub(super) fn wait<T: Send>(
         &self,
         py: Python<'_>,
         work: impl Future<Output = T> + Send,
-        meanwhile: impl Fn(Python<'_>) + Send + Sync,
+        meanwhile: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync,
     ) -> PyResult<T> {
         py.detach(|| {
             self.0.runtime.block_on(async {
@@ -83,8 +84,8 @@ impl Threads {
                         biased;
                         done = &mut work => return Ok(done),
                         () = tokio::time::sleep(LOOK_AT_SIGNALS) => Python::attach(|py| {
-                            meanwhile(py);
-                            py.check_signals()
+                            py.check_signals()?;
+                            meanwhile(py)
                         })?,
                     }
                 }

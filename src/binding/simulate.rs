@@ -27,7 +27,7 @@ pub(super) fn simulate(
     let settings =
         SimulatorSettings::from_yaml(settings_json_or_yaml).map_err(|error| wrong(py, &error))?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let running = Threads::get()?.wait(py, serve(settings, address), |_| {})?;
+    let running = Threads::get()?.wait(py, serve(settings, address), |_| Ok(()))?;
     let running = running
         .map_err(|error| raise(py, &crate::error::Error::argument("port", error.to_string())))?;
     let address = running.addr.to_string();
@@ -61,7 +61,7 @@ impl Simulator {
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         let running = self.running.lock().take();
         match running {
-            Some(running) => Threads::get()?.wait(py, running.stop(), |_| {}),
+            Some(running) => Threads::get()?.wait(py, running.stop(), |_| Ok(())),
             None => Ok(()),
         }
     }

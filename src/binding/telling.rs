@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 use super::loop_port::Mailbox;
@@ -42,16 +43,17 @@ impl NoticeBox {
         }
     }
 
-    /// Hands everything over to the loggers under `quotaflow`. What logging raises is logging's business: it is
-    /// reported the way Python reports errors nobody can catch.
-    pub(super) fn deliver(&self, py: Python<'_>) {
+    /// Hands everything over to the loggers under `quotaflow`.
+    ///
+    /// # Errors
+    /// Ctrl-C, if it arrives meanwhile. What logging itself raises is logging's business: it is reported the way
+    /// Python reports errors nobody can catch.
+    pub(super) fn deliver(&self, py: Python<'_>) -> PyResult<()> {
         if !self.has_any.swap(false, Ordering::Acquire) {
-            return;
+            return Ok(());
         }
         let notices: Vec<Notice> = self.notices.lock().drain(..).collect();
-        if let Err(error) = log(py, &notices) {
-            error.write_unraisable(py, None);
-        }
+        log(py, &notices).or_else(|error| report(py, error, None))
     }
 }
 
@@ -103,12 +105,23 @@ impl Retries {
     }
 
     /// Calls `hook` with each; a hook that raises hurts nobody.
-    pub(super) fn deliver(&self, py: Python<'_>, hook: &Py<PyAny>) {
+    ///
+    /// # Errors
+    /// Ctrl-C, if it arrives meanwhile.
+    pub(super) fn deliver(&self, py: Python<'_>, hook: &Py<PyAny>) -> PyResult<()> {
         let attempts = std::mem::take(&mut *self.0.lock());
-        for attempt in &attempts {
-            if let Err(error) = hook.call1(py, (raising::attempt(attempt),)) {
-                error.write_unraisable(py, Some(hook.bind(py)));
-            }
-        }
+        attempts.iter().try_for_each(|attempt| {
+            let called = hook.call1(py, (raising::attempt(attempt),)).map(drop);
+            called.or_else(|error| report(py, error, Some(hook.bind(py))))
+        })
     }
+}
+
+/// Reports an error of code that is not ours and goes on; `KeyboardInterrupt` and `SystemExit` are no errors but wishes.
+fn report(py: Python<'_>, error: PyErr, place: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    if error.is_instance_of::<PyException>(py) {
+        error.write_unraisable(py, place);
+        return Ok(());
+    }
+    Err(error)
 }

@@ -96,7 +96,7 @@ pub struct Answer {
     pub tool_calls: Vec<Value>,
     /// The provider's body.
     pub raw: Bytes,
-    /// How long the attempt that was answered took.
+    /// From the call to the answer, waits and failed attempts included.
     pub latency: Duration,
     /// Every attempt, the answered one last.
     pub attempts: Vec<Attempt>,

@@ -78,9 +78,12 @@ struct Run<'a> {
     call: Call,
     attempts: Vec<Attempt>,
     held: Option<Held>,
-    answer: Option<(Completion, Duration)>,
+    /// Whether the last attempt has not come to its end.
+    under_way: bool,
+    answer: Option<Completion>,
     /// What the last lane asked for said, until that was told or overcome.
     refused: Option<Refusal>,
+    began: Moment,
     /// Since when it has been waiting.
     idle_since: Moment,
     /// The key of the last refusal and why, until the next lane is chosen.
@@ -120,8 +123,10 @@ impl<'a> Run<'a> {
             call,
             attempts: Vec::new(),
             held: None,
+            under_way: false,
             answer: None,
             refused: None,
+            began,
             idle_since: began,
             left_key: None,
         }
@@ -254,6 +259,7 @@ impl<'a> Run<'a> {
                 (provider.decode(&response), hints, Some(incoming.status))
             }
         };
+        let outcome = outcome.map_err(|failure| held.target.vendor.redacted(failure));
         self.end_attempt(now.since(started), outcome.as_ref().err(), status);
         let organization = hints.organization.clone();
         let (target, key) = (held.target.clone(), held.key());
@@ -263,7 +269,7 @@ impl<'a> Run<'a> {
                     counted(&usage, provider.counts_output, provider.counts_cached_input)
                 });
                 self.settle(held, Ending::Answered(used), &hints, None);
-                self.answer = Some((completion, now.since(started)));
+                self.answer = Some(completion);
                 Event::Answered
             }
             Err(failure) => self.failed(held, failure, &hints),
@@ -335,6 +341,7 @@ impl<'a> Run<'a> {
         if let (Some(hook), Some(before)) = (&self.ask.on_retry, self.attempts.last()) {
             (hook.0)(before);
         }
+        self.under_way = true;
         self.attempts.push(Attempt {
             provider: vendor.provider.name.clone(),
             model: held.target.model.clone(),
@@ -349,6 +356,7 @@ impl<'a> Run<'a> {
     }
 
     fn end_attempt(&mut self, lasted: Duration, failure: Option<&Failure>, status: Option<u16>) {
+        self.under_way = false;
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.lasted = lasted;
             attempt.failure = failure.map(|failure| failure.class);
@@ -393,9 +401,7 @@ impl<'a> Run<'a> {
     }
 
     fn finish(&mut self) -> Result<Answer, Error> {
-        let (Some((completion, latency)), Some(attempt)) =
-            (self.answer.take(), self.attempts.last())
-        else {
+        let (Some(completion), Some(attempt)) = (self.answer.take(), self.attempts.last()) else {
             return Err(Error::new(ErrorKind::Internal, "a call succeeded without an answer"));
         };
         Ok(Answer {
@@ -407,12 +413,15 @@ impl<'a> Run<'a> {
             finish_reason: completion.finish_reason,
             tool_calls: completion.tool_calls,
             raw: completion.raw,
-            latency,
+            latency: self.engine.clock.now().since(self.began),
             attempts: std::mem::take(&mut self.attempts),
         })
     }
 
     fn with_facts(&mut self, mut error: Error) -> Error {
+        if let Some(cut_off) = self.attempts.last_mut().filter(|_| self.under_way) {
+            cut_off.lasted = self.engine.clock.now().since(cut_off.started);
+        }
         let last = self.attempts.last();
         let first = &self.route[0].target;
         error.provider.get_or_insert_with(|| {

@@ -32,7 +32,8 @@ use crate::config::{ProviderSettings, Settings, StateSetting};
 use crate::error::{Error, ErrorKind};
 use crate::kernel::RetryBudget;
 use crate::providers::Provider;
-use crate::stores::{MemoryStore, QuotaStore, SqliteStore};
+use crate::stores::{ForkSafeStore, MemoryStore, QuotaStore};
+pub use crate::stores::{after_fork, before_fork};
 use roster::Vendor;
 
 /// What an engine needs from the world; everything can be replaced by a stand-in.
@@ -76,7 +77,7 @@ pub fn open_store(setting: &StateSetting, entropy: &Entropy) -> Result<Arc<dyn Q
     match setting {
         StateSetting::Memory => Ok(Arc::new(MemoryStore::default())),
         StateSetting::UserCache(path) | StateSetting::Sqlite(path) => {
-            Ok(Arc::new(SqliteStore::open(path, &entropy.salt())?))
+            Ok(Arc::new(ForkSafeStore::open(path, &entropy.salt())?))
         }
         StateSetting::Redis(_) => {
             Err(Error::argument("state", "quota state in Redis is not supported yet")

@@ -8,9 +8,12 @@ use tokio::sync::Notify;
 
 use super::waiting::Line;
 use crate::config::ProviderSettings;
-use crate::kernel::{Configured, Lane, LedgerId, Limit};
+use crate::kernel::{Configured, Failure, Lane, LedgerId, Limit};
 use crate::providers::Provider;
 use crate::secret::Secret;
+
+/// What is shorter is no secret but a word that may stand anywhere ("none", "ollama").
+const SHORTEST_SECRET: usize = 8;
 
 /// A key and where it counts.
 #[derive(Debug)]
@@ -102,6 +105,17 @@ impl Vendor {
             .collect();
         let no_limits: Configured = Vec::<Limit>::new().into();
         Vendor { provider, keys, settings, model_limits, no_limits, targets: RwLock::default() }
+    }
+
+    /// What a failure says without any key of ours: some providers repeat the one they were sent.
+    pub(crate) fn redacted(&self, mut failure: Failure) -> Failure {
+        for key in &self.keys {
+            let secret = key.secret.as_ref().map_or("", |secret| secret.expose());
+            if secret.len() >= SHORTEST_SECRET && failure.message.contains(secret) {
+                failure.message = failure.message.replace(secret, "***");
+            }
+        }
+        failure
     }
 
     /// The name of a ledger of this provider.

@@ -1,5 +1,6 @@
 //! The ring that remembers ledgers. A store never knows a rule: it has one method that takes a pure closure.
 
+mod forks;
 mod memory;
 mod shelf;
 mod sqlite;
@@ -7,6 +8,7 @@ mod sqlite;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use forks::{ForkSafeStore, after_fork, before_fork};
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 

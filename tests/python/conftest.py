@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from looking import MODEL, ONE_A_MINUTE
 from scripted import Options, ScriptedCore
 
 if TYPE_CHECKING:
@@ -74,3 +75,11 @@ def make_llm(simulated: SimulatedProviders, tmp_path: Path) -> Iterator[Callable
     yield make
     for llm in made:
         llm.close()
+
+
+@pytest.fixture
+def full(make_llm: Callable[..., LLMInterface]) -> LLMInterface:
+    """An interface whose only call of the minute was made."""
+    llm = make_llm(limits=ONE_A_MINUTE)
+    llm.send_prompt("Hi", model=MODEL)
+    return llm

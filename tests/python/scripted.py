@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 OPTION_NAMES = (
     "task_name",
@@ -74,13 +76,21 @@ class ScriptedCore:
         prompt.encode()
         return self.outcome
 
-    def asend(self, prompt: str, is_messages: bool, options: Options) -> asyncio.Future[ScriptedOutcome]:
-        future = asyncio.get_running_loop().create_future()
+    def asend(
+        self,
+        prompt: str,
+        is_messages: bool,
+        options: Options,
+        _port: object,
+        future: asyncio.Future[ScriptedOutcome],
+    ) -> int:
         try:
             future.set_result(self.send(prompt, is_messages, options))
+        except UnicodeEncodeError:
+            raise  # as PyO3 does before anything begins
         except Exception as error:  # noqa: BLE001 - whatever the script says goes to whoever awaits
             future.set_exception(error)
-        return future
+        return len(self.calls)
 
     def status(self) -> str:
         return json.dumps({"keys": []})

@@ -7,6 +7,7 @@ import doctest
 import inspect
 import pickle
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,6 +91,15 @@ def test_each_failure_word_has_its_class_and_each_class_its_word() -> None:
     wordless = {errors.CallError, errors.DeadlineExceededError, errors.QueueFullError}
     assert of_calls - wordless == set(FAILURES.values())
     assert all(cls("x").failure is None for cls in wordless)
+
+
+def test_rust_raises_only_classes_that_exist() -> None:
+    source = (Path(__file__).parents[2] / "src" / "binding" / "raising.rs").read_text(encoding="utf-8")
+    named = set(re.findall(r'=> "(\w+)"', source))
+    assert named <= {cls.__name__ for cls in CLASSES}
+    # The rest is raised by the face, or only a class of others.
+    assert {cls.__name__ for cls in CLASSES} - named == {"CallError", "InvalidPromptError"}
+    assert {cls.__name__ for cls in FAILURES.values()} <= named
 
 
 def test_all_are_exported() -> None:

@@ -31,8 +31,9 @@ def test_a_plain_prompt_crosses_with_the_documented_defaults(scripted_llm: Scrip
         "model": None,
         "retry": True,
         "fallback": True,
-        "max_retries": 3,
-        "retry_delay": 1.0,
+        # What was left at its default is for the config to say.
+        "max_retries": None,
+        "retry_delay": None,
         "system": None,
         "priority": 3,
         "timeout": None,
