@@ -76,7 +76,7 @@ impl StoreError {
                 "create the folder, or choose another file with state=\"path\" or state=\"memory\""
             }
             StoreTrouble::ReadOnly => {
-                "make the file and its folder writable, or choose another file with state=\"path\""
+                "make the file, its -wal and -shm beside it and the folder writable, or choose another with state=\"path\""
             }
             StoreTrouble::Corrupt => {
                 "move the file away to begin anew, or restore it; it was not touched"
