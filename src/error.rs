@@ -138,6 +138,14 @@ impl Error {
             }
             ErrorKind::State(_) | ErrorKind::Closed | ErrorKind::Internal => Status::Permanent,
             ErrorKind::QueueFull | ErrorKind::Deadline => Status::Temporary,
+            ErrorKind::Failure(
+                FailureClass::InvalidRequest
+                | FailureClass::ContextTooLong
+                | FailureClass::ContentFiltered
+                | FailureClass::Auth
+                | FailureClass::Permission
+                | FailureClass::NotFound,
+            ) => Status::Permanent,
             ErrorKind::Failure(_) => Status::Exhausted,
         };
         let failure = match &kind {

@@ -271,10 +271,12 @@ class ServerError(CallError):
 
 
 class CallTimeoutError(CallError, TimeoutError):
-    """No answer within `timeout`: allow more time or ask for less; the answer may still be billed.
+    """The provider was silent for longer than `timeouts.read`, or gave up itself: allow more, or ask for less.
+
+    The answer may still be billed. What `timeout=` ends is a `DeadlineExceededError`.
 
     >>> try:
-    ...     llm.send_prompt("Hello", timeout=2.0)
+    ...     llm.send_prompt("Hello")
     ... except TimeoutError as error:
     ...     print(type(error).__name__)
     CallTimeoutError

@@ -111,7 +111,7 @@ class Reply(str):
 
     @property
     def latency(self) -> float:
-        """Seconds from the call to the answer, waits and failed attempts included."""
+        """Seconds from sending the attempt that was answered to its answer; `attempts` has the waits and the others."""
         return self._outcome.latency
 
     @property

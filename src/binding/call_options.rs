@@ -42,7 +42,7 @@ impl CallOptions {
         on_retry: Option<Py<PyAny>>,
         debug: bool,
     ) -> PyResult<Self> {
-        // Whose call it is matters to fair queueing, which shares out by user; nothing of it goes to the provider.
+        // Whose call it is stays here: nothing is shared out by user yet, and nothing of it goes to the provider.
         let _ = user;
         let params: Map<String, Value> = match params_json {
             Some(text) => serde_json::from_str(text).map_err(|error| {

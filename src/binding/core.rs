@@ -76,9 +76,7 @@ impl Core {
         let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
         let (ask, retries) = with_hook(ask, options, None);
-        if options.debug {
-            running.notices.listen_to_decisions();
-        }
+        running.notices.listen_to_decisions(options.debug);
         let tell = |py: Python<'_>| {
             running.notices.deliver(py)?;
             match (&options.on_retry, &retries) {
@@ -109,9 +107,7 @@ impl Core {
         let (threads, running) = self.running(py)?;
         let mailbox = port.mailbox();
         let (ask, retries) = with_hook(ask, options, Some(mailbox.clone()));
-        if options.debug {
-            running.notices.listen_to_decisions();
-        }
+        running.notices.listen_to_decisions(options.debug);
         running.notices.wakes(&mailbox);
         // What is left in the box rings no bell any more.
         running.notices.deliver(py)?;
@@ -142,9 +138,7 @@ impl Core {
         let (threads, running) = self.running(py)?;
         let (ask, retries) = with_hook(ask, options, None);
         let on_retry = options.on_retry.as_ref().map(|hook| hook.clone_ref(py)).zip(retries);
-        if options.debug {
-            running.notices.listen_to_decisions();
-        }
+        running.notices.listen_to_decisions(options.debug);
         let engine = running.engine.clone();
         let tell = move |py: Python<'_>| {
             running.notices.deliver(py)?;

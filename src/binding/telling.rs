@@ -29,9 +29,9 @@ pub(super) struct NoticeBox {
 }
 
 impl NoticeBox {
-    /// From now on decisions are told as well.
-    pub(super) fn listen_to_decisions(&self) {
-        self.debug.store(true, Ordering::Relaxed);
+    /// Whether decisions are told as well; the latest call knows the level.
+    pub(super) fn listen_to_decisions(&self, wanted: bool) {
+        self.debug.store(wanted, Ordering::Relaxed);
     }
 
     /// An event loop that wants to be woken when there is something to tell.

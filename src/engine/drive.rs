@@ -76,6 +76,7 @@ struct Run<'a> {
     /// The encoded request of each stop, once it was needed.
     encoded: Vec<Option<(WireRequest, Bytes)>>,
     call: Call,
+    has_deadline: bool,
     attempts: Vec<Attempt>,
     held: Option<Held>,
     /// Whether the last attempt has not come to its end.
@@ -121,6 +122,7 @@ impl<'a> Run<'a> {
             route,
             encoded,
             call,
+            has_deadline: deadline.is_some(),
             attempts: Vec::new(),
             held: None,
             under_way: false,
@@ -153,8 +155,7 @@ impl<'a> Run<'a> {
                 Action::GiveUp(reason) => {
                     let target = &self.route[before].target;
                     let now = self.engine.clock.now();
-                    let has_deadline = self.ask.deadline.is_some() || self.ask.timeout.is_some();
-                    return Err(giving_up::error(reason, target, has_deadline, now));
+                    return Err(giving_up::error(reason, target, self.has_deadline, now));
                 }
             };
         }
@@ -198,8 +199,7 @@ impl<'a> Run<'a> {
         let need = self.need(&target);
         self.tell_of_wait(&target);
         let priority = self.ask.priority;
-        let rank =
-            if self.attempts.is_empty() { Rank::New(priority) } else { Rank::Again(priority) };
+        let rank = if self.call.comes_back() { Rank::Again(priority) } else { Rank::New(priority) };
         let waited = self.engine.wait_in_line(&target, rank, need, barred, patience).await;
         Ok(match waited {
             Waited::Reserved(held) => self.hold(held),

@@ -112,13 +112,18 @@ impl Engine {
     /// # Errors
     /// [`Error`] when the store cannot be read.
     pub fn in_world(settings: Settings, world: World) -> Result<Arc<Self>, Error> {
+        let budget = settings.retry.budget;
         let engine = Engine {
             vendors: RwLock::default(),
             store: world.store,
             transport: world.transport,
             entropy: world.entropy,
             observer: world.observer,
-            retry_budget: Mutex::new(RetryBudget::new(world.clock.now())),
+            retry_budget: Mutex::new(RetryBudget::new(
+                budget.share,
+                budget.reserve,
+                world.clock.now(),
+            )),
             clock: world.clock,
             closed: AtomicBool::new(false),
             settings,

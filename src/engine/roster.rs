@@ -157,7 +157,10 @@ impl Vendor {
     /// The configured limits of a key's group: of one model, or of all (`*`).
     pub(crate) fn configured(&self, key: &Key, model: &str) -> Configured {
         if model == "*" {
-            return key.limits.clone();
+            // A group has one set of limits: that of its first key.
+            let group = key.group();
+            let first = self.keys.iter().find(|other| *other.group() == *group).unwrap_or(key);
+            return first.limits.clone();
         }
         self.model_limits.get(model).unwrap_or(&self.no_limits).clone()
     }
@@ -187,7 +190,7 @@ impl Vendor {
         let group = key.group();
         let of_model = self.configured(key, model);
         let group_model = lanes.place(self.ledger_id(&group, model), &of_model);
-        let whole_group = lanes.place(self.ledger_id(&group, "*"), &key.limits);
+        let whole_group = lanes.place(self.ledger_id(&group, "*"), &self.configured(key, "*"));
         let alone = if *group == *key.alone {
             whole_group
         } else {

@@ -100,7 +100,9 @@ impl Engine {
         let mut status = Status { at: now.as_seconds(), keys: Vec::new(), waiting: Vec::new() };
         let stored = self.store.ids()?;
         for vendor in self.known_vendors() {
-            for key in &vendor.keys {
+            // A local server nobody has asked yet has nothing to tell.
+            let silent = vendor.known_targets().is_empty();
+            for key in vendor.keys.iter().filter(|key| key.secret.is_some() || !silent) {
                 status.keys.push(self.key_status(&vendor, key, &stored, now)?);
             }
             let lines = vendor.known_targets().into_iter().map(|target| WaitingStatus {
@@ -152,7 +154,9 @@ impl Engine {
                     let known = status.exhausted_until.unwrap_or(f64::MIN);
                     status.exhausted_until = Some(until.as_seconds().max(known));
                 }
-                let meters = ledger.meters(now).into_iter();
+                // What a key counted before it joined its group is counted there now.
+                let counts = is_whole || model != "*";
+                let meters = ledger.meters(now).into_iter().filter(|_| counts);
                 status.limits.extend(meters.map(|(limit, used, reset)| LimitStatus {
                     model: model.clone(),
                     resource: limit.resource,

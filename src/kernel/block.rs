@@ -56,8 +56,7 @@ impl FailureClass {
         )
     }
 
-    /// The first guess and the longest one when nobody said how long (`providers.md` §4.1); `None`: it does not close
-    /// anything, because the next call may well succeed.
+    /// The first guess and the longest one when nobody said how long; `None`: it does not close anything, because the next call may well succeed.
     const fn guess(self) -> Option<(Duration, Duration)> {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 3_600;
@@ -116,9 +115,10 @@ impl Blocks {
         }
     }
 
-    /// Ends a probe, whatever it found. Says whether there was one.
-    pub(super) fn abandon_probe(&mut self) -> bool {
-        self.0.iter_mut().filter_map(|block| block.probe_until.take()).count() > 0
+    /// Ends the probe that left at `left_at`, whatever it found. Says whether there was one.
+    pub(super) fn abandon_probe(&mut self, left_at: Moment) -> bool {
+        let its_own = |probe: &mut Moment| *probe <= left_at + PROBE_LASTS;
+        self.0.iter_mut().filter_map(|block| block.probe_until.take_if(its_own)).count() > 0
     }
 
     /// Forgets what the answer to a call that left at `left_at` proved to be over: what ended, and guesses made before

@@ -160,6 +160,11 @@ impl Call {
         self.target
     }
 
+    /// Whether it had its turn at this target before.
+    pub fn comes_back(&self) -> bool {
+        !self.tried.is_empty()
+    }
+
     /// Takes in what happened at `now` and says what to do.
     pub fn step(&mut self, now: Moment, event: Event) -> Action {
         match event {

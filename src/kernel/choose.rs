@@ -270,7 +270,7 @@ pub fn settle(
     };
     for place in &lane.ledgers {
         let ledger = ledgers.get_mut(*place);
-        ledger.ended();
+        ledger.ended(held.at);
         ledger.correct(&reserved, &used, held.at, now);
         match ending {
             Ending::Answered(_) => {

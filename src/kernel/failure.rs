@@ -181,7 +181,7 @@ impl Failure {
         }
     }
 
-    /// What to do about it: the table of `providers.md` §4.1, with the exceptions a single refusal may carry.
+    /// What to do about it: the table of [`FailureClass::remedy`], with the exceptions a single refusal may carry.
     pub fn remedy(&self) -> Remedy {
         let remedy = self.class.remedy();
         if self.never_here {
@@ -216,7 +216,7 @@ pub struct Remedy {
 }
 
 impl FailureClass {
-    /// What to do after a failure of this class (`providers.md` §4.1).
+    /// What to do after a failure of this class.
     pub const fn remedy(self) -> Remedy {
         use SameLane::{AfterBackoff, AfterBlock, Never};
         let (same_lane, other_key, other_group, next_target) = match self {

@@ -267,9 +267,14 @@ impl Ledger {
     }
 
     /// The call that `take` began is over, however it ended; if it was a probe, the next call may probe.
-    pub fn ended(&mut self) {
+    pub fn ended(&mut self, left_at: Moment) {
+        self.forget_in_flight();
+        self.changed |= self.blocks.abandon_probe(left_at);
+    }
+
+    /// A call that was counted as under way in this process and is not.
+    pub fn forget_in_flight(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.changed |= self.blocks.abandon_probe();
     }
 
     /// Calls under way in this process.

@@ -147,7 +147,10 @@ impl fmt::Display for Limit {
         if self.resource == Resource::Concurrency {
             write!(f, "{} calls in flight", self.amount)
         } else {
-            write!(f, "{} {} per {}", self.amount, self.resource, self.period)
+            let resource = self.resource.to_string();
+            let plural = if self.amount.get() == 1 { 1 } else { 0 };
+            let resource = &resource[..resource.len() - plural];
+            write!(f, "{} {resource} per {}", self.amount, self.period)
         }
     }
 }

@@ -43,27 +43,37 @@ impl RetryPolicy {
 
 /// What all calls of a process may spend on retries together, so that a provider in trouble is not hammered.
 ///
-/// First attempts earn a fifth of a retry each, time earns ten a second; what is not spent is kept up to a ceiling.
+/// By default first attempts earn a fifth of a retry each and time earns ten a second; what ten seconds earn is kept.
 /// The idea is the budget of Finagle and tower; unlike theirs, a call that finds it empty waits instead of failing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryBudget {
+    /// Retries earned by each first attempt.
+    share: f64,
+    /// Retries earned by each second.
+    reserve: f64,
     balance: f64,
     counted_at: Moment,
 }
 
-const EARNED_PER_CALL: f64 = 0.2;
-const EARNED_PER_SECOND: f64 = 10.0;
-const MOST: f64 = 100.0;
+/// What is not spent is kept for this long.
+const KEPT_SECONDS: f64 = 10.0;
+/// A call that finds the budget empty never waits longer than this on its account.
+const LONGEST: Duration = Duration::from_secs(300);
 
 impl RetryBudget {
-    /// A budget with all it can hold.
-    pub fn new(now: Moment) -> Self {
-        RetryBudget { balance: MOST, counted_at: now }
+    /// A budget with all it can hold: `share` retries for each first attempt and `reserve` a second.
+    pub fn new(share: f64, reserve: u32, now: Moment) -> Self {
+        let reserve = f64::from(reserve);
+        RetryBudget { share, reserve, balance: reserve * KEPT_SECONDS, counted_at: now }
+    }
+
+    fn most(&self) -> f64 {
+        self.reserve * KEPT_SECONDS
     }
 
     /// A first attempt was made.
     pub fn earn(&mut self) {
-        self.balance = (self.balance + EARNED_PER_CALL).min(MOST);
+        self.balance = (self.balance + self.share).min(self.most().max(1.0));
     }
 
     /// Pays for one retry and says how long it must wait on top of its own back-off; zero while there is enough.
@@ -71,15 +81,17 @@ impl RetryBudget {
     /// ```
     /// use quotaflow::kernel::{Moment, RetryBudget};
     /// let now = Moment::from_seconds(1_800_000_000);
-    /// let mut budget = RetryBudget::new(now);
+    /// let mut budget = RetryBudget::new(0.2, 10, now);
     /// let waits: Vec<_> = (0..111).map(|_| budget.pay(now)).collect();
     /// assert!(waits[..100].iter().all(|wait| wait.is_zero()));
     /// assert_eq!(waits[110].as_secs_f64(), 1.1);
     /// ```
     pub fn pay(&mut self, now: Moment) -> Duration {
         let passed = now.since(self.counted_at).as_secs_f64();
-        self.balance = (self.balance + passed * EARNED_PER_SECOND).min(MOST) - 1.0;
+        let earned = self.balance + passed * self.reserve;
+        self.balance = earned.min(self.most().max(1.0)) - 1.0;
         self.counted_at = now;
-        Duration::from_secs_f64((-self.balance).max(0.0) / EARNED_PER_SECOND)
+        let missing = (-self.balance).max(0.0) / self.reserve.max(0.1);
+        Duration::from_secs_f64(missing.min(LONGEST.as_secs_f64()))
     }
 }

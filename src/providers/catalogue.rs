@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use serde_json::{Map, Value};
 
-use crate::kernel::{Failure, Hints, Moment, Period, Refill, Resource};
+use crate::kernel::{Failure, Hints, Moment, Period, Refill, Resource, default_burst};
 
 use super::chat::{ChatRequest, Completion};
 use super::entries::{COMPATIBLE, ENTRIES, Entry, MODEL_PREFIXES, NAMES, Refills};
@@ -132,7 +132,7 @@ impl Provider {
     /// How a limit comes back that the user stated as a bare number.
     ///
     /// Buckets for OpenAI, Groq and Anthropic: all three document a continuous refill, and that
-    /// minute limits are enforced over shorter slices, so a request bucket holds two seconds' worth.
+    /// minute limits are enforced over shorter slices, so a large request bucket holds two seconds' worth ([`default_burst`]).
     /// Gemini's and OpenRouter's days end at a midnight; what is not documented rolls.
     pub fn refill(&self, resource: Resource, period: Period, amount: NonZeroU64) -> Refill {
         let calendar = |zone: &str| Refill::Calendar { zone: zone.to_owned() };
@@ -141,8 +141,7 @@ impl Provider {
             (_, Period::Month, _) => calendar("UTC"),
             (_, Period::Day, Refills::MidnightDays { zone }) => calendar(zone),
             (Resource::Requests, Period::Second | Period::Minute, Refills::Buckets) => {
-                let slice = NonZeroU64::new(amount.get() / 30).unwrap_or(NonZeroU64::MIN);
-                Refill::Bucket { burst: slice }
+                Refill::Bucket { burst: default_burst(amount) }
             }
             (_, _, Refills::Buckets) => Refill::Bucket { burst: amount },
             _ => Refill::Rolling,

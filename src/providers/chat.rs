@@ -63,7 +63,7 @@ pub struct ChatRequest {
 impl ChatRequest {
     /// About how many tokens the conversation and the tools in `params` are.
     ///
-    /// Four ASCII characters or one other character a token (`providers.md` §6), a tenth more because too little is
+    /// Four ASCII characters or one other character a token (rules of thumb from providers' documentation), a tenth more because too little is
     /// refused and too much only waits, four a message for its frame.
     pub fn estimated_input_tokens(&self, params: &Map<String, Value>) -> u64 {
         let mut weight = Weight::default();

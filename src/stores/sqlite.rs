@@ -176,7 +176,7 @@ impl Inner {
         let _ = self.execute("ROLLBACK");
         for (place, before) in self.places.iter().zip(&self.in_flight) {
             while self.shelf.ledgers[*place].in_flight() > *before {
-                self.shelf.ledgers[*place].ended();
+                self.shelf.ledgers[*place].forget_in_flight();
             }
         }
         self.read_at.fill(i64::MIN);

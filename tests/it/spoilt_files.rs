@@ -124,7 +124,8 @@ fn a_call_that_ends_while_its_ledger_cannot_be_read_has_ended() {
     }
     raw.execute_batch("CREATE TABLE kept AS SELECT * FROM ledgers; UPDATE ledgers SET state = ''")
         .unwrap();
-    let settled = store.update(&[id("group")], &mut |ledgers| ledgers.get_mut(0).ended());
+    let settled =
+        store.update(&[id("group")], &mut |ledgers| ledgers.get_mut(0).ended(crate::state::NOW));
     assert_eq!(settled.unwrap_err().trouble, StoreTrouble::Corrupt);
     assert!(take(&*store, "group", &a_day(10)).is_err());
     raw.execute_batch("DELETE FROM ledgers; INSERT INTO ledgers SELECT * FROM kept").unwrap();

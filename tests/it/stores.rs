@@ -110,7 +110,7 @@ fn calls_in_flight_are_counted_and_end(store: Store) {
     let most = vec![limit(Resource::Concurrency, Period::Second, 2, Refill::Release)].into();
     let taken: Vec<bool> = (0..3).map(|_| take(&*store, "group", &most).unwrap()).collect();
     assert_eq!(taken, [true, true, false]);
-    store.update(&[id("group")], &mut |ledgers| ledgers.get_mut(0).ended()).unwrap();
+    store.update(&[id("group")], &mut |ledgers| ledgers.get_mut(0).ended(NOW)).unwrap();
     assert_eq!(look(&*store, "group", |ledger| ledger.in_flight()), 1);
     assert!(take(&*store, "group", &most).unwrap());
 }
@@ -234,7 +234,7 @@ fn what_is_in_flight_here_is_kept_when_another_connection_writes() {
     assert_eq!(used(&*here, "group", &allowed), [3]);
     let in_flight = |store: &dyn QuotaStore| look(store, "group", |ledger| ledger.in_flight());
     assert_eq!((in_flight(&*here), in_flight(&*there)), (2, 1));
-    here.update(&[id("group")], &mut |ledgers| ledgers.get_mut(0).ended()).unwrap();
+    here.update(&[id("group")], &mut |ledgers| ledgers.get_mut(0).ended(NOW)).unwrap();
     assert!(take(&*there, "group", &allowed).unwrap());
     assert_eq!((in_flight(&*here), in_flight(&*there)), (1, 2));
     assert_eq!(there.ids().unwrap(), here.ids().unwrap());

@@ -252,7 +252,7 @@ async fn a_redirect_is_not_followed_with_the_key() {
     let failure = decoded(&incoming);
     assert_eq!(failure.status, Some(307));
     let came = std::pin::pin!(elsewhere.accept());
-    let waker = futures_util::task::noop_waker_ref();
+    let waker = std::task::Waker::noop();
     let poll = came.poll(&mut std::task::Context::from_waker(waker));
     assert!(poll.is_pending(), "somebody came");
 }

@@ -85,7 +85,7 @@ fn plan(provider: &str) -> Plan {
 
 fn used(engine: &Engine, resource: Resource) -> u64 {
     let status = engine.status().unwrap();
-    let key = status.keys.iter().find(|key| key.key == "key").unwrap();
+    let key = status.keys.iter().find(|key| key.label == "key").unwrap();
     let day = key.limits.iter().filter(|limit| limit.period == Period::Day);
     day.filter(|limit| limit.model == "*" && limit.resource == resource)
         .map(|limit| limit.used)

@@ -271,7 +271,7 @@ fn audit(world: &World, engine: &Engine, start: Moment) {
     let status = engine.status().unwrap();
     let now = world.truth.now();
     for (_, provider, labels, per_day) in GROUPS {
-        let key = status.keys.iter().find(|key| key.key == labels[0]).unwrap();
+        let key = status.keys.iter().find(|key| key.label == labels[0]).unwrap();
         let day = key.limits.iter().find(|limit| {
             limit.model == "*"
                 && limit.period == Period::Day

@@ -84,7 +84,7 @@ impl World {
         let trace = Trace::new(truth);
         let simulated = SimulatorSettings::from_yaml(&plan.providers.to_string()).unwrap();
         let labels: BTreeMap<String, String> =
-            simulated.keys.iter().map(|key| (key.key.clone(), key.label.clone())).collect();
+            simulated.keys.iter().map(|key| (key.label.clone(), key.label.clone())).collect();
         let simulator = Simulator::new(simulated).unwrap();
         let network = Network::new(simulator, labels, plan.seed, truth, trace.clone());
         let config = Some(ConfigArgument::Value(plan.config.clone()));
@@ -187,7 +187,7 @@ impl World {
     pub(crate) fn assert_nothing_is_held(&self, engine: &Engine) {
         let status = engine.status().unwrap();
         for key in &status.keys {
-            assert_eq!(key.in_flight, 0, "{} still holds something", key.key);
+            assert_eq!(key.in_flight, 0, "{} still holds something", key.label);
         }
         assert!(status.waiting.is_empty(), "{:?}", status.waiting);
         assert_eq!(self.network.stats().in_flight, 0);
