@@ -44,7 +44,7 @@ def line(
     """One line of the table, as soon as it is known."""
     verdict = {True: "ok", False: "MISS", None: ""}[reached]
     print(
-        f"{what:<62} {measured:>10}  {yardstick:<42} {ratio:>6}  {asked:<13} {verdict:<4}  {processor}", flush=True
+        f"{what:<72} {measured:>10}  {yardstick:<42} {ratio:>6}  {asked:<13} {verdict:<4}  {processor}", flush=True
     )
 
 
@@ -54,8 +54,9 @@ def ledger(program: str) -> None:
     told = subprocess.run([program], check=True, stdout=subprocess.PIPE, text=True).stdout
     for row in map(json.loads, told.splitlines()):
         most, nanos, bare = asked[row["store"]], row["nanos"], row["yardstick_nanos"]
+        threads = "1 thread" if row["threads"] == 1 else "8 threads (best round)"
         line(
-            f"reserve+settle, {row['store']}, {row['threads']} thread{'s'[: row['threads'] > 1]}, {row['what']}",
+            f"reserve+settle, {row['store']}, {threads}, {row['what']}",
             f"{nanos / 1000:.2f} us",
             f"{bare / 1000:.2f} us {row['yardstick']}",
             f"{nanos / bare:.2f}",
@@ -84,7 +85,7 @@ def ratio_of(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 def sequential(stage: Stage, fast: Server) -> None:
     """`send_prompt`, one call after the other."""
-    names = ["reqwest", *OURS, "http_client", "httpx"]
+    names = ["reqwest", *OURS, "reqwest, 2 workers", "http_client", "httpx"]
     callers = [stage.caller(name, fast) for name in names]
     told = in_turns(callers, "median_us", in_flight=0, seconds=SECONDS)
     bare = told["reqwest"]
@@ -151,7 +152,7 @@ def import_time() -> None:
         added = statistics.median(mine - other for mine, other in zip(took[program], took["pass"], strict=True))
         line(
             program,
-            f"+{added:.1f} ms",
+            f"{added:+.1f} ms",
             f"{bare:.1f} ms python -c pass",
             f"{(bare + added) / bare:.2f}",
             "" if most is None else f"< {most} ms",
@@ -245,7 +246,7 @@ def main() -> int:
                 "sequential": lambda: sequential(stage, fast),
                 "one": lambda: concurrent(stage, fast, "0 ms", 1, {}),
                 "64": lambda: concurrent(
-                    stage, fast, "0 ms", 64, {memory: 2.0, sqlite: 1.0}, ["httpx", "reqwest"]
+                    stage, fast, "0 ms", 64, {memory: 2.0, sqlite: 1.0}, ["httpx", "reqwest", "reqwest, 2 workers"]
                 ),
                 "512": lambda: concurrent(stage, fast, "0 ms", 512, {}),
                 "latency": lambda: concurrent(stage, middling, "20 ms", 512, {memory: 1.5, sqlite: 1.5}),

@@ -1,7 +1,7 @@
 //! How fast is a bare loop around reqwest?
 //!
 //! The yardstick for `send_prompt`: the same request to the same server on the same kind of connection, and nothing
-//! around it. `reqwest_loop <url> <key> <body>` reads jobs `<in flight> <seconds>` from stdin, one a line (0 in flight:
+//! around it. `reqwest_loop <url> <key> <body> <workers>` reads jobs `<in flight> <seconds>` from stdin, one a line (0 in flight:
 //! one after the other, each timed), and answers each with a line of JSON.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, clippy::disallowed_methods)]
@@ -72,13 +72,22 @@ impl Caller {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let [url, key, body] = &arguments[..] else {
-        println!("usage: reqwest_loop <url> <key> <body>");
+    let [url, key, body, workers] = &arguments[..] else {
+        println!("usage: reqwest_loop <url> <key> <body> <workers>");
         return;
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // One thread is the fastest way to run such a loop: no call ever wakes another thread.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // No workers, one thread, is the fastest way to run such a loop: no call ever wakes another thread. With workers
+    // it is what a library has to do whose connections outlive the thread that calls.
+    let mut runtime = match workers.parse().unwrap() {
+        0 => tokio::runtime::Builder::new_current_thread(),
+        workers => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(workers);
+            runtime
+        }
+    };
+    let runtime = runtime.enable_all().build().unwrap();
     let client = runtime.block_on(async { Client::builder().build().unwrap() });
     let body = Bytes::from(body.clone());
     let caller = Caller { client, url: url.clone(), key: key.clone(), body };

@@ -140,9 +140,13 @@ class Stage:
         self.callers: list[Caller] = []
 
     def caller(self, name: str, to: Server, **more: Any) -> Caller:
-        """A caller: `reqwest`, `http_client`, `httpx`, `aiohttp`, `quotaflow memory` or `quotaflow sqlite`."""
-        if name == "reqwest":
-            command = [self.programs["reqwest_loop"], to.base_url + "/chat/completions", KEY, BODY]
+        """A caller by its name.
+
+        `reqwest`, `reqwest, 2 workers`, `http_client`, `httpx`, `aiohttp`, `quotaflow memory`, `quotaflow sqlite`.
+        """
+        if name.startswith("reqwest"):
+            workers = "2" if name == "reqwest, 2 workers" else "0"
+            command = [self.programs["reqwest_loop"], to.base_url + "/chat/completions", KEY, BODY, workers]
         else:
             kind, _, state = name.partition(" ")
             where = state if state == "memory" else str(self.folder / f"{os.urandom(4).hex()}.sqlite")
