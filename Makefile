@@ -39,7 +39,7 @@ demo: $(VENV)/demo-tools $(VENV)/wheel-release
 test: rust-lint rust-test python-lint python-test
 
 bench: $(VENV)/dev-tools $(VENV)/wheel-release
-	$(BIN)/python benches/face.py
+	$(BIN)/python benches/how_fast.py
 
 format: $(VENV)/dev-tools
 	cargo fmt

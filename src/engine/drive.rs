@@ -13,7 +13,7 @@ use super::observe::Notice;
 use super::roster::Target;
 use super::route::Stop;
 use super::transport::Outgoing;
-use super::waiting::Waited;
+use super::waiting::{Rank, Waited};
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
     Action, Block, Call, CallPolicy, Ending, Event, Failure, Hints, Moment, Need, Patience,
@@ -197,8 +197,10 @@ impl<'a> Run<'a> {
         let target = self.route[place].target.clone();
         let need = self.need(&target);
         self.tell_of_wait(&target);
-        let waited =
-            self.engine.wait_in_line(&target, self.ask.priority, need, barred, patience).await;
+        let priority = self.ask.priority;
+        let rank =
+            if self.attempts.is_empty() { Rank::New(priority) } else { Rank::Again(priority) };
+        let waited = self.engine.wait_in_line(&target, rank, need, barred, patience).await;
         Ok(match waited {
             Waited::Reserved(held) => self.hold(held),
             Waited::NotNow(refusal) => Event::NotNow(refusal),

@@ -1,7 +1,9 @@
 //! How does a request reach a provider? One method, so that a stand-in is ten lines.
 
-use std::error::Error as _;
+use std::error::Error;
+use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -9,11 +11,11 @@ use bytes::{Bytes, BytesMut};
 
 use crate::config::Timeouts;
 use crate::kernel::{Failure, FailureClass, Scope};
-use crate::providers::{Headers, KeyHeader};
+use crate::providers::{Headers, KeyHeader, TransportFault};
 use crate::secret::Secret;
 
-/// A request with its key.
-#[derive(Clone, Debug)]
+/// A request with its key. Its `Debug` shows neither the key nor the prompt.
+#[derive(Clone)]
 pub struct Outgoing {
     /// The full URL.
     pub url: String,
@@ -25,6 +27,19 @@ pub struct Outgoing {
     pub body: Bytes,
     /// The longest silence of the server.
     pub read_timeout: Duration,
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| *name).collect();
+        f.debug_struct("Outgoing")
+            .field("url", &self.url)
+            .field("headers", &names)
+            .field("key", &self.key.as_ref().map(|(header, _)| header.name))
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("read_timeout", &self.read_timeout)
+            .finish()
+    }
 }
 
 /// An answer of any status.
@@ -85,8 +100,8 @@ impl Transport for HttpTransport {
             }
             if let Some((header, secret)) = &request.key {
                 let text = zeroize::Zeroizing::new(format!("{}{}", header.prefix, secret.expose()));
-                let mut value = reqwest::header::HeaderValue::from_str(&text)
-                    .map_err(|_| never_sent("the key holds characters that no header may hold"))?;
+                let mut value =
+                    reqwest::header::HeaderValue::from_str(&text).map_err(|_| unsendable_key())?;
                 value.set_sensitive(true);
                 builder = builder.header(header.name, value);
             }
@@ -111,22 +126,17 @@ async fn in_time<T>(
 ) -> Result<T, Failure> {
     match tokio::time::timeout(silence, work).await {
         Ok(outcome) => outcome.map_err(|error| classified(&error)),
-        Err(_) => Err(Failure::new(
-            FailureClass::Timeout,
-            Scope::Call,
-            format!("no answer within {} s", silence.as_secs_f64()),
-        )),
+        Err(_) => {
+            let detail = format!("nothing for {} s", silence.as_secs_f64());
+            Err(TransportFault::AnswerTimeout.failure(&detail))
+        }
     }
 }
 
 async fn whole_body(mut response: reqwest::Response, silence: Duration) -> Result<Bytes, Failure> {
     let too_large = || {
         let largest = LARGEST_BODY / (1024 * 1024);
-        Failure::new(
-            FailureClass::ServerError,
-            Scope::Call,
-            format!("the answer is larger than {largest} MiB; no model answers that much"),
-        )
+        TransportFault::BodyTooLarge.failure(&format!("more than {largest} MiB"))
     };
     if response.content_length().is_some_and(|length| length > LARGEST_BODY as u64) {
         return Err(too_large());
@@ -145,29 +155,62 @@ async fn whole_body(mut response: reqwest::Response, silence: Duration) -> Resul
     Ok(body.freeze())
 }
 
-fn never_sent(message: &str) -> Failure {
-    Failure { never_sent: true, ..Failure::new(FailureClass::Network, Scope::Call, message) }
+/// Another key may do; this one is as good as not valid.
+fn unsendable_key() -> Failure {
+    let words = "the key holds characters that no header may hold";
+    Failure { never_sent: true, ..Failure::new(FailureClass::Auth, Scope::Key, words) }
 }
 
 fn classified(error: &reqwest::Error) -> Failure {
-    if error.is_connect() {
-        return never_sent(&format!("no connection: {}", words(error)));
-    }
+    let detail = words(error);
     if error.is_builder() {
-        return never_sent(&words(error));
+        let words = format!("the request could not be built: {detail}");
+        return Failure {
+            never_sent: true,
+            ..Failure::new(FailureClass::InvalidRequest, Scope::Call, words)
+        };
     }
-    let class = if error.is_timeout() { FailureClass::Timeout } else { FailureClass::Network };
-    Failure::new(class, Scope::Call, format!("the connection broke: {}", words(error)))
+    if !error.is_connect() {
+        let timeout = error.is_timeout();
+        let fault = if timeout { TransportFault::AnswerTimeout } else { TransportFault::Broken };
+        return fault.failure(&detail);
+    }
+    // Without a connection nothing can have left, whatever stood in the way.
+    let fault = if error.is_timeout() { Some(TransportFault::ConnectTimeout) } else { None };
+    let fault = fault.or_else(|| causes(error).into_iter().find_map(fault_of));
+    Failure { never_sent: true, ..fault.unwrap_or(TransportFault::Broken).failure(&detail) }
+}
+
+/// What one of the causes of a connection that did not come about says of it.
+fn fault_of(cause: &(dyn Error + 'static)) -> Option<TransportFault> {
+    if cause.is::<rustls::Error>() {
+        return Some(TransportFault::Tls);
+    }
+    if let Some(system) = cause.downcast_ref::<io::Error>() {
+        let refused = system.kind() == io::ErrorKind::ConnectionRefused;
+        // An error in an I/O error is not among its sources, only what lies below it is.
+        return match system.get_ref() {
+            Some(inner) => fault_of(inner),
+            None => refused.then_some(TransportFault::Refused),
+        };
+    }
+    // The resolver's error has no public type.
+    cause.to_string().starts_with("dns error").then_some(TransportFault::NameNotFound)
+}
+
+fn causes(error: &reqwest::Error) -> Vec<&(dyn Error + 'static)> {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause);
+        next = cause.source();
+    }
+    causes
 }
 
 /// The causes of an error in one line, without the URL.
 fn words(error: &reqwest::Error) -> String {
-    let mut cause = error.source();
-    let mut words: Vec<String> = Vec::new();
-    while let Some(inner) = cause {
-        words.push(inner.to_string());
-        cause = inner.source();
-    }
+    let mut words: Vec<String> = causes(error).iter().map(ToString::to_string).collect();
     words.dedup();
-    if words.is_empty() { "the request could not be built".to_owned() } else { words.join(": ") }
+    if words.is_empty() { "no more is known".to_owned() } else { words.join(": ") }
 }

@@ -29,6 +29,13 @@ struct Waiter {
     reply: oneshot::Sender<Waited>,
 }
 
+/// Where in the line a call belongs: its priority, and whether it had its turn before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rank {
+    New(u8),
+    Again(u8),
+}
+
 /// How waiting ended.
 #[derive(Debug)]
 pub(crate) enum Waited {
@@ -89,7 +96,7 @@ impl Engine {
     pub(crate) async fn wait_in_line(
         self: &Arc<Self>,
         target: &Arc<Target>,
-        priority: u8,
+        rank: Rank,
         need: Need,
         barred: Vec<usize>,
         patience: Patience,
@@ -101,7 +108,11 @@ impl Engine {
             if self.is_closed() {
                 return Waited::Closed;
             }
-            let Ok(ticket) = line.waiters.join(priority, waiter) else { return Waited::LineFull };
+            let joined = match rank {
+                Rank::New(priority) => line.waiters.join(priority, waiter),
+                Rank::Again(priority) => line.waiters.rejoin(priority, waiter),
+            };
+            let Ok(ticket) = joined else { return Waited::LineFull };
             if !std::mem::replace(&mut line.served, true) {
                 tokio::spawn(serve(self.clone(), target.clone()));
             }

@@ -27,9 +27,19 @@ pub fn book(
     aftermath: Aftermath<'_>,
     now: Moment,
 ) -> Option<Block> {
+    let rates = aftermath.rates;
+    for hint in rates {
+        // Learned once more beside it, a limit that the user stated would get the burst that we assume.
+        let stated = ledgers.get(lane.group).is_stated(hint);
+        let place = if stated { lane.group } else { lane.group_model };
+        // The provider wrote it while the whole reservation was taken, so it is compared before that is settled.
+        ledgers.get_mut(place).heed(hint, held.at, now);
+    }
     settle(ledgers, lane, held, aftermath.ending, now);
-    if !aftermath.rates.is_empty() {
-        ledgers.get_mut(lane.group_model).learn(aftermath.rates, now);
+    for hint in rates {
+        if !ledgers.get(lane.group).is_stated(hint) {
+            ledgers.get_mut(lane.group_model).learn(hint, held.at, now);
+        }
     }
     let failure = aftermath.failure?;
     let place = match failure.scope {
@@ -85,5 +95,144 @@ impl Ending {
             }
             _ => Ending::Refused,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::kernel::limits::{Amounts, Limit, Period, Refill, Resource, Source};
+    use crate::kernel::{Choice, Ledger, Need, Obstacle, reserve};
+
+    const NOW: Moment = Moment::from_seconds(1_800_000_000);
+
+    const NEED: Need = Need {
+        input_tokens: 1,
+        max_output_tokens: None,
+        reserves_max_tokens: false,
+        counts_output: false,
+        ahead_of_limits: false,
+    };
+
+    fn requests(amount: u64, burst: u64) -> Limit {
+        let number = |number| NonZeroU64::new(number).unwrap();
+        Limit {
+            resource: Resource::Requests,
+            period: Period::Minute,
+            amount: number(amount),
+            refill: Refill::Bucket { burst: number(burst) },
+            source: Source::Configured,
+        }
+    }
+
+    /// How many calls leave at once, of which the first is answered with these headers, if `configured` holds for the
+    /// whole group.
+    fn leave_at_once(configured: Limit, told: RateHint) -> usize {
+        let lane = Lane::new(0, 0, 1, 1, None);
+        let limits = [Vec::new().into(), vec![configured].into()];
+        let mut all = [Ledger::default(), Ledger::default()];
+        let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
+        (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
+        let mut left = 0;
+        while let Choice::Reserved(held) =
+            reserve(&mut ledgers, std::slice::from_ref(&lane), &[], &NEED, NOW)
+        {
+            left += 1;
+            let ending = Ending::Answered(Some(held.amounts));
+            let rates: &[RateHint] = if left == 1 { &[told] } else { &[] };
+            book(
+                &mut ledgers,
+                &lane,
+                &held,
+                Aftermath { ending, rates, failure: None, entropy: 0.0 },
+                NOW,
+            );
+        }
+        left
+    }
+
+    fn told(amount: u64, remaining: u64) -> RateHint {
+        RateHint {
+            resource: Resource::Requests,
+            period: Period::Minute,
+            amount: Some(amount),
+            remaining: Some(remaining),
+            reset_after: None,
+            refills_continuously: true,
+        }
+    }
+
+    #[test]
+    fn a_header_that_tells_the_configured_limit_leaves_its_burst_alone() {
+        assert_eq!(leave_at_once(requests(120, 60), told(120, 119)), 60);
+    }
+
+    #[test]
+    fn what_a_header_says_is_left_holds_for_the_configured_limit() {
+        // Somebody else has used 49 already.
+        assert_eq!(leave_at_once(requests(120, 60), told(120, 70)), 11);
+    }
+
+    #[test]
+    fn a_header_that_tells_of_less_than_is_configured_is_believed() {
+        assert_eq!(leave_at_once(requests(120, 60), told(10, 9)), 10);
+    }
+
+    /// A group with this limit, in which one call of `need` left at `NOW` and is answered with these headers after a
+    /// while, having used `used` tokens. What stands in the way of `next` then?
+    fn obstacle_after_an_answer(
+        limit: Limit,
+        need: &Need,
+        used: u64,
+        told: RateHint,
+        while_: Duration,
+        next: &Amounts,
+    ) -> Option<Obstacle> {
+        let lane = Lane::new(0, 0, 1, 1, None);
+        let limits = [Vec::new().into(), vec![limit].into()];
+        let mut all = [Ledger::default(), Ledger::default()];
+        let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
+        (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
+        let lanes = std::slice::from_ref(&lane);
+        let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], need, NOW) else {
+            panic!("nothing was used yet")
+        };
+        let used = Amounts { requests: 1, input_tokens: 1, output_tokens: used - 1 };
+        let ending = Ending::Answered(Some(used));
+        let aftermath = Aftermath { ending, rates: &[told], failure: None, entropy: 0.0 };
+        let now = NOW + while_;
+        book(&mut ledgers, &lane, &held, aftermath, now);
+        ledgers.get(lane.group).obstacle(next, now)
+    }
+
+    #[test]
+    fn what_refilled_while_an_answer_was_on_its_way_is_there() {
+        // When the call came, 20 were missing: the provider's bucket is full again after 20 seconds.
+        let next = Amounts { requests: 20, ..Amounts::default() };
+        let after = |seconds| {
+            let span = Duration::from_secs(seconds);
+            obstacle_after_an_answer(requests(60, 20), &NEED, 1, told(60, 40), span, &next)
+        };
+        assert_eq!(after(21), None);
+        assert!(after(10).is_some(), "somebody else has used most of it");
+    }
+
+    #[test]
+    fn tokens_that_were_only_reserved_come_back_although_the_header_counted_them() {
+        let tokens = Limit { resource: Resource::Tokens, ..requests(10_000, 10_000) };
+        let need = Need {
+            max_output_tokens: Some(4_999),
+            reserves_max_tokens: true,
+            counts_output: true,
+            ..NEED
+        };
+        // Headers are written when a call is admitted: with all of `max_tokens` taken.
+        let told = RateHint { resource: Resource::Tokens, ..told(10_000, 5_000) };
+        let next = Amounts { requests: 1, input_tokens: 9_800, output_tokens: 0 };
+        let span = Duration::from_secs(1);
+        assert_eq!(obstacle_after_an_answer(tokens, &need, 101, told, span, &next), None);
     }
 }

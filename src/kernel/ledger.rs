@@ -326,28 +326,37 @@ impl Ledger {
         &self.blocks
     }
 
-    /// Takes the provider's word on its limits: what it allows replaces what we assumed, what is left is never
-    /// believed to be more than it says.
-    pub fn learn(&mut self, hints: &[RateHint], now: Moment) {
-        let mut retuned = false;
-        for hint in hints {
-            if let Some(limit) = learned_limit(hint) {
-                retuned |= self.remember(limit, now);
-            }
-        }
-        if retuned && let Some(effective) = self.rules.take() {
+    /// Whether the user stated the limit that `hint` tells of, or a lower one.
+    pub fn is_stated(&self, hint: &RateHint) -> bool {
+        self.rules().iter().any(|rule| {
+            rule.limit.source == Source::Configured
+                && rule.counts_like(hint.resource, hint.period)
+                && hint.amount.is_some_and(|amount| rule.limit.amount.get() <= amount)
+        })
+    }
+
+    /// Takes the provider's word on what a limit is: it replaces what we assumed. A call that left at `sent` was told.
+    pub fn learn(&mut self, hint: &RateHint, sent: Moment, now: Moment) {
+        if !self.is_stated(hint)
+            && let Some(limit) = learned_limit(hint)
+            && self.remember(limit, now)
+            && let Some(effective) = self.rules.take()
+        {
             self.rebuild(effective.configured, now);
+            self.heed(hint, sent, now);
         }
-        for hint in hints {
-            let Some(remaining) = hint.remaining else { continue };
-            let Some(effective) = &self.rules else { continue };
-            for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
-                let same_scale = hint.amount.is_none_or(|amount| amount == rule.limit.amount.get());
-                if rule.counts_like(hint.resource, hint.period) && same_scale {
-                    let before = counted.meter.clone();
-                    counted.meter.tighten(rule, remaining, now);
-                    self.changed |= counted.meter != before;
-                }
+    }
+
+    /// Takes the provider's word on what is left of a limit that is known: never believe more than that.
+    pub fn heed(&mut self, hint: &RateHint, sent: Moment, now: Moment) {
+        let Some(remaining) = hint.remaining else { return };
+        let Some(effective) = &self.rules else { return };
+        for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
+            let same_scale = hint.amount.is_none_or(|amount| amount == rule.limit.amount.get());
+            if rule.counts_like(hint.resource, hint.period) && same_scale {
+                let before = counted.meter.clone();
+                counted.meter.tighten(rule, remaining, sent, now);
+                self.changed |= counted.meter != before;
             }
         }
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
     priority: Reverse<u8>,
+    first_time: bool,
     arrival: u64,
 }
 
@@ -48,11 +49,27 @@ impl<T> WaitingLine<T> {
     }
 
     /// Joins at the end of its priority (0 to 9, higher goes first). Gives `who` back when the line is full.
+    ///
+    /// # Errors
+    /// `who`, when the line is full.
     pub fn join(&mut self, priority: u8, who: T) -> Result<Ticket, T> {
+        self.stand(priority, true, who)
+    }
+
+    /// Joins before those of its priority who have not been served yet: a call that failed through no fault of its own
+    /// does not wait for its turn twice.
+    ///
+    /// # Errors
+    /// `who`, when the line is full.
+    pub fn rejoin(&mut self, priority: u8, who: T) -> Result<Ticket, T> {
+        self.stand(priority, false, who)
+    }
+
+    fn stand(&mut self, priority: u8, first_time: bool, who: T) -> Result<Ticket, T> {
         if self.by_rank.len() >= self.most {
             return Err(who);
         }
-        let ticket = Ticket { priority: Reverse(priority), arrival: self.arrivals };
+        let ticket = Ticket { priority: Reverse(priority), first_time, arrival: self.arrivals };
         self.arrivals += 1;
         self.by_rank.insert(ticket, who);
         self.by_age.insert(ticket.arrival, ticket);
@@ -125,6 +142,18 @@ mod tests {
                 prop_assert!(turn as u64 <= (arrival + 1) * TURNS_BY_AGE);
             }
         }
+    }
+
+    #[test]
+    fn who_was_served_before_goes_ahead_of_its_own_priority_only() {
+        let mut line = WaitingLine::new(9);
+        line.join(3, "new").unwrap();
+        line.rejoin(3, "again").unwrap();
+        line.join(5, "urgent").unwrap();
+        let served: Vec<_> =
+            std::iter::from_fn(|| line.next_ticket().and_then(|ticket| line.serve(ticket)))
+                .collect();
+        assert_eq!(served, ["urgent", "again", "new"]);
     }
 
     #[test]

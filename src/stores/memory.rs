@@ -30,11 +30,12 @@ impl QuotaStore for MemoryStore {
         places.clear();
         places.extend(ids.iter().map(|id| shelf.place(id)));
         act(&mut Ledgers::new(&mut shelf.ledgers, places));
+        places.iter().for_each(|place| shelf.keep(*place));
         Ok(())
     }
 
     fn ids(&self) -> Result<Vec<LedgerId>, StoreError> {
-        Ok(self.shelf.lock().0.ids())
+        Ok(self.shelf.lock().0.kept_ids())
     }
 
     fn salt(&self) -> &str {

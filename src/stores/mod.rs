@@ -20,14 +20,14 @@ pub trait QuotaStore: Send + Sync {
     /// or another one, sees or changes them meanwhile. When this returns `Ok` the change survives the process.
     ///
     /// # Errors
-    /// [`StoreError`]: nothing was changed.
+    /// [`StoreError`]: nothing was changed, but for calls in flight that `act` ended: they have ended for this process.
     fn update(
         &self,
         ids: &[LedgerId],
         act: &mut dyn FnMut(&mut Ledgers<'_>),
     ) -> Result<(), StoreError>;
 
-    /// Every ledger there is.
+    /// Every ledger that something was ever written to, in order of name.
     ///
     /// # Errors
     /// [`StoreError`] when they cannot be read.

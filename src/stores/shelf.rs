@@ -9,6 +9,8 @@ use crate::kernel::{Ledger, LedgerId};
 pub(super) struct Shelf {
     pub(super) ledgers: Vec<Ledger>,
     places: HashMap<LedgerId, usize>,
+    /// For each place: whether anything was ever written there.
+    kept: Vec<bool>,
 }
 
 impl Shelf {
@@ -22,8 +24,19 @@ impl Shelf {
         self.ledgers.len() - 1
     }
 
-    pub(super) fn ids(&self) -> Vec<LedgerId> {
-        let mut ids: Vec<LedgerId> = self.places.keys().cloned().collect();
+    /// Notes that the ledger at `place` holds something, if it was changed.
+    pub(super) fn keep(&mut self, place: usize) {
+        if self.ledgers[place].take_changed() {
+            self.kept.resize(self.ledgers.len(), false);
+            self.kept[place] = true;
+        }
+    }
+
+    /// The ledgers that hold something; one that was only looked at is not among them.
+    pub(super) fn kept_ids(&self) -> Vec<LedgerId> {
+        let kept = |place: usize| self.kept.get(place).is_some_and(|kept| *kept);
+        let held = self.places.iter().filter(|(_, place)| kept(**place));
+        let mut ids: Vec<LedgerId> = held.map(|(id, _)| id.clone()).collect();
         ids.sort();
         ids
     }

@@ -4,6 +4,7 @@
 //! survives the death of the process at any instant; after a power cut the last commits may be missing, never half
 //! there. A ledger is read from the file again only when another connection wrote since (`PRAGMA data_version`).
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,18 +45,19 @@ impl SqliteStore {
         let trouble = |error| store_error(path, error);
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             create_private_folder(folder).map_err(|error| StoreError {
-                trouble: StoreTrouble::CannotOpen,
+                trouble: trouble_of(&error),
                 path: Some(path.to_owned()),
                 detail: error.to_string(),
             })?;
         }
+        refuse_what_is_too_short(path)?;
         // A connection is used under our own mutex only.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags).map_err(trouble)?;
         connection.busy_handler(Some(wait_for_the_other_process)).map_err(trouble)?;
-        let salt = prepare(&connection, path, salt)?;
+        let salt = prepare(&mut connection, path, salt)?;
         let inner = Inner {
             connection,
             shelf: Shelf::default(),
@@ -77,11 +79,18 @@ impl QuotaStore for SqliteStore {
         ids: &[LedgerId],
         act: &mut dyn FnMut(&mut Ledgers<'_>),
     ) -> Result<(), StoreError> {
-        let mut inner = self.inner.lock();
-        inner.execute("BEGIN IMMEDIATE").map_err(|error| self.error(error))?;
-        let outcome = inner.update(ids, act);
-        if outcome.is_err() {
-            inner.forget(ids.len());
+        let inner = &mut *self.inner.lock();
+        let begun = inner.begin(ids);
+        // Without the file it acts on what this process remembers, and only its ends of calls are kept: they have ended
+        // whether that can be written down or not.
+        let mut ledgers = Ledgers::new(&mut inner.shelf.ledgers, &inner.places);
+        let acted = catch_unwind(AssertUnwindSafe(|| act(&mut ledgers)));
+        let outcome = begun.and_then(|()| if acted.is_ok() { inner.write(ids) } else { Ok(()) });
+        if outcome.is_err() || acted.is_err() {
+            inner.forget();
+        }
+        if let Err(panic) = acted {
+            resume_unwind(panic);
         }
         outcome.map_err(|error| self.error(error))
     }
@@ -106,28 +115,33 @@ impl Inner {
         self.connection.prepare_cached(statement)?.execute([]).map(drop)
     }
 
-    fn update(
-        &mut self,
-        ids: &[LedgerId],
-        act: &mut dyn FnMut(&mut Ledgers<'_>),
-    ) -> rusqlite::Result<()> {
-        let version: i64 = self
-            .connection
-            .prepare_cached("PRAGMA data_version")?
-            .query_row([], |row| row.get(0))?;
+    /// Finds the ledgers and takes the file, so that they are as it says and nobody else changes them.
+    fn begin(&mut self, ids: &[LedgerId]) -> rusqlite::Result<()> {
         self.places.clear();
         self.in_flight.clear();
         for id in ids {
             let place = self.shelf.place(id);
-            self.read_at.resize(self.shelf.ledgers.len(), i64::MIN);
+            self.places.push(place);
+            self.in_flight.push(self.shelf.ledgers[place].in_flight());
+        }
+        self.read_at.resize(self.shelf.ledgers.len(), i64::MIN);
+        self.execute("BEGIN IMMEDIATE")?;
+        let version: i64 = self
+            .connection
+            .prepare_cached("PRAGMA data_version")?
+            .query_row([], |row| row.get(0))?;
+        for (index, id) in ids.iter().enumerate() {
+            let place = self.places[index];
             if self.read_at[place] != version {
                 self.read(place, id)?;
                 self.read_at[place] = version;
             }
-            self.places.push(place);
-            self.in_flight.push(self.shelf.ledgers[place].in_flight());
         }
-        act(&mut Ledgers::new(&mut self.shelf.ledgers, &self.places));
+        Ok(())
+    }
+
+    /// Writes what was changed and lets go of the file.
+    fn write(&mut self, ids: &[LedgerId]) -> rusqlite::Result<()> {
         let mut write = self.connection.prepare_cached(
             "INSERT INTO ledgers (name, state) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET state = ?2",
         )?;
@@ -157,10 +171,10 @@ impl Inner {
 
     /// After a failure the file is right and memory is not: read it all again, and take back what was counted as in
     /// flight by an update that never happened.
-    fn forget(&mut self, asked: usize) {
+    fn forget(&mut self) {
         // When even this fails there is no transaction left to end.
         let _ = self.execute("ROLLBACK");
-        for (place, before) in self.places.iter().zip(&self.in_flight).take(asked) {
+        for (place, before) in self.places.iter().zip(&self.in_flight) {
             while self.shelf.ledgers[*place].in_flight() > *before {
                 self.shelf.ledgers[*place].ended();
             }
@@ -181,14 +195,9 @@ fn from_json(state: &str) -> rusqlite::Result<Ledger> {
 }
 
 /// Looks at the file, brings it under the schema, and returns its salt.
-fn prepare(connection: &Connection, path: &Path, salt: &str) -> Result<String, StoreError> {
+fn prepare(connection: &mut Connection, path: &Path, salt: &str) -> Result<String, StoreError> {
     let trouble = |error| store_error(path, error);
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let (schema, application) =
-        (pragma("user_version").map_err(trouble)?, pragma("application_id").map_err(trouble)?);
-    let tables = connection
-        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0))
-        .map_err(trouble)?;
+    let (schema, application, tables) = marks(connection).map_err(trouble)?;
     let refuse =
         |trouble, detail: String| Err(StoreError { trouble, path: Some(path.to_owned()), detail });
     if tables > 0 && application != APPLICATION {
@@ -200,9 +209,7 @@ fn prepare(connection: &Connection, path: &Path, salt: &str) -> Result<String, S
             format!("its schema is {schema}, this version knows {SCHEMA}"),
         );
     }
-    connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
-        .map_err(trouble)?;
+    write_ahead(connection).map_err(trouble)?;
     connection
         .execute_batch(&format!(
             "BEGIN IMMEDIATE;
@@ -219,6 +226,58 @@ fn prepare(connection: &Connection, path: &Path, salt: &str) -> Result<String, S
         connection.query_row("SELECT value FROM facts WHERE name = 'salt'", [], |row| row.get(0))
     };
     keep().map_err(trouble)
+}
+
+/// What says whose file it is: schema, application and the number of tables, all of one instant, because another
+/// process may be making the file right now.
+fn marks(connection: &Connection) -> rusqlite::Result<(i64, i64, i64)> {
+    let number = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0));
+    connection.execute_batch("BEGIN")?;
+    let marks = (
+        number("PRAGMA user_version")?,
+        number("PRAGMA application_id")?,
+        number("SELECT count(*) FROM sqlite_master")?,
+    );
+    connection.execute_batch("COMMIT")?;
+    Ok(marks)
+}
+
+/// Switches to a write-ahead log. SQLite does not wait when two do that to a new file at once, so we do.
+fn write_ahead(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.busy_handler::<fn(i32) -> bool>(None)?;
+    let mut asked = 0;
+    loop {
+        let switched =
+            connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;");
+        match switched {
+            Err(rusqlite::Error::SqliteFailure(failure, _))
+                if failure.code == ErrorCode::DatabaseBusy && wait_for_the_other_process(asked) =>
+            {
+                asked += 1;
+            }
+            outcome => {
+                connection.busy_handler(Some(wait_for_the_other_process))?;
+                return outcome;
+            }
+        }
+    }
+}
+
+/// SQLite takes a file of a single byte for an empty one and would write over it.
+///
+/// Only its length is looked at: closing a file that is open elsewhere in this process would drop SQLite's locks on it.
+fn refuse_what_is_too_short(path: &Path) -> Result<(), StoreError> {
+    const SMALLEST_DATABASE: u64 = 512;
+    match std::fs::metadata(path) {
+        Ok(file) if file.is_file() && (1..SMALLEST_DATABASE).contains(&file.len()) => {
+            Err(StoreError {
+                trouble: StoreTrouble::Corrupt,
+                path: Some(path.to_owned()),
+                detail: format!("{} bytes are no database", file.len()),
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(unix)]
@@ -241,15 +300,38 @@ fn wait_for_the_other_process(asked: i32) -> bool {
     PAUSE.saturating_mul(asked.max(0) as u32) < PATIENCE
 }
 
+/// How SQLite says that a file cannot grow, besides saying it plainly: the file itself, and the index of its log.
+const OUT_OF_ROOM: [std::ffi::c_int; 2] = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE];
+
+/// SQLite does not say why; the system does when it is asked for the same.
+fn why_it_cannot_be_opened(path: &Path) -> StoreTrouble {
+    let asked = if path.exists() {
+        // Should it be opened after all it stays open: closing it would drop SQLite's locks on the same file.
+        std::fs::File::open(path).map(std::mem::forget)
+    } else {
+        std::fs::File::create_new(path).map(drop)
+    };
+    asked.err().map_or(StoreTrouble::CannotOpen, |error| trouble_of(&error))
+}
+
+fn trouble_of(error: &std::io::Error) -> StoreTrouble {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        PermissionDenied | ReadOnlyFilesystem => StoreTrouble::ReadOnly,
+        StorageFull | QuotaExceeded => StoreTrouble::DiskFull,
+        _ => StoreTrouble::CannotOpen,
+    }
+}
+
 fn store_error(path: &Path, error: rusqlite::Error) -> StoreError {
     let trouble = match &error {
         rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
             ErrorCode::ReadOnly => StoreTrouble::ReadOnly,
-            ErrorCode::CannotOpen => StoreTrouble::CannotOpen,
+            ErrorCode::CannotOpen => why_it_cannot_be_opened(path),
             ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => StoreTrouble::Corrupt,
             ErrorCode::DiskFull => StoreTrouble::DiskFull,
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreTrouble::Busy,
-            _ if failure.extended_code == ffi::SQLITE_IOERR_WRITE => StoreTrouble::DiskFull,
+            _ if OUT_OF_ROOM.contains(&failure.extended_code) => StoreTrouble::DiskFull,
             _ => StoreTrouble::Other,
         },
         rusqlite::Error::FromSqlConversionFailure(..) => StoreTrouble::Corrupt,

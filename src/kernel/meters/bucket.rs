@@ -143,6 +143,18 @@ impl Bucket {
         self.full_at = self.settled_full_at(rule, now).before(span(rule, amount));
     }
 
+    /// A call that left at `sent` was told that `used` units were missing then.
+    pub(super) fn tighten(&mut self, rule: &Rule, used: u64, sent: Moment, now: Moment) {
+        let sent = sent.min(now);
+        // Providers tell whole units, and see a call up to the guard after it left: that is no contradiction yet.
+        let at_least = sent + span(rule, used.saturating_sub(1));
+        if self.settled_full_at(rule, now) + rule.guard < at_least {
+            self.full_at = sent + span(rule, used);
+            // What was left then was there.
+            self.opened = sent;
+        }
+    }
+
     pub(super) fn used(&self, rule: &Rule, now: Moment) -> u64 {
         let missing = self.settled_full_at(rule, now).since(now).as_nanos();
         let units = missing.div_ceil(interval(rule).as_nanos());

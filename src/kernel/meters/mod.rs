@@ -179,12 +179,16 @@ impl Meter {
         }
     }
 
-    /// The provider says that only `remaining` of `amount` are left: never believe more than that.
-    pub fn tighten(&mut self, rule: &Rule, remaining: u64, now: Moment) {
+    /// A call that left at `sent` was told that only `remaining` of the amount were left: never believe more than
+    /// that. What came back by time while the answer was on its way has come back.
+    pub fn tighten(&mut self, rule: &Rule, remaining: u64, sent: Moment, now: Moment) {
         let told = rule.amount().saturating_sub(remaining);
         let known = self.used(rule, 0, now);
-        if told > known {
-            self.take(rule, told - known, now);
+        match self {
+            Meter::Bucket(bucket) => bucket.tighten(rule, told, sent, now),
+            Meter::Rolling(_) if now.since(sent) >= rule.window() => {}
+            _ if told > known => self.take(rule, told - known, now),
+            _ => {}
         }
     }
 
