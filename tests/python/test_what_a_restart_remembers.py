@@ -45,6 +45,11 @@ ONE_KEY = [{"key": "sk-test-1", "label": "OPENAI_API_KEY", "provider": "openai"}
 only_openai = pytest.mark.quotaflow_simulator(keys=ONE_KEY)
 
 
+def a_day(amount: int) -> dict[str, Any]:
+    """A limit that gives nothing back while a test runs, as a bucket would."""
+    return {"openai": {"rpd": {"amount": amount, "refill": "rolling"}}}
+
+
 class Sender:
     """Another process that sends prompts."""
 
@@ -52,7 +57,7 @@ class Sender:
         arguments = {
             "keys": simulated.keys,
             "base_urls": simulated.base_urls,
-            "limits": {"openai": {"rpd": rpd}},
+            "limits": a_day(rpd),
             "state": str(state),
         }
         command = [sys.executable, "-c", SEND, json.dumps({"arguments": arguments, "most": most})]
@@ -93,9 +98,7 @@ def day(llm: LLMInterface) -> dict[str, Any]:
 
 
 def openai(simulated: SimulatedProviders, state: Path | str, rpd: int) -> LLMInterface:
-    return LLMInterface(
-        {}, keys=simulated.keys, base_urls=simulated.base_urls, limits={"openai": {"rpd": rpd}}, state=state
-    )
+    return LLMInterface({}, keys=simulated.keys, base_urls=simulated.base_urls, limits=a_day(rpd), state=state)
 
 
 @pytest.mark.quotaflow_simulator(keys=ONE_KEY, latency=0.005)

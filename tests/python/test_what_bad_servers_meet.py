@@ -59,8 +59,8 @@ BAD: dict[str, tuple[Callable[[Request], Iterable[bytes] | bytes], type[CallErro
     "no HTTP": (says(b"SSH-2.0-OpenSSH_9.6\r\n"), NetworkError, "connection"),
     "half a body": (says(HALF), NetworkError, "connection"),
     "half a head": (says(b"HTTP/1.1 200 OK\r\ncontent-ty"), NetworkError, "connection"),
-    "silence": (silent, CallTimeoutError, "no answer within"),
-    "half a body and silence": (slow_body, CallTimeoutError, "no answer within"),
+    "silence": (silent, CallTimeoutError, "no answer in time"),
+    "half a body and silence": (slow_body, CallTimeoutError, "no answer in time"),
     "a page": (says(http(PAGE, content_type="text/html")), ServerError, ""),
     "a page for an error": (says(http(PAGE, 502, content_type="text/html")), ServerError, "502"),
     "an empty body": (says(http("")), ServerError, ""),
@@ -76,8 +76,8 @@ BAD: dict[str, tuple[Callable[[Request], Iterable[bytes] | bytes], type[CallErro
         "overloaded",
     ),
     "a redirect": (says(http("", 302, location="http://127.0.0.1:1/elsewhere")), CallError, ""),
-    "a hundred megabytes": (hundred_megabytes, ServerError, "larger than 32 MiB"),
-    "a promised gigabyte": (promised_gigabyte, ServerError, "larger than 32 MiB"),
+    "a hundred megabytes": (hundred_megabytes, ServerError, "more than 32 MiB"),
+    "a promised gigabyte": (promised_gigabyte, ServerError, "more than 32 MiB"),
     "overloaded": (says(http("", 503)), OverloadedError, ""),
     "refused without a word": (says(http("", 429)), RateLimitError, ""),
 }
@@ -116,9 +116,7 @@ def test_it_ends_in_one_typed_error_and_the_next_call_works(name: str, tmp_path:
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
-@pytest.mark.parametrize(
-    "shape", ["reset", "half_body", "html", "empty", "error_in_200", {"huge": 40_000_000}], ids=str
-)
+@pytest.mark.parametrize("shape", ["reset", "half_body", "html", "empty", "error_in_200"])
 def test_a_broken_answer_is_tried_again(
     make_llm: Callable[..., LLMInterface], simulated: Any, provider: str, shape: Any
 ) -> None:

@@ -9,6 +9,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,8 @@ try:
 except KeyboardInterrupt:
     interrupted = time.monotonic()
     status = llm.status()
+    while status["waiting"] and time.monotonic() < interrupted + 5:
+        status = llm.status()
     print(json.dumps([interrupted, status["waiting"], [key["in_flight"] for key in status["keys"]]]))
 """
 
@@ -181,3 +184,18 @@ def test_ctrl_c_ends_a_wait_within_a_tenth_of_a_second(
         assert (lines, set(in_flight)) == ([], {0})
         assert process.returncode == 0
     assert statistics.median(took) < 0.1
+
+
+def test_what_a_signal_handler_raises_ends_the_wait(full: LLMInterface) -> None:
+    def handler(*_: object) -> None:
+        raise LookupError("raised by a signal handler")
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        # Not before the first look at what there is to tell, for that is where it could get lost.
+        threading.Timer(0.03, signal.raise_signal, (signal.SIGUSR1,)).start()
+        with pytest.raises(LookupError, match="raised by a signal handler"):
+            full.send_prompt("Hi", model=MODEL)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    until(lambda: waiting(full) == 0)
