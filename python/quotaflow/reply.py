@@ -111,7 +111,7 @@ class Reply(str):
 
     @property
     def latency(self) -> float:
-        """Seconds from sending the attempt that was answered to its answer; `attempts` has the waits and the others."""
+        """Seconds from the call to the answer, waits and failed attempts included."""
         return self._outcome.latency
 
     @property

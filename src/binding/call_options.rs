@@ -6,9 +6,8 @@ use pyo3::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::engine::Ask;
+use crate::engine::{Content, Message, Moment, Role};
 use crate::error::Error;
-use crate::kernel::Moment;
-use crate::providers::{Content, Message, Role};
 
 /// The options of a call, read once and used for every call that has the same.
 #[pyclass(frozen, module = "quotaflow._quotaflow")]

@@ -121,7 +121,7 @@ impl Core {
         let work = threads.spawn(work).abort_handle();
         let on_retry = options.on_retry.as_ref().zip(retries);
         let on_retry = on_retry.map(|(hook, retries)| (hook.clone_ref(py), retries));
-        port.expect(call, future, work, on_retry, running.notices.clone());
+        port.expect(call, future, work, on_retry, &running.notices);
         Ok(call)
     }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
@@ -49,8 +49,6 @@ impl Mailbox {
 struct Waiting {
     future: Py<PyAny>,
     work: AbortHandle,
-    on_retry: Option<(Py<PyAny>, Arc<Retries>)>,
-    notices: Arc<NoticeBox>,
 }
 
 /// The end of a mailbox that one event loop holds.
@@ -64,6 +62,10 @@ pub(super) struct LoopPort {
 #[derive(Default)]
 struct Calls {
     by_number: HashMap<u64, Waiting>,
+    /// The `on_retry` of those calls that have one.
+    hooks: HashMap<u64, Hook>,
+    /// Where the engines of these calls put what there is to tell.
+    boxes: Vec<Weak<NoticeBox>>,
     last: u64,
 }
 
@@ -95,10 +97,10 @@ impl LoopPort {
         let mut told = self.tell(py);
         let arrived = std::mem::take(&mut *self.mailbox.arrived.lock());
         for (call, answer) in arrived {
-            let waiting = self.waiting.lock().by_number.remove(&call);
+            let (waiting, hook) = self.forget(call);
             let Some(waiting) = waiting else { continue };
-            if let Some((hook, retries)) = &waiting.on_retry {
-                told = told.and(retries.deliver(py, hook));
+            if let Some((hook, retries)) = hook {
+                told = told.and(retries.deliver(py, &hook));
             }
             let future = waiting.future.bind(py);
             if future.call_method0("done")?.is_truthy()? {
@@ -114,13 +116,21 @@ impl LoopPort {
 
     /// Nobody waits for this call any more: it is dropped, and gives back what it holds.
     fn cancel(&self, call: u64) {
-        if let Some(waiting) = self.waiting.lock().by_number.remove(&call) {
+        if let (Some(waiting), _) = self.forget(call) {
             waiting.work.abort();
         }
     }
 }
 
+type Hook = (Py<PyAny>, Arc<Retries>);
+
 impl LoopPort {
+    fn forget(&self, call: u64) -> (Option<Waiting>, Option<Hook>) {
+        let mut waiting = self.waiting.lock();
+        let hook = if waiting.hooks.is_empty() { None } else { waiting.hooks.remove(&call) };
+        (waiting.by_number.remove(&call), hook)
+    }
+
     /// A number for a new call.
     pub(super) fn number(&self) -> u64 {
         let mut waiting = self.waiting.lock();
@@ -138,25 +148,29 @@ impl LoopPort {
         call: u64,
         future: Py<PyAny>,
         work: AbortHandle,
-        on_retry: Option<(Py<PyAny>, Arc<Retries>)>,
-        notices: Arc<NoticeBox>,
+        on_retry: Option<Hook>,
+        notices: &Arc<NoticeBox>,
     ) {
-        let waiting = Waiting { future, work, on_retry, notices };
-        self.waiting.lock().by_number.insert(call, waiting);
+        let mut waiting = self.waiting.lock();
+        waiting.by_number.insert(call, Waiting { future, work });
+        if let Some(on_retry) = on_retry {
+            waiting.hooks.insert(call, on_retry);
+        }
+        if !waiting.boxes.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(notices))) {
+            waiting.boxes.retain(|known| known.strong_count() > 0);
+            waiting.boxes.push(Arc::downgrade(notices));
+        }
     }
 
-    /// Tells what there is to tell before any answer: a wait is heard of while it lasts.
+    /// Tells what there is to tell before any answer: a wait is heard of while it lasts. Costs nothing for the calls
+    /// that merely wait.
     fn tell(&self, py: Python<'_>) -> PyResult<()> {
-        let mut boxes: Vec<Arc<NoticeBox>> = Vec::new();
-        let mut hooks = Vec::new();
-        for waiting in self.waiting.lock().by_number.values() {
-            if !boxes.iter().any(|known| Arc::ptr_eq(known, &waiting.notices)) {
-                boxes.push(waiting.notices.clone());
-            }
-            if let Some((hook, retries)) = &waiting.on_retry {
-                hooks.push((hook.clone_ref(py), retries.clone()));
-            }
-        }
+        let (boxes, hooks): (Vec<_>, Vec<_>) = {
+            let waiting = self.waiting.lock();
+            let hooks = waiting.hooks.values();
+            let hooks = hooks.map(|(hook, retries)| (hook.clone_ref(py), retries.clone()));
+            (waiting.boxes.iter().filter_map(Weak::upgrade).collect(), hooks.collect())
+        };
         boxes.iter().try_for_each(|notices| notices.deliver(py))?;
         hooks.iter().try_for_each(|(hook, retries)| retries.deliver(py, hook))
     }

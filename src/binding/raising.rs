@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyList};
 
+use crate::engine::FailureClass;
 use crate::error::{Attempt, Error, ErrorKind};
-use crate::kernel::FailureClass;
 
 /// The exception class of a kind; the classes stand in `quotaflow/errors.py`.
 pub(super) const fn class_name(kind: &ErrorKind) -> &'static str {

@@ -95,4 +95,4 @@ impl Threads {
 }
 
 /// The engine's work is short and waits for the network; more threads would only compete with Python's own.
-const WORKERS: usize = 2;
+const WORKERS: usize = 1;

@@ -28,6 +28,10 @@ pub use observe::{Notice, Observer, Silent};
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
 pub use transport::{HttpTransport, Incoming, Outgoing, Sending, Transport};
 
+// The words of this ring's face: who calls it needs no ring below.
+pub use crate::kernel::{FailureClass, Moment};
+pub use crate::providers::{Content, Message, Role};
+
 use crate::config::{ProviderSettings, Settings, StateSetting};
 use crate::error::{Error, ErrorKind};
 use crate::kernel::RetryBudget;

@@ -513,10 +513,6 @@ fn effective_limits(configured: &[Limit], learned: &[Learned]) -> Vec<Limit> {
 
 fn learned_limit(hint: &RateHint) -> Option<Limit> {
     let amount = std::num::NonZeroU64::new(hint.amount?)?;
-    // A bucket's state is counted in governor's 32 bits; a larger limit is as good as none.
-    if amount.get() > u64::from(u32::MAX) {
-        return None;
-    }
     let refill = if !hint.refills_continuously {
         Refill::Rolling
     } else if hint.resource == Resource::Requests && hint.period == Period::Minute {

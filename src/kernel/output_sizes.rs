@@ -11,17 +11,21 @@ pub struct OutputSizes {
 
 /// When this many answers are counted all counts are halved, so that the last few hundred decide.
 const FADES_AT: u32 = 512;
+/// Longer than 2^30 tokens is as long as that.
+const LAST_BIN: usize = 60;
 /// Below this many answers nothing is claimed.
 const ENOUGH: u32 = 8;
 
+/// `ceil(2^(bin / 2))`, in whole numbers.
 fn upper_edge(bin: usize) -> u64 {
-    2_f64.powf(bin as f64 / 2.0).ceil() as u64
+    let power = 1_u64 << (bin / 2);
+    if bin.is_multiple_of(2) { power } else { (power * power * 2).isqrt() + 1 }
 }
 
 impl OutputSizes {
     /// Remembers one answer of `tokens` tokens.
     pub fn saw(&mut self, tokens: u64) {
-        let bin = (0..80).find(|bin| upper_edge(*bin) >= tokens).unwrap_or(80);
+        let bin = (0..LAST_BIN).find(|bin| upper_edge(*bin) >= tokens).unwrap_or(LAST_BIN);
         if self.counts.len() <= bin {
             self.counts.resize(bin + 1, 0);
         }

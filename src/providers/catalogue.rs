@@ -132,7 +132,8 @@ impl Provider {
     /// How a limit comes back that the user stated as a bare number.
     ///
     /// Buckets for OpenAI, Groq and Anthropic: all three document a continuous refill, and that
-    /// minute limits are enforced over shorter slices, so a large request bucket holds two seconds' worth ([`default_burst`]).
+    /// minute limits are enforced over shorter slices, so a large request bucket holds two seconds'
+    /// worth ([`default_burst`]).
     /// Gemini's and OpenRouter's days end at a midnight; what is not documented rolls.
     pub fn refill(&self, resource: Resource, period: Period, amount: NonZeroU64) -> Refill {
         let calendar = |zone: &str| Refill::Calendar { zone: zone.to_owned() };
@@ -252,7 +253,7 @@ mod tests {
         use Period::{Day, Minute, Month};
         use Resource::{Concurrency, Requests, Tokens};
         assert_eq!(refill("openai", Requests, Minute, 600), bucket(20));
-        assert_eq!(refill("openai", Requests, Minute, 3), bucket(1));
+        assert_eq!(refill("openai", Requests, Minute, 3), bucket(3));
         assert_eq!(refill("anthropic", Tokens, Minute, 30_000), bucket(30_000));
         assert_eq!(refill("groq", Requests, Day, 14_400), bucket(14_400));
         assert_eq!(refill("gemini", Requests, Minute, 10), Refill::Rolling);

@@ -35,7 +35,8 @@ const TOOLS: [(&str, &[&str]); 17] = [
     ("std::fs", &["config/", "stores/", "usage/", "binding/"]),
     ("std::env", &["config/sources.rs"]),
     ("std::net", &["simulator/serve.rs", "server/", "binding/"]),
-    ("std::process", &["engine/", "binding/"]),
+    // A store must know when it is in a child of a fork.
+    ("std::process", &["engine/", "binding/", "stores/forks.rs"]),
     ("std::thread", &["stores/", "engine/", "binding/"]),
 ];
 

@@ -55,7 +55,7 @@ fn arguments_beat_the_config() {
     let openai = ["20 requests per minute", "100 requests per day", "500 tokens per minute"];
     assert_eq!(texts("openai"), openai);
     assert_eq!(texts("anthropic"), ["7 requests per minute"]);
-    assert_eq!(texts("groq"), ["1 requests per minute"]);
+    assert_eq!(texts("groq"), ["1 request per minute"]);
 }
 
 #[test]

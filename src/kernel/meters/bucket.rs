@@ -107,14 +107,18 @@ impl Bucket {
 
     pub(super) fn availability(&self, rule: &Rule, amount: u64, now: Moment) -> Availability {
         let most = burst(rule);
-        let (Ok(cells), Ok(capacity)) = (u32::try_from(amount), u32::try_from(most)) else {
-            return Availability::Never { most: most.min(u64::from(u32::MAX)) };
-        };
-        let (Some(cells), Some(capacity)) = (NonZeroU32::new(cells), NonZeroU32::new(capacity))
+        if amount > most {
+            return Availability::Never { most };
+        }
+        // governor counts in 32 bits: what does not fit is counted in larger cells, rounded to the safe side.
+        let cell = most.div_ceil(u64::from(u32::MAX));
+        let cells = |units: u64| u32::try_from(units).ok().and_then(NonZeroU32::new);
+        let (Some(cells), Some(capacity)) = (cells(amount.div_ceil(cell)), cells(most / cell))
         else {
             return Availability::Now;
         };
-        let Some(quota) = Quota::with_period(interval(rule)) else {
+        let cells = cells.min(capacity);
+        let Some(quota) = Quota::with_period(span(rule, cell)) else {
             return Availability::Now;
         };
         let full_at = self.settled_full_at(rule, now);
@@ -228,6 +232,17 @@ mod tests {
         (0..20).for_each(|_| bucket.take(&rule, 1, START));
         let full = START + Duration::from_secs(2);
         assert_eq!(bucket.availability(&rule, 20, full), Availability::At(full + rule.guard));
+    }
+
+    #[test]
+    fn more_than_32_bits_can_be_counted() {
+        let rule = rule(50_000_000_000, 50_000_000_000);
+        let mut bucket = Bucket::full();
+        assert_eq!(bucket.availability(&rule, 40_000_000_000, START), Availability::Now);
+        bucket.take(&rule, 40_000_000_000, START);
+        assert!(matches!(bucket.availability(&rule, 20_000_000_000, START), Availability::At(_)));
+        let most = 50_000_000_000;
+        assert_eq!(bucket.availability(&rule, most + 1, START), Availability::Never { most });
     }
 
     #[test]
