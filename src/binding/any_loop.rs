@@ -76,6 +76,10 @@ pub(super) fn awaitable<'py>(
     call: impl Future<Output = Result<Answer, Error>> + Send + 'static,
     tell: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let settled = async move { Ok(Settled { answer: call.await, tell }) };
+    let unattended = threads.unattended()?;
+    let settled = async move {
+        let _unattended = unattended;
+        Ok(Settled { answer: call.await, tell })
+    };
     threads.enter(|| future_into_py::<Entered, _, _>(py, settled))
 }

@@ -118,7 +118,7 @@ impl Core {
             mailbox.put(call, answer);
         };
         // Expected before it is started would be an answer nobody can miss: the loop's thread is here, not there.
-        let work = threads.spawn(work).abort_handle();
+        let work = threads.spawn(work)?.abort_handle();
         let on_retry = options.on_retry.as_ref().zip(retries);
         let on_retry = on_retry.map(|(hook, retries)| (hook.clone_ref(py), retries));
         port.expect(call, future, work, on_retry, &running.notices);

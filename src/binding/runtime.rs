@@ -2,16 +2,24 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::{Condvar, Mutex};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::runtime::Runtime;
 
 struct OfProcess {
     process: u32,
+    /// Driven by whoever blocks on it: a caller that waits sends and receives on its own thread, without handing its
+    /// request to another one and back, which costs more than all of our own work.
     runtime: Runtime,
+    /// Calls that nobody blocks on: while there are any, a thread of ours drives the runtime.
+    unattended: Mutex<u64>,
+    more: Condvar,
+    has_driver: AtomicBool,
 }
 
 /// The runtime of this process. A child of a fork makes its own; the parent's, whose threads did not come along, is
@@ -35,15 +43,17 @@ impl Threads {
             {
                 return Ok(Threads(known.clone()));
             }
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(WORKERS)
-                .thread_name("quotaflow")
-                .enable_all()
-                .build()
-                .map_err(|error| {
-                    PyRuntimeError::new_err(format!("no threads can be started: {error}"))
-                })?;
-            let made = Some(Arc::new(OfProcess { process, runtime }));
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(
+                    |error| PyRuntimeError::new_err(format!("no sockets can be watched: {error}")),
+                )?;
+            let made = Some(Arc::new(OfProcess {
+                process,
+                runtime,
+                unattended: Mutex::new(0),
+                more: Condvar::new(),
+                has_driver: AtomicBool::new(false),
+            }));
             let before = RUNTIME.compare_and_swap(&known, made);
             // Keep what is a parent's alive for ever: its drop would wait for threads that are not here.
             if let Some(known) = known {
@@ -57,8 +67,31 @@ impl Threads {
     pub(super) fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> tokio::task::JoinHandle<T> {
-        self.0.runtime.spawn(work)
+    ) -> PyResult<tokio::task::JoinHandle<T>> {
+        let unattended = self.unattended()?;
+        Ok(self.0.runtime.spawn(async move {
+            let _unattended = unattended;
+            work.await
+        }))
+    }
+
+    /// Work that nobody blocks on; until this is dropped, a thread of ours drives the runtime.
+    pub(super) fn unattended(&self) -> PyResult<Unattended> {
+        if !self.0.has_driver.swap(true, Ordering::AcqRel) {
+            let process = self.0.clone();
+            let driver = std::thread::Builder::new().name("quotaflow".to_owned());
+            driver.spawn(move || drive(&process)).map_err(|error| {
+                self.0.has_driver.store(false, Ordering::Release);
+                PyRuntimeError::new_err(format!("no thread can be started: {error}"))
+            })?;
+        }
+        let mut unattended = self.0.unattended.lock();
+        *unattended += 1;
+        if *unattended == 1 {
+            self.0.more.notify_one();
+        }
+        drop(unattended);
+        Ok(Unattended(self.0.clone()))
     }
 
     /// Lets what is made inside find its timers and sockets.
@@ -76,23 +109,52 @@ impl Threads {
         work: impl Future<Output = T> + Send,
         meanwhile: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync,
     ) -> PyResult<T> {
-        py.detach(|| {
-            self.0.runtime.block_on(async {
-                tokio::pin!(work);
-                loop {
+        // What is dropped half done may still want its runtime.
+        let _inside = self.0.runtime.enter();
+        let mut work = std::pin::pin!(work);
+        loop {
+            // Looking at signals may wait for the interpreter; nobody drives the runtime from here meanwhile.
+            let done = py.detach(|| {
+                self.0.runtime.block_on(async {
                     tokio::select! {
                         biased;
-                        done = &mut work => return Ok(done),
-                        () = tokio::time::sleep(LOOK_AT_SIGNALS) => Python::attach(|py| {
-                            py.check_signals()?;
-                            meanwhile(py)
-                        })?,
+                        done = &mut work => Some(done),
+                        () = tokio::time::sleep(LOOK_AT_SIGNALS) => None,
                     }
-                }
-            })
-        })
+                })
+            });
+            if let Some(done) = done {
+                return Ok(done);
+            }
+            py.check_signals()?;
+            meanwhile(py)?;
+        }
     }
 }
 
-/// The engine's work is short and waits for the network; more threads would only compete with Python's own.
-const WORKERS: usize = 1;
+/// Keeps the runtime driven.
+pub(super) struct Unattended(Arc<OfProcess>);
+
+impl Drop for Unattended {
+    fn drop(&mut self) {
+        *self.0.unattended.lock() -= 1;
+    }
+}
+
+/// After the last unattended call the thread stays awake this long: the next one is probably near.
+const LINGER: Duration = Duration::from_millis(50);
+
+fn drive(process: &OfProcess) {
+    loop {
+        let mut unattended = process.unattended.lock();
+        while *unattended == 0 {
+            process.more.wait(&mut unattended);
+        }
+        drop(unattended);
+        process.runtime.block_on(async {
+            while *process.unattended.lock() > 0 {
+                tokio::time::sleep(LINGER).await;
+            }
+        });
+    }
+}
