@@ -4,7 +4,7 @@ Prints a table: what, measured, the yardstick measured in turns with it, their r
 that is reached. `make bench` runs it; `benches/README.md` says how to read it. Ends by itself in a few minutes.
 Exit code 0, whatever was measured: numbers of a shared machine are read, not enforced.
 """
-# ruff: noqa: S603, T201 - it runs its own programs, and it is a table that is printed
+# ruff: noqa: S603 - it runs its own programs, and it is a table that is printed
 
 from __future__ import annotations
 

@@ -174,6 +174,7 @@ impl<'a> Run<'a> {
     }
 
     fn reserve(&mut self, place: usize, barred: &[usize]) -> Result<Event, Error> {
+        self.refused = None;
         let target = self.route[place].target.clone();
         if !self.ask.skip_rate_limit && !target.line.lock().is_empty() {
             return Ok(Event::OthersWait);

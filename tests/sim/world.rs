@@ -84,7 +84,7 @@ impl World {
         let trace = Trace::new(truth);
         let simulated = SimulatorSettings::from_yaml(&plan.providers.to_string()).unwrap();
         let labels: BTreeMap<String, String> =
-            simulated.keys.iter().map(|key| (key.label.clone(), key.label.clone())).collect();
+            simulated.keys.iter().map(|key| (key.key.clone(), key.label.clone())).collect();
         let simulator = Simulator::new(simulated).unwrap();
         let network = Network::new(simulator, labels, plan.seed, truth, trace.clone());
         let config = Some(ConfigArgument::Value(plan.config.clone()));
