@@ -85,7 +85,7 @@ impl fmt::Display for Notice {
                 write!(f, "waiting for {target}: key {key} is next, {obstacle}")
             }
             Notice::Queues { target, ahead } => {
-                write!(f, "waiting for {target} behind {ahead} other calls")
+                write!(f, "waiting for {target}: {ahead} in line before it")
             }
             Notice::Rests { target, failure, pause } => {
                 write!(f, "trying {target} again in {:.1} s after {failure}", pause.as_secs_f64())
