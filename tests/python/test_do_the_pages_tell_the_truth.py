@@ -27,14 +27,14 @@ RUN = blocks("run")
 ONLY_READ = blocks("no-run")
 
 
-def test_there_is_code_on_the_pages():
+def test_there_is_code_on_the_pages() -> None:
     assert len(RUN) >= 8
     assert len(ONLY_READ) >= 1
 
 
 @pytest.mark.parametrize(("where", "code"), RUN, ids=[where for where, _ in RUN])
-def test_a_block_runs_in_an_empty_folder(where: str, code: str, tmp_path: Path):
-    ran = subprocess.run(
+def test_a_block_runs_in_an_empty_folder(where: str, code: str, tmp_path: Path) -> None:
+    ran = subprocess.run(  # noqa: S603 - our own pages
         [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path,
         capture_output=True,
@@ -46,5 +46,5 @@ def test_a_block_runs_in_an_empty_folder(where: str, code: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("where", "code"), ONLY_READ, ids=[where for where, _ in ONLY_READ])
-def test_a_block_that_needs_keys_is_python(where: str, code: str):
+def test_a_block_that_needs_keys_is_python(where: str, code: str) -> None:
     compile(code, where, "exec")
