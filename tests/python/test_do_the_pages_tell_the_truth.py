@@ -34,7 +34,7 @@ def test_there_is_code_on_the_pages() -> None:
 
 @pytest.mark.parametrize(("where", "code"), RUN, ids=[where for where, _ in RUN])
 def test_a_block_runs_in_an_empty_folder(where: str, code: str, tmp_path: Path) -> None:
-    ran = subprocess.run(  # noqa: S603 - our own pages
+    ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path,
         capture_output=True,
