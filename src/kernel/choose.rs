@@ -87,6 +87,8 @@ pub struct Need {
 
 /// What is reserved for an answer when nothing is known about answers of this model.
 const USUAL_OUTPUT: u64 = 256;
+/// What of a limit such a guess takes at most: an eighth.
+const UNLEARNED_SHARE: u64 = 8;
 
 impl Need {
     /// What to reserve on a lane whose answers so far were as `model_ledger` says, never more than `most` allows for a
@@ -97,24 +99,25 @@ impl Need {
         if !self.counts_output {
             return amounts;
         }
-        let guess = ledgers.get(lane.group_model).outputs().p95();
-        amounts.output_tokens = match self.max_output_tokens {
+        let learned = ledgers.get(lane.group_model).outputs().p95();
+        let mut output = match self.max_output_tokens {
             Some(max) if self.reserves_max_tokens => {
                 return Amounts { output_tokens: max, ..amounts };
             }
-            Some(max) => guess.unwrap_or(USUAL_OUTPUT).min(max),
-            None => guess.unwrap_or(USUAL_OUTPUT),
+            Some(max) => learned.unwrap_or(USUAL_OUTPUT).min(max),
+            None => learned.unwrap_or(USUAL_OUTPUT),
         };
-        for place in &lane.ledgers {
-            let ledger = ledgers.get(*place);
-            if let Some(most) = ledger.most(Resource::Tokens) {
-                amounts.output_tokens =
-                    amounts.output_tokens.min(most.saturating_sub(self.input_tokens));
-            }
-            if let Some(most) = ledger.most(Resource::OutputTokens) {
-                amounts.output_tokens = amounts.output_tokens.min(most);
+        let limits = [(Resource::Tokens, self.input_tokens), (Resource::OutputTokens, 0)];
+        for (resource, taken) in limits {
+            let most = lane.ledgers.iter().filter_map(|place| ledgers.get(*place).most(resource));
+            let Some(most) = most.min() else { continue };
+            output = output.min(most.saturating_sub(taken));
+            if learned.is_none() {
+                // A guess must not make a call wait until a small limit is whole again.
+                output = output.min(most / UNLEARNED_SHARE);
             }
         }
+        amounts.output_tokens = output;
         amounts
     }
 }
@@ -292,5 +295,44 @@ pub fn counted(usage: &Usage, counts_output: bool, counts_cached_input: bool) ->
         requests: 1,
         input_tokens: usage.input_tokens.saturating_sub(cached),
         output_tokens: if counts_output { usage.output_tokens } else { 0 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::limits::{Limit, Period, Refill, Source};
+    use std::num::NonZeroU64;
+
+    const NOW: Moment = Moment::from_seconds(1_800_000_000);
+
+    #[test]
+    fn a_small_token_limit_is_not_taken_whole_by_a_guess() {
+        let amount = NonZeroU64::new(200).unwrap();
+        let limit = Limit {
+            resource: Resource::Tokens,
+            period: Period::Minute,
+            amount,
+            refill: Refill::Bucket { burst: amount },
+            source: Source::Configured,
+        };
+        let lane = Lane::new(0, 0, 1, 1, None);
+        let limits = [Vec::new().into(), vec![limit].into()];
+        let mut all = [Ledger::default(), Ledger::default()];
+        let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
+        (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
+        let need = Need {
+            input_tokens: 5,
+            max_output_tokens: None,
+            reserves_max_tokens: true,
+            counts_output: true,
+            ahead_of_limits: false,
+        };
+        let lanes = std::slice::from_ref(&lane);
+        for _ in 0..6 {
+            let choice = reserve(&mut ledgers, lanes, &[], &need, NOW);
+            assert!(matches!(choice, Choice::Reserved(_)), "{choice:?}");
+        }
+        assert!(matches!(reserve(&mut ledgers, lanes, &[], &need, NOW), Choice::NotNow(_)));
     }
 }
