@@ -71,6 +71,8 @@ impl Scene {
             reserves_max_tokens: true,
             counts_output: true,
             ahead_of_limits: false,
+            kept: 0,
+            only_key: None,
         };
         let now = SystemClock.now();
         let mut choice = Choice::Never(None);

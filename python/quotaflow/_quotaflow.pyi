@@ -4,7 +4,18 @@ from asyncio import Future
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, final
 
-__all__ = ["CallOptions", "Core", "LoopPort", "Outcome", "Simulator", "__version__", "simulate"]
+__all__ = [
+    "CallOptions",
+    "Core",
+    "GuardOptions",
+    "GuardedCall",
+    "LoopPort",
+    "Outcome",
+    "Simulator",
+    "Verdict",
+    "__version__",
+    "simulate",
+]
 
 __version__: str
 
@@ -21,6 +32,7 @@ class Core:
         limits: str | None,
         base_urls: str | None,
         state: str | None,
+        others: bool = False,
     ) -> Core: ...
     def send(self, prompt: str, is_messages: bool, options: CallOptions) -> Outcome: ...
     def asend(
@@ -30,6 +42,46 @@ class Core:
     def status(self) -> str: ...
     def reset(self, provider: str | None, key: str | None) -> int: ...
     def close(self) -> None: ...
+    def guard(self, options: GuardOptions) -> GuardedCall: ...
+    def outlook(self, options: GuardOptions, period: str | None) -> float | None: ...
+    def record(self, options: GuardOptions, verdict: Verdict | None) -> str: ...
+    def close_key(self, provider: str, key: str, verdict: Verdict) -> float | None: ...
+    def disable_key(self, provider: str, key: str) -> None: ...
+    def exhaust_key(self, provider: str, key: str, until: float | None) -> float: ...
+    def open_key(self, provider: str, key: str, also_disabled: bool) -> bool: ...
+    def key(self, provider: str, key: str) -> str: ...
+    def day_ends(self, provider: str, date: str) -> float | None: ...
+
+@final
+class GuardOptions:
+    def __new__(
+        cls,
+        provider: str,
+        model: str | None,
+        key: str | None,
+        tokens: int,
+        priority: int,
+        retry: bool,
+        max_retries: int | None,
+        retry_delay: float | None,
+        timeout: float | None,
+        deadline: float | None,
+    ) -> GuardOptions: ...
+
+# provider, model, label, key, seconds waited, number of the attempt
+_Permit: TypeAlias = tuple[str, str | None, str, str | None, float, int]
+
+@final
+class GuardedCall:
+    def permit(self) -> _Permit: ...
+    def apermit(self) -> Awaitable[_Permit]: ...
+    def settle(self, tokens: int | None) -> None: ...
+    def fail(self, verdict: Verdict) -> None: ...
+    def release(self) -> None: ...
+    def attempts(self) -> list[_Attempt]: ...
+
+@final
+class Verdict: ...
 
 @final
 class LoopPort:

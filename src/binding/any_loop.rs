@@ -10,10 +10,8 @@ use pyo3::prelude::*;
 use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::generic::{ContextExt, Runtime, future_into_py};
 
-use super::outcome::Outcome;
 use super::raising::raise;
 use super::runtime::Threads;
-use crate::engine::Answer;
 use crate::error::Error;
 
 /// The runtime that is entered; `awaitable` enters the one of this process.
@@ -49,37 +47,38 @@ impl ContextExt for Entered {
     }
 }
 
-/// What a call came to; it becomes an outcome or an exception where the interpreter is held anyway.
-struct Settled<T> {
-    answer: Result<Answer, Error>,
+/// What some work came to; it becomes an object or an exception where the interpreter is held anyway.
+struct Settled<R, T> {
+    came: Result<R, Error>,
+    convert: fn(Python<'_>, R) -> PyResult<Py<PyAny>>,
     tell: T,
 }
 
-impl<'py, T: FnOnce(Python<'_>) -> PyResult<()>> IntoPyObject<'py> for Settled<T> {
-    type Target = Outcome;
-    type Output = Bound<'py, Outcome>;
+impl<'py, R, T: FnOnce(Python<'_>) -> PyResult<()>> IntoPyObject<'py> for Settled<R, T> {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
     type Error = PyErr;
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
         (self.tell)(py)?;
-        match self.answer {
-            Ok(answer) => Bound::new(py, Outcome(answer)),
-            Err(error) => Err(raise(py, &error)),
-        }
+        let came = self.came.map_err(|error| raise(py, &error))?;
+        Ok((self.convert)(py, came)?.into_bound(py))
     }
 }
 
-/// An awaitable of what `call` comes to, `tell` being called before; cancelling it drops the call.
-pub(super) fn awaitable<'py>(
+/// An awaitable of what `work` comes to, made into an object by `convert`; `tell` is called before. Cancelling it
+/// drops the work.
+pub(super) fn awaitable<'py, R: Send + 'static>(
     py: Python<'py>,
     threads: &Threads,
-    call: impl Future<Output = Result<Answer, Error>> + Send + 'static,
+    work: impl Future<Output = Result<R, Error>> + Send + 'static,
+    convert: fn(Python<'_>, R) -> PyResult<Py<PyAny>>,
     tell: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static,
 ) -> PyResult<Bound<'py, PyAny>> {
     let unattended = threads.unattended()?;
     let settled = async move {
         let _unattended = unattended;
-        Ok(Settled { answer: call.await, tell })
+        Ok(Settled { came: work.await, convert, tell })
     };
     threads.enter(|| future_into_py::<Entered, _, _>(py, settled))
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use serde_json::Value;
 
@@ -35,6 +36,8 @@ pub(super) struct Core {
 #[pymethods]
 impl Core {
     #[new]
+    #[expect(clippy::too_many_arguments, reason = "what an interface is made of")]
+    #[pyo3(signature = (config, config_is_path, keys, limits, base_urls, state, others=false))]
     fn new(
         py: Python<'_>,
         config: Option<String>,
@@ -43,6 +46,7 @@ impl Core {
         limits: Option<&str>,
         base_urls: Option<&str>,
         state: Option<String>,
+        others: bool,
     ) -> PyResult<Self> {
         let config = match config {
             Some(path) if config_is_path => Some(ConfigArgument::Path(PathBuf::from(path))),
@@ -55,6 +59,7 @@ impl Core {
             limits: tree(py, "limits", limits)?,
             base_urls: tree(py, "base_urls", base_urls)?,
             state,
+            others,
         };
         let settings = py.detach(|| {
             let sources = Sources::gather(arguments.config.as_ref())?;
@@ -144,7 +149,8 @@ impl Core {
             running.notices.deliver(py)?;
             on_retry.map_or(Ok(()), |(hook, retries)| retries.deliver(py, &hook))
         };
-        any_loop::awaitable(py, &threads, async move { engine.send(ask).await }, tell)
+        let call = async move { engine.send(ask).await.map(Outcome) };
+        any_loop::awaitable(py, &threads, call, |py, outcome| outcome.into_py_any(py), tell)
     }
 
     /// What is going on, in JSON.
@@ -180,6 +186,15 @@ impl Core {
 }
 
 impl Core {
+    /// The engine of this process, what it runs on and what it has to tell.
+    pub(super) fn engine(
+        &self,
+        py: Python<'_>,
+    ) -> PyResult<(Threads, Arc<Engine>, Arc<NoticeBox>)> {
+        let (threads, running) = self.running(py)?;
+        Ok((threads, running.engine.clone(), running.notices.clone()))
+    }
+
     /// The engine of this process. One that was made before a fork belongs to the parent: its locks, sockets and
     /// database connections are never touched, not even to drop them.
     fn running(&self, py: Python<'_>) -> PyResult<(Threads, Arc<OfProcess>)> {

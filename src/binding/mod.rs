@@ -2,8 +2,10 @@
 
 mod any_loop;
 mod call_options;
+mod classify;
 mod core;
 mod forks;
+mod guarding;
 mod loop_port;
 mod outcome;
 mod raising;
@@ -21,7 +23,11 @@ mod _quotaflow {
     #[pymodule_export]
     use super::call_options::CallOptions;
     #[pymodule_export]
+    use super::classify::Verdict;
+    #[pymodule_export]
     use super::core::Core;
+    #[pymodule_export]
+    use super::guarding::{GuardOptions, GuardedCall};
     #[pymodule_export]
     use super::loop_port::LoopPort;
     #[pymodule_export]

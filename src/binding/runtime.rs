@@ -63,6 +63,11 @@ impl Threads {
         }
     }
 
+    /// Whether they are those of the process that asks, and not those of a parent it was forked from.
+    pub(super) fn are_of_this_process(&self) -> bool {
+        self.0.process == std::process::id()
+    }
+
     /// Starts `work` and does not wait for it.
     pub(super) fn spawn<T: Send + 'static>(
         &self,

@@ -39,6 +39,8 @@ pub struct Arguments {
     pub base_urls: Option<Value>,
     /// `memory`, the path of a file, or a `redis://` address.
     pub state: Option<String>,
+    /// Whether `keys` and `limits` may name what is no provider (`RateLimiter`): nothing is sent there, only counted.
+    pub others: bool,
 }
 
 impl fmt::Debug for Arguments {

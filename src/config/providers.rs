@@ -73,6 +73,32 @@ pub(super) fn addressed<'a>(
     Ok(providers)
 }
 
+/// Adds what is no provider but has keys or limits: a database, a scraper. It has no address, for nothing is sent there.
+pub(super) fn add_others(
+    node: Option<&Node<'_>>,
+    takes: Takes,
+    providers: &mut Providers,
+) -> Result<(), ConfigError> {
+    let Some(node) = node else { return Ok(()) };
+    for (name, node) in node.entries(takes)? {
+        let name = canonical(name);
+        if !providers.contains_key(&name) {
+            check_name(&name, &node)?;
+            let provider = Provider::compatible(&name, "");
+            providers.insert(name, without_keys(provider));
+        }
+    }
+    Ok(())
+}
+
+fn check_name(name: &str, node: &Node<'_>) -> Result<(), ConfigError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.is_empty() || !name.chars().all(plain) || shown(name, false) != name {
+        return Err(node.error("a provider's name is made of letters, digits and the signs - _ ."));
+    }
+    Ok(())
+}
+
 fn apply(
     providers: &mut Providers,
     name: String,
@@ -92,10 +118,7 @@ fn apply(
     }
     // Without an address the name is an error where it is used, with the path it has there.
     let Some((url, node)) = said.base_url else { return Ok(()) };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    if name.is_empty() || !name.chars().all(plain) || shown(&name, false) != name {
-        return Err(node.error("a provider's name is made of letters, digits and the signs - _ ."));
-    }
+    check_name(&name, &node)?;
     if let Some(meant) = nearest(&name, Provider::names().iter().copied()) {
         warnings.push(format!(
             "{} is taken as a server of your own at its base_url; if you meant {meant}, write that",

@@ -54,13 +54,18 @@ impl Settings {
         let mut providers =
             providers::addressed(base_urls.as_ref(), &sections, &written.targets(), &mut warnings)?;
 
+        let keys = arguments.keys.as_ref().map(|value| root(value, "keys").private());
+        if arguments.others {
+            let limits = arguments.limits.as_ref().map(|value| root(value, "limits"));
+            providers::add_others(limits.as_ref(), Takes::Table, &mut providers)?;
+            providers::add_others(keys.as_ref(), Takes::Keys, &mut providers)?;
+        }
         for (name, table) in &sections {
             configure(&mut providers, name, table)?;
         }
         if let Some(value) = &arguments.limits {
             limits_of_arguments(&root(value, "limits"), &mut providers)?;
         }
-        let keys = arguments.keys.as_ref().map(|value| root(value, "keys").private());
         gather_keys(keys, &sections, &written, &sources, &mut providers, &mut warnings)?;
 
         let state = arguments.state.map(Value::String);

@@ -6,7 +6,7 @@ use super::Engine;
 use super::roster::{Lanes, Target};
 use crate::kernel::{
     Aftermath, Block, Choice, Ending, Hints, Ledgers, Moment, Need, Obstacle, Refusal, Reservation,
-    book, reserve,
+    book, reserve, reserve_anyway,
 };
 use crate::stores::StoreError;
 
@@ -55,19 +55,27 @@ impl Engine {
                 if let Some(candidates) = candidates {
                     self.tell_decision(target, &reservation, candidates);
                 }
-                let (engine, target) = (self.clone(), target.clone());
-                Booked::Reserved(Held {
-                    engine,
-                    target,
-                    lanes,
-                    reservation,
-                    left: false,
-                    over: false,
-                })
+                Booked::Reserved(Held::new(self, target, lanes, reservation))
             }
             Choice::NotNow(refusal) => Booked::NotNow(refusal),
             Choice::Never(refusal) => Booked::Never(refusal),
         })
+    }
+
+    /// Takes a lane of `target` for a request that was sent without asking.
+    pub(crate) fn reserve_anyway(
+        self: &Arc<Self>,
+        target: &Arc<Target>,
+        need: &Need,
+    ) -> Result<Option<Held>, StoreError> {
+        let lanes = target.lanes();
+        let now = self.clock.now();
+        let mut taken = None;
+        self.store.update(&lanes.ids, &mut |ledgers| {
+            conform(ledgers, &lanes, now);
+            taken = reserve_anyway(ledgers, &lanes.lanes, need, now);
+        })?;
+        Ok(taken.map(|reservation| Held::new(self, target, lanes, reservation)))
     }
 
     fn tell_decision(&self, target: &Target, reservation: &Reservation, candidates: String) {
@@ -99,6 +107,16 @@ fn describe(ledgers: &Ledgers<'_>, target: &Target, lanes: &Lanes, now: Moment) 
 }
 
 impl Held {
+    fn new(
+        engine: &Arc<Engine>,
+        target: &Arc<Target>,
+        lanes: Arc<Lanes>,
+        reservation: Reservation,
+    ) -> Self {
+        let (engine, target) = (engine.clone(), target.clone());
+        Held { engine, target, lanes, reservation, left: false, over: false }
+    }
+
     /// The place of its key.
     pub(crate) fn key(&self) -> usize {
         self.lanes.lanes[self.reservation.lane].key

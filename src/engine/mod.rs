@@ -7,9 +7,12 @@ mod drive;
 mod entropy;
 mod giving_up;
 mod group;
+mod marks;
 mod observe;
+mod permit;
 mod roster;
 mod route;
+mod run;
 mod status;
 mod transport;
 mod waiting;
@@ -25,11 +28,12 @@ pub use ask::{Answer, Ask, RetryHook};
 pub use clock::{Clock, Pause, SystemClock, TokioClock};
 pub use entropy::Entropy;
 pub use observe::{Notice, Observer, Silent};
+pub use permit::{Guard, Guarded, Outlook, Permit};
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
 pub use transport::{HttpTransport, Incoming, Outgoing, Sending, Transport};
 
 // The words of this ring's face: who calls it needs no ring below.
-pub use crate::kernel::{FailureClass, Moment};
+pub use crate::kernel::{Failure, FailureClass, Moment, Period};
 pub use crate::providers::{Content, Message, Role};
 
 use crate::config::{ProviderSettings, Settings, StateSetting};
@@ -146,6 +150,22 @@ impl Engine {
         self.remember_groups(&vendor)?;
         let name = vendor.provider.name.clone();
         Ok(self.vendors.write().entry(name).or_insert(vendor).clone())
+    }
+
+    /// The same provider, from now on with one lane that needs no key of ours, if it has none.
+    fn without_key(&self, vendor: Arc<Vendor>) -> Arc<Vendor> {
+        if !vendor.keys.is_empty() {
+            return vendor;
+        }
+        let mut settings = vendor.settings.clone();
+        settings.provider.needs_key = false;
+        let made = Arc::new(Vendor::new(settings, self.store.salt()));
+        let mut vendors = self.vendors.write();
+        let known = vendors.entry(made.provider.name.clone()).or_insert_with(|| made.clone());
+        if known.keys.is_empty() {
+            *known = made;
+        }
+        known.clone()
     }
 
     /// The provider of that name or alias; one that was not configured is made when it is asked for.

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::waiting::Line;
 use crate::config::ProviderSettings;
+use crate::error::Error;
 use crate::kernel::{Configured, Failure, Lane, LedgerId, Limit};
 use crate::providers::Provider;
 use crate::secret::Secret;
@@ -116,6 +117,24 @@ impl Vendor {
             }
         }
         failure
+    }
+
+    /// The place of the key with this label, or of this key itself.
+    pub(crate) fn key_labelled(&self, label: &str) -> Result<usize, Error> {
+        let is_it = |key: &Key| {
+            key.label == label || key.secret.as_ref().is_some_and(|known| known.expose() == label)
+        };
+        self.keys.iter().position(is_it).ok_or_else(|| {
+            // What was asked for may be a key: only what there is is told.
+            let known: Vec<&str> = self.keys.iter().map(|key| key.label.as_str()).collect();
+            let message = format!("{} has no such key", self.provider.name);
+            Error::argument("key", message).hint(format!("the labels are {}", known.join(", ")))
+        })
+    }
+
+    /// How many thousandths of every limit a call of this priority leaves to those that matter more.
+    pub(crate) fn kept(&self, _model: &str, _priority: u8) -> u16 {
+        0
     }
 
     /// The name of a ledger of this provider.

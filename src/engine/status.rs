@@ -114,7 +114,7 @@ impl Engine {
         Ok(status)
     }
 
-    fn key_status(
+    pub(super) fn key_status(
         &self,
         vendor: &Arc<Vendor>,
         key: &Key,
@@ -150,7 +150,7 @@ impl Engine {
                 let blocks = ledger.blocks().iter().filter(|block| block.until > now);
                 status.blocks.extend(blocks.map(|block| BlockStatus::of(&model, block)));
                 let one = Amounts { requests: 1, ..Amounts::default() };
-                if let Some(until) = ledger.obstacle(&one, now).and_then(exhausted_until) {
+                if let Some(until) = ledger.obstacle(&one, 0, now).and_then(exhausted_until) {
                     let known = status.exhausted_until.unwrap_or(f64::MIN);
                     status.exhausted_until = Some(until.as_seconds().max(known));
                 }

@@ -109,13 +109,7 @@ mod tests {
 
     const NOW: Moment = Moment::from_seconds(1_800_000_000);
 
-    const NEED: Need = Need {
-        input_tokens: 1,
-        max_output_tokens: None,
-        reserves_max_tokens: false,
-        counts_output: false,
-        ahead_of_limits: false,
-    };
+    const NEED: Need = Need::of(1);
 
     fn requests(amount: u64, burst: u64) -> Limit {
         let number = |number| NonZeroU64::new(number).unwrap();
@@ -205,7 +199,7 @@ mod tests {
         let aftermath = Aftermath { ending, rates: &[told], failure: None, entropy: 0.0 };
         let now = NOW + while_;
         book(&mut ledgers, &lane, &held, aftermath, now);
-        ledgers.get(lane.group).obstacle(next, now)
+        ledgers.get(lane.group).obstacle(next, 0, now)
     }
 
     #[test]

@@ -132,6 +132,13 @@ impl Blocks {
         before != self.0.len()
     }
 
+    /// Forgets the blocks of these classes. Says whether there was any.
+    pub(super) fn lift(&mut self, opens: impl Fn(FailureClass) -> bool) -> bool {
+        let before = self.0.len();
+        self.0.retain(|block| !opens(block.class));
+        before != self.0.len()
+    }
+
     /// The blocks as they are.
     pub fn iter(&self) -> impl Iterator<Item = &Block> {
         self.0.iter()

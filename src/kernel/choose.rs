@@ -63,7 +63,9 @@ impl Lane {
         key_alone: usize,
         free_models: Option<usize>,
     ) -> Self {
-        let mut ledgers = vec![group_model, group];
+        let mut ledgers = vec![group_model];
+        // A call that names no model counts in its group and nowhere else.
+        ledgers.extend((group != group_model).then_some(group));
         ledgers.extend((key_alone != group).then_some(key_alone));
         ledgers.extend(free_models);
         Lane { key, group_model, group, key_alone, free_models, ledgers }
@@ -83,6 +85,10 @@ pub struct Need {
     pub counts_output: bool,
     /// Go ahead of the local limits (`skip_rate_limit=`): they are counted and not waited for. Blocks still hold.
     pub ahead_of_limits: bool,
+    /// How many thousandths of every limit are left to calls that matter more (`pause_threshold`).
+    pub kept: u16,
+    /// Only this key may take it; its place in the provider's list of keys.
+    pub only_key: Option<usize>,
 }
 
 /// What is reserved for an answer when nothing is known about answers of this model.
@@ -91,6 +97,24 @@ const USUAL_OUTPUT: u64 = 256;
 const UNLEARNED_SHARE: u64 = 8;
 
 impl Need {
+    /// A call whose size is known: it takes `tokens` and asks for no answer.
+    ///
+    /// ```
+    /// use quotaflow::kernel::Need;
+    /// assert_eq!(Need::of(1_000).input_tokens, 1_000);
+    /// ```
+    pub const fn of(tokens: u64) -> Need {
+        Need {
+            input_tokens: tokens,
+            max_output_tokens: None,
+            reserves_max_tokens: false,
+            counts_output: false,
+            ahead_of_limits: false,
+            kept: 0,
+            only_key: None,
+        }
+    }
+
     /// What to reserve on a lane whose answers so far were as `model_ledger` says, never more than `most` allows for a
     /// part that is only a guess.
     fn amounts(&self, lane: &Lane, ledgers: &Ledgers<'_>) -> Amounts {
@@ -155,10 +179,51 @@ pub struct Reservation {
     pub at: Moment,
 }
 
-/// Chooses among `lanes` those not `barred` and takes `need` from the chosen one: soonest first, then the least used,
-/// then the one with the fewest calls in flight, then the one that rested longest.
+/// Chooses among `lanes` as [`choose`] does and takes `need` from the chosen one.
 pub fn reserve(
     ledgers: &mut Ledgers<'_>,
+    lanes: &[Lane],
+    barred: &[usize],
+    need: &Need,
+    now: Moment,
+) -> Choice {
+    let choice = choose(ledgers, lanes, barred, need, now);
+    if let Choice::Reserved(reservation) = &choice {
+        take(ledgers, &lanes[reservation.lane], reservation);
+    }
+    choice
+}
+
+/// Takes what a call took that nobody could hold up: it was sent already. Its lane is the one that would be chosen, or
+/// would be free first; the first there is when none would ever be.
+pub fn reserve_anyway(
+    ledgers: &mut Ledgers<'_>,
+    lanes: &[Lane],
+    need: &Need,
+    now: Moment,
+) -> Option<Reservation> {
+    let may = |lane: &Lane| need.only_key.is_none_or(|key| key == lane.key);
+    let lane = match choose(ledgers, lanes, &[], need, now) {
+        Choice::Reserved(reservation) => reservation.lane,
+        Choice::NotNow(refusal) | Choice::Never(Some(refusal)) => refusal.lane,
+        Choice::Never(None) => lanes.iter().position(may)?,
+    };
+    let amounts = need.amounts(&lanes[lane], ledgers);
+    let reservation = Reservation { lane, amounts, at: now };
+    take(ledgers, &lanes[lane], &reservation);
+    Some(reservation)
+}
+
+fn take(ledgers: &mut Ledgers<'_>, lane: &Lane, reservation: &Reservation) {
+    for place in &lane.ledgers {
+        ledgers.get_mut(*place).take(&reservation.amounts, reservation.at);
+    }
+}
+
+/// The lane among `lanes` that would take `need` now, those `barred` left out: the least used, then the one with the
+/// fewest calls in flight, then the one that rested longest; if there is none, the one that will first. Takes nothing.
+pub fn choose(
+    ledgers: &Ledgers<'_>,
     lanes: &[Lane],
     barred: &[usize],
     need: &Need,
@@ -168,11 +233,11 @@ pub fn reserve(
     let mut soonest: Option<Refusal> = None;
     let mut too_large: Option<Refusal> = None;
     for (place, lane) in lanes.iter().enumerate() {
-        if barred.contains(&place) {
+        if barred.contains(&place) || need.only_key.is_some_and(|key| key != lane.key) {
             continue;
         }
         let amounts = need.amounts(lane, ledgers);
-        let found = obstacle(ledgers, lane, &amounts, now)
+        let found = obstacle(ledgers, lane, &amounts, need.kept, now)
             .filter(|found| !need.ahead_of_limits || matches!(found, Obstacle::Block(_)));
         match found {
             None => {
@@ -193,12 +258,7 @@ pub fn reserve(
         }
     }
     match (best, soonest) {
-        (Some((_, reservation)), _) => {
-            for place in &lanes[reservation.lane].ledgers {
-                ledgers.get_mut(*place).take(&reservation.amounts, now);
-            }
-            Choice::Reserved(reservation)
-        }
+        (Some((_, reservation)), _) => Choice::Reserved(reservation),
         (None, Some(refusal)) => Choice::NotNow(refusal),
         (None, None) => Choice::Never(too_large),
     }
@@ -217,11 +277,12 @@ fn obstacle(
     ledgers: &Ledgers<'_>,
     lane: &Lane,
     amounts: &Amounts,
+    kept: u16,
     now: Moment,
 ) -> Option<Obstacle> {
     let mut worst: Option<Obstacle> = None;
     for place in &lane.ledgers {
-        match ledgers.get(*place).obstacle(amounts, now) {
+        match ledgers.get(*place).obstacle(amounts, kept, now) {
             Some(found @ Obstacle::TooLarge { .. }) => return Some(found),
             Some(found) if worst.as_ref().is_none_or(|known| found.until() > known.until()) => {
                 worst = Some(found);
@@ -326,7 +387,7 @@ mod tests {
             max_output_tokens: None,
             reserves_max_tokens: true,
             counts_output: true,
-            ahead_of_limits: false,
+            ..Need::of(5)
         };
         let lanes = std::slice::from_ref(&lane);
         for _ in 0..6 {

@@ -212,13 +212,36 @@ impl Ledger {
         self.changed = true;
     }
 
-    /// The obstacle that lasts longest, if there is one: `amounts` can be taken when it has ended.
-    pub fn obstacle(&self, amounts: &Amounts, now: Moment) -> Option<Obstacle> {
-        let mut worst = self.blocks.in_force(now).map(Obstacle::Block);
-        for (rule, meter) in self.metered() {
+    /// The obstacle that lasts longest, if there is one: `amounts` can be taken when it has ended, and `kept`
+    /// thousandths of every limit are left over.
+    pub fn obstacle(&self, amounts: &Amounts, kept: u16, now: Moment) -> Option<Obstacle> {
+        self.worst(self.blocks.in_force(now).map(Obstacle::Block), amounts, kept, now, |_| true)
+    }
+
+    /// The limit over `period` that lasts longest; blocks are left out of account.
+    pub fn limit_in_the_way(
+        &self,
+        period: Period,
+        amounts: &Amounts,
+        kept: u16,
+        now: Moment,
+    ) -> Option<Obstacle> {
+        self.worst(None, amounts, kept, now, |rule| rule.limit.period == period)
+    }
+
+    fn worst(
+        &self,
+        mut worst: Option<Obstacle>,
+        amounts: &Amounts,
+        kept: u16,
+        now: Moment,
+        concerns: impl Fn(&Rule) -> bool,
+    ) -> Option<Obstacle> {
+        for (rule, meter) in self.metered().filter(|(rule, _)| concerns(rule)) {
             let amount = amounts.of(rule.limit.resource);
             let limit = || rule.limit.clone();
-            let found = match meter.availability(rule, amount, self.in_flight, now) {
+            let with_kept = rule.with_kept(amount, kept);
+            let found = match meter.availability(rule, with_kept, self.in_flight, now) {
                 Availability::Now => continue,
                 Availability::At(until) => Obstacle::Limit { limit: limit(), until },
                 Availability::WhenOneEnds => {
@@ -324,6 +347,13 @@ impl Ledger {
             counted.meter = rule.fresh_meter();
         }
         self.changed = true;
+    }
+
+    /// Forgets the blocks of the classes that `opens` names. Says whether there was any.
+    pub fn open(&mut self, opens: impl Fn(FailureClass) -> bool) -> bool {
+        let opened = self.blocks.lift(opens);
+        self.changed |= opened;
+        opened
     }
 
     /// The blocks, for `status()`.

@@ -20,13 +20,14 @@ pub use aftermath::{Aftermath, book};
 pub use block::{Block, Blocks};
 pub use call::{Action, Call, CallPolicy, Event, GiveUp, Patience};
 pub use choose::{
-    Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, counted, reserve, settle,
+    Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, choose, counted, reserve,
+    reserve_anyway, settle,
 };
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
 pub use hint::{Hints, RateHint};
 pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
 pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage};
-pub use meters::{Availability, Meter, Rule, default_burst, next_midnight};
+pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
 pub use moment::Moment;
 pub use output_sizes::OutputSizes;
 pub use queue::{Ticket, WaitingLine};

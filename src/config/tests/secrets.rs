@@ -93,6 +93,7 @@ fn a_key_in_the_wrong_place_is_refused_and_not_shown() {
             limits: argument("limits"),
             base_urls: argument("base_urls"),
             state: argument("state").and_then(|state| state.as_str().map(str::to_owned)),
+            others: false,
         };
         let wherefrom = given.to_string();
         look(arguments, machine(&[]), &wherefrom).expect_err(&wherefrom);

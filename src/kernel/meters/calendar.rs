@@ -65,6 +65,25 @@ pub fn next_midnight(now: Moment, zone: &jiff::tz::TimeZone) -> Moment {
     turn.map_or(now + Duration::from_secs(86_400), |day| Moment::from_zoned(&day))
 }
 
+/// When the civil day that `now` is in ends in the zone of that name; in UTC when there is no such zone.
+pub fn day_turns(now: Moment, zone: &str) -> Moment {
+    next_midnight(now, &jiff::tz::TimeZone::get(zone).unwrap_or(jiff::tz::TimeZone::UTC))
+}
+
+/// When the civil day `YYYY-MM-DD` ends in the zone of that name; `None` when that is no date.
+///
+/// ```
+/// use quotaflow::kernel::day_ends;
+/// let end = day_ends("2026-03-08", "America/Los_Angeles").unwrap();
+/// assert_eq!(end.to_string(), "2026-03-09T07:00:00Z"); // that day has 23 hours
+/// assert_eq!(day_ends("yesterday", "UTC"), None);
+/// ```
+pub fn day_ends(date: &str, zone: &str) -> Option<Moment> {
+    let zone = jiff::tz::TimeZone::get(zone).unwrap_or(jiff::tz::TimeZone::UTC);
+    let next = date.trim().parse::<jiff::civil::Date>().ok()?.tomorrow().ok()?;
+    Some(Moment::from_zoned(&next.to_zoned(zone).ok()?))
+}
+
 impl Calendar {
     /// The state as it is at `now`: a window that has ended is closed, one from the future (the clock was stepped
     /// back) is taken for the present one, with everything that was counted in it.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use bucket::Bucket;
 pub use bucket::default_burst;
 use calendar::Calendar;
-pub use calendar::next_midnight;
+pub use calendar::{day_ends, day_turns, next_midnight};
 use rolling::Rolling;
 
 use super::limits::{Limit, Period, Refill, Resource};
@@ -75,6 +75,17 @@ impl Rule {
             Refill::Bucket { burst } => burst.get().min(self.amount()),
             _ => self.amount(),
         }
+    }
+
+    /// What must be there for `amount` to be taken and `kept` thousandths to be left for those who matter more. What
+    /// takes more than the rest all by itself needs all there is.
+    pub fn with_kept(&self, amount: u64, kept: u16) -> u64 {
+        let most = self.most();
+        if amount == 0 || kept == 0 || amount > most {
+            return amount;
+        }
+        let kept = u128::from(most) * u128::from(kept) / 1000;
+        amount.saturating_add(u64::try_from(kept).unwrap_or(u64::MAX)).min(most)
     }
 
     fn amount(&self) -> u64 {

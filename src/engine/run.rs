@@ -1,0 +1,337 @@
+//! How far is a call, and what has it met so far? What our own calls and guarded ones have in common.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use super::ask::RetryHook;
+use super::booking::{Booked, Held};
+use super::giving_up;
+use super::observe::Notice;
+use super::roster::Target;
+use super::route::Stop;
+use super::waiting::{Rank, Waited};
+use crate::error::{Attempt, Error, ErrorKind};
+use crate::kernel::{
+    Action, Amounts, Block, Call, CallPolicy, Ending, Event, Failure, FailureClass, Hints, Moment,
+    Need, Patience, Refusal, SameLane,
+};
+use crate::stores::StoreError;
+
+/// How a call wants to be treated while it waits.
+#[derive(Clone, Debug)]
+pub(super) struct Manner {
+    /// 0 to 9, higher goes first.
+    pub(super) priority: u8,
+    /// Whether it goes ahead of those who wait.
+    pub(super) ahead: bool,
+    /// Whether it asked to be done by some instant.
+    pub(super) has_deadline: bool,
+    /// Is told of every attempt that another one follows.
+    pub(super) on_retry: Option<RetryHook>,
+}
+
+/// What the state machine wants next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Send it down this lane, and book what comes of it with [`Run::answered`] or [`Run::failed`].
+    Send(Held),
+    /// It is done.
+    Succeed,
+}
+
+/// One call while it is carried out.
+pub(super) struct Run {
+    pub(super) engine: Arc<Engine>,
+    pub(super) route: Vec<Stop>,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) began: Moment,
+    call: Call,
+    manner: Manner,
+    retries: bool,
+    held: Option<Held>,
+    /// Whether the last attempt has not come to its end.
+    under_way: bool,
+    /// What the last lane asked for said, until that was told or overcome.
+    refused: Option<Refusal>,
+    /// Since when it has been waiting.
+    idle_since: Moment,
+    /// The key of the last refusal and why, until the next lane is chosen.
+    left_key: Option<(usize, usize, String)>,
+}
+
+impl Run {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        route: Vec<Stop>,
+        policy: CallPolicy,
+        manner: Manner,
+        began: Moment,
+    ) -> Self {
+        engine.retry_budget.lock().earn();
+        Run {
+            engine,
+            route,
+            attempts: Vec::new(),
+            began,
+            retries: policy.retry,
+            call: Call::new(policy),
+            manner,
+            held: None,
+            under_way: false,
+            refused: None,
+            idle_since: began,
+            left_key: None,
+        }
+    }
+
+    /// The place in the route the call is at.
+    pub(super) fn stop(&self) -> usize {
+        self.call.target()
+    }
+
+    /// Goes on after `event` until there is something to send or nothing more to do.
+    pub(super) async fn advance(
+        &mut self,
+        mut event: Event,
+        need: impl Fn(&Stop) -> Need,
+    ) -> Result<Next, Error> {
+        loop {
+            let before = self.call.target();
+            let action = self.call.step(self.engine.clock.now(), event);
+            self.tell_of_fallback(before, &action);
+            event = match action {
+                Action::Reserve { target, barred } => self.reserve(target, &barred, &need)?,
+                Action::Wait { target, barred, patience } => {
+                    self.wait(target, barred, patience, &need).await?
+                }
+                Action::Send => match self.held.take() {
+                    Some(held) => return Ok(Next::Send(held)),
+                    None => {
+                        let words = "a call was to be sent without a lane";
+                        return Err(Error::new(ErrorKind::Internal, words));
+                    }
+                },
+                Action::Rest(until) => {
+                    self.engine.clock.sleep_until(until).await;
+                    Event::Rested
+                }
+                Action::Succeed => return Ok(Next::Succeed),
+                Action::GiveUp(reason) => {
+                    let target = &self.route[before].target;
+                    let now = self.engine.clock.now();
+                    return Err(giving_up::error(reason, target, self.manner.has_deadline, now));
+                }
+            };
+        }
+    }
+
+    fn reserve(
+        &mut self,
+        place: usize,
+        barred: &[usize],
+        need: &impl Fn(&Stop) -> Need,
+    ) -> Result<Event, Error> {
+        self.refused = None;
+        let target = self.route[place].target.clone();
+        if !self.manner.ahead && !target.line.lock().is_empty() {
+            return Ok(Event::OthersWait);
+        }
+        let need = need(&self.route[place]);
+        Ok(match self.engine.try_reserve(&target, &need, barred)? {
+            Booked::Reserved(held) => self.hold(held),
+            Booked::Never(refusal) => Event::Never(refusal),
+            Booked::NotNow(refusal) => {
+                self.refused = Some(refusal.clone());
+                Event::NotNow(refusal)
+            }
+        })
+    }
+
+    async fn wait(
+        &mut self,
+        place: usize,
+        barred: Vec<usize>,
+        patience: Patience,
+        need: &impl Fn(&Stop) -> Need,
+    ) -> Result<Event, Error> {
+        let target = self.route[place].target.clone();
+        let need = need(&self.route[place]);
+        self.tell_of_wait(&target);
+        let priority = self.manner.priority;
+        let rank = if self.call.comes_back() { Rank::Again(priority) } else { Rank::New(priority) };
+        let waited = self.engine.wait_in_line(&target, rank, need, barred, patience).await;
+        Ok(match waited {
+            Waited::Reserved(held) => self.hold(held),
+            Waited::NotNow(refusal) => Event::NotNow(refusal),
+            Waited::Never(refusal) => Event::Never(refusal),
+            Waited::LineFull => Event::LineFull,
+            Waited::StateFailed(error) => return Err(error.into()),
+            Waited::Closed => return Err(closed()),
+        })
+    }
+
+    fn hold(&mut self, held: Held) -> Event {
+        let lane = held.reservation.lane;
+        self.refused = None;
+        if let Some((place, from, failure)) = self.left_key.take()
+            && place == self.call.target()
+            && from != held.key()
+        {
+            let keys = &held.target.vendor.keys;
+            self.engine.observer.notice(&Notice::Rotates {
+                target: held.target.name.clone(),
+                from: keys[from].label.clone(),
+                to: keys[held.key()].label.clone(),
+                failure,
+            });
+        }
+        self.held = Some(held);
+        Event::Reserved { lane }
+    }
+
+    /// The request leaves now.
+    pub(super) fn begin_attempt(&mut self, held: &mut Held) -> Moment {
+        let started = self.engine.clock.now();
+        let waited = started.since(self.idle_since);
+        held.leaves();
+        let vendor = &held.target.vendor;
+        if let (Some(hook), Some(before)) = (&self.manner.on_retry, self.attempts.last()) {
+            (hook.0)(before);
+        }
+        self.under_way = true;
+        self.attempts.push(Attempt {
+            provider: vendor.provider.name.clone(),
+            model: held.target.model.clone(),
+            key: vendor.keys[held.key()].label.clone(),
+            // Until it is over; what is left like this was cut off by the caller's deadline.
+            failure: Some(FailureClass::Timeout),
+            status: None,
+            started,
+            lasted: Duration::ZERO,
+            waited,
+        });
+        started
+    }
+
+    /// Something came back, or nothing will.
+    pub(super) fn end_attempt(
+        &mut self,
+        now: Moment,
+        failure: Option<&Failure>,
+        status: Option<u16>,
+    ) {
+        self.under_way = false;
+        self.idle_since = now;
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.lasted = now.since(attempt.started);
+            attempt.failure = failure.map(|failure| failure.class);
+            attempt.status = failure.and_then(|failure| failure.status).or(status);
+        }
+    }
+
+    /// Books an answer: `used` instead of what was reserved, if the provider said how much.
+    pub(super) fn answered(&self, held: Held, used: Option<Amounts>, hints: &Hints) -> Event {
+        self.settle(held, Ending::Answered(used), hints, None);
+        Event::Answered
+    }
+
+    /// Books a failure.
+    pub(super) fn failed(&mut self, held: Held, failure: Failure, hints: &Hints) -> Event {
+        let engine = self.engine.clone();
+        let (target, key) = (held.target.clone(), held.key());
+        let closed = self.settle(held, Ending::of(&failure), hints, Some(&failure));
+        if let Some(block) = closed {
+            engine.observer.notice(&Notice::Closed {
+                target: target.name.clone(),
+                key: target.vendor.keys[key].label.clone(),
+                block,
+                message: failure.message.clone(),
+            });
+        }
+        self.left_key = Some((self.call.target(), key, failure.class.name().to_owned()));
+        let pays = failure.remedy().same_lane == SameLane::AfterBackoff && self.retries;
+        let budget_wait =
+            if pays { engine.retry_budget.lock().pay(engine.clock.now()) } else { Duration::ZERO };
+        Event::Failed { failure: Box::new(failure), budget_wait, entropy: engine.entropy.draw() }
+    }
+
+    /// An answer is handed over even when it cannot be written down that it came: the reservation stays counted.
+    fn settle(
+        &self,
+        held: Held,
+        ending: Ending,
+        hints: &Hints,
+        failure: Option<&Failure>,
+    ) -> Option<Block> {
+        let (target, key) = (held.target.clone(), held.key());
+        let settled: Result<Option<Block>, StoreError> = held.settle(ending, hints, failure);
+        if let Some(organization) = &hints.organization {
+            self.engine.join_group(&target.vendor, key, organization);
+        }
+        settled.unwrap_or_else(|error| {
+            self.engine.observer.notice(&Notice::Warns(format!("{error}; {}", error.hint())));
+            None
+        })
+    }
+
+    fn tell_of_wait(&mut self, target: &Target) {
+        let name = target.name.clone();
+        self.engine.observer.notice(&match self.refused.take() {
+            Some(refusal) => {
+                let key = target.vendor.keys[refusal.lane].label.clone();
+                Notice::Waits { target: name, key, obstacle: refusal.obstacle }
+            }
+            None => Notice::Queues { target: name, ahead: target.line.lock().len() },
+        });
+    }
+
+    fn tell_of_fallback(&mut self, before: usize, action: &Action) {
+        let after = self.call.target();
+        if let Action::Rest(until) = action {
+            let pause = until.since(self.engine.clock.now());
+            let failure = self.left_key.as_ref().map_or_else(String::new, |left| left.2.clone());
+            let target = self.route[after].target.name.clone();
+            self.engine.observer.notice(&Notice::Rests { target, failure, pause });
+        }
+        if after == before {
+            return;
+        }
+        let reason = match self.left_key.take() {
+            Some((_, _, failure)) => failure,
+            None => {
+                "all its keys are closed or used up for longer than the call can wait".to_owned()
+            }
+        };
+        let name = |place: usize| self.route[place].target.name.clone();
+        self.engine.observer.notice(&Notice::FallsBack {
+            from: name(before),
+            to: name(after),
+            reason,
+        });
+    }
+
+    /// The error with everything that is known of this call.
+    pub(super) fn with_facts(&mut self, mut error: Error) -> Error {
+        if let Some(cut_off) = self.attempts.last_mut().filter(|_| self.under_way) {
+            cut_off.lasted = self.engine.clock.now().since(cut_off.started);
+        }
+        let last = self.attempts.last();
+        let first = &self.route[0].target;
+        error.provider.get_or_insert_with(|| {
+            last.map_or_else(|| first.vendor.provider.name.clone(), |last| last.provider.clone())
+        });
+        error.model.get_or_insert_with(|| {
+            last.map_or_else(|| first.model.clone(), |last| last.model.clone())
+        });
+        if error.key.is_none() {
+            error.key = last.map(|last| last.key.clone());
+        }
+        error.attempts = std::mem::take(&mut self.attempts);
+        error
+    }
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "this LLMInterface was closed").hint("make a new one")
+}
