@@ -29,7 +29,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`] with all attempts.
-    pub async fn send(self: &Arc<Self>, ask: Ask) -> Result<Answer, Error> {
+    pub async fn send(self: &Arc<Self>, mut ask: Ask) -> Result<Answer, Error> {
         if self.is_closed() {
             return Err(closed());
         }
@@ -39,7 +39,10 @@ impl Engine {
             return Err(Error::argument("deadline", "the deadline has passed already"));
         }
         let route = self.route(&ask)?;
-        let mut run = Run::new(self, ask, route, began, expires);
+        let messages = std::mem::take(&mut ask.messages);
+        let request = ChatRequest { messages, params: serde_json::Map::new() };
+        let route = self.fitting(route, &request)?;
+        let mut run = Run::new(self, ask, request, route, began, expires);
         let outcome = match expires {
             None => run.drive().await,
             Some(end) => {
@@ -94,26 +97,29 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         engine: &'a Arc<Engine>,
-        mut ask: Ask,
+        ask: Ask,
+        request: ChatRequest,
         route: Vec<Stop>,
         began: Moment,
         deadline: Option<Moment>,
     ) -> Self {
         let settings = &engine.settings;
-        let call = Call::new(CallPolicy {
-            targets: route.len(),
-            retry: ask.retry,
-            retries: RetryPolicy {
-                max_retries: ask.max_retries.unwrap_or(settings.retry.max_retries),
-                base: ask.retry_delay.unwrap_or(settings.retry.retry_delay),
+        let retries = |stop: &Stop| {
+            let pacing = &stop.target.pacing;
+            RetryPolicy {
+                max_retries: ask.max_retries.unwrap_or(pacing.max_retries),
+                base: ask.retry_delay.unwrap_or(pacing.base_delay),
+                multiplier: pacing.retry_multiplier,
                 cap: settings.retry.cap,
-            },
+            }
+        };
+        let call = Call::new(CallPolicy {
+            retry: ask.retry,
+            retries: route.iter().map(retries).collect(),
             fallback: ask.fallback,
             deadline,
             max_wait: settings.max_wait,
         });
-        let messages = std::mem::take(&mut ask.messages);
-        let request = ChatRequest { messages, params: serde_json::Map::new() };
         let encoded = route.iter().map(|_| None).collect();
         Run {
             engine,

@@ -7,7 +7,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::waiting::Line;
-use crate::config::ProviderSettings;
+use crate::config::{Pacing, ProviderSettings};
 use crate::kernel::{Configured, Failure, Lane, LedgerId, Limit};
 use crate::providers::Provider;
 use crate::secret::Secret;
@@ -40,6 +40,8 @@ pub(crate) struct Vendor {
     pub(crate) provider: Provider,
     pub(crate) keys: Vec<Key>,
     pub(crate) settings: ProviderSettings,
+    /// Whether its server is one's own.
+    pub(crate) local: bool,
     model_limits: HashMap<String, Configured>,
     no_limits: Configured,
     targets: RwLock<HashMap<String, Arc<Target>>>,
@@ -52,6 +54,8 @@ pub(crate) struct Target {
     pub(crate) model: String,
     /// `provider/model`, for people.
     pub(crate) name: String,
+    /// How its calls are paced.
+    pub(crate) pacing: Pacing,
     lanes: RwLock<Arc<Lanes>>,
     pub(crate) line: Mutex<Line>,
     pub(crate) changed: Notify,
@@ -104,7 +108,8 @@ impl Vendor {
             .map(|(model, limits)| (model.clone(), limits.clone().into()))
             .collect();
         let no_limits: Configured = Vec::<Limit>::new().into();
-        Vendor { provider, keys, settings, model_limits, no_limits, targets: RwLock::default() }
+        let (local, targets) = (settings.is_local(), RwLock::default());
+        Vendor { provider, keys, settings, local, model_limits, no_limits, targets }
     }
 
     /// What a failure says without any key of ours: some providers repeat the one they were sent.
@@ -134,6 +139,7 @@ impl Vendor {
                 vendor: self.clone(),
                 model: model.to_owned(),
                 name: format!("{}/{model}", self.provider.name),
+                pacing: self.settings.pacing(model),
                 lanes: RwLock::new(Arc::new(self.lanes(model))),
                 line: Mutex::new(Line::new(line_size)),
                 changed: Notify::new(),
@@ -196,10 +202,15 @@ impl Vendor {
         } else {
             lanes.place(self.ledger_id(&key.alone, "*"), &self.no_limits)
         };
-        let free = (model.ends_with(":free") && self.provider.name == "openrouter")
+        let free = is_given_away(&self.provider, model)
             .then(|| lanes.place(self.ledger_id(&group, "*:free"), &self.no_limits));
         lanes.lanes.push(Lane::new(place, group_model, whole_group, alone, free));
     }
+}
+
+/// Whether OpenRouter gives this model away, within the daily count that all such models share.
+fn is_given_away(provider: &Provider, model: &str) -> bool {
+    provider.name == "openrouter" && model.ends_with(":free")
 }
 
 impl Lanes {
@@ -214,6 +225,11 @@ impl Lanes {
 }
 
 impl Target {
+    /// Whether an answer costs no money: one's own server, or a model that OpenRouter gives away.
+    pub(crate) fn is_free(&self) -> bool {
+        self.vendor.local || is_given_away(&self.vendor.provider, &self.model)
+    }
+
     pub(crate) fn lanes(&self) -> Arc<Lanes> {
         self.lanes.read().clone()
     }
