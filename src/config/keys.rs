@@ -119,7 +119,10 @@ impl<'a> Keys<'a> {
 
     fn name_or_key(&mut self, node: &Node<'_>, text: &str) -> Result<(), ConfigError> {
         let name = variable_of(text);
-        let is_key = || self.sources.variable(text).is_none() && can_only_be_a_key(text);
+        // Servers that want no key are often given a word in its place: `ollama`, `none`, `EMPTY`.
+        let is_word = !self.provider.needs_key && !text.contains('_');
+        let is_key =
+            || self.sources.variable(text).is_none() && (is_word || can_only_be_a_key(text));
         if name.is_some() || !is_key() {
             return self.reference(node, name.unwrap_or(text), Extras::default());
         }

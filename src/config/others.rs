@@ -56,11 +56,11 @@ mod tests {
             "stats": {"on": true}, "cache": "./cache", "database": {"host": "h"}, "version": 3, "queue": {},
             "sk-test-planted": 1,
         }));
-        assert_eq!(left, ["models", "retry", "provders", "queue", "sk-test-planted"]);
+        assert_eq!(left, ["models", "provders", "queue", "retry", "sk-test-planted"]);
         assert_eq!(
             warning.expect("a warning"),
             "the config has sections that are not ours and are ignored: \
-             app, logging, stats, cache (ours is called state), database, version"
+             app, cache (ours is called state), database, logging, stats, version"
         );
     }
 
