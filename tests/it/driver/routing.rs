@@ -62,7 +62,8 @@ async fn the_strategy_orders_the_route() {
 async fn what_the_call_names_comes_first_and_a_task_keeps_its_own_fallbacks() {
     let first = json!({"use_local_first": true});
     let named = |ask| Ask { provider: Some("groq".into()), model: Some("own".into()), ..ask };
-    let order = ["groq", "home", "groq", "openrouter"];
+    // Without credit, the other model of Groq is not asked at all.
+    let order = ["groq", "home", "openrouter"];
     assert_eq!(asked(first.clone(), named).await, order);
     let alone = |ask| Ask { fallback: false, ..ask };
     assert_eq!(asked(first, alone).await, ["home"]);
