@@ -1,8 +1,8 @@
 """What does a program's own config manager say about models, keys and limits?
 
 Such an object has `get_model_config(task_name=None, is_fallback=False)`, which gives a mapping with `provider`,
-`model`, `key`, `backup_keys`, `base_url` and parameters (`temperature`…), or `None`. It may have `get(name)`, which is
-asked for `"models"`, `"limits"` and `"strategy"`, and `get_cache_path()`.
+`model`, `key`, `backup_keys`, `base_url` and parameters (`temperature`…), or `None`. It may have `get(name)`: that
+is asked for `"models"`, `"limits"` and `"strategy"`; and `get_cache_path()`: the state is kept there.
 """
 
 from __future__ import annotations
