@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 DEFAULT = {
     "provider": "openai",
     "model": "gpt-4o-mini",
-    "key": "MINE",
-    "backup_keys": ["OTHER"],
+    "key": "MY_KEY",
+    "backup_keys": ["MY_OTHER_KEY"],
     "temperature": 0.2,
 }
-FALLBACK = {"provider": "anthropic", "model": "claude-haiku-4-5", "key": "THIRD", "base_url": None}
+FALLBACK = {"provider": "anthropic", "model": "claude-haiku-4-5", "key": "THIRD_KEY", "base_url": None}
 SUMMARY = {"provider": "gemini", "model": "gemini-2.5-flash", "max_tokens": 3}
 
 
@@ -140,7 +140,12 @@ def test_a_task_nobody_listed_is_asked_for_once(scripted: type[ScriptedCore]) ->
 
 def test_a_task_with_a_key_that_came_too_late_is_an_error(scripted: type[ScriptedCore]) -> None:
     late = {"provider": "groq", "model": "quick", "key": "sk-test-planted"}
-    known = {"provider": "openai", "model": "gpt-4o", "key": "${OTHER}", "backup_keys": "MINE, OTHER"}
+    known = {
+        "provider": "openai",
+        "model": "gpt-4o",
+        "key": "${MY_OTHER_KEY}",
+        "backup_keys": "MY_KEY, MY_OTHER_KEY",
+    }
     llm = LLMInterface(Manager(tasks={"late": late, "known": known}), state="memory")
     llm.send_prompt("Hi", "known")
     assert asked(scripted.made[-1])[:2] == ("openai", "gpt-4o")
