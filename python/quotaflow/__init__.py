@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from quotaflow.interface import LLMInterface
     from quotaflow.records import Attempt, Usage
     from quotaflow.reply import Reply
+    from quotaflow.templates import prepare_prompt_with_context
 
 __all__ = [
     "Attempt",
@@ -74,6 +75,7 @@ __all__ = [
     "TokenLimitError",
     "Usage",
     "__version__",
+    "prepare_prompt_with_context",
     "testing",
 ]
 
@@ -83,6 +85,7 @@ _HOMES = {
     "Reply": "reply",
     "Usage": "records",
     "__version__": "_quotaflow",
+    "prepare_prompt_with_context": "templates",
 }
 
 
