@@ -1,0 +1,1 @@
+//! Is every way to write an error read as what it is?
