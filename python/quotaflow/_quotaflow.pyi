@@ -4,7 +4,17 @@ from asyncio import Future
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, final
 
-__all__ = ["CallOptions", "Core", "LoopPort", "Outcome", "Simulator", "__version__", "simulate"]
+__all__ = [
+    "CallOptions",
+    "Core",
+    "LoopPort",
+    "Outcome",
+    "Simulator",
+    "Verdict",
+    "__version__",
+    "classify_error",
+    "simulate",
+]
 
 __version__: str
 
@@ -92,3 +102,44 @@ class Simulator:
     def stop(self) -> None: ...
 
 def simulate(settings_json_or_yaml: str, port: int) -> Simulator: ...
+
+@final
+class Verdict:
+    def __new__(
+        cls, failure: str, *, status: int | None = None, retry_after: float | None = None, message: str = ""
+    ) -> Verdict: ...
+    @property
+    def failure(self) -> str: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def retry_after(self) -> float | None: ...
+    @property
+    def until(self) -> float | None: ...
+    @property
+    def is_word(self) -> bool: ...
+    @property
+    def status(self) -> int | None: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def never_here(self) -> bool: ...
+    @property
+    def never_sent(self) -> bool: ...
+    @property
+    def limit(self) -> tuple[str, str, int | None, int | None] | None: ...
+    @property
+    def request_id(self) -> str | None: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+def classify_error(
+    provider: str | None,
+    host: str | None,
+    library: str | None,
+    status: int | None,
+    headers: list[tuple[str, str]],
+    body: bytes | None,
+    kind: str | None,
+    text: str,
+) -> Verdict | None: ...

@@ -2,6 +2,7 @@
 
 mod any_loop;
 mod call_options;
+mod classify;
 mod core;
 mod forks;
 mod loop_port;
@@ -20,6 +21,8 @@ mod _quotaflow {
 
     #[pymodule_export]
     use super::call_options::CallOptions;
+    #[pymodule_export]
+    use super::classify::{Verdict, classify_error};
     #[pymodule_export]
     use super::core::Core;
     #[pymodule_export]

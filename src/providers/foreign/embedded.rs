@@ -43,7 +43,7 @@ const BRACKET_WORDS: [&str; 14] = [
 ];
 
 /// Words that may follow a status in small letters; any other makes it a number of things.
-const AFTER_WORDS: [&str; 30] = [
+const AFTER_WORDS: [&str; 44] = [
     "too",
     "rate",
     "ratelimit",
@@ -74,6 +74,20 @@ const AFTER_WORDS: [&str; 30] = [
     "service",
     "internal",
     "insufficient",
+    "model",
+    "not",
+    "bad",
+    "api",
+    "key",
+    "invalid",
+    "incorrect",
+    "payment",
+    "gateway",
+    "overloaded",
+    "limit",
+    "slow",
+    "request",
+    "unavailable",
 ];
 
 /// What makes any standalone number before it a status.

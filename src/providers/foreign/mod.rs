@@ -34,16 +34,16 @@ const FAULTS: [(&str, TransportFault); 6] = [
 ];
 
 /// What types of exceptions stand for when their name is that of a refusal.
-const REFUSALS: [(&str, u16, FailureClass, Scope); 9] = [
-    ("rate_limited", 429, FailureClass::RateLimited, Scope::GroupModel),
-    ("auth", 401, FailureClass::Auth, Scope::Key),
-    ("permission", 403, FailureClass::Permission, Scope::GroupModel),
-    ("not_found", 404, FailureClass::NotFound, Scope::GroupModel),
-    ("overloaded", 503, FailureClass::Overloaded, Scope::Model),
-    ("server_error", 500, FailureClass::ServerError, Scope::Call),
-    ("invalid_request", 400, FailureClass::InvalidRequest, Scope::Call),
-    ("context_too_long", 400, FailureClass::ContextTooLong, Scope::Call),
-    ("content_filtered", 400, FailureClass::ContentFiltered, Scope::Call),
+const REFUSALS: [(FailureClass, u16); 9] = [
+    (FailureClass::RateLimited, 429),
+    (FailureClass::Auth, 401),
+    (FailureClass::Permission, 403),
+    (FailureClass::NotFound, 404),
+    (FailureClass::Overloaded, 503),
+    (FailureClass::ServerError, 500),
+    (FailureClass::InvalidRequest, 400),
+    (FailureClass::ContextTooLong, 400),
+    (FailureClass::ContentFiltered, 400),
 ];
 
 /// What is known about an error that a library raised; everything may be missing.
@@ -128,7 +128,7 @@ impl Case<'_> {
             };
             return Some(exact.failure(self.text));
         }
-        let (_, status, class, scope) = REFUSALS.iter().find(|(name, ..)| *name == kind)?;
+        let (class, status) = REFUSALS.iter().find(|(class, _)| class.name() == kind)?;
         // What the text says is more than what the type does.
         if let Some(failure) = self.by_text() {
             return Some(failure);
@@ -137,7 +137,7 @@ impl Case<'_> {
         Some(if judged.class == *class {
             judged
         } else {
-            Failure { class: *class, scope: *scope, ..judged }
+            Failure { class: *class, scope: class.usual_scope(), ..judged }
         })
     }
 
