@@ -12,7 +12,7 @@ mod origin;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::kernel::{Amounts, Failure, FailureClass, Moment, Origin, Scope, Until};
+use crate::kernel::{Amounts, Failure, FailureClass, Moment, Origin, Until};
 
 use super::catalogue::Provider;
 use super::transport::TransportFault;
