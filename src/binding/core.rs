@@ -16,7 +16,7 @@ use super::raising::raise;
 use super::runtime::Threads;
 use super::telling::{NoticeBox, Retries};
 use crate::config::{Arguments, ConfigArgument, Settings, Sources};
-use crate::engine::{Ask, Engine, RetryHook};
+use crate::engine::{Ask, Engine, Events, RetryHook};
 use crate::error::{Error, ErrorKind};
 
 struct OfProcess {
@@ -31,6 +31,8 @@ pub(super) struct Core {
     settings: Settings,
     running: ArcSwapOption<OfProcess>,
     closed: std::sync::atomic::AtomicBool,
+    /// The events a program listens to, for the engines of children too.
+    wanted: std::sync::atomic::AtomicU8,
 }
 
 #[pymethods]
@@ -66,7 +68,12 @@ impl Core {
             Settings::resolve(arguments, sources)
         });
         let settings = settings.map_err(|error| raise(py, &error.into()))?;
-        Ok(Core { settings, running: ArcSwapOption::empty(), closed: false.into() })
+        Ok(Core {
+            settings,
+            running: ArcSwapOption::empty(),
+            closed: false.into(),
+            wanted: 0.into(),
+        })
     }
 
     /// Sends a prompt and waits.
@@ -172,6 +179,36 @@ impl Core {
         reset
     }
 
+    /// From now on these events are kept for `next_events`; names that are none are refused.
+    fn listen(&self, py: Python<'_>, kinds: Vec<String>) -> PyResult<()> {
+        let mut wanted = Events::NONE;
+        for kind in &kinds {
+            wanted = wanted.with(kind).ok_or_else(|| {
+                let hint = format!("events are {}", Events::NAMES.join(", "));
+                raise(py, &Error::argument("event", format!("no event {kind:?}")).hint(hint))
+            })?;
+        }
+        self.wanted.store(wanted.0, std::sync::atomic::Ordering::Relaxed);
+        if let Some(running) = self.running.load_full() {
+            running.notices.listen(wanted);
+        }
+        Ok(())
+    }
+
+    /// Events in JSON, waited for as long as that when there are none; `None` once this is closed.
+    fn next_events(&self, py: Python<'_>, seconds: f64) -> PyResult<Option<Vec<String>>> {
+        if self.closed.load(std::sync::atomic::Ordering::Acquire) {
+            let left = self.running.load_full();
+            let left = left.map_or_else(Vec::new, |running| {
+                running.notices.next_events(std::time::Duration::ZERO)
+            });
+            return Ok((!left.is_empty()).then_some(left));
+        }
+        let (_, running) = self.running(py)?;
+        let patience = std::time::Duration::from_secs_f64(seconds.clamp(0.0, 3_600.0));
+        Ok(Some(py.detach(|| running.notices.next_events(patience))))
+    }
+
     /// Sends everybody who waits home.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.closed.store(true, std::sync::atomic::Ordering::Release);
@@ -179,6 +216,7 @@ impl Core {
             && running.process == std::process::id()
         {
             py.detach(|| running.engine.close());
+            running.notices.wake_listener();
             running.notices.deliver(py)?;
         }
         Ok(())
@@ -213,6 +251,7 @@ impl Core {
             }
             super::forks::watch(py)?;
             let notices = Arc::new(NoticeBox::default());
+            notices.listen(Events(self.wanted.load(std::sync::atomic::Ordering::Relaxed)));
             let settings = self.settings.clone();
             let engine = py.detach(|| threads.enter(|| Engine::start(settings, notices.clone())));
             let engine = engine.map_err(|error| raise(py, &error))?;

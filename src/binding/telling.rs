@@ -4,16 +4,17 @@
 //! answer, empties it: a blocked caller every 50 ms, an event loop when it is woken.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 use super::loop_port::Mailbox;
 use super::raising;
-use crate::engine::{Notice, Observer};
+use crate::engine::{Events, Notice, Observer};
 use crate::error::Attempt;
 
 /// More than this many notices that nobody took are forgotten, the oldest first.
@@ -26,6 +27,9 @@ pub(super) struct NoticeBox {
     has_any: AtomicBool,
     debug: AtomicBool,
     loops: Mutex<Vec<Weak<Mailbox>>>,
+    wanted: AtomicU8,
+    events: Mutex<VecDeque<String>>,
+    has_event: Condvar,
 }
 
 impl NoticeBox {
@@ -57,8 +61,54 @@ impl NoticeBox {
     }
 }
 
+impl NoticeBox {
+    /// Which events a program listens to.
+    pub(super) fn listen(&self, wanted: Events) {
+        self.wanted.store(wanted.0, Ordering::Relaxed);
+    }
+
+    fn wanted(&self) -> Events {
+        Events(self.wanted.load(Ordering::Relaxed))
+    }
+
+    fn keep_events(&self, notice: &Notice) {
+        let told = notice.events(self.wanted());
+        if told.is_empty() {
+            return;
+        }
+        let mut events = self.events.lock();
+        for event in told {
+            if events.len() >= MOST_KEPT {
+                events.pop_front();
+            }
+            events.push_back(event.to_string());
+        }
+        self.has_event.notify_one();
+    }
+
+    /// The events so far, waited for as long as `patience` when there are none.
+    pub(super) fn next_events(&self, patience: Duration) -> Vec<String> {
+        let mut events = self.events.lock();
+        if events.is_empty() {
+            self.has_event.wait_for(&mut events, patience);
+        }
+        events.drain(..).collect()
+    }
+
+    /// Whoever waits for events need not wait any longer.
+    pub(super) fn wake_listener(&self) {
+        self.has_event.notify_all();
+    }
+}
+
 impl Observer for NoticeBox {
     fn notice(&self, notice: &Notice) {
+        if !self.wanted().is_empty() {
+            self.keep_events(notice);
+        }
+        if matches!(notice, Notice::Settles { .. } | Notice::Retries { .. }) {
+            return;
+        }
         {
             let mut notices = self.notices.lock();
             if notices.len() >= MOST_KEPT {
@@ -73,6 +123,10 @@ impl Observer for NoticeBox {
 
     fn wants_decisions(&self) -> bool {
         self.debug.load(Ordering::Relaxed)
+    }
+
+    fn wants_settlements(&self) -> bool {
+        self.wanted().contains("settled")
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Engine;
 use super::roster::{Lanes, Target};
 use crate::kernel::{
-    Aftermath, Block, Choice, Ending, Hints, Ledgers, Moment, Need, Obstacle, Refusal, Reservation,
-    book, reserve, reserve_anyway,
+    Aftermath, Change, Choice, Ending, Hints, Ledgers, Moment, Need, Obstacle, Refusal,
+    Reservation, book, reserve, reserve_anyway,
 };
 use crate::stores::StoreError;
 
@@ -127,28 +127,28 @@ impl Held {
         self.left = true;
     }
 
-    /// Ends the reservation. Says what was closed by it, if anything.
+    /// Ends the reservation. Says what that changed.
     pub(crate) fn settle(
         mut self,
         ending: Ending,
         hints: &Hints,
         failure: Option<&crate::kernel::Failure>,
-    ) -> Result<Option<Block>, StoreError> {
+    ) -> Result<Change, StoreError> {
         let entropy = if failure.is_some() { self.engine.entropy.draw() } else { 0.0 };
         self.end(Aftermath { ending, rates: &hints.rates, failure, entropy })
     }
 
-    fn end(&mut self, aftermath: Aftermath<'_>) -> Result<Option<Block>, StoreError> {
+    fn end(&mut self, aftermath: Aftermath<'_>) -> Result<Change, StoreError> {
         self.over = true;
         let lanes = &self.lanes.alone[self.reservation.lane];
         let now = self.engine.clock.now();
-        let mut closed = None;
+        let mut change = Change::default();
         self.engine.store.update(&lanes.ids, &mut |ledgers| {
             conform(ledgers, lanes, now);
-            closed = book(ledgers, &lanes.lanes[0], &self.reservation, aftermath, now);
+            change = book(ledgers, &lanes.lanes[0], &self.reservation, aftermath, now);
         })?;
         self.engine.wake_lines(&self.target.vendor);
-        Ok(closed)
+        Ok(change)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::kernel::{Block, Obstacle};
+use crate::kernel::{Amounts, Block, Obstacle};
 
 /// Something that happened to a call. Its text is one line that says who limited whom until when.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +65,39 @@ pub enum Notice {
         /// The provider's words.
         message: String,
     },
+    /// A call tries again, here or elsewhere.
+    Retries {
+        /// Where the attempt before went.
+        target: String,
+        /// Its key.
+        key: String,
+        /// What it met.
+        failure: String,
+        /// The HTTP status of that, if there was one.
+        status: Option<u16>,
+        /// The number of the attempt that begins, from 2.
+        attempt: usize,
+        /// How long was waited since.
+        pause: Duration,
+    },
+    /// What was closed is open again: a call was answered there.
+    Recovers {
+        /// Which target.
+        target: String,
+        /// Which key.
+        key: String,
+    },
+    /// An attempt was answered and booked; only told when somebody listens.
+    Settles {
+        /// Which target.
+        target: String,
+        /// Which key.
+        key: String,
+        /// What counts against the limits, if the provider said how much was used.
+        used: Option<Amounts>,
+        /// How long the answer took.
+        lasted: Duration,
+    },
     /// A call takes a lane; only told when somebody listens.
     Decides {
         /// The target.
@@ -99,6 +132,13 @@ impl fmt::Display for Notice {
             Notice::Closed { target, key, block, message } => {
                 write!(f, "{target} refused key {key}: {block}: {message}")
             }
+            Notice::Retries { target, key, failure, attempt, .. } => {
+                write!(f, "attempt {attempt} after {target}, key {key}, had {failure}")
+            }
+            Notice::Recovers { target, key } => write!(f, "{target}: key {key} answers again"),
+            Notice::Settles { target, key, lasted, .. } => {
+                write!(f, "{target}: key {key} answered in {:.3} s", lasted.as_secs_f64())
+            }
             Notice::Decides { target, key, candidates } => {
                 write!(f, "{target}: chose key {key} among {candidates}")
             }
@@ -114,6 +154,11 @@ pub trait Observer: Send + Sync {
 
     /// Whether somebody wants to hear of every decision; they are not even put together otherwise.
     fn wants_decisions(&self) -> bool {
+        false
+    }
+
+    /// Whether somebody wants to hear of every answer; they are not even put together otherwise.
+    fn wants_settlements(&self) -> bool {
         false
     }
 }

@@ -13,7 +13,7 @@ use super::route::Stop;
 use super::waiting::{Rank, Waited};
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
-    Action, Amounts, Block, Call, CallPolicy, Ending, Event, Failure, FailureClass, Hints, Moment,
+    Action, Amounts, Call, CallPolicy, Change, Ending, Event, Failure, FailureClass, Hints, Moment,
     Need, Patience, Refusal, SameLane,
 };
 use crate::stores::StoreError;
@@ -196,8 +196,18 @@ impl Run {
         let waited = started.since(self.idle_since);
         held.leaves();
         let vendor = &held.target.vendor;
-        if let (Some(hook), Some(before)) = (&self.manner.on_retry, self.attempts.last()) {
-            (hook.0)(before);
+        if let Some(before) = self.attempts.last() {
+            if let Some(hook) = &self.manner.on_retry {
+                (hook.0)(before);
+            }
+            self.engine.observer.notice(&Notice::Retries {
+                target: format!("{}/{}", before.provider, before.model),
+                key: before.key.clone(),
+                failure: before.failure.map_or("", FailureClass::name).to_owned(),
+                status: before.status,
+                attempt: self.attempts.len() + 1,
+                pause: waited,
+            });
         }
         self.under_way = true;
         self.attempts.push(Attempt {
@@ -232,7 +242,18 @@ impl Run {
 
     /// Books an answer: `used` instead of what was reserved, if the provider said how much.
     pub(super) fn answered(&self, held: Held, used: Option<Amounts>, hints: &Hints) -> Event {
-        self.settle(held, Ending::Answered(used), hints, None);
+        let observer = &self.engine.observer;
+        let (target, key) = (held.target.clone(), held.key());
+        let label = || target.vendor.keys[key].label.clone();
+        let change = self.settle(held, Ending::Answered(used), hints, None);
+        if change.recovered {
+            observer.notice(&Notice::Recovers { target: target.name.clone(), key: label() });
+        }
+        if observer.wants_settlements() {
+            let lasted = self.attempts.last().map_or(Duration::ZERO, |attempt| attempt.lasted);
+            let (target, key) = (target.name.clone(), label());
+            observer.notice(&Notice::Settles { target, key, used, lasted });
+        }
         Event::Answered
     }
 
@@ -240,8 +261,8 @@ impl Run {
     pub(super) fn failed(&mut self, held: Held, failure: Failure, hints: &Hints) -> Event {
         let engine = self.engine.clone();
         let (target, key) = (held.target.clone(), held.key());
-        let closed = self.settle(held, Ending::of(&failure), hints, Some(&failure));
-        if let Some(block) = closed {
+        let change = self.settle(held, Ending::of(&failure), hints, Some(&failure));
+        if let Some(block) = change.closed {
             engine.observer.notice(&Notice::Closed {
                 target: target.name.clone(),
                 key: target.vendor.keys[key].label.clone(),
@@ -263,15 +284,15 @@ impl Run {
         ending: Ending,
         hints: &Hints,
         failure: Option<&Failure>,
-    ) -> Option<Block> {
+    ) -> Change {
         let (target, key) = (held.target.clone(), held.key());
-        let settled: Result<Option<Block>, StoreError> = held.settle(ending, hints, failure);
+        let settled: Result<Change, StoreError> = held.settle(ending, hints, failure);
         if let Some(organization) = &hints.organization {
             self.engine.join_group(&target.vendor, key, organization);
         }
         settled.unwrap_or_else(|error| {
             self.engine.observer.notice(&Notice::Warns(format!("{error}; {}", error.hint())));
-            None
+            Change::default()
         })
     }
 

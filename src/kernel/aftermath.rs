@@ -19,14 +19,23 @@ pub struct Aftermath<'a> {
     pub entropy: f64,
 }
 
-/// Settles the reservation, learns, and closes what the failure speaks of. Says what was closed, if anything.
+/// What booking an attempt changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// What the failure closed.
+    pub closed: Option<Block>,
+    /// Something that was closed was opened by the answer.
+    pub recovered: bool,
+}
+
+/// Settles the reservation, learns, and closes what the failure speaks of.
 pub fn book(
     ledgers: &mut Ledgers<'_>,
     lane: &Lane,
     held: &Reservation,
     aftermath: Aftermath<'_>,
     now: Moment,
-) -> Option<Block> {
+) -> Change {
     let rates = aftermath.rates;
     for hint in rates {
         // Learned once more beside it, a limit that the user stated would get the burst that we assume.
@@ -35,21 +44,28 @@ pub fn book(
         // The provider wrote it while the whole reservation was taken, so it is compared before that is settled.
         ledgers.get_mut(place).heed(hint, held.at, now);
     }
-    settle(ledgers, lane, held, aftermath.ending, now);
+    let recovered = settle(ledgers, lane, held, aftermath.ending, now);
     for hint in rates {
         if !ledgers.get(lane.group).is_stated(hint) {
             ledgers.get_mut(lane.group_model).learn(hint, held.at, now);
         }
     }
-    let failure = aftermath.failure?;
-    let place = match failure.scope {
+    let closed = aftermath.failure.and_then(|failure| {
+        let place = place_of(failure.scope, lane)?;
+        close(ledgers, place, failure, aftermath.entropy, now)
+    });
+    Change { closed, recovered }
+}
+
+/// The ledger that a refusal of this scope closes.
+fn place_of(scope: Scope, lane: &Lane) -> Option<usize> {
+    Some(match scope {
         Scope::Call => return None,
         Scope::Key => lane.key_alone,
         Scope::Group => lane.group,
         Scope::GroupFreeModels => lane.free_models.unwrap_or(lane.group_model),
         Scope::GroupModel | Scope::Model => lane.group_model,
-    };
-    close(ledgers, place, failure, aftermath.entropy, now)
+    })
 }
 
 fn close(

@@ -317,14 +317,15 @@ pub enum Ending {
     NeverSent,
 }
 
-/// Ends a reservation on every ledger of its lane.
+/// Ends a reservation on every ledger of its lane. Says whether an answer opened something that was closed.
 pub fn settle(
     ledgers: &mut Ledgers<'_>,
     lane: &Lane,
     held: &Reservation,
     ending: Ending,
     now: Moment,
-) {
+) -> bool {
+    let mut recovered = false;
     let reserved = held.amounts;
     let used = match ending {
         Ending::Answered(Some(used)) => used,
@@ -338,7 +339,7 @@ pub fn settle(
         ledger.correct(&reserved, &used, held.at, now);
         match ending {
             Ending::Answered(_) => {
-                ledger.served(held.at, now);
+                recovered |= ledger.served(held.at, now);
                 if *place == lane.group_model && used.output_tokens > 0 {
                     ledger.saw_output(used.output_tokens);
                 }
@@ -347,6 +348,7 @@ pub fn settle(
             Ending::Refused | Ending::Unknown => {}
         }
     }
+    recovered
 }
 
 /// What of a bill counts against a provider's token limits.

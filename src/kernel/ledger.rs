@@ -321,11 +321,13 @@ impl Ledger {
         self.changed = true;
     }
 
-    /// An answer came to a call that left at `left_at`: guesses made before that were wrong or are over.
-    pub fn served(&mut self, left_at: Moment, now: Moment) {
-        if self.blocks.clear_after_success(left_at, now) {
-            self.changed = true;
-        }
+    /// An answer came to a call that left at `left_at`: guesses made before that were wrong or are over. Says whether
+    /// something that was closed is open again.
+    pub fn served(&mut self, left_at: Moment, now: Moment) -> bool {
+        let was_closed = self.blocks.iter().any(|block| block.until > block.since);
+        let cleared = self.blocks.clear_after_success(left_at, now);
+        self.changed |= cleared;
+        cleared && was_closed
     }
 
     /// Closes the ledger; a later block wins over an earlier one.
