@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from quotaflow._quotaflow import Core
-from quotaflow.options import config_json, config_source, make_options, optional_name, state_address
+from quotaflow.errors import CallError
+from quotaflow.options import (
+    config_json,
+    config_source,
+    make_options,
+    managed_config,
+    optional_name,
+    state_address,
+    wants_text_for_errors,
+)
 from quotaflow.prompts import encode_prompt, unencodable_prompt
-from quotaflow.reply import reply_from
+from quotaflow.reply import failed_reply, reply_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,9 +23,10 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from os import PathLike
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Literal, Self
 
     from quotaflow._quotaflow import CallOptions, Outcome
+    from quotaflow.config_managers import ConfigManager
     from quotaflow.records import Attempt
     from quotaflow.reply import Reply
 
@@ -36,13 +46,16 @@ class LLMInterface:
 
     Args:
         config: a path to YAML, TOML or JSON; a dict of the same shape; or `None` to search: `$QUOTAFLOW_CONFIG`,
-            `./quotaflow.{yaml,toml,json}`, the user's config folder. Finding none is no error.
+            `./quotaflow.{yaml,toml,json}`, the user's config folder. Finding none is no error. A program's own
+            config manager works, too: anything with `get_model_config(task_name=None, is_fallback=False)`.
         keys: keys by provider, `{"openai": ["…", "…"]}`; a provider named here takes no others, one that is not
             has those of the config, else those of the environment and `.env`.
         limits: limits by provider, for each quota group: `{"openai": {"rpm": 60, "tpm": 30000, "rpd": 200}}`.
         base_urls: where a provider is reached, by provider, as its official SDK takes it.
         state: where quotas are remembered: a path to an SQLite file, `"memory"` to forget, or `None` for a file
             in the user's cache folder.
+        errors: `"text"` gives `"[LLM Error: …]"` as the reply of a call without an answer, with the exception in
+            `reply.error`; what is wrong with the arguments, the config or the state is raised all the same.
 
     Raises:
         ConfigError: for what cannot be meant; it names the field and the nearest right one.
@@ -54,23 +67,27 @@ class LLMInterface:
     ('openai', True)
     """
 
-    __slots__ = ("__weakref__", "_core", "_logs_at", "_options", "_state")
+    __slots__ = ("__weakref__", "_core", "_errors_as_text", "_logs_at", "_make_options", "_options", "_state")
 
     def __init__(
         self,
-        config: str | PathLike[str] | Mapping[str, Any] | None = None,
+        config: str | PathLike[str] | Mapping[str, Any] | ConfigManager | None = None,
         *,
         keys: Mapping[str, Any] | None = None,
         limits: Mapping[str, Any] | None = None,
         base_urls: Mapping[str, str] | None = None,
         state: str | PathLike[str] | None = None,
+        errors: Literal["raise", "text"] = "raise",
     ) -> None:
         # Loaded now and not with the package: many programs import what they do not use.
         from quotaflow.logs import logger
 
         self._logs_at = logger().isEnabledFor
-        source, is_path = config_source(config)
-        self._state = state_address(state)
+        self._errors_as_text = wants_text_for_errors(errors)
+        managed = managed_config(config)
+        source, is_path = config_source(config if managed is None else managed.config)
+        self._state = state_address(managed.state if managed is not None and state is None else state)
+        self._make_options: Callable[..., CallOptions] = make_options if managed is None else managed.make_options
         self._options: dict[tuple[object, ...], CallOptions] = {}
         self._core = Core(
             source,
@@ -80,6 +97,8 @@ class LLMInterface:
             config_json("base_urls", base_urls),
             self._state,
         )
+        if managed is not None:
+            managed.knows_keys_by(self._core.status)
 
     def send_prompt(
         self,
@@ -111,10 +130,10 @@ class LLMInterface:
             retry: whether to try again after a failure that may pass.
             fallback: whether to go on to the configured fallbacks when provider and model cannot answer.
             max_retries: how often a key that failed is tried again, 0 to 1000; the first try of each further key
-                is free. Left at 3, the config's `retry.max_retries` holds if it has one.
+                is free. Left at 3, the config has the word: `max_retries` of the target's limits or of `retry`.
             retry_delay: the first back-off in seconds, or a timedelta; it doubles up to 300 s, jitter upwards.
-                Left at 1.0, the config's `retry.retry_delay` holds if it has one. When the provider says how
-                long to wait, that is the least.
+                Left at 1.0, the config has the word: `base_delay` of the target's limits or `retry.retry_delay`.
+                When the provider says how long to wait, that is the least.
             system: instructions that come before the prompt.
             priority: who is served first when several wait: 9 before 0; equals in order of arrival. Every tenth
                 turn belongs to the one who waited longest.
@@ -153,6 +172,10 @@ class LLMInterface:
             text, is_messages = encode_prompt(prompt)
         try:
             return reply_from(self._core.send(text, is_messages, options))
+        except CallError as error:
+            if not self._errors_as_text:
+                raise
+            return failed_reply(error)
         except UnicodeEncodeError as error:
             raise unencodable_prompt(error) from None
 
@@ -201,13 +224,29 @@ class LLMInterface:
                 return reply_from(await self._core.asend_anywhere(text, is_messages, options))
             future: Future[Outcome] = loop.create_future()
             call = self._core.asend(text, is_messages, options, port, future)
+        except CallError as error:
+            if not self._errors_as_text:
+                raise
+            return failed_reply(error)
         except UnicodeEncodeError as error:
             raise unencodable_prompt(error) from None
         try:
             return reply_from(await future)
-        except BaseException:
+        except BaseException as error:
+            if self._errors_as_text and isinstance(error, CallError):
+                return failed_reply(error)
             port.cancel(call)
             raise
+
+    def prepare_prompt_with_context(self, template: str, data: Mapping[str, Any]) -> str:
+        """Puts `data` where `template` has `$name` or `${name}`; as `quotaflow.prepare_prompt_with_context`.
+
+        >>> llm.prepare_prompt_with_context("Translate to $language: bread", {"language": "French"})
+        'Translate to French: bread'
+        """
+        from quotaflow.templates import prepare_prompt_with_context
+
+        return prepare_prompt_with_context(template, data)
 
     def status(self) -> dict[str, Any]:
         """Every key with its health, limits, what is used and left, until when it is blocked, and who waits.
@@ -294,16 +333,16 @@ class LLMInterface:
         )  # fmt: skip
         kinds = tuple(map(type, params.values()))
         if on_retry is not None or deadline is not None or not _PLAIN.issuperset(kinds):
-            return make_options(*asked, params, on_retry, debug)
+            return self._make_options(*asked, params, on_retry, debug)
         # Equal is not enough: True == 1 == 1.0, and one of them may be wrong where another is right.
         kinds += (*map(type, asked[3:7]), type(priority), type(timeout), type(skip_rate_limit))
         known = (asked, debug, kinds, tuple(params.items()))
         try:
             options = self._options.get(known)
         except TypeError:  # not hashable, so it is a wrong argument, and the check says which
-            return make_options(*asked, params, on_retry, debug)
+            return self._make_options(*asked, params, on_retry, debug)
         if options is None:
-            options = make_options(*asked, params, on_retry, debug)
+            options = self._make_options(*asked, params, on_retry, debug)
             if len(self._options) >= _MOST_KEPT_OPTIONS:
                 self._options.clear()
             self._options[known] = options

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from quotaflow.config_managers import ManagedConfig
+
     _T = TypeVar("_T")
 
 _LONGEST_SPAN = 30 * 86_400.0
@@ -83,7 +85,32 @@ def config_source(config: object) -> tuple[str | None, bool]:
     if isinstance(config, Mapping):
         return config_json("config", config), False
     kind = type(config).__name__
-    raise ConfigError(f"config is of type {kind}", hint="pass a path, a dict or None")
+    raise ConfigError(f"config is of type {kind}", hint="pass a path, a dict, a config manager or None")
+
+
+def managed_config(config: object) -> ManagedConfig | None:
+    """What a program's own config manager says; `None` for every other config.
+
+    >>> managed_config({"models": {}}) is None
+    True
+    """
+    if config is None or not callable(getattr(config, "get_model_config", None)):
+        return None
+    from quotaflow.config_managers import ManagedConfig
+
+    return ManagedConfig(config)
+
+
+def wants_text_for_errors(errors: object) -> bool:
+    """Whether `errors` asks for text in place of exceptions.
+
+    >>> wants_text_for_errors("raise")
+    False
+    """
+    if errors not in ("raise", "text"):
+        shown = repr(errors) if isinstance(errors, str) else f"of type {type(errors).__name__}"
+        raise ConfigError(f"errors is {shown}", path="errors", hint="pass 'raise' or 'text'")
+    return errors == "text"
 
 
 def config_json(name: str, value: object) -> str | None:

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from typing import Any, Self, SupportsIndex
 
     from quotaflow._quotaflow import Outcome
+    from quotaflow.errors import CallError
     from quotaflow.records import Attempt, Usage
 
 
@@ -15,6 +16,7 @@ class _Facts:
 
     __slots__ = (
         "attempts",
+        "error",
         "finish_reason",
         "key",
         "latency",
@@ -34,6 +36,7 @@ class _Facts:
     tool_calls: str | None
     raw: bytes
     attempts: list[tuple[Any, ...]]
+    error: CallError | None
 
 
 class Reply(str):
@@ -65,6 +68,7 @@ class Reply(str):
         tool_calls: str | None = None,
         raw: bytes = b"",
         attempts: list[tuple[Any, ...]] | None = None,
+        error: CallError | None = None,
     ) -> Self:
         """A reply made by hand, for instance to test code that takes one."""
         facts = _Facts()
@@ -77,6 +81,7 @@ class Reply(str):
         facts.tool_calls = tool_calls
         facts.raw = raw
         facts.attempts = [] if attempts is None else attempts
+        facts.error = error
         reply = str.__new__(cls, text)
         reply._outcome = facts
         return reply
@@ -116,10 +121,16 @@ class Reply(str):
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """Every try, the first first; the last one succeeded."""
+        """Every try, the first first; the last one succeeded, unless this stands for an `error`."""
         from quotaflow.records import Attempt
 
         return tuple(Attempt(*facts) for facts in self._outcome.attempts)
+
+    @property
+    def error(self) -> CallError | None:
+        """Why there is no answer, when `LLMInterface(errors="text")` gave this text in its place; else `None`."""
+        error: CallError | None = getattr(self._outcome, "error", None)
+        return error
 
     @property
     def finish_reason(self) -> str | None:
@@ -145,7 +156,7 @@ class Reply(str):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         outcome = self._outcome
-        facts = {name: getattr(outcome, name) for name in _Facts.__slots__}
+        facts = {name: getattr(outcome, name, None) for name in _Facts.__slots__}
         return (_restore, (type(self), str(self), facts))
 
 
@@ -158,3 +169,23 @@ def reply_from(outcome: Outcome) -> Reply:
     reply = str.__new__(Reply, outcome.text)
     reply._outcome = outcome
     return reply
+
+
+def failed_reply(error: CallError) -> Reply:
+    """The text that stands for an error, for those who want no exception.
+
+    >>> from quotaflow import RateLimitError
+    >>> reply = failed_reply(RateLimitError("all keys are used up", provider="openai"))
+    >>> reply, reply.error.failure
+    ('[LLM Error: all keys are used up]', 'rate_limited')
+    """
+    attempts = [tuple(getattr(attempt, name) for name in attempt.__slots__) for attempt in error.attempts]
+    return Reply(
+        f"[LLM Error: {error.message}]",
+        provider=error.provider or "",
+        model=error.model or "",
+        key=error.key or "",
+        latency=sum(attempt.waited_seconds + attempt.seconds for attempt in error.attempts),
+        attempts=attempts,
+        error=error,
+    )

@@ -99,9 +99,14 @@ impl GuardedCall {
         any_loop::awaitable(py, &self.threads, work, |py, permit| permit.into_py_any(py), tell)
     }
 
-    /// It went well and took this many tokens; `None`: as many as were reserved.
-    fn settle(&self, py: Python<'_>, tokens: Option<u64>) -> PyResult<()> {
+    /// It went well and took these tokens, of input and output; `None`: as many as were reserved.
+    fn settle(&self, py: Python<'_>, tokens: Option<(u64, u64)>) -> PyResult<()> {
         self.with(py, |call| call.settle(tokens))
+    }
+
+    /// Nobody knows what became of it.
+    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, engine::Guarded::abandon)
     }
 
     /// It failed; the next permit says whether it may be tried again.

@@ -12,6 +12,7 @@ mod raising;
 mod runtime;
 mod simulate;
 mod telling;
+mod usage;
 
 use pyo3::pymodule;
 
@@ -23,7 +24,7 @@ mod _quotaflow {
     #[pymodule_export]
     use super::call_options::CallOptions;
     #[pymodule_export]
-    use super::classify::Verdict;
+    use super::classify::{Verdict, classify_error};
     #[pymodule_export]
     use super::core::Core;
     #[pymodule_export]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::ConfigError;
+use super::pacing::{self, LONGEST_DELAY};
 use super::reader::{Node, Table};
 use super::redact::looks_like_a_key;
 use super::schema;
@@ -31,10 +32,13 @@ pub(super) fn retry(top: &Table<'_>) -> Result<RetrySettings, ConfigError> {
     let Some(node) = top.get("retry") else { return Ok(settings) };
     let table = node.table(schema::RETRY)?;
     if let Some(node) = table.get("max_retries") {
-        settings.max_retries = small(&node, 100)?;
+        settings.max_retries = pacing::max_retries(&node)?;
     }
     if let Some(node) = table.get("retry_delay") {
-        settings.retry_delay = node.seconds(0.0, 3_600.0)?;
+        settings.retry_delay = node.seconds(0.0, LONGEST_DELAY)?;
+    }
+    if let Some(node) = table.get("retry_multiplier") {
+        settings.retry_multiplier = pacing::multiplier(&node)?;
     }
     if let Some(node) = table.get("cap") {
         settings.cap = node.seconds(0.0, 86_400.0)?;
@@ -54,13 +58,10 @@ fn budget(table: &Table<'_>) -> Result<RetryBudget, ConfigError> {
         budget.share = node.number(0.0, 1.0)?;
     }
     if let Some(node) = table.get("reserve") {
-        budget.reserve = small(&node, 1_000_000)?;
+        let reserve = node.whole(0, 1_000_000)?;
+        budget.reserve = u32::try_from(reserve).map_err(|_| node.wrong())?;
     }
     Ok(budget)
-}
-
-fn small(node: &Node<'_>, most: u32) -> Result<u32, ConfigError> {
-    u32::try_from(node.whole(0, u64::from(most))?).map_err(|_| node.wrong())
 }
 
 pub(super) fn timeouts(top: &Table<'_>) -> Result<Timeouts, ConfigError> {

@@ -7,6 +7,7 @@ use crate::secret::Secret;
 use super::error::ConfigError;
 use super::limits;
 use super::reader::Node;
+use super::redact::looks_like_a_key;
 use super::schema::{self, Takes};
 use super::settings::KeySettings;
 use super::sources::Sources;
@@ -85,9 +86,8 @@ impl<'a> Keys<'a> {
     ) -> Result<(), ConfigError> {
         let raw = node.raw_text()?;
         let text = node.text()?;
-        if let Some(name) = text.strip_prefix('$') {
-            let braced = name.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
-            return self.reference(node, braced.unwrap_or(name), extras);
+        if let Some(name) = variable_of(text) {
+            return self.reference(node, name, extras);
         }
         if is_a_name_in_capitals(text) {
             return Err(node
@@ -99,14 +99,40 @@ impl<'a> Keys<'a> {
         self.add(label, raw, &extras, |message| node.error(message))
     }
 
-    /// The name of an environment variable, as `models.<task>.key` and `backup_keys` have it.
+    /// What `models.<task>.key` and `backup_keys` have: the name of an environment variable, bare or as `$NAME` or
+    /// `${NAME}`, several with commas, or a key itself. What is empty, as a template without its variable is, is none.
     pub(super) fn names(&mut self, node: Node<'_>) -> Result<(), ConfigError> {
         for node in node.private().one_or_many() {
-            let name = node.text()?;
-            let name = name.strip_prefix('$').unwrap_or(name);
-            self.reference(&node, name, Extras::default())?;
+            if node.is_nothing() {
+                continue;
+            }
+            let text = node.raw_text()?;
+            if text.trim().is_empty() {
+                self.warnings.push(format!("{} is empty: it is ignored", node.path()));
+            }
+            for text in text.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+                self.name_or_key(&node, text)?;
+            }
         }
         Ok(())
+    }
+
+    fn name_or_key(&mut self, node: &Node<'_>, text: &str) -> Result<(), ConfigError> {
+        let name = variable_of(text);
+        // Servers that want no key are often given a word in its place: `ollama`, `none`, `EMPTY`.
+        let is_word = !self.provider.needs_key && !text.contains('_');
+        let is_key =
+            || self.sources.variable(text).is_none() && (is_word || can_only_be_a_key(text));
+        if name.is_some() || !is_key() {
+            return self.reference(node, name.unwrap_or(text), Extras::default());
+        }
+        if self.keys.iter().any(|known| known.secret.expose() == text) {
+            return Ok(());
+        }
+        let label = |number| format!("{} key {number}", self.provider.name);
+        let free = |label: &String| self.keys.iter().all(|known| known.label != *label);
+        let label = (self.keys.len() + 1..).map(label).find(free).unwrap_or_default();
+        self.add(label, text, &Extras::default(), |message| node.error(message))
     }
 
     fn reference(
@@ -240,6 +266,19 @@ fn place_of(name: &str, base: &str) -> Option<(u8, u32)> {
             None => Some((1, number(rest.strip_prefix('_')?)?)),
         },
     }
+}
+
+/// What `$NAME` and `${NAME}` name.
+fn variable_of(text: &str) -> Option<&str> {
+    let name = text.strip_prefix('$')?;
+    Some(name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name))
+}
+
+/// Whether this, in a place where names of variables are written, is a key: it begins like one, has a sign in it that
+/// no variable's name has, or is long and without underscores.
+fn can_only_be_a_key(text: &str) -> bool {
+    let in_names = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    looks_like_a_key(text) || !text.chars().all(in_names) || text.len() >= 20 && !text.contains('_')
 }
 
 /// Capitals, digits and underscores, beginning with a letter, with an underscore in it: no key looks like that.

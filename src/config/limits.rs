@@ -7,9 +7,11 @@ use crate::kernel::{Limit, Period, Refill, Resource, Source};
 use crate::providers::Provider;
 
 use super::error::ConfigError;
+use super::pacing::{self, PacingSettings};
 use super::reader::{Node, Table};
 use super::redact::shown;
-use super::schema::{self, INNER_LIMITS, LIMIT_NAMES, LIMITS, nearest};
+use super::schema::{self, KEY_LIMITS, LIMIT_NAMES, LIMITS, MODEL_LIMITS, nearest};
+use super::settings::ProviderSettings;
 
 /// No provider allows more of anything per window; a larger number is a slip of the finger.
 const MOST: u64 = 1_000_000_000_000;
@@ -19,31 +21,54 @@ const MOST_IN_FLIGHT: u64 = 100_000;
 
 const REFILLS: [&str; 3] = ["bucket", "rolling", "calendar"];
 
-/// The limits of a provider: over all models, and by model.
-pub(super) type Stated = (Vec<Limit>, BTreeMap<String, Vec<Limit>>);
+/// What is stated of a provider: over all models, and by model.
+#[derive(Default)]
+pub(super) struct Stated {
+    limits: Vec<Limit>,
+    pacing: PacingSettings,
+    by_model: BTreeMap<String, (Vec<Limit>, PacingSettings)>,
+}
+
+impl Stated {
+    /// Lays what is stated on what the settings hold already, one by one.
+    pub(super) fn lay_on(self, settings: &mut ProviderSettings) {
+        lay_over(&mut settings.limits, self.limits);
+        settings.pacing.lay_over(self.pacing);
+        for (model, (limits, pacing)) in self.by_model {
+            lay_over(settings.model_limits.entry(model.clone()).or_default(), limits);
+            settings.model_pacing.entry(model).or_default().lay_over(pacing);
+        }
+    }
+}
 
 /// Reads `{rpm: 60, …, models: {name: {rpm: 3}}}`.
 pub(super) fn of_provider(node: &Node<'_>, provider: &Provider) -> Result<Stated, ConfigError> {
     let table = node.table(LIMITS)?;
-    let mut by_model = BTreeMap::new();
+    let mut stated = Stated {
+        limits: read(&table, provider)?,
+        pacing: pacing::read(&table)?,
+        ..Stated::default()
+    };
     if let Some(models) = table.get("models") {
         for (model, node) in models.entries(schema::Takes::Table)? {
             if shown(model, false) != model {
                 return Err(node.error("a model's name is shown, and this one looks like a key"));
             }
-            by_model.insert(model.trim().to_owned(), of_key(&node, provider)?);
+            let table = node.table(MODEL_LIMITS)?;
+            let said = (read(&table, provider)?, pacing::read(&table)?);
+            stated.by_model.insert(model.trim().to_owned(), said);
         }
     }
-    Ok((read(&table, provider)?, by_model))
+    Ok(stated)
 }
 
-/// Reads `{rpm: 60, …}` of one key or one model.
+/// Reads `{rpm: 60, …}` of one key.
 pub(super) fn of_key(node: &Node<'_>, provider: &Provider) -> Result<Vec<Limit>, ConfigError> {
-    read(&node.table(INNER_LIMITS)?, provider)
+    read(&node.table(KEY_LIMITS)?, provider)
 }
 
 /// Lays `over` on `under`: the same resource over the same period is replaced, the rest stays.
-pub(super) fn lay_over(under: &mut Vec<Limit>, over: Vec<Limit>) {
+fn lay_over(under: &mut Vec<Limit>, over: Vec<Limit>) {
     let same = |a: &Limit, b: &Limit| a.resource == b.resource && a.period == b.period;
     under.retain(|limit| !over.iter().any(|other| same(limit, other)));
     under.extend(over);

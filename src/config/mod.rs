@@ -26,6 +26,8 @@ mod error;
 mod formats;
 mod keys;
 mod limits;
+mod others;
+mod pacing;
 mod providers;
 mod reader;
 mod redact;
@@ -34,13 +36,16 @@ mod routes;
 mod schema;
 mod settings;
 mod sources;
+mod strategy;
 #[cfg(test)]
 mod tests;
 
 pub use arguments::{Arguments, ConfigArgument};
 pub use error::ConfigError;
+pub use pacing::{Pacing, PacingSettings};
 pub use settings::{
     KeySettings, ProviderSettings, RetryBudget, RetrySettings, Routes, Settings, StateSetting,
     Target, TaskRoute, Timeouts,
 };
 pub use sources::{ConfigFile, Places, Sources};
+pub use strategy::{LocalTargets, Strategy, Wanted};

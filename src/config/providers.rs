@@ -148,15 +148,7 @@ fn own(name: &str, base_url: &str, dialect: Dialect) -> Provider {
 }
 
 fn without_keys(provider: Provider) -> ProviderSettings {
-    ProviderSettings {
-        provider,
-        keys: Vec::new(),
-        limits: Vec::new(),
-        model_limits: BTreeMap::new(),
-        default_model: None,
-        timeout: None,
-        key_names: Vec::new(),
-    }
+    ProviderSettings { key_names: Vec::new(), ..ProviderSettings::unconfigured(provider) }
 }
 
 /// The one name of a provider that may have several.

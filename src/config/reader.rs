@@ -205,6 +205,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// True or false.
+    pub(super) fn flag(&self) -> Result<bool, ConfigError> {
+        self.value.as_bool().ok_or_else(|| self.wrong())
+    }
+
     /// A span of time, written in seconds.
     pub(super) fn seconds(&self, least: f64, most: f64) -> Result<Duration, ConfigError> {
         Ok(Duration::from_secs_f64(self.number(least, most)?))

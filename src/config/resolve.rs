@@ -9,13 +9,16 @@ use super::behaviour;
 use super::error::ConfigError;
 use super::formats;
 use super::keys::Keys;
-use super::limits::{self, lay_over};
+use super::limits;
+use super::others;
+use super::pacing::Pacing;
 use super::providers::{self, Providers, canonical, named, once};
 use super::reader::{Node, Table};
 use super::routes::{self, Written};
 use super::schema::{self, Takes};
 use super::settings::Settings;
 use super::sources::Sources;
+use super::strategy;
 
 impl Settings {
     /// What holds, from everything the user wrote: arguments, then the config file, then the environment, then the
@@ -38,7 +41,8 @@ impl Settings {
     /// ```
     pub fn resolve(arguments: Arguments, sources: Sources) -> Result<Settings, ConfigError> {
         let mut warnings = sources.warnings.clone();
-        let tree = tree(&arguments, &sources)?;
+        let mut tree = tree(&arguments, &sources)?;
+        warnings.extend(others::take_out(&mut tree));
         let file = match &arguments.config {
             Some(ConfigArgument::Value(_)) => None,
             _ => sources.file.as_ref().map(|file| file.path.as_path()),
@@ -58,14 +62,20 @@ impl Settings {
         if arguments.others {
             let limits = arguments.limits.as_ref().map(|value| root(value, "limits"));
             providers::add_others(limits.as_ref(), Takes::Table, &mut providers)?;
+            providers::add_others(top.get("limits").as_ref(), Takes::Table, &mut providers)?;
             providers::add_others(keys.as_ref(), Takes::Keys, &mut providers)?;
         }
         for (name, table) in &sections {
             configure(&mut providers, name, table)?;
         }
-        if let Some(value) = &arguments.limits {
-            limits_of_arguments(&root(value, "limits"), &mut providers)?;
+        if let Some(node) = top.get("limits") {
+            limits_by_provider(&node, &mut providers)?;
         }
+        if let Some(value) = &arguments.limits {
+            limits_by_provider(&root(value, "limits"), &mut providers)?;
+        }
+        let retry = behaviour::retry(&top)?;
+        providers.values_mut().for_each(|settings| settings.usual = Pacing::from(&retry));
         gather_keys(keys, &sections, &written, &sources, &mut providers, &mut warnings)?;
 
         let state = arguments.state.map(Value::String);
@@ -73,7 +83,8 @@ impl Settings {
         Ok(Settings {
             routes: written.resolve(&mut providers)?,
             state: behaviour::state(state.as_ref(), &top, &sources)?,
-            retry: behaviour::retry(&top)?,
+            retry,
+            strategy: strategy::read(&top)?,
             timeouts: behaviour::timeouts(&top)?,
             queue_max_size: behaviour::queue_max_size(&top)?,
             max_wait: behaviour::max_wait(&top)?,
@@ -98,7 +109,7 @@ fn tree(arguments: &Arguments, sources: &Sources) -> Result<Value, ConfigError> 
 fn configure(providers: &mut Providers, name: &str, table: &Table<'_>) -> Result<(), ConfigError> {
     let settings = named(providers, name, table.node())?;
     if let Some(node) = table.get("limits") {
-        (settings.limits, settings.model_limits) = limits::of_provider(&node, &settings.provider)?;
+        limits::of_provider(&node, &settings.provider)?.lay_on(settings);
     }
     let model = table.get("default_model").map(|node| node.name().map(str::to_owned));
     settings.default_model = model.transpose()?;
@@ -106,16 +117,13 @@ fn configure(providers: &mut Providers, name: &str, table: &Table<'_>) -> Result
     Ok(())
 }
 
-fn limits_of_arguments(node: &Node<'_>, providers: &mut Providers) -> Result<(), ConfigError> {
+/// `{openai: {rpm: 60}}`, on top of what was said before.
+fn limits_by_provider(node: &Node<'_>, providers: &mut Providers) -> Result<(), ConfigError> {
     let mut seen = Vec::new();
     for (name, node) in node.entries(Takes::Table)? {
         once(&mut seen, name, &node)?;
         let settings = named(providers, name, &node)?;
-        let (all, by_model) = limits::of_provider(&node, &settings.provider)?;
-        lay_over(&mut settings.limits, all);
-        for (model, limits) in by_model {
-            lay_over(settings.model_limits.entry(model).or_default(), limits);
-        }
+        limits::of_provider(&node, &settings.provider)?.lay_on(settings);
     }
     Ok(())
 }

@@ -17,6 +17,10 @@ pub(super) enum Takes {
     Whole,
     Seconds,
     Share,
+    /// A share of which nothing is left is no share.
+    SomeShare,
+    Multiplier,
+    Flag,
     Budget,
 }
 
@@ -33,13 +37,24 @@ impl Takes {
             Takes::Whole => "a whole number",
             Takes::Seconds => "a number of seconds",
             Takes::Share => "a number from 0 to 1",
+            Takes::SomeShare => "a number more than 0 and at most 1",
+            Takes::Multiplier => "a number of 1 or more",
+            Takes::Flag => "true or false",
             Takes::Budget => "a table with `share` and `reserve`",
         }
     }
 
     /// Whether nothing (`null`, or a NaN that became one) is the same as not writing the field.
     pub(super) const fn may_be_nothing(self) -> bool {
-        !matches!(self, Takes::Limit | Takes::Whole | Takes::Seconds | Takes::Share)
+        matches!(
+            self,
+            Takes::Table
+                | Takes::TableOrList
+                | Takes::Text
+                | Takes::TextOrList
+                | Takes::Keys
+                | Takes::Budget
+        )
     }
 }
 
@@ -75,6 +90,8 @@ const fn closed(fields: &'static [Field]) -> Section {
 pub(super) const TOP: Section = closed(&[
     field("providers", Takes::Table, &["endpoints"]),
     field("models", Takes::Table, &["routes", "tasks"]),
+    field("limits", Takes::Table, &["rate_limits", "quotas"]),
+    field("strategy", Takes::Table, &["routing", "policy"]),
     field("state", Takes::Text, &["storage", "database", "cache"]),
     field("retry", Takes::Table, &["max_retries", "retry_delay"]),
     field("timeouts", Takes::Table, &["timeout"]),
@@ -128,6 +145,7 @@ pub(super) const LIMIT: Section = closed(&[
 pub(super) const RETRY: Section = closed(&[
     field("max_retries", Takes::Whole, &["retries", "attempts", "max_attempts"]),
     field("retry_delay", Takes::Seconds, &["delay", "base", "backoff"]),
+    field("retry_multiplier", Takes::Multiplier, &["multiplier", "factor", "exponential_base"]),
     field("cap", Takes::Seconds, &["max_delay"]),
     field("budget", Takes::Budget, &[]),
 ]);
@@ -136,6 +154,14 @@ pub(super) const RETRY: Section = closed(&[
 pub(super) const BUDGET: Section = closed(&[
     field("share", Takes::Share, &["ratio", "percent"]),
     field("reserve", Takes::Whole, &["minimum", "min"]),
+]);
+
+/// `strategy`.
+pub(super) const STRATEGY: Section = closed(&[
+    field("use_local_first", Takes::Flag, &["local_first", "prefer_local"]),
+    field("local_last", Takes::Flag, &["use_local_last", "api_first"]),
+    field("fallback_to_api", Takes::Flag, &["use_api", "allow_api"]),
+    field("cost_optimized", Takes::Flag, &["cost_optimised", "cheapest_first"]),
 ]);
 
 /// `timeouts`.
@@ -177,8 +203,8 @@ pub(super) const LIMIT_NAMES: [(&str, Resource, Period); 20] = {
     ]
 };
 
-const LIMIT_FIELDS: [Field; 22] = {
-    let mut fields = [field("models", Takes::Table, &["model"]); 22];
+const LIMIT_FIELDS: [Field; 27] = {
+    let mut fields = [field("models", Takes::Table, &["model"]); 27];
     let mut index = 0;
     while index < LIMIT_NAMES.len() {
         let name = LIMIT_NAMES[index].0;
@@ -197,14 +223,36 @@ const LIMIT_FIELDS: [Field; 22] = {
     }
     fields[index] =
         field("concurrency", Takes::Whole, &["parallel", "max_parallel", "max_concurrency"]);
+    let mut pacing = 0;
+    while pacing < PACING_FIELDS.len() {
+        index += 1;
+        fields[index] = PACING_FIELDS[pacing];
+        pacing += 1;
+    }
     fields
 };
 
-/// `providers.<name>.limits`.
+/// What is said beside the limits of a provider or a model, and cannot be said of one key.
+const PACING_FIELDS: [Field; 5] = [
+    field(
+        "max_tokens_per_request",
+        Takes::Whole,
+        &["max_tokens", "max_request_tokens", "tokens_per_request"],
+    ),
+    field("base_delay", Takes::Seconds, &["delay", "retry_delay", "backoff"]),
+    field("max_retries", Takes::Whole, &["retries", "max_attempts"]),
+    field("retry_multiplier", Takes::Multiplier, &["multiplier", "factor", "backoff_multiplier"]),
+    field("pause_threshold", Takes::SomeShare, &["threshold", "pause_at", "safety_margin"]),
+];
+
+/// `limits.<provider>` and `providers.<name>.limits`.
 pub(super) const LIMITS: Section = closed(&LIMIT_FIELDS);
 
-/// The limits of one key or one model: no models below.
-pub(super) const INNER_LIMITS: Section = closed(LIMIT_FIELDS.split_at(21).0);
+/// The limits of one model: no models below.
+pub(super) const MODEL_LIMITS: Section = closed(LIMIT_FIELDS.split_at(26).0);
+
+/// The limits of one key: nothing that belongs to a call.
+pub(super) const KEY_LIMITS: Section = closed(LIMIT_FIELDS.split_at(21).0);
 
 impl Section {
     /// The field with this name.
@@ -214,12 +262,24 @@ impl Section {
 
     /// The field that was probably meant by `name`, which is none.
     pub(super) fn nearest(&self, name: &str) -> Option<&'static str> {
-        let lower = name.to_ascii_lowercase().replace('-', "_");
-        let synonym = self.fields.iter().find(|field| field.also.contains(&lower.as_str()));
-        synonym
-            .map(|field| field.name)
-            .or_else(|| nearest(&lower, self.fields.iter().map(|field| field.name)))
+        self.synonym(name).or_else(|| self.near(name)).map(|field| field.name)
     }
+
+    /// The field that `name` is another word for.
+    pub(super) fn synonym(&self, name: &str) -> Option<&'static Field> {
+        let name = plain(name);
+        self.fields.iter().find(|field| field.also.contains(&name.as_str()))
+    }
+
+    /// The field that is spelt almost like `name`.
+    pub(super) fn near(&self, name: &str) -> Option<&'static Field> {
+        nearest(&plain(name), self.fields.iter().map(|field| field.name))
+            .and_then(|name| self.field(name))
+    }
+}
+
+fn plain(name: &str) -> String {
+    name.to_ascii_lowercase().replace('-', "_")
 }
 
 /// The first of the names nearest to `name`, if one is near enough to have been meant.
@@ -257,15 +317,19 @@ mod tests {
 
     #[test]
     fn the_sections_cut_from_a_longer_one_end_where_they_should() {
-        assert!(LIMITS.field("models").is_some() && INNER_LIMITS.field("models").is_none());
-        assert!(INNER_LIMITS.field("concurrency").is_some());
+        assert!(LIMITS.field("models").is_some() && MODEL_LIMITS.field("models").is_none());
+        assert!(MODEL_LIMITS.field("pause_threshold").is_some());
+        assert!(KEY_LIMITS.field("max_tokens_per_request").is_none());
+        assert!(KEY_LIMITS.field("concurrency").is_some());
         assert!(TASK.field("fallback").is_some() && TARGET.field("fallback").is_none());
         assert!(TARGET.field("base_url").is_some());
     }
 
     #[test]
     fn no_synonym_is_a_field_of_its_own() {
-        for section in [TOP, PROVIDER, KEY, TASK, LIMIT, RETRY, BUDGET, TIMEOUTS, QUEUE, LIMITS] {
+        for section in
+            [TOP, PROVIDER, KEY, TASK, LIMIT, RETRY, BUDGET, TIMEOUTS, QUEUE, LIMITS, STRATEGY]
+        {
             for field in section.fields {
                 for also in field.also {
                     assert!(section.field(also).is_none(), "{also} for {}", field.name);

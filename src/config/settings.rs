@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::pacing::{Pacing, PacingSettings};
+use super::strategy::Strategy;
 use crate::kernel::Limit;
 use crate::providers::Provider;
 use crate::secret::Secret;
@@ -22,6 +24,8 @@ pub struct Settings {
     pub state: StateSetting,
     /// How often and how fast a failed call is tried again.
     pub retry: RetrySettings,
+    /// In which order the targets of a route are asked.
+    pub strategy: Strategy,
     /// How long is waited for a provider.
     pub timeouts: Timeouts,
     /// How many calls may wait at once; more are refused. Default 100,000.
@@ -43,6 +47,12 @@ pub struct ProviderSettings {
     pub limits: Vec<Limit>,
     /// Limits of each quota group for one model; they hold beside the ones over all models.
     pub model_limits: BTreeMap<String, Vec<Limit>>,
+    /// How its calls are paced, over all models; [`ProviderSettings::pacing`] says what holds for one.
+    pub pacing: PacingSettings,
+    /// What is said of one model instead.
+    pub model_pacing: BTreeMap<String, PacingSettings>,
+    /// What holds where neither says anything: the retries of the whole config.
+    pub(super) usual: Pacing,
     /// The model when a call names none.
     pub default_model: Option<String>,
     /// Instead of [`Timeouts::read`] for this provider.
@@ -121,8 +131,10 @@ pub enum StateSetting {
 pub struct RetrySettings {
     /// How often, after the first attempt. Default 3.
     pub max_retries: u32,
-    /// The first pause; it doubles each time. Default 1 s.
+    /// The first pause. Default 1 s.
     pub retry_delay: Duration,
+    /// By how much each pause is longer than the one before; 1 or more. Default 2.
+    pub retry_multiplier: f64,
     /// The longest pause. Default 300 s.
     pub cap: Duration,
     /// What all calls together may spend on retries.
@@ -154,6 +166,7 @@ impl Default for RetrySettings {
         RetrySettings {
             max_retries: 3,
             retry_delay: Duration::from_secs(1),
+            retry_multiplier: 2.0,
             cap: Duration::from_secs(300),
             budget: RetryBudget::default(),
         }
@@ -181,6 +194,9 @@ impl ProviderSettings {
             keys: Vec::new(),
             limits: Vec::new(),
             model_limits: BTreeMap::new(),
+            pacing: PacingSettings::default(),
+            model_pacing: BTreeMap::new(),
+            usual: Pacing::default(),
             default_model: None,
             timeout: None,
         }

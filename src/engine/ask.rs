@@ -39,9 +39,9 @@ pub struct Ask {
     pub retry: bool,
     /// Whether the route's fallbacks may be used. Default true.
     pub fallback: bool,
-    /// Retries on lanes that were tried before; `None`: the config's (3).
+    /// Retries on lanes that were tried before; `None`: the target's (3).
     pub max_retries: Option<u32>,
-    /// The first back-off; `None`: the config's (1 s).
+    /// The first back-off; `None`: the target's (1 s).
     pub retry_delay: Option<Duration>,
     /// 0 to 9, higher goes first. Default 3.
     pub priority: u8,

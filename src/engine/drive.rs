@@ -13,7 +13,7 @@ use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
 use super::transport::Outgoing;
 use crate::error::{Error, ErrorKind};
-use crate::kernel::{CallPolicy, Event, Hints, Moment, Need, RetryPolicy, counted};
+use crate::kernel::{CallPolicy, Event, Hints, Moment, Need, counted};
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
 
 impl Engine {
@@ -23,7 +23,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`] with all attempts.
-    pub async fn send(self: &Arc<Self>, ask: Ask) -> Result<Answer, Error> {
+    pub async fn send(self: &Arc<Self>, mut ask: Ask) -> Result<Answer, Error> {
         if self.is_closed() {
             return Err(closed());
         }
@@ -33,7 +33,10 @@ impl Engine {
             return Err(Error::argument("deadline", "the deadline has passed already"));
         }
         let route = self.route(&ask)?;
-        let mut sending = Sending::new(self, ask, route, began, expires);
+        let messages = std::mem::take(&mut ask.messages);
+        let request = ChatRequest { messages, params: Map::new() };
+        let route = self.fitting(route, &request)?;
+        let mut sending = Sending::new(self, ask, request, route, began, expires);
         let outcome = self.in_time(expires, sending.drive()).await;
         outcome.map_err(|error| sending.run.with_facts(error))
     }
@@ -74,6 +77,7 @@ struct Sending {
     run: Run,
     request: ChatRequest,
     ahead_of_limits: bool,
+    priority: u8,
     /// The encoded request of each stop, once it was needed.
     encoded: Vec<Option<(WireRequest, Bytes)>>,
     answer: Option<Completion>,
@@ -83,19 +87,17 @@ impl Sending {
     fn new(
         engine: &Arc<Engine>,
         mut ask: Ask,
+        request: ChatRequest,
         route: Vec<Stop>,
         began: Moment,
         deadline: Option<Moment>,
     ) -> Self {
         let settings = &engine.settings;
+        let cap = settings.retry.cap;
+        let retries = |stop: &Stop| stop.target.retries(ask.max_retries, ask.retry_delay, cap);
         let policy = CallPolicy {
-            targets: route.len(),
             retry: ask.retry,
-            retries: RetryPolicy {
-                max_retries: ask.max_retries.unwrap_or(settings.retry.max_retries),
-                base: ask.retry_delay.unwrap_or(settings.retry.retry_delay),
-                cap: settings.retry.cap,
-            },
+            retries: route.iter().map(retries).collect(),
             fallback: ask.fallback,
             deadline,
             max_wait: settings.max_wait,
@@ -108,10 +110,8 @@ impl Sending {
         };
         Sending {
             encoded: route.iter().map(|_| None).collect(),
-            request: ChatRequest {
-                messages: std::mem::take(&mut ask.messages),
-                params: Map::new(),
-            },
+            request,
+            priority: ask.priority,
             ahead_of_limits: ask.skip_rate_limit,
             run: Run::new(engine.clone(), route, policy, manner, began),
             answer: None,
@@ -121,8 +121,9 @@ impl Sending {
     async fn drive(&mut self) -> Result<Answer, Error> {
         let mut event = Event::Begin;
         loop {
-            let (request, ahead) = (&self.request, self.ahead_of_limits);
-            event = match self.run.advance(event, |stop| need(request, stop, ahead)).await? {
+            let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
+            let need = |stop: &Stop| need(request, stop, ahead, priority);
+            event = match self.run.advance(event, need).await? {
                 Next::Send(held) => self.attempt(held).await?,
                 Next::Succeed => return self.finish(),
             }
@@ -208,7 +209,7 @@ impl Sending {
     }
 }
 
-fn need(request: &ChatRequest, stop: &Stop, ahead_of_limits: bool) -> Need {
+fn need(request: &ChatRequest, stop: &Stop, ahead_of_limits: bool, priority: u8) -> Need {
     let provider = &stop.target.vendor.provider;
     Need {
         input_tokens: request.estimated_input_tokens(&stop.params),
@@ -216,7 +217,7 @@ fn need(request: &ChatRequest, stop: &Stop, ahead_of_limits: bool) -> Need {
         reserves_max_tokens: provider.reserves_max_tokens,
         counts_output: provider.counts_output,
         ahead_of_limits,
-        kept: 0,
+        kept: stop.target.kept(priority),
         only_key: None,
     }
 }

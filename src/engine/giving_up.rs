@@ -1,8 +1,10 @@
 //! What is said to a caller whose call has no answer?
 
 use super::roster::Target;
+use super::route::Stop;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{FailureClass, GiveUp, Moment, Obstacle, Period, Refusal, Resource};
+use crate::providers::ChatRequest;
 
 /// The kernel's reason in words and facts.
 pub(super) fn error(reason: GiveUp, target: &Target, has_deadline: bool, now: Moment) -> Error {
@@ -38,6 +40,33 @@ pub(super) fn error(reason: GiveUp, target: &Target, has_deadline: bool, now: Mo
         .hint("send fewer calls at once, or raise queue.max_size in the config"),
     };
     error.with(|facts| facts.retry_after = retry_after)
+}
+
+/// Why a call is larger than its target's `max_tokens_per_request` lets it be; `None` when it is not.
+pub(super) fn too_large(stop: &Stop, request: &ChatRequest) -> Option<Error> {
+    let target = &stop.target;
+    target.pacing.max_tokens_per_request?;
+    let input = request.estimated_input_tokens(&stop.params);
+    let output = ChatRequest::max_output_tokens(&stop.params);
+    let parts = output
+        .map_or_else(String::new, |output| format!(" ({input} of input and max_tokens {output})"));
+    too_many_tokens(target, input.saturating_add(output.unwrap_or(0)), &parts)
+}
+
+/// Why a call of `tokens` is larger than `max_tokens_per_request` lets it be; `None` when it is not.
+pub(super) fn too_many_tokens(target: &Target, tokens: u64, parts: &str) -> Option<Error> {
+    let most = target.pacing.max_tokens_per_request.filter(|most| tokens > *most)?;
+    let message = format!(
+        "{}: the call is about {tokens} tokens{parts}, and max_tokens_per_request is {most}",
+        target.name
+    );
+    let error = Error::new(ErrorKind::Failure(FailureClass::ContextTooLong), message)
+        .hint("shorten the prompt, lower max_tokens, or raise max_tokens_per_request in the limits")
+        .with(|facts| {
+            facts.provider = Some(target.vendor.provider.name.clone());
+            facts.model = Some(target.model.clone());
+        });
+    Some(error)
 }
 
 fn key(target: &Target, refusal: &Refusal) -> Option<String> {

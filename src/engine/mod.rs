@@ -16,6 +16,7 @@ mod route;
 mod run;
 mod status;
 mod transport;
+mod usage;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -33,15 +34,15 @@ pub use observe::{Notice, Observer, Silent};
 pub use permit::{Guard, Guarded, Outlook, Permit};
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
 pub use transport::{HttpTransport, Incoming, Outgoing, Sending, Transport};
+pub use usage::{Closed, Usage, UsedLimit};
 
 // The words of this ring's face: who calls it needs no ring below.
-pub use crate::kernel::{Failure, FailureClass, Moment, Period};
-pub use crate::providers::{Content, Message, Role};
+pub use crate::kernel::{Failure, FailureClass, Moment, Origin, Period, Until};
+pub use crate::providers::{Content, ForeignError, Headers, Message, Provider, Role, shown};
 
 use crate::config::{ProviderSettings, Settings, StateSetting};
 use crate::error::{Error, ErrorKind};
 use crate::kernel::RetryBudget;
-use crate::providers::Provider;
 use crate::stores::{ForkSafeStore, MemoryStore, QuotaStore};
 pub use crate::stores::{after_fork, before_fork};
 use roster::Vendor;

@@ -10,13 +10,14 @@ use super::Engine;
 use super::ask::RetryHook;
 use super::booking::Held;
 use super::drive::expiry;
-use super::roster::{Target, Vendor};
+use super::giving_up::too_many_tokens;
+use super::roster::Target;
 use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
     Amounts, CallPolicy, Choice, Ending, Event, Failure, Hints, Lane, Ledgers, Moment, Need,
-    Obstacle, Period, RetryPolicy, choose,
+    Obstacle, Period, Usage, choose, counted,
 };
 use crate::secret::Secret;
 
@@ -68,9 +69,10 @@ impl Guard {
         }
     }
 
-    fn need(&self, vendor: &Vendor) -> Result<Need, Error> {
+    fn need(&self, target: &Target) -> Result<Need, Error> {
+        let vendor = &target.vendor;
         let only_key = self.key.as_deref().map(|label| vendor.key_labelled(label)).transpose()?;
-        let kept = vendor.kept(self.model.as_deref().unwrap_or(NO_MODEL), self.priority);
+        let kept = target.kept(self.priority);
         Ok(Need { only_key, kept, ..Need::of(self.tokens) })
     }
 }
@@ -131,18 +133,17 @@ impl Engine {
         if guard.deadline.is_some_and(|deadline| deadline <= began) {
             return Err(Error::argument("deadline", "the deadline has passed already"));
         }
-        let (usual, retry) = (self.settings.timeouts.call, &self.settings.retry);
+        let usual = self.settings.timeouts.call;
         let expires = expiry(guard.timeout, guard.deadline, usual, began);
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
-        let need = guard.need(&target.vendor)?;
+        let need = guard.need(&target)?;
+        if let Some(error) = too_many_tokens(&target, guard.tokens, "") {
+            return Err(error);
+        }
+        let cap = self.settings.retry.cap;
         let policy = CallPolicy {
-            targets: 1,
             retry: guard.retry,
-            retries: RetryPolicy {
-                max_retries: guard.max_retries.unwrap_or(retry.max_retries),
-                base: guard.retry_delay.unwrap_or(retry.retry_delay),
-                cap: retry.cap,
-            },
+            retries: vec![target.retries(guard.max_retries, guard.retry_delay, cap)],
             fallback: false,
             deadline: expires,
             max_wait: self.settings.max_wait,
@@ -164,7 +165,10 @@ impl Engine {
     /// When there is no such provider or key, or the state cannot be read.
     pub fn outlook(&self, guard: &Guard, period: Option<Period>) -> Result<Outlook, Error> {
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
-        let need = guard.need(&target.vendor)?;
+        let need = guard.need(&target)?;
+        if too_many_tokens(&target, guard.tokens, "").is_some() {
+            return Ok(Outlook::Never);
+        }
         let lanes = target.lanes();
         let now = self.clock.now();
         let mut outlook = Outlook::Never;
@@ -188,7 +192,7 @@ impl Engine {
         failure: Option<Failure>,
     ) -> Result<String, Error> {
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
-        let need = Need { ahead_of_limits: true, kept: 0, ..guard.need(&target.vendor)? };
+        let need = Need { ahead_of_limits: true, kept: 0, ..guard.need(&target)? };
         let Some(mut held) = self.reserve_anyway(&target, &need)? else {
             return Err(Error::new(ErrorKind::Internal, "there is no lane to count it in"));
         };
@@ -249,12 +253,16 @@ impl Guarded {
         }
     }
 
-    /// It went well, and took this many tokens; `None`: as many as were reserved. Settling twice does nothing.
-    pub fn settle(&mut self, tokens: Option<u64>) {
+    /// It went well, and took these tokens of input and output; `None`: as many as were reserved. Settling twice does
+    /// nothing.
+    pub fn settle(&mut self, tokens: Option<(u64, u64)>) {
         let Some(held) = self.held.take() else { return };
         self.run.end_attempt(self.run.engine.clock.now(), None, None);
-        let used =
-            tokens.map(|tokens| Amounts { requests: 1, input_tokens: tokens, output_tokens: 0 });
+        let provider = &held.target.vendor.provider;
+        let used = tokens.map(|(input_tokens, output_tokens)| {
+            let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
+            counted(&usage, provider.counts_output, provider.counts_cached_input)
+        });
         // Nothing follows: the call is over.
         let _ = self.run.answered(held, used, &Hints::default());
     }
@@ -265,6 +273,13 @@ impl Guarded {
         let failure = held.target.vendor.redacted(failure);
         self.run.end_attempt(self.run.engine.clock.now(), Some(&failure), failure.status);
         self.next = Some(self.run.failed(held, failure, &Hints::default()));
+    }
+
+    /// Nobody knows what became of it: all of it stays counted.
+    pub fn abandon(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        self.run.end_attempt(self.run.engine.clock.now(), None, None);
+        let _ = held.settle(Ending::Unknown, &Hints::default(), None);
     }
 
     /// Nothing was sent: all of it is given back.

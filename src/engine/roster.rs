@@ -2,19 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::waiting::Line;
-use crate::config::ProviderSettings;
+use crate::config::{Pacing, ProviderSettings};
 use crate::error::Error;
-use crate::kernel::{Configured, Failure, Lane, LedgerId, Limit};
+use crate::kernel::{Configured, Failure, Lane, LedgerId, Limit, RetryPolicy};
 use crate::providers::Provider;
 use crate::secret::Secret;
 
 /// What is shorter is no secret but a word that may stand anywhere ("none", "ollama").
 const SHORTEST_SECRET: usize = 8;
+
+/// Calls of this priority and above may use what `pause_threshold` keeps from all others.
+const MATTERS: u8 = 5;
 
 /// A key and where it counts.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub(crate) struct Vendor {
     pub(crate) provider: Provider,
     pub(crate) keys: Vec<Key>,
     pub(crate) settings: ProviderSettings,
+    /// Whether its server is one's own.
+    pub(crate) local: bool,
     model_limits: HashMap<String, Configured>,
     no_limits: Configured,
     targets: RwLock<HashMap<String, Arc<Target>>>,
@@ -53,6 +59,8 @@ pub(crate) struct Target {
     pub(crate) model: String,
     /// `provider/model`, for people.
     pub(crate) name: String,
+    /// How its calls are paced.
+    pub(crate) pacing: Pacing,
     lanes: RwLock<Arc<Lanes>>,
     pub(crate) line: Mutex<Line>,
     pub(crate) changed: Notify,
@@ -105,7 +113,8 @@ impl Vendor {
             .map(|(model, limits)| (model.clone(), limits.clone().into()))
             .collect();
         let no_limits: Configured = Vec::<Limit>::new().into();
-        Vendor { provider, keys, settings, model_limits, no_limits, targets: RwLock::default() }
+        let (local, targets) = (settings.is_local(), RwLock::default());
+        Vendor { provider, keys, settings, local, model_limits, no_limits, targets }
     }
 
     /// What a failure says without any key of ours: some providers repeat the one they were sent.
@@ -132,11 +141,6 @@ impl Vendor {
         })
     }
 
-    /// How many thousandths of every limit a call of this priority leaves to those that matter more.
-    pub(crate) fn kept(&self, _model: &str, _priority: u8) -> u16 {
-        0
-    }
-
     /// The name of a ledger of this provider.
     pub(crate) fn ledger_id(&self, group: &str, model: &str) -> LedgerId {
         LedgerId::new(&self.provider.name, group, model)
@@ -153,6 +157,7 @@ impl Vendor {
                 vendor: self.clone(),
                 model: model.to_owned(),
                 name: format!("{}/{model}", self.provider.name),
+                pacing: self.settings.pacing(model),
                 lanes: RwLock::new(Arc::new(self.lanes(model))),
                 line: Mutex::new(Line::new(line_size)),
                 changed: Notify::new(),
@@ -215,10 +220,15 @@ impl Vendor {
         } else {
             lanes.place(self.ledger_id(&key.alone, "*"), &self.no_limits)
         };
-        let free = (model.ends_with(":free") && self.provider.name == "openrouter")
+        let free = is_given_away(&self.provider, model)
             .then(|| lanes.place(self.ledger_id(&group, "*:free"), &self.no_limits));
         lanes.lanes.push(Lane::new(place, group_model, whole_group, alone, free));
     }
+}
+
+/// Whether OpenRouter gives this model away, within the daily count that all such models share.
+fn is_given_away(provider: &Provider, model: &str) -> bool {
+    provider.name == "openrouter" && model.ends_with(":free")
 }
 
 impl Lanes {
@@ -233,7 +243,35 @@ impl Lanes {
 }
 
 impl Target {
+    /// Whether an answer costs no money: one's own server, or a model that OpenRouter gives away.
+    pub(crate) fn is_free(&self) -> bool {
+        self.vendor.local || is_given_away(&self.vendor.provider, &self.model)
+    }
+
     pub(crate) fn lanes(&self) -> Arc<Lanes> {
         self.lanes.read().clone()
+    }
+
+    /// How many thousandths of every limit a call of this priority leaves to those that matter more.
+    pub(crate) fn kept(&self, priority: u8) -> u16 {
+        if priority >= MATTERS {
+            return 0;
+        }
+        ((1.0 - self.pacing.pause_threshold).clamp(0.0, 1.0) * 1000.0).round() as u16
+    }
+
+    /// How a call here is tried again, where it says so itself and where it does not.
+    pub(crate) fn retries(
+        &self,
+        max_retries: Option<u32>,
+        base: Option<Duration>,
+        cap: Duration,
+    ) -> RetryPolicy {
+        RetryPolicy {
+            max_retries: max_retries.unwrap_or(self.pacing.max_retries),
+            base: base.unwrap_or(self.pacing.base_delay),
+            multiplier: self.pacing.retry_multiplier,
+            cap,
+        }
     }
 }

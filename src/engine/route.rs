@@ -6,11 +6,15 @@ use serde_json::{Map, Value};
 
 use super::Engine;
 use super::ask::Ask;
+use super::giving_up;
 use super::observe::Notice;
 use super::roster::{Target, Vendor};
-use crate::config::Target as Named;
+use crate::config::{Strategy, Target as Named, Wanted};
 use crate::error::{Error, ErrorKind};
-use crate::providers::Provider;
+use crate::providers::{ChatRequest, Provider};
+
+/// A target as the config names it, and whether this call can be sent there.
+type Checked = Result<Stop, Error>;
 
 /// One stop of a route: a target and the parameters the call has there.
 #[derive(Debug)]
@@ -20,29 +24,98 @@ pub(crate) struct Stop {
 }
 
 impl Engine {
-    /// The primary target and the fallbacks, checked.
+    /// The targets to ask, checked, in the order that the strategy gives them: the primary and the fallbacks.
     pub(crate) fn route(&self, ask: &Ask) -> Result<Vec<Stop>, Error> {
         let routes = &self.settings.routes;
         let task = ask.task_name.as_deref().and_then(|task| routes.tasks.get(task));
         let planned = task.map(|task| &task.target).or(routes.default.as_ref());
-        let mut stops = vec![self.primary(ask, planned)?];
-        if ask.fallback {
-            let fallbacks =
-                task.and_then(|task| task.fallback.as_ref()).unwrap_or(&routes.fallback);
-            for named in fallbacks {
-                // What a fallback cannot do for this call is no reason to refuse it to the primary.
-                match self.stop(&named.provider, &named.model, &named.params, ask) {
-                    Ok(stop)
-                        if stops.iter().any(|known| Arc::ptr_eq(&known.target, &stop.target)) => {}
-                    Ok(stop) => stops.push(stop),
-                    Err(error) => self.observer.notice(&Notice::Warns(format!(
-                        "fallback {}/{} is left out: {error}",
-                        named.provider, named.model
-                    ))),
+        let fallbacks = task.and_then(|task| task.fallback.as_ref()).unwrap_or(&routes.fallback);
+        let written = self.written(ask, planned, fallbacks);
+        let mut stops: Vec<Stop> = Vec::new();
+        let mut refused = None;
+        for (place, stop) in self.in_order(ask, written) {
+            match stop {
+                Ok(stop) if stops.iter().any(|known| Arc::ptr_eq(&known.target, &stop.target)) => {}
+                Ok(stop) => stops.push(stop),
+                Err(error) if place == 0 && stops.is_empty() => return Err(error),
+                // What a fallback cannot do for this call is no reason to refuse it to the others.
+                Err(error) => {
+                    let named = place.checked_sub(1).map(|place| &fallbacks[place]).or(planned);
+                    let name = named.map_or_else(String::new, |named| {
+                        format!(" {}/{}", named.provider, named.model)
+                    });
+                    let kind = if place == 0 { "target" } else { "fallback" };
+                    let words = format!("{kind}{name} is left out: {error}");
+                    self.observer.notice(&Notice::Warns(words));
+                    refused.get_or_insert(error);
                 }
             }
+            if !ask.fallback && !stops.is_empty() {
+                break;
+            }
         }
-        Ok(stops)
+        match refused {
+            Some(error) if stops.is_empty() => Err(error),
+            _ => Ok(stops),
+        }
+    }
+
+    /// Every target of the route as it is written, the primary first.
+    fn written(&self, ask: &Ask, planned: Option<&Named>, fallbacks: &[Named]) -> Vec<Checked> {
+        let mut written = vec![self.primary(ask, planned)];
+        // Without fallbacks, only a strategy asks what else there is.
+        if ask.fallback || self.settings.strategy != Strategy::default() {
+            let stop = |named: &Named| self.stop(&named.provider, &named.model, &named.params, ask);
+            written.extend(fallbacks.iter().map(stop));
+        }
+        written
+    }
+
+    /// The same with their places, in the order of the strategy.
+    fn in_order(&self, ask: &Ask, written: Vec<Checked>) -> Vec<(usize, Checked)> {
+        let strategy = &self.settings.strategy;
+        let mut places = written.into_iter().enumerate();
+        if *strategy == Strategy::default() {
+            return places.collect();
+        }
+        let mut written: Vec<Option<(usize, Checked)>> = places.by_ref().map(Some).collect();
+        let wanted = |place: usize, stop: &Checked| Wanted {
+            local: stop.as_ref().is_ok_and(|stop| stop.target.vendor.local),
+            free: stop.as_ref().is_ok_and(|stop| stop.target.is_free()),
+            named: place == 0 && (ask.provider.is_some() || ask.model.is_some()),
+        };
+        let all: Vec<Wanted> =
+            written.iter().flatten().map(|(place, stop)| wanted(*place, stop)).collect();
+        strategy.order(&all).into_iter().filter_map(|place| written[place].take()).collect()
+    }
+
+    /// The route without the targets for which the call is too large; an error when there is no other.
+    pub(crate) fn fitting(
+        &self,
+        route: Vec<Stop>,
+        request: &ChatRequest,
+    ) -> Result<Vec<Stop>, Error> {
+        if route.iter().all(|stop| stop.target.pacing.max_tokens_per_request.is_none()) {
+            return Ok(route);
+        }
+        let mut fitting: Vec<Stop> = Vec::with_capacity(route.len());
+        let (mut too_large, mut skipped) = (None, None);
+        for stop in route {
+            let Some(error) = giving_up::too_large(&stop, request) else {
+                if let Some((from, reason)) = skipped.take() {
+                    let to = stop.target.name.clone();
+                    self.observer.notice(&Notice::FallsBack { from, to, reason });
+                }
+                fitting.push(stop);
+                continue;
+            };
+            skipped.get_or_insert_with(|| (stop.target.name.clone(), error.message.clone()));
+            too_large.get_or_insert(error);
+        }
+        match too_large {
+            Some(error) if fitting.is_empty() => Err(error),
+            _ => Ok(fitting),
+        }
     }
 
     fn primary(&self, ask: &Ask, planned: Option<&Named>) -> Result<Stop, Error> {

@@ -14,12 +14,10 @@ use super::retry::RetryPolicy;
 /// What a call may do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallPolicy {
-    /// How many targets the route has: the primary and the fallbacks.
-    pub targets: usize,
     /// Whether an attempt that failed may be tried again (`retry=`).
     pub retry: bool,
-    /// How often and how patiently.
-    pub retries: RetryPolicy,
+    /// How often and how patiently, at each target of the route: the primary, then the fallbacks.
+    pub retries: Vec<RetryPolicy>,
     /// Whether the call may go to the next target (`fallback=`).
     pub fallback: bool,
     /// When the caller's patience ends.
@@ -233,7 +231,7 @@ impl Call {
         let retry_left = self.retries < self.allowed_retries(remedy.same_lane);
         match remedy.same_lane {
             SameLane::AfterBackoff if retry_left => {
-                let backoff = self.policy.retries.backoff(self.retries, entropy);
+                let backoff = self.retries_here().backoff(self.retries, entropy);
                 let rest = (now + backoff + budget_wait).max(until.unwrap_or(now));
                 if !self.patience().covers(rest, now) {
                     return self.fall_back();
@@ -258,7 +256,7 @@ impl Call {
 
     /// With somewhere else to go, a target in trouble gets one more chance and not all of them.
     fn allowed_retries(&self, same_lane: SameLane) -> u32 {
-        let most = self.policy.retries.max_retries;
+        let most = self.retries_here().max_retries;
         if same_lane == SameLane::AfterBackoff && self.has_next_target() {
             most.min(1)
         } else {
@@ -267,7 +265,11 @@ impl Call {
     }
 
     fn has_next_target(&self) -> bool {
-        self.policy.fallback && self.target + 1 < self.policy.targets
+        self.policy.fallback && self.target + 1 < self.policy.retries.len()
+    }
+
+    fn retries_here(&self) -> RetryPolicy {
+        self.policy.retries.get(self.target).copied().unwrap_or_default()
     }
 
     fn fall_back(&mut self) -> Action {
@@ -325,9 +327,8 @@ mod tests {
 
     fn call(targets: usize) -> Call {
         Call::new(CallPolicy {
-            targets,
             retry: true,
-            retries: RetryPolicy::default(),
+            retries: vec![RetryPolicy::default(); targets],
             fallback: true,
             deadline: None,
             max_wait: Duration::from_secs(300),
@@ -410,6 +411,28 @@ mod tests {
             ],
         );
         assert_eq!(actions.last(), Some(&reserve(1, &[])));
+    }
+
+    #[test]
+    fn each_target_has_its_own_patience() {
+        let quick = RetryPolicy { base: Duration::from_millis(100), ..RetryPolicy::default() };
+        let slow = RetryPolicy { max_retries: 2, multiplier: 3.0, ..RetryPolicy::default() };
+        let mut call = Call::new(CallPolicy { retries: vec![quick, slow], ..call(2).policy });
+        call.step(NOW, Event::Begin);
+        let mut pauses = Vec::new();
+        let end = loop {
+            call.step(NOW, Event::Reserved { lane: 0 });
+            match call.step(NOW, failed(FailureClass::ServerError)) {
+                Action::Rest(until) => {
+                    pauses.push((call.target(), (until - NOW).as_millis()));
+                    call.step(NOW, Event::Rested);
+                }
+                Action::Reserve { .. } => {}
+                other => break other,
+            }
+        };
+        assert_eq!(pauses, [(0, 100), (1, 1_000), (1, 3_000)]);
+        assert!(matches!(end, Action::GiveUp(GiveUp::Failed(_))));
     }
 
     #[test]

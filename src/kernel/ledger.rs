@@ -426,6 +426,33 @@ impl Ledger {
         }
     }
 
+    /// Counts at least `used` of the limit over `period`, all of which will be back at `whole_at`: somebody else
+    /// counted that. In any window it counts from now on, in a bucket what came back since does not count.
+    pub fn count_at_least(
+        &mut self,
+        resource: Resource,
+        period: Period,
+        used: u64,
+        whole_at: Moment,
+        now: Moment,
+    ) {
+        if whole_at <= now {
+            return;
+        }
+        self.each_meter(|rule, meter| {
+            if rule.counts_like(resource, period) {
+                let used = meter.left_of(rule, used, whole_at, now);
+                meter.tighten(rule, rule.limit.amount.get().saturating_sub(used), now, now);
+            }
+        });
+    }
+
+    /// Takes over what closed it elsewhere; a later block wins over an earlier one.
+    pub fn stay_closed(&mut self, block: Block, now: Moment) {
+        self.blocks.add(block, now);
+        self.changed = true;
+    }
+
     /// Counts what `other` counted as well: two groups turned out to be one.
     pub fn absorb(&mut self, other: &Ledger, now: Moment) {
         for learned in &other.learned {

@@ -11,18 +11,25 @@ pub struct RetryPolicy {
     pub max_retries: u32,
     /// The first wait. Default 1 s.
     pub base: Duration,
+    /// By how much each wait is longer than the one before; 1 or more. Default 2.
+    pub multiplier: f64,
     /// The longest wait. Default 300 s.
     pub cap: Duration,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        RetryPolicy { max_retries: 3, base: Duration::from_secs(1), cap: Duration::from_secs(300) }
+        RetryPolicy {
+            max_retries: 3,
+            base: Duration::from_secs(1),
+            multiplier: 2.0,
+            cap: Duration::from_secs(300),
+        }
     }
 }
 
 impl RetryPolicy {
-    /// The wait before retry number `retry` (from 0): `min(cap, base × 2^retry × (1 + entropy / 2))`.
+    /// The wait before retry number `retry` (from 0): `min(cap, base × multiplier^retry × (1 + entropy / 2))`.
     ///
     /// `entropy` in `0.0..1.0` moves it upwards only: nobody comes back earlier than the schedule says.
     ///
@@ -33,10 +40,12 @@ impl RetryPolicy {
     /// assert_eq!(waits, [1.0, 2.0, 4.0, 8.0]);
     /// assert_eq!(policy.backoff(0, 0.5).as_secs_f64(), 1.25);
     /// assert_eq!(policy.backoff(40, 0.9).as_secs(), 300);
+    /// let steady = RetryPolicy { multiplier: 1.0, ..policy };
+    /// assert_eq!(steady.backoff(7, 0.0).as_secs(), 1);
     /// ```
     pub fn backoff(&self, retry: u32, entropy: f64) -> Duration {
-        let doubled = self.base.as_secs_f64() * 2_f64.powi(retry.min(64) as i32);
-        let wait = doubled * (1.0 + 0.5 * entropy.clamp(0.0, 1.0));
+        let grown = self.base.as_secs_f64() * self.multiplier.max(1.0).powi(retry.min(64) as i32);
+        let wait = grown * (1.0 + 0.5 * entropy.clamp(0.0, 1.0));
         Duration::from_secs_f64(wait.min(self.cap.as_secs_f64()))
     }
 }

@@ -18,7 +18,7 @@ TOOLS = '[{"id": "call_1", "type": "function", "function": {"name": "add", "argu
 
 def facts(reply: Reply) -> dict[str, Any]:
     names = [name for name, member in vars(Reply).items() if isinstance(member, property)]
-    assert len(names) == 10
+    assert len(names) == 11
     return {name: getattr(reply, name) for name in names}
 
 
@@ -44,6 +44,7 @@ def test_it_knows_how_it_came_about() -> None:
         "cost": None,
         "latency": 0.75,
         "attempts": (Attempt(*ATTEMPT),),
+        "error": None,
         "finish_reason": "stop",
         "tool_calls": json.loads(TOOLS),
         "raw": {"id": "chatcmpl-1"},

@@ -4,9 +4,11 @@ mod errors;
 mod files;
 mod keys;
 mod limits;
+mod pacing;
 mod precedence;
 mod routes;
 mod secrets;
+mod strategy;
 
 use std::path::PathBuf;
 

@@ -86,7 +86,7 @@ fn without_a_word_the_documented_defaults_hold() {
 fn behaviour_is_read_from_the_config() {
     let settings = with_config(
         json!({
-            "retry": {"max_retries": 0, "retry_delay": 0.5, "cap": 9, "budget": {"share": 0.5, "reserve": 0}},
+            "retry": {"max_retries": 0, "retry_delay": 0.5, "retry_multiplier": 3, "cap": 9, "budget": {"share": 0.5, "reserve": 0}},
             "timeouts": {"connect": 1, "read": 2.5, "call": 60},
             "queue": {"max_size": 10},
             "max_wait": 0,
@@ -100,6 +100,7 @@ fn behaviour_is_read_from_the_config() {
         RetrySettings {
             max_retries: 0,
             retry_delay: Duration::from_millis(500),
+            retry_multiplier: 3.0,
             cap: Duration::from_secs(9),
             budget: RetryBudget { share: 0.5, reserve: 0 },
         }

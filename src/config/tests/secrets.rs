@@ -39,6 +39,9 @@ fn a_key_in_its_right_place_is_not_shown() {
     let text = format!("providers: {{openai: {{keys: [{PLANTED}]}}}}");
     let file = Some(ConfigFile { path: "q.yaml".into(), text: text.into() });
     look(Arguments::default(), Sources { file, ..machine(&[]) }, "file").expect("settings");
+    let default = json!({"model": "gpt-4o", "key": PLANTED, "backup_keys": ["sk-test-planted-2"]});
+    let config = Some(ConfigArgument::Value(json!({"models": {"default": default}})));
+    look(Arguments { config, ..Arguments::default() }, machine(&[]), "models").expect("settings");
     let state = Some("redis://:planted@host/0".to_owned());
     look(Arguments { state, ..Arguments::default() }, machine(&[]), "redis").expect("settings");
 }
@@ -74,8 +77,9 @@ fn a_key_in_the_wrong_place_is_refused_and_not_shown() {
         json!({"config": {"providers": {"openai": {"keys": [{"ky": PLANTED}]}}}}),
         json!({"config": {"providers": {"openai": {"default_model": PLANTED}}}}),
         json!({"config": {"providers": {"openai": {"dialect": PLANTED}}}}),
-        json!({"config": {"models": {"default": {"model": "gpt-4o", "key": PLANTED}}}}),
-        json!({"config": {"models": {"default": {"model": "gpt-4o", "backup_keys": [PLANTED]}}}}),
+        json!({"config": {"models": {"default": {"model": "gpt-4o", "key": "sk-test planted"}}}}),
+        json!({"config": {"models": {"default": {"model": "gpt-4o", "backup_keys": ["planted_"]}}}}),
+        json!({"config": {"models": {"default": {"model": "gpt-4o"}}, PLANTED: {}}}),
         json!({"config": {"models": {"default": {"model": "gpt-4o", "secret": PLANTED}}}}),
         json!({"config": {"models": {"default": {"model": "gpt-4o", "x": PLANTED}}}}),
         json!({"config": {"models": {"default": {"model": "gpt-4o", "tools": {"x": [PLANTED]}}}}}),

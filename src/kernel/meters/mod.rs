@@ -203,6 +203,14 @@ impl Meter {
         }
     }
 
+    /// What counts at `now` of `used` units that were told of and will all be back at `whole_at`: in a bucket they come
+    /// back one by one.
+    pub fn left_of(&self, rule: &Rule, used: u64, whole_at: Moment, now: Moment) -> u64 {
+        let Meter::Bucket(_) = self else { return used };
+        let share = whole_at.since(now).as_secs_f64() / rule.window().as_secs_f64().max(1.0);
+        used.min((rule.amount() as f64 * share).ceil() as u64)
+    }
+
     /// The same consumption under another rule, when a limit was configured or learned anew.
     pub fn under(&self, old: &Rule, new: &Rule, now: Moment) -> Meter {
         if old.limit.refill == new.limit.refill && old.limit.amount == new.limit.amount {

@@ -3,6 +3,7 @@
 mod cancelling;
 mod keys;
 mod retrying;
+mod routing;
 mod waiting;
 
 use std::collections::VecDeque;

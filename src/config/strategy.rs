@@ -1,0 +1,145 @@
+//! Which targets of a route are asked first: those on one's own machines, or those that cost money?
+
+use url::{Host, Url};
+
+use super::error::ConfigError;
+use super::reader::Table;
+use super::schema;
+use super::settings::ProviderSettings;
+
+/// In which order the targets of a route are asked. The default is as they are written.
+///
+/// A target is *local* when its server is ([`ProviderSettings::is_local`]). A call that names its provider or model
+/// has that first, whatever is said here.
+///
+/// ```
+/// use quotaflow::config::{Strategy, Wanted};
+/// let (local, paid, free) = (
+///     Wanted { local: true, free: true, named: false },
+///     Wanted { local: false, free: false, named: false },
+///     Wanted { local: false, free: true, named: false },
+/// );
+/// let asked = |strategy: Strategy| strategy.order(&[paid, free, local]);
+/// assert_eq!(asked(Strategy::default()), [0, 1, 2]);
+/// assert_eq!(asked(Strategy { local: LocalTargets::First, ..Strategy::default() }), [2, 0, 1]);
+/// # use quotaflow::config::LocalTargets;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strategy {
+    /// Where local targets stand. Default: where they are written.
+    pub local: LocalTargets,
+    /// Whether a call whose first target is local may go on to others. Default true; with false it never costs money.
+    pub fallback_to_api: bool,
+    /// Whether fallbacks that cost nothing come before those that do. Default false.
+    pub cost_optimized: bool,
+}
+
+/// Where local targets stand in a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalTargets {
+    /// Where they are written.
+    #[default]
+    AsWritten,
+    /// Before all others (`use_local_first`).
+    First,
+    /// After all others (`local_last`).
+    Last,
+}
+
+/// What the order of a route depends on, of one of its targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// It is on a machine of one's own.
+    pub local: bool,
+    /// It costs nothing.
+    pub free: bool,
+    /// The call itself names it.
+    pub named: bool,
+}
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Strategy { local: LocalTargets::default(), fallback_to_api: true, cost_optimized: false }
+    }
+}
+
+impl Strategy {
+    /// The places of the targets that are asked, in the order in which they are; the first of `route` is the primary.
+    pub fn order(&self, route: &[Wanted]) -> Vec<usize> {
+        let mut places: Vec<usize> = (0..route.len()).collect();
+        places.sort_by_key(|place| self.rank(*place, route[*place]));
+        let stays_local =
+            !self.fallback_to_api && places.first().is_some_and(|first| route[*first].local);
+        places.retain(|place| !stays_local || route[*place].local);
+        places
+    }
+
+    /// Lower is asked earlier; what is equal stays as it is written.
+    fn rank(&self, place: usize, target: Wanted) -> (u8, bool) {
+        let side = match (target.named, target.local, self.local) {
+            (true, ..) => 0,
+            (_, true, LocalTargets::First) => 1,
+            (_, true, LocalTargets::Last) => 3,
+            _ => 2,
+        };
+        // The primary was chosen for its quality: only fallbacks are equals among which the price decides.
+        (side, self.cost_optimized && place > 0 && !target.free)
+    }
+}
+
+impl ProviderSettings {
+    /// Whether its server is on this machine or in this network: a loopback, private or link-local address, a name
+    /// without a dot (`localhost`, `ollama`), or one that ends with `.localhost`, `.local` or `.internal`.
+    ///
+    /// ```
+    /// use quotaflow::config::ProviderSettings;
+    /// use quotaflow::providers::Provider;
+    /// let at = |url: &str| ProviderSettings::unconfigured(Provider::compatible("box", url)).is_local();
+    /// assert!(at("http://192.168.1.7:8000/v1") && at("http://[::1]:1/v1") && at("http://studio.local/v1"));
+    /// assert!(!at("https://api.openai.com/v1") && !at("http://172.32.0.1/v1"));
+    /// assert!(at("http://ollama:11434") && !at("http://local.example.com/v1"));
+    /// ```
+    pub fn is_local(&self) -> bool {
+        let url = Url::parse(&self.provider.base_url);
+        let host = url.as_ref().ok().and_then(Url::host);
+        host.is_some_and(|host| match host {
+            Host::Ipv4(ip) => {
+                ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
+            }
+            Host::Ipv6(ip) => {
+                ip.is_loopback()
+                    || ip.is_unique_local()
+                    || ip.is_unicast_link_local()
+                    || ip.is_unspecified()
+            }
+            Host::Domain(name) => {
+                let name = name.trim_end_matches('.').to_ascii_lowercase();
+                // No name of the public internet is without a dot.
+                let Some((_, last)) = name.rsplit_once('.') else { return true };
+                ["local", "localhost", "internal"].contains(&last)
+            }
+        })
+    }
+}
+
+/// Reads `strategy`.
+pub(super) fn read(top: &Table<'_>) -> Result<Strategy, ConfigError> {
+    let Some(node) = top.get("strategy") else { return Ok(Strategy::default()) };
+    let table = node.table(schema::STRATEGY)?;
+    let flag = |name, usual| table.get(name).map_or(Ok(usual), |node| node.flag());
+    let local = match (flag("use_local_first", false)?, flag("local_last", false)?) {
+        (true, true) => {
+            return Err(node
+                .error("local targets cannot be both first and last")
+                .hint("write either `use_local_first` or `local_last`"));
+        }
+        (true, false) => LocalTargets::First,
+        (false, true) => LocalTargets::Last,
+        (false, false) => LocalTargets::AsWritten,
+    };
+    Ok(Strategy {
+        local,
+        fallback_to_api: flag("fallback_to_api", true)?,
+        cost_optimized: flag("cost_optimized", false)?,
+    })
+}
