@@ -34,7 +34,7 @@ class LLMInterface(RunnableFace):
 
     Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a
     process; it also works in a child after a fork. Quotas are shared with every other process through `state`.
-    It is a Runnable for LangChain as well: `prompt | llm | parser`, `invoke`, `batch` and the rest (`runnable.py`).
+    For LangChain it is a Runnable: `prompt | llm | parser`, `invoke`, `batch` and the rest.
 
     Args:
         config: a path to YAML, TOML or JSON; a dict of the same shape; or `None` to search: `$QUOTAFLOW_CONFIG`,

@@ -43,7 +43,7 @@ class RunnableFace:
     # `__class__` of what it is asked about before it looks at what was registered. So we register there, once.
     # The answer itself is the truth.
     @property  # type: ignore[misc]
-    def __class__(self) -> type[Self]:  # type: ignore[override]
+    def __class__(self) -> type[Self]:
         if not _registered and _HOME in sys.modules:
             runnable = getattr(sys.modules[_HOME], "Runnable", None)
             if runnable is not None:  # None: it is being imported right now
@@ -287,11 +287,17 @@ def _needed_langchain_side() -> ModuleType:
 
 def _max_concurrency(config: Config | Sequence[Config] | None) -> int | None:
     """How many calls at once a config allows; `None` when it does not say."""
-    if isinstance(config, list | tuple):
-        config = config[0] if config else None
-    most = getattr(config, "get", {}.get)("max_concurrency")
-    if most is None or (type(most) is int and most > 0):
-        return most
     from quotaflow.errors import InvalidArgumentError
 
+    first = config[0] if isinstance(config, list | tuple) and config else config
+    if not first:
+        return None
+    if not hasattr(first, "get"):
+        kind = type(first).__name__
+        raise InvalidArgumentError(
+            f"config is of type {kind}", hint="pass a RunnableConfig, a list of them, or None"
+        )
+    most: object = first.get("max_concurrency")
+    if most is None or (type(most) is int and most > 0):
+        return most
     raise InvalidArgumentError("max_concurrency is no whole number from 1", hint="pass None for no bound")

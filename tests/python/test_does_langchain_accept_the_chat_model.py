@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import iscoroutinefunction
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,15 @@ if TYPE_CHECKING:
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
+    from syrupy.assertion import SnapshotAssertion
 
     from quotaflow.testing import SimulatedProviders
+
+
+# LangChain leaves it to pytest-asyncio to find its coroutines; ours wants to be told of each.
+for _name, _test in list(vars(ChatModelIntegrationTests).items()):
+    if _name.startswith("test_") and iscoroutinefunction(_test):
+        pytest.mark.asyncio(_test)
 
 
 class TestOffline(ChatModelUnitTests):
@@ -35,10 +43,25 @@ class TestOffline(ChatModelUnitTests):
         return {"config": {}, "keys": {"openai": "sk-test-1"}, "state": "memory", "model": MODEL}
 
     @property
+    def standard_chat_model_params(self) -> dict[str, Any]:
+        # There is not the one API key, there are keys by provider.
+        return {name: value for name, value in super().standard_chat_model_params.items() if name != "api_key"}
+
+    @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
         return {"OPENAI_API_KEY": "sk-test-1"}, {"model": MODEL}, {"model": MODEL}
 
+    @pytest.mark.xfail(
+        reason="LangChain reads back only the classes it lists, and others when they are named, as another test of ours does",
+        raises=ValueError,
+        strict=True,
+    )
+    def test_serdes(self, model: BaseChatModel, snapshot: SnapshotAssertion) -> None:
+        super().test_serdes(model, snapshot)
 
+
+@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")  # see enable_vcr_tests
+@pytest.mark.filterwarnings("ignore:OpenAI may require a filename")  # LangChain says so to whoever leaves it out
 class _Online(ChatModelIntegrationTests):
     """LangChain's integration tests, but for where the answers come from."""
 
@@ -69,7 +92,10 @@ class _Online(ChatModelIntegrationTests):
 
 
 class TestWithASimulator(_Online):
-    """The simulator is a provider without tools: it repeats the prompt."""
+    """The simulator repeats the prompt: it stands for a provider without tools, schemas and pictures.
+
+    What needs these is not applicable here, as the properties say, and runs in the classes below.
+    """
 
     @pytest.fixture(autouse=True)
     def _served(self, simulated: SimulatedProviders) -> Iterator[None]:
@@ -132,7 +158,8 @@ class TestWithAServerOfTools(_Online):
 
     @property
     def supported_usage_metadata_details(self) -> Any:
-        return dict.fromkeys(("invoke", "stream"), ["reasoning_output", "cache_read_input"])
+        details = ["reasoning_output", "cache_read_input"]
+        return {"invoke": details, "stream": details}
 
     def invoke_with_reasoning_output(self, *, stream: bool = False) -> AIMessage:
         return self._used(stream=stream)

@@ -30,7 +30,7 @@ def _answer(request: Request) -> bytes:
     asked = request.json
     tool = _tool_to_call(asked)
     if tool is None:
-        message = {"role": "assistant", "content": _text(asked)}
+        message: dict[str, Any] = {"role": "assistant", "content": _text(asked)}
     else:
         arguments = _example(tool.get("parameters") or {}, _last_text(asked))
         function = {"name": tool["name"], "arguments": json.dumps(arguments)}
@@ -41,7 +41,7 @@ def _answer(request: Request) -> bytes:
 
 
 def _tool_to_call(asked: dict[str, Any]) -> dict[str, Any] | None:
-    tools = [tool["function"] for tool in asked.get("tools", ())]
+    tools: list[dict[str, Any]] = [tool["function"] for tool in asked.get("tools", ())]
     choice = asked.get("tool_choice", "auto")
     if isinstance(choice, dict):
         return next(tool for tool in tools if tool["name"] == choice["function"]["name"])
@@ -70,5 +70,5 @@ def _example(schema: dict[str, Any], prompt: str) -> Any:
     if "properties" in schema:
         return {name: _example(inner, prompt) for name, inner in schema["properties"].items()}
     quoted = QUOTED.search(prompt)
-    examples = {"integer": 3, "string": quoted[1] if quoted else "a word", "object": {}}
+    examples: dict[str, Any] = {"integer": 3, "string": quoted[1] if quoted else "a word", "object": {}}
     return examples[schema.get("type", "object")]

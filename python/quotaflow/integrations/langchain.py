@@ -1,6 +1,6 @@
 """How do I use my keys and quotas as a chat model of LangChain?
 
-    pip install 'quotaflow[langchain]'
+pip install 'quotaflow[langchain]'
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _ASKED = (
     "timeout", "user", "temperature", "max_tokens",
 )  # fmt: skip
 # LangChain's words for OpenAI's.
-_TOOL_CHOICES: dict[object, object] = {"any": "required", True: "required", False: "none"}
+_TOOL_CHOICES: dict[str | bool, str] = {"any": "required", True: "required"}
 _WORDS_OF_CHOICE = ("auto", "none", "required")
 
 
@@ -134,7 +134,7 @@ class ChatQuotaflow(BaseChatModel):
             llm = LLMInterface(config, keys=keys, limits=limits, base_urls=base_urls, state=state)
         elif given := [name for name, value in own.items() if value is not None]:
             raise TypeError(f"llm= brings its own {', '.join(given)}: give one or the other")
-        super().__init__(llm=llm, **fields)
+        super().__init__(**{"llm": llm, **fields})
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -221,7 +221,7 @@ class ChatQuotaflow(BaseChatModel):
 
         Args:
             tools: functions, Pydantic models, typed dicts, LangChain's tools, or dicts in a provider's shape.
-            tool_choice: `auto`, `none`, `any` (or `required`, or True) for one of them, a tool's name for that one.
+            tool_choice: `auto`, `none`, `any` (or `required`, or True) for any of them, or a tool's name.
             strict: whether arguments must follow the schema exactly, where the provider can.
             kwargs: further arguments of each call, for instance `parallel_tool_calls=False`.
 
@@ -235,17 +235,17 @@ class ChatQuotaflow(BaseChatModel):
         ('required', 'add')
         """
         kwargs["tools"] = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
-        if isinstance(tool_choice, bool | str):
-            tool_choice = _TOOL_CHOICES.get(tool_choice, tool_choice)  # type: ignore[assignment]
+        if tool_choice and isinstance(tool_choice, bool | str):
+            tool_choice = _TOOL_CHOICES.get(tool_choice, str(tool_choice))
             if tool_choice not in _WORDS_OF_CHOICE:
                 tool_choice = {"type": "function", "function": {"name": tool_choice}}
-        if tool_choice is not None:
+        if tool_choice:
             kwargs["tool_choice"] = tool_choice
         return self.bind(**kwargs)
 
-    def with_structured_output(  # type: ignore[override]
+    def with_structured_output(
         self,
-        schema: dict[str, Any] | type | None = None,
+        schema: Any = None,
         *,
         method: Literal["function_calling", "json_schema", "json_mode"] = "function_calling",
         include_raw: bool = False,
@@ -271,14 +271,14 @@ class ChatQuotaflow(BaseChatModel):
         if schema is None and method != "json_mode":
             raise ValueError(f"{method} needs a schema")
         is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
-        told = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
+        told: dict[str, Any] = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
         parser: BaseOutputParser[Any]
         if method == "function_calling":
-            tool = convert_to_openai_tool(schema, strict=strict)  # type: ignore[arg-type]
+            tool = convert_to_openai_tool(schema, strict=strict)
             name = tool["function"]["name"]
             model = self.bind_tools([tool], tool_choice=name, **told, **kwargs)
             if is_class:
-                parser = PydanticToolsParser(tools=[schema], first_tool_only=True)  # type: ignore[list-item]
+                parser = PydanticToolsParser(tools=[schema], first_tool_only=True)
             else:
                 parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
         else:
@@ -302,6 +302,4 @@ def _json_schema(schema: Any, strict: bool | None) -> dict[str, Any]:
 
 
 def _result(reply: Reply) -> ChatResult:
-    generation = generation_from(reply)
-    told = {"model_name": reply.model, "token_usage": generation.message.usage_metadata or {}}  # type: ignore[attr-defined]
-    return ChatResult(generations=[generation], llm_output=told)
+    return ChatResult(generations=[generation_from(reply)], llm_output={"model_name": reply.model})

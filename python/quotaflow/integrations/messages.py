@@ -10,8 +10,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, 
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.messages.utils import convert_to_openai_messages
-from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
+from pydantic import Field
 
 from quotaflow.errors import InvalidPromptError
 from quotaflow.reply import Reply
@@ -24,14 +24,32 @@ if TYPE_CHECKING:
     from quotaflow.records import Usage
 
 _FIELDS = ("role", "content", "tool_calls", "tool_call_id", "name")
-# What a model thought stays with the provider that wrote it: no other one takes it back.
-_NOT_SENT = frozenset({"thinking", "reasoning", "redacted_thinking"})
+# What a model thought stays with the provider that wrote it, and its tool calls stand beside the content.
+_NOT_SENT = frozenset(
+    {
+        "function_call",
+        "invalid_tool_call",
+        "non_standard",
+        "reasoning",
+        "redacted_thinking",
+        "server_tool_call",
+        "server_tool_result",
+        "thinking",
+        "tool_call",
+    }
+)
 
 
 class ReplyGeneration(ChatGeneration):
     """A generation that still has the reply it was made of, as long as nobody writes it down."""
 
-    _reply: Reply | None = None
+    reply: Any = Field(default=None, exclude=True, repr=False)
+    """The `Reply`."""
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        """What it is read back as: caches outside the process know LangChain's own class only."""
+        return ChatGeneration.lc_id()
 
 
 def openai_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
@@ -45,17 +63,14 @@ def openai_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
     [{'role': 'user', 'content': 'Hello'}]
     """
     try:
-        made = convert_to_openai_messages(messages)
+        made: list[dict[str, Any]] = convert_to_openai_messages(messages)
     except (ValueError, TypeError, KeyError):
         # From None: LangChain's words show the whole content.
         raise InvalidPromptError(
             "a message holds a part that cannot be sent",
             hint="parts are text, image, audio, file, tool_use and tool_result",
         ) from None
-    return [
-        {name: _sendable(message[name]) for name in _FIELDS if name in message}
-        for message in (made if isinstance(made, list) else [made])
-    ]
+    return [{name: _sendable(message[name]) for name in _FIELDS if name in message} for message in made]
 
 
 def _sendable(value: Any) -> Any:
@@ -66,38 +81,24 @@ def _sendable(value: Any) -> Any:
 
 def generation_from(reply: Reply) -> ReplyGeneration:
     """A reply as LangChain's generation, with the message in it."""
-    calls: list[ToolCall] = []
-    invalid: list[InvalidToolCall] = []
-    for call in reply.tool_calls:
-        try:
-            parsed = parse_tool_call(call, return_id=True)
-        except Exception as error:  # noqa: BLE001 - whatever a model writes there is shown as it is
-            invalid.append(make_invalid_tool_call(call, str(error)))
-            continue
-        if parsed is not None:
-            calls.append(ToolCall(name=parsed["name"], args=parsed["args"], id=parsed["id"], type="tool_call"))
+    calls = [_tool_call(call) for call in reply.tool_calls]
     message = AIMessage(
         content=str(reply),
-        tool_calls=calls,
-        invalid_tool_calls=invalid,
+        tool_calls=[call for call in calls if call["type"] == "tool_call"],
+        invalid_tool_calls=[call for call in calls if call["type"] == "invalid_tool_call"],
         usage_metadata=usage_metadata(reply.usage),
         response_metadata=response_metadata(reply),
     )
-    generation = ReplyGeneration(message=message, generation_info={"finish_reason": reply.finish_reason})
-    generation._reply = reply
-    return generation
+    info = {"finish_reason": reply.finish_reason}
+    return ReplyGeneration(message=message, generation_info=info, reply=reply)
 
 
 def chunk_from(reply: Reply) -> ChatGenerationChunk:
     """A reply as the one and last piece of a stream."""
     calls = [
-        tool_call_chunk(
-            name=call["function"]["name"],
-            args=call["function"]["arguments"],
-            id=call.get("id"),
-            index=index,
-        )
+        tool_call_chunk(index=index, **dict(zip(("id", "name", "args"), _parts(call), strict=True)))
         for index, call in enumerate(reply.tool_calls)
+        if _parts(call)[1]
     ]
     message = AIMessageChunk(
         content=str(reply),
@@ -109,10 +110,31 @@ def chunk_from(reply: Reply) -> ChatGenerationChunk:
     return ChatGenerationChunk(message=message, generation_info={"finish_reason": reply.finish_reason})
 
 
+def _tool_call(call: dict[str, Any]) -> ToolCall | InvalidToolCall:
+    """A tool call as LangChain has it; arguments that are no object of JSON are shown as the model wrote them."""
+    number, name, text = _parts(call)
+    try:
+        arguments = json.loads(text or "{}")
+    except ValueError as error:
+        return InvalidToolCall(name=name, args=text, id=number, error=str(error), type="invalid_tool_call")
+    if name and isinstance(arguments, dict):
+        return ToolCall(name=name, args=arguments, id=number, type="tool_call")
+    wrong = "the arguments are no JSON object" if name else "the call names no tool"
+    return InvalidToolCall(name=name, args=text, id=number, error=wrong, type="invalid_tool_call")
+
+
+def _parts(call: dict[str, Any]) -> tuple[str | None, str | None, str]:
+    """Id, name and arguments of a call in the OpenAI shape; some servers leave things out."""
+    function = call.get("function") or {}
+    arguments = function.get("arguments") or ""
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return call.get("id"), function.get("name"), text
+
+
 def reply_of(generation: ChatGeneration) -> Reply:
     """The reply behind a generation; made of what the message knows, when it came from a cache or a stream."""
-    if isinstance(generation, ReplyGeneration) and generation._reply is not None:
-        return generation._reply
+    if isinstance(generation, ReplyGeneration) and isinstance(generation.reply, Reply):
+        return generation.reply
     message = generation.message
     known = message.response_metadata
     calls = [
