@@ -52,7 +52,7 @@ class TestOffline(ChatModelUnitTests):
         return {"OPENAI_API_KEY": "sk-test-1"}, {"model": MODEL}, {"model": MODEL}
 
     @pytest.mark.xfail(
-        reason="LangChain reads back only the classes it lists, and others when they are named, as another test of ours does",
+        reason="LangChain reads back classes it lists, and others only when they are named, as another test does",
         raises=ValueError,
         strict=True,
     )

@@ -174,7 +174,7 @@ def test_a_message_can_become_a_reply_again() -> None:
     )
     generation = generation_from(reply)
     assert reply_of(generation) is reply
-    [written] = load([json.loads(dumps(generation))])
+    [written] = load([json.loads(dumps(generation))], allowed_objects="core")
     assert type(written) is ChatGeneration
     again = reply_of(written)
     assert (again, again.usage, again.attempts) == (reply, reply.usage, reply.attempts)

@@ -288,7 +288,7 @@ class ChatQuotaflow(BaseChatModel):
         if not include_raw:
             return model | parser
         parsed = RunnablePassthrough.assign(
-            parsed=itemgetter("raw") | parser,  # type: ignore[operator]
+            parsed=itemgetter("raw") | parser,
             parsing_error=lambda _: None,
         )
         failed = RunnablePassthrough.assign(parsed=lambda _: None)
