@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import patch
 
 import pytest
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
@@ -16,7 +17,7 @@ from langchain_core.output_parsers import JsonOutputParser, StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnableSequence
 
-from looking import MODEL
+from looking import MODEL, ONE_A_MINUTE, until, until_waiting, waiting
 from quotaflow import InvalidArgumentError, InvalidPromptError, LLMInterface, RateLimitError, Reply
 from servers import OPENAI_ANSWER, Server, http
 
@@ -359,10 +360,6 @@ def test_using_what_only_langchain_has_loads_it() -> None:
 
 def test_a_cancelled_batch_cancels_its_calls(make_llm: Callable[..., LLMInterface]) -> None:
     """Without LangChain, whose own way of batching is taken otherwise."""
-    from unittest.mock import patch
-
-    from looking import ONE_A_MINUTE, until_waiting, waiting
-
     llm = make_llm(DEFAULT, limits=ONE_A_MINUTE)
     llm.send_prompt("Hi")
 
@@ -375,7 +372,7 @@ def test_a_cancelled_batch_cancels_its_calls(make_llm: Callable[..., LLMInterfac
 
     with patch("quotaflow.runnable._langchain_side", lambda: None):
         asyncio.run(run())
-    assert waiting(llm) == 0
+    until(lambda: waiting(llm) == 0)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.load import dumps, load
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+    trim_messages,
+)
 from langchain_core.outputs import ChatGeneration
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
@@ -470,6 +477,14 @@ def test_a_field_can_be_left_to_the_config_of_a_call(doubled: Any) -> None:
     chat.invoke("Hi", {"configurable": {"model": "gpt-5"}})
     assert core.calls[-1][2]["model"] == "gpt-5"
     assert len(core.made) == 1
+
+
+def test_tokens_are_reckoned_without_a_tokenizer(doubled: Any) -> None:
+    make, _ = doubled
+    assert [make().get_num_tokens(text) for text in ("", "a" * 40, "河" * 10)] == [0, 11, 11]
+    assert make(custom_get_token_ids=lambda text: [1] * len(text)).get_num_tokens("abc") == 3
+    said = [HumanMessage("a" * 400), AIMessage("b" * 40), HumanMessage("c" * 40)]
+    assert trim_messages(said, max_tokens=40, token_counter=make(), strategy="last") == said[1:]
 
 
 def test_it_says_what_to_install() -> None:
