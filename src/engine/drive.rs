@@ -256,8 +256,12 @@ impl<'a> Run<'a> {
                     estimate: held.reservation.amounts,
                     model: &held.target.model,
                 };
-                let hints = provider.hints(&incoming.headers, now);
-                (provider.decode(&response), hints, Some(incoming.status))
+                let mut hints = provider.hints(&incoming.headers, now);
+                let decoded = provider.decode(&response);
+                if let Err(failure) = &decoded {
+                    hints.refine(&failure.rates);
+                }
+                (decoded, hints, Some(incoming.status))
             }
         };
         let outcome = outcome.map_err(|failure| held.target.vendor.redacted(failure));

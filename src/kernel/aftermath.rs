@@ -162,6 +162,7 @@ mod tests {
             remaining: Some(remaining),
             reset_after: None,
             refills_continuously: true,
+            zone: None,
         }
     }
 
