@@ -12,6 +12,10 @@ use super::facts::Facts;
 
 /// What messages call a limit, the more telling words first.
 const WORDS: [(&str, Resource, Period); 19] = [
+    ("free-models-per-min", Resource::Requests, Period::Minute),
+    ("free-models-per-day", Resource::Requests, Period::Day),
+    ("limit_rpm/", Resource::Requests, Period::Minute),
+    ("limit_rpd/", Resource::Requests, Period::Day),
     ("(rpm)", Resource::Requests, Period::Minute),
     ("(rpd)", Resource::Requests, Period::Day),
     ("(tpm)", Resource::Tokens, Period::Minute),
@@ -27,10 +31,6 @@ const WORDS: [(&str, Resource, Period); 19] = [
     ("tokens per hour", Resource::Tokens, Period::Hour),
     ("requests per hour", Resource::Requests, Period::Hour),
     ("requests per second", Resource::Requests, Period::Second),
-    ("free-models-per-min", Resource::Requests, Period::Minute),
-    ("free-models-per-day", Resource::Requests, Period::Day),
-    ("limit_rpm/", Resource::Requests, Period::Minute),
-    ("limit_rpd/", Resource::Requests, Period::Day),
 ];
 
 /// The limit that the body names; of several that Gemini lists, the one that lasts longest.

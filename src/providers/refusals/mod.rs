@@ -19,6 +19,8 @@ mod ollama;
 mod openai;
 mod openrouter;
 mod row;
+#[cfg(test)]
+mod tests;
 mod together;
 mod vllm;
 mod xai;
