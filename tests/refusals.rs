@@ -155,11 +155,12 @@ fn complaints(fixture: &Fixture) -> Vec<String> {
         model: &fixture.model,
     };
     let mut found = Vec::new();
+    let told = provider.limits_told(&response);
     if let Some(event) = &fixture.event {
         match (provider.refusal_in_event(event, &response), &fixture.expect) {
             (Some(failure), Expect { failure: Some(expected), .. }) => {
                 let row = expected.row.as_ref().map(|_| provider.refusal_row(&response));
-                refused(&mut found, fixture, expected, &failure, row);
+                refused(&mut found, fixture, expected, &failure, row, &told);
             }
             (None, Expect { nothing: true, .. }) => {}
             (other, _) => found.push(format!("came out as {other:?}")),
@@ -169,7 +170,7 @@ fn complaints(fixture: &Fixture) -> Vec<String> {
     match (provider.decode(&response), &fixture.expect) {
         (Err(failure), Expect { failure: Some(expected), .. }) => {
             let row = provider.refusal_row(&response);
-            refused(&mut found, fixture, expected, &failure, Some(row));
+            refused(&mut found, fixture, expected, &failure, Some(row), &told);
         }
         (Ok(answer), Expect { answer: Some(expected), .. }) => {
             answered(&mut found, expected, &answer, &body);
@@ -211,6 +212,7 @@ fn refused(
     expected: &Refused,
     failure: &Failure,
     row: Option<&str>,
+    told: &[RateHint],
 ) {
     let now = moment(&fixture.now);
     let after = expected.after.map(|seconds| {
@@ -237,7 +239,7 @@ fn refused(
     let limit = failure.limit.map(|limit| serde_json::to_value(limit).unwrap());
     differ(found, "limit", &limit, &expected.limit);
     if let Some(expected) = &expected.rates {
-        rates(found, "rates in the body", &failure.rates, expected);
+        rates(found, "rates in the body", told, expected);
     }
     differ(found, "request_id", &failure.request_id, &expected.request_id);
     differ(found, "never_sent", &failure.never_sent, &false);

@@ -51,8 +51,13 @@ impl Settings {
         let written = Written::read(&top)?;
         let sections = providers::sections(&top)?;
         let base_urls = arguments.base_urls.as_ref().map(|value| root(value, "base_urls"));
-        let mut providers =
-            providers::addressed(base_urls.as_ref(), &sections, &written.targets(), &mut warnings)?;
+        let mut providers = providers::addressed(
+            base_urls.as_ref(),
+            &sections,
+            &written.targets(),
+            &sources,
+            &mut warnings,
+        )?;
 
         for (name, table) in &sections {
             configure(&mut providers, name, table)?;

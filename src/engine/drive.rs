@@ -258,8 +258,8 @@ impl<'a> Run<'a> {
                 };
                 let mut hints = provider.hints(&incoming.headers, now);
                 let decoded = provider.decode(&response);
-                if let Err(failure) = &decoded {
-                    hints.refine(&failure.rates);
+                if decoded.as_ref().is_err_and(|failure| failure.class.is_quota()) {
+                    hints.refine(&provider.limits_told(&response));
                 }
                 (decoded, hints, Some(incoming.status))
             }

@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::hint::RateHint;
 use super::limits::{Period, Resource};
 use super::moment::Moment;
 
@@ -155,8 +154,6 @@ pub struct Failure {
     pub until: Option<Until>,
     /// The limit that was hit, if it was named.
     pub limit: Option<LimitFact>,
-    /// What the body says about limits, for the ledgers; the headers' word is read apart from it.
-    pub rates: Vec<RateHint>,
     /// The request can never pass this group (larger than its limit): waiting is useless.
     pub never_here: bool,
     /// The request provably never left this machine, so nothing was counted.
@@ -177,7 +174,6 @@ impl Failure {
             message: message.into(),
             until: None,
             limit: None,
-            rates: Vec::new(),
             never_here: false,
             never_sent: false,
             needs_confirmation: false,

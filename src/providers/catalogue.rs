@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use serde_json::{Map, Value};
 
-use crate::kernel::{Failure, Hints, Moment, Period, Refill, Resource, default_burst};
+use crate::kernel::{Failure, Hints, Moment, Period, RateHint, Refill, Resource, default_burst};
 
 use super::chat::{ChatRequest, Completion};
 use super::entries::{COMPATIBLE, ENTRIES, Entry, MODEL_PREFIXES, NAMES, Refills};
@@ -205,13 +205,20 @@ impl Provider {
 
     /// What the headers of an answer of any status say about limits and about whose key it was.
     ///
-    /// What the body of a refusal says besides is in [`Failure::rates`]; [`Hints::refine`] puts both together.
+    /// What the body of a refusal says besides: [`Provider::limits_told`].
     pub fn hints(&self, response_headers: &Headers, now: Moment) -> Hints {
         let mut hints = hints::read(&self.entry.rate_headers, response_headers, now);
         for rate in &mut hints.rates {
             rate.zone = self.zone_of(rate.period);
         }
         hints
+    }
+
+    /// What the body of a refusal says about limits: how large they are, and what is left where it names what was used.
+    ///
+    /// [`Hints::refine`] puts it together with what the headers say. Nothing for answers that refuse no quota.
+    pub fn limits_told(&self, response: &WireResponse<'_>) -> Vec<RateHint> {
+        refusals::limits_told(self, response)
     }
 
     /// The refusal in one event of a stream that began with a 200; `None` when the event is none.

@@ -21,7 +21,7 @@ pub(super) fn is_local(self_hosted: bool, base_url: &str) -> bool {
             let cloud = |known: &&str| {
                 name.strip_suffix(*known).is_some_and(|left| left.is_empty() || left.ends_with('.'))
             };
-            if CLOUDS.iter().any(|known| cloud(&known)) {
+            if CLOUDS.iter().any(cloud) {
                 return false;
             }
             // A name without a dot is one of the machine or of its containers.

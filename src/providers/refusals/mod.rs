@@ -75,12 +75,16 @@ fn judged(provider: &Provider, facts: &Facts<'_>) -> Failure {
         status: Some(facts.status),
         until: until(row.until, provider, facts),
         limit: facts.limit,
-        rates: limit::rates(provider, facts),
         never_here: row.never_here || advised_against,
         needs_confirmation: row.needs_confirmation,
         request_id: header("x-request-id").or_else(|| header("request-id")).or_else(in_body),
         ..Failure::new(row.class, row.scope, redact::redacted(&facts.message))
     }
+}
+
+/// What the body of a refusal says about limits, as headers would.
+pub(super) fn limits_told(provider: &Provider, response: &WireResponse<'_>) -> Vec<RateHint> {
+    limit::rates(provider, &Facts::of(response))
 }
 
 /// The name of the row that judges an answer.
