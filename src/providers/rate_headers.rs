@@ -288,3 +288,28 @@ pub(super) const CEREBRAS: RateHeaders = RateHeaders {
     ],
     organization: "",
 };
+
+#[cfg(test)]
+mod tests {
+    use super::super::entries::ENTRIES;
+    use super::super::wire::Headers;
+    use super::*;
+
+    #[test]
+    fn a_transport_keeps_every_header_that_is_read() {
+        for entry in &ENTRIES {
+            let told = &entry.rate_headers;
+            let renewed = |family: &Family| match family.window {
+                Window::Renewed(name) => name,
+                _ => "",
+            };
+            let names = told
+                .families
+                .iter()
+                .flat_map(|family| [family.limit, family.remaining, family.reset, renewed(family)]);
+            for name in names.chain([told.organization]).filter(|name| !name.is_empty()) {
+                assert!(Headers::is_read(name), "{name} of {}", entry.name);
+            }
+        }
+    }
+}
