@@ -317,7 +317,7 @@ mod tests {
             (" groq ", "groq"),
             ("llama.cpp", "llamacpp"),
             ("Azure_OpenAI", "azure"),
-            ("grok", "xai"),
+            ("x.ai", "xai"),
         ] {
             assert_eq!(Provider::find(asked).unwrap().name, name);
         }

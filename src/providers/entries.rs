@@ -185,7 +185,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
     },
     Entry {
         name: "xai",
-        aliases: &["x.ai", "x-ai", "grok"],
+        aliases: &["x.ai", "x-ai"],
         base_url: "https://api.x.ai/v1",
         key_envs: &["XAI_API_KEY"],
         // A minute's requests are enforced second by second.
