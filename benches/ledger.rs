@@ -129,6 +129,7 @@ fn scenes() -> Vec<Scene> {
         remaining: Some(LARGE - 1),
         reset_after: None,
         refills_continuously: true,
+        zone: None,
     };
     let hints = vec![told(Resource::Requests), told(Resource::Tokens)];
     vec![

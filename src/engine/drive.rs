@@ -149,8 +149,12 @@ impl Sending {
                     estimate: held.reservation.amounts,
                     model: &held.target.model,
                 };
-                let hints = provider.hints(&incoming.headers, now);
-                (provider.decode(&response), hints, Some(incoming.status))
+                let mut hints = provider.hints(&incoming.headers, now);
+                let decoded = provider.decode(&response);
+                if decoded.as_ref().is_err_and(|failure| failure.class.is_quota()) {
+                    hints.refine(&provider.limits_told(&response));
+                }
+                (decoded, hints, Some(incoming.status))
             }
         };
         let outcome = outcome.map_err(|failure| held.target.vendor.redacted(failure));

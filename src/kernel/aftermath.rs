@@ -172,6 +172,7 @@ mod tests {
             remaining: Some(remaining),
             reset_after: None,
             refills_continuously: true,
+            zone: None,
         }
     }
 

@@ -572,7 +572,9 @@ fn effective_limits(configured: &[Limit], learned: &[Learned]) -> Vec<Limit> {
 
 fn learned_limit(hint: &RateHint) -> Option<Limit> {
     let amount = std::num::NonZeroU64::new(hint.amount?)?;
-    let refill = if !hint.refills_continuously {
+    let refill = if let Some(zone) = hint.zone {
+        Refill::Calendar { zone: zone.to_owned() }
+    } else if !hint.refills_continuously {
         Refill::Rolling
     } else if hint.resource == Resource::Requests && hint.period == Period::Minute {
         Refill::Bucket { burst: default_burst(amount) }
