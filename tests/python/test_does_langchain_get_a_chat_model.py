@@ -16,8 +16,6 @@ from langchain_core.messages import (
     AIMessage,
     BaseMessage,
     HumanMessage,
-    SystemMessage,
-    ToolMessage,
     trim_messages,
 )
 from langchain_core.outputs import ChatGeneration
@@ -35,7 +33,7 @@ from quotaflow import (
     Reply,
 )
 from quotaflow.integrations.langchain import ChatQuotaflow
-from quotaflow.integrations.messages import generation_from, openai_messages, reply_of
+from quotaflow.integrations.messages import generation_from, reply_of
 from scripted import ATTEMPT, ScriptedOutcome
 from servers import Server, http
 from tool_server import tool_server
@@ -222,55 +220,6 @@ def test_left_alone_it_asks_for_nothing_in_particular(doubled: Any) -> None:
     assert {name for name, value in options.facts.items() if value is not None} == {
         "retry", "fallback", "priority", "skip_rate_limit", "debug",
     }  # fmt: skip
-
-
-CALL = {"name": "add", "args": {"a": 1}, "id": "1", "type": "tool_call"}
-SENT_CALL = {"type": "function", "id": "1", "function": {"name": "add", "arguments": '{"a": 1}'}}
-IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ=="}}
-
-
-@pytest.mark.parametrize(
-    ("message", "sent"),
-    [
-        (SystemMessage("Be brief."), {"role": "system", "content": "Be brief."}),
-        (HumanMessage("Hi", name="ann"), {"role": "user", "content": "Hi", "name": "ann"}),
-        (AIMessage("", tool_calls=[CALL]), {"role": "assistant", "content": "", "tool_calls": [SENT_CALL]}),
-        (
-            AIMessage([{"type": "tool_use", "id": "1", "name": "add", "input": {"a": 1}}]),
-            {"role": "assistant", "content": "", "tool_calls": [SENT_CALL]},
-        ),
-        (
-            AIMessage([{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "Hi"}]),
-            {"role": "assistant", "content": [{"type": "text", "text": "Hi"}]},
-        ),
-        (
-            AIMessage([{"type": "reasoning", "reasoning": "Hm"}, CALL], tool_calls=[CALL]),
-            {"role": "assistant", "content": "", "tool_calls": [SENT_CALL]},
-        ),
-        (ToolMessage("6", tool_call_id="1"), {"role": "tool", "content": "6", "tool_call_id": "1"}),
-        (
-            ToolMessage("no", tool_call_id="1", status="error"),
-            {"role": "tool", "content": "no", "tool_call_id": "1"},
-        ),
-        (
-            HumanMessage([{"type": "tool_result", "tool_use_id": "1", "content": "6"}]),
-            {"role": "tool", "content": "6", "tool_call_id": "1"},
-        ),
-        (HumanMessage([IMAGE]), {"role": "user", "content": [IMAGE]}),
-        (
-            HumanMessage([{"type": "image", "base64": "QQ==", "mime_type": "image/png"}]),
-            {"role": "user", "content": [IMAGE]},
-        ),
-        (
-            HumanMessage(
-                [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QQ=="}}]
-            ),
-            {"role": "user", "content": [IMAGE]},
-        ),
-    ],
-)
-def test_a_message_of_any_shape_is_sent_in_openais(message: BaseMessage, sent: dict[str, Any]) -> None:
-    assert openai_messages([message]) == [sent]
 
 
 def test_what_cannot_be_sent_is_said_without_its_text(chat: ChatQuotaflow) -> None:
