@@ -16,8 +16,6 @@ from langchain_core.messages import (
     AIMessage,
     BaseMessage,
     HumanMessage,
-    SystemMessage,
-    ToolMessage,
     trim_messages,
 )
 from langchain_core.outputs import ChatGeneration
@@ -35,7 +33,7 @@ from quotaflow import (
     Reply,
 )
 from quotaflow.integrations.langchain import ChatQuotaflow
-from quotaflow.integrations.messages import generation_from, openai_messages, reply_of
+from quotaflow.integrations.messages import generation_from, reply_of
 from scripted import ATTEMPT, ScriptedOutcome
 from servers import Server, http
 from tool_server import tool_server
@@ -224,55 +222,6 @@ def test_left_alone_it_asks_for_nothing_in_particular(doubled: Any) -> None:
     }  # fmt: skip
 
 
-CALL = {"name": "add", "args": {"a": 1}, "id": "1", "type": "tool_call"}
-SENT_CALL = {"type": "function", "id": "1", "function": {"name": "add", "arguments": '{"a": 1}'}}
-IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ=="}}
-
-
-@pytest.mark.parametrize(
-    ("message", "sent"),
-    [
-        (SystemMessage("Be brief."), {"role": "system", "content": "Be brief."}),
-        (HumanMessage("Hi", name="ann"), {"role": "user", "content": "Hi", "name": "ann"}),
-        (AIMessage("", tool_calls=[CALL]), {"role": "assistant", "content": "", "tool_calls": [SENT_CALL]}),
-        (
-            AIMessage([{"type": "tool_use", "id": "1", "name": "add", "input": {"a": 1}}]),
-            {"role": "assistant", "content": "", "tool_calls": [SENT_CALL]},
-        ),
-        (
-            AIMessage([{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "Hi"}]),
-            {"role": "assistant", "content": [{"type": "text", "text": "Hi"}]},
-        ),
-        (
-            AIMessage([{"type": "reasoning", "reasoning": "Hm"}, CALL], tool_calls=[CALL]),
-            {"role": "assistant", "content": "", "tool_calls": [SENT_CALL]},
-        ),
-        (ToolMessage("6", tool_call_id="1"), {"role": "tool", "content": "6", "tool_call_id": "1"}),
-        (
-            ToolMessage("no", tool_call_id="1", status="error"),
-            {"role": "tool", "content": "no", "tool_call_id": "1"},
-        ),
-        (
-            HumanMessage([{"type": "tool_result", "tool_use_id": "1", "content": "6"}]),
-            {"role": "tool", "content": "6", "tool_call_id": "1"},
-        ),
-        (HumanMessage([IMAGE]), {"role": "user", "content": [IMAGE]}),
-        (
-            HumanMessage([{"type": "image", "base64": "QQ==", "mime_type": "image/png"}]),
-            {"role": "user", "content": [IMAGE]},
-        ),
-        (
-            HumanMessage(
-                [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QQ=="}}]
-            ),
-            {"role": "user", "content": [IMAGE]},
-        ),
-    ],
-)
-def test_a_message_of_any_shape_is_sent_in_openais(message: BaseMessage, sent: dict[str, Any]) -> None:
-    assert openai_messages([message]) == [sent]
-
-
 def test_what_cannot_be_sent_is_said_without_its_text(chat: ChatQuotaflow) -> None:
     with pytest.raises(InvalidPromptError) as caught:
         chat.invoke([HumanMessage([{"type": "image", "secret": "sesame"}])])
@@ -327,65 +276,6 @@ def test_tools_work_with_a_provider_of_another_dialect() -> None:
         said.append(add.invoke(said[-1].tool_calls[0]))
         assert chat.invoke(said).text == "3"
     assert server.asked[0].json["tools"][0]["name"] == "add"
-
-
-# Structured output.
-
-
-@pytest.mark.parametrize("method", ["function_calling", "json_schema", "json_mode"])
-def test_an_answer_has_the_shape_that_was_asked_for(chat: ChatQuotaflow, server: Server, method: Any) -> None:
-    class Named(BaseModel):
-        name: str
-
-    assert chat.with_structured_output(Named, method=method).invoke("Give a 'name'.") == Named(
-        name="a word" if method == "json_mode" else "name"
-    )
-    plain = chat.with_structured_output(Named.model_json_schema(), method=method)
-    assert asyncio.run(plain.ainvoke("Give a 'name'.")).keys() == {"name"}
-    asked = server.asked[0].json
-    if method == "function_calling":
-        assert asked["tool_choice"]["function"]["name"] == "Named"
-    else:
-        assert (
-            asked["response_format"]["type"] == {"json_schema": "json_schema", "json_mode": "json_object"}[method]
-        )
-
-
-def test_strictness_is_the_providers_to_keep(chat: ChatQuotaflow, server: Server) -> None:
-    chat.with_structured_output(River, method="json_schema", strict=True).invoke("Hi")
-    form = server.asked[-1].json["response_format"]["json_schema"]
-    assert (form["strict"], form["name"]) == (True, "River")
-    assert form["schema"]["additionalProperties"] is False
-
-
-@pytest.mark.parametrize("method", ["function_calling", "json_schema"])
-def test_what_does_not_fit_is_raised_or_told_beside_the_raw_message(doubled: Any, method: Any) -> None:
-    make, core = doubled
-    wrong = '{"name": "Po"}'
-    call = {"id": "1", "type": "function", "function": {"name": "River", "arguments": wrong}}
-    core.outcome = ScriptedOutcome(text=wrong, tool_calls=json.dumps([call]))
-    with pytest.raises(Exception, match="length"):
-        make().with_structured_output(River, method=method).invoke("Hi")
-    told = make().with_structured_output(River, method=method, include_raw=True).invoke("Hi")
-    assert told["parsed"] is None
-    assert "length" in str(told["parsing_error"])
-    assert told["raw"].response_metadata["key"] == "OPENAI_API_KEY"
-    core.outcome = ScriptedOutcome(
-        text='{"name": "Po", "length": 652}',
-        tool_calls=json.dumps(
-            [{**call, "function": {"name": "River", "arguments": '{"name": "Po", "length": 652}'}}]
-        ),
-    )
-    told = make().with_structured_output(River, method=method, include_raw=True).invoke("Hi")
-    assert (told["parsed"], told["parsing_error"]) == (River(name="Po", length=652), None)
-
-
-def test_a_shape_that_cannot_be_asked_for_is_refused(doubled: Any) -> None:
-    make, _ = doubled
-    with pytest.raises(ValueError, match="method is 'guess'"):
-        make().with_structured_output(River, method="guess")
-    with pytest.raises(ValueError, match="needs a schema"):
-        make().with_structured_output(None)
 
 
 # Errors, and what is kept to itself.
