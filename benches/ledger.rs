@@ -73,6 +73,7 @@ impl Scene {
             ahead_of_limits: false,
             kept: 0,
             only_key: None,
+            last_resort: false,
         };
         let now = SystemClock.now();
         let mut choice = Choice::Never(None);

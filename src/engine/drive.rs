@@ -189,6 +189,7 @@ impl Sending {
             headers: wire.headers.clone(),
             key: wire.key_header.zip(secret),
             body: body.clone(),
+            is_near: vendor.local,
             read_timeout: vendor.settings.timeout.unwrap_or(self.run.engine.settings.timeouts.read),
         })
     }
@@ -223,5 +224,6 @@ fn need(request: &ChatRequest, stop: &Stop, ahead_of_limits: bool, priority: u8)
         ahead_of_limits,
         kept: stop.target.kept(priority),
         only_key: None,
+        last_resort: false,
     }
 }

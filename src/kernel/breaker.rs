@@ -91,8 +91,9 @@ impl Breaker {
     /// An attempt ended. What says nothing about the target's health counts as health: somebody answered.
     pub fn saw(&mut self, failure: Option<&Failure>, now: Moment) {
         let trouble = failure.is_some_and(is_trouble);
-        if !trouble {
-            self.open = None;
+        if !trouble && self.open.take().is_some() {
+            // What was before is over.
+            self.recent.clear();
         }
         if self.recent.len() >= MOST {
             self.recent.pop_front();
@@ -106,8 +107,11 @@ impl Breaker {
             }
             return;
         }
+        if !trouble {
+            return;
+        }
         // Nothing listens there: no further proof is needed, and trying costs the caller time each time.
-        let nobody_there = trouble && failure.is_some_and(|failure| failure.never_sent);
+        let nobody_there = failure.is_some_and(|failure| failure.never_sent);
         if nobody_there || self.is_in_trouble(now) {
             self.open = Some(Open { until: now + FIRST, span: FIRST, probe_until: None });
         }

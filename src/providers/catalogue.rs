@@ -131,6 +131,21 @@ impl Provider {
         local::is_local(self.entry.self_hosted, &self.base_url)
     }
 
+    /// Whether it is a server that people run themselves: one that is known as such, or one of the user's own on this
+    /// machine or in this network. A provider of the catalogue that was moved there (a proxy, a stand-in) is none.
+    ///
+    /// ```
+    /// use quotaflow::providers::Provider;
+    /// assert!(Provider::find("ollama").unwrap().is_self_hosted());
+    /// assert!(Provider::compatible("box", "http://127.0.0.1:8000/v1").is_self_hosted());
+    /// let moved = Provider::find("openai").unwrap().with_base_url("http://127.0.0.1:8000/v1");
+    /// assert!(!moved.unwrap().is_self_hosted());
+    /// ```
+    pub fn is_self_hosted(&self) -> bool {
+        let is_known = ENTRIES.iter().any(|entry| entry.name == self.entry.name);
+        self.is_local() && (self.entry.self_hosted || !is_known)
+    }
+
     /// The provider that a model's name points at; `None` when the name does not tell.
     ///
     /// ```
