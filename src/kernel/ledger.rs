@@ -351,9 +351,8 @@ impl Ledger {
     /// something that was closed is open again.
     pub fn served(&mut self, left_at: Moment, now: Moment) -> bool {
         self.answered += 1;
-        if !self.learned.is_empty() && self.learned.was_enough(self.requests_last_minute(now), now)
-        {
-            self.relearn(now);
+        if !self.learned.is_empty() {
+            self.confirm(now);
         }
         let was_closed = self.blocks.iter().any(|block| block.until > block.since);
         let cleared = self.blocks.clear_after_success(left_at, now);
@@ -424,9 +423,33 @@ impl Ledger {
         }
     }
 
+    /// An answer came: what was learned and is used up by now is right.
+    fn confirm(&mut self, now: Moment) {
+        let Some(effective) = &self.rules else { return };
+        let mut relearns = false;
+        for (rule, counted) in effective.rules.iter().zip(&self.meters) {
+            let limit = &rule.limit;
+            let was_learned = matches!(limit.source, Source::Provider | Source::Observed);
+            if !was_learned || only_watches(limit) {
+                continue;
+            }
+            let amount = rule.most();
+            if counted.meter.used(rule, self.in_flight, now) >= amount - amount / 10 {
+                let (resource, period) = (limit.resource, limit.period);
+                let (more, changed) = self.learned.was_enough(resource, period, now);
+                relearns |= more;
+                self.changed |= changed;
+            }
+        }
+        if relearns {
+            self.relearn(now);
+        }
+    }
+
     /// Counts requests from now on although nothing limits them: nobody stated a limit here, so refusals must teach it.
     pub fn watch(&mut self, now: Moment) {
         if self.learned.watch(now) {
+            self.answered = 0;
             self.relearn(now);
         }
     }
