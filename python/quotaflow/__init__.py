@@ -13,7 +13,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from quotaflow import testing
-    from quotaflow._quotaflow import __version__
+    from quotaflow._quotaflow import Verdict, __version__
     from quotaflow.errors import (
         AuthError,
         CallError,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         StateError,
         TokenLimitError,
     )
+    from quotaflow.foreign_errors import classify_error
     from quotaflow.interface import LLMInterface
     from quotaflow.records import Attempt, Usage
     from quotaflow.reply import Reply
@@ -73,7 +74,9 @@ __all__ = [
     "StateError",
     "TokenLimitError",
     "Usage",
+    "Verdict",
     "__version__",
+    "classify_error",
     "testing",
 ]
 
@@ -82,7 +85,9 @@ _HOMES = {
     "LLMInterface": "interface",
     "Reply": "reply",
     "Usage": "records",
+    "Verdict": "_quotaflow",
     "__version__": "_quotaflow",
+    "classify_error": "foreign_errors",
 }
 
 

@@ -23,7 +23,7 @@ mod _quotaflow {
     #[pymodule_export]
     use super::call_options::CallOptions;
     #[pymodule_export]
-    use super::classify::Verdict;
+    use super::classify::{Verdict, classify_error};
     #[pymodule_export]
     use super::core::Core;
     #[pymodule_export]

@@ -33,13 +33,12 @@ pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
 pub use transport::{HttpTransport, Incoming, Outgoing, Sending, Transport};
 
 // The words of this ring's face: who calls it needs no ring below.
-pub use crate::kernel::{Failure, FailureClass, Moment, Period};
-pub use crate::providers::{Content, Message, Role};
+pub use crate::kernel::{Failure, FailureClass, Moment, Origin, Period, Until};
+pub use crate::providers::{Content, ForeignError, Headers, Message, Provider, Role, shown};
 
 use crate::config::{ProviderSettings, Settings, StateSetting};
 use crate::error::{Error, ErrorKind};
 use crate::kernel::RetryBudget;
-use crate::providers::Provider;
 use crate::stores::{ForkSafeStore, MemoryStore, QuotaStore};
 pub use crate::stores::{after_fork, before_fork};
 use roster::Vendor;

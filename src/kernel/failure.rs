@@ -107,6 +107,20 @@ pub enum Scope {
     Model,
 }
 
+impl Scope {
+    /// The name in snake case, as it is stored and as Python sees it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Call => "call",
+            Scope::Key => "key",
+            Scope::GroupModel => "group_model",
+            Scope::Group => "group",
+            Scope::GroupFreeModels => "group_free_models",
+            Scope::Model => "model",
+        }
+    }
+}
+
 /// How sure an instant is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -216,6 +230,31 @@ pub struct Remedy {
 }
 
 impl FailureClass {
+    /// What a failure of this class closes when nothing more is known.
+    ///
+    /// ```
+    /// use quotaflow::kernel::{FailureClass, Scope};
+    /// assert_eq!(FailureClass::Auth.usual_scope(), Scope::Key);
+    /// ```
+    pub const fn usual_scope(self) -> Scope {
+        match self {
+            FailureClass::RateLimited
+            | FailureClass::TokenLimited
+            | FailureClass::DailyQuota
+            | FailureClass::Permission
+            | FailureClass::NotFound => Scope::GroupModel,
+            FailureClass::CreditExhausted => Scope::Group,
+            FailureClass::Overloaded => Scope::Model,
+            FailureClass::Auth => Scope::Key,
+            FailureClass::ServerError
+            | FailureClass::Timeout
+            | FailureClass::Network
+            | FailureClass::InvalidRequest
+            | FailureClass::ContextTooLong
+            | FailureClass::ContentFiltered => Scope::Call,
+        }
+    }
+
     /// What to do after a failure of this class.
     pub const fn remedy(self) -> Remedy {
         use SameLane::{AfterBackoff, AfterBlock, Never};

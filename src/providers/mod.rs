@@ -8,6 +8,7 @@ mod chat;
 mod delays;
 mod dialects;
 mod entries;
+mod foreign;
 mod hints;
 mod params;
 mod redact;
@@ -17,5 +18,6 @@ mod wire;
 
 pub use catalogue::{Dialect, Provider};
 pub use chat::{ChatRequest, Completion, Content, FinishReason, Message, Role};
+pub use foreign::{ForeignError, shown};
 pub use transport::TransportFault;
 pub use wire::{Headers, InvalidRequest, KeyHeader, WireRequest, WireResponse};
