@@ -188,12 +188,19 @@ pub(super) fn body(text: &str) -> Option<Value> {
 
 /// Whether this is how a provider wraps an error.
 fn is_of_an_error(body: &Value) -> bool {
-    let is_text = |name| body.get(name).is_some_and(Value::is_string);
     match body.get("error") {
         Some(Value::Object(error)) => !error.is_empty(),
         Some(Value::String(_)) => true,
-        _ => is_text("message") && (body.get("type").is_some() || body.get("code").is_some()),
+        _ => is_bare_error(body),
     }
+}
+
+/// Whether this is an error without an envelope.
+pub(super) fn is_bare_error(body: &Value) -> bool {
+    let has = |name| body.get(name).is_some_and(|value| !value.is_null());
+    !has("error")
+        && body.get("message").is_some_and(Value::is_string)
+        && (has("type") || has("code"))
 }
 
 /// Google's details as protobuf prints them, put back into the body they came from.

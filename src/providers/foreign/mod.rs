@@ -8,6 +8,7 @@ mod embedded;
 mod families;
 mod literal;
 mod origin;
+mod words;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -18,7 +19,8 @@ use super::catalogue::Provider;
 use super::transport::TransportFault;
 use super::wire::{Headers, WireResponse};
 use super::{delays, redact, refusals};
-use families::{Family, Means, Words};
+use families::{Family, Means};
+use words::Words;
 
 /// What is read of a text, in bytes.
 const LONGEST_TEXT: usize = 20_000;
@@ -162,7 +164,14 @@ impl Case<'_> {
 
     /// By a real body, exactly as our own call would read it. Without a status the body must name one.
     fn by_body(&self, body: Bytes, status: Option<u16>) -> Option<Failure> {
-        let provider = self.provider(&serde_json::from_slice(&body).unwrap_or(Value::Null));
+        let mut body = body;
+        let mut read = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        // Libraries hand on what a stream said without its envelope; beside a status both are read alike.
+        if status.is_none() && embedded::is_bare_error(&read) {
+            read = json!({ "error": read });
+            body = written(&read);
+        }
+        let provider = self.provider(&read);
         let failure = self.judged(&provider, &body, status.unwrap_or(200));
         let unnamed = status.is_none()
             && failure.status == Some(200)
@@ -180,7 +189,10 @@ impl Case<'_> {
             Some(family) => self.refined(judged, family, &provider),
             None => judged,
         };
-        Failure { status: told.then_some(status), ..judged }
+        // A word is no proof that a key is bad.
+        let doubtful = !told && judged.class == FailureClass::Auth;
+        let needs_confirmation = judged.needs_confirmation || doubtful;
+        Failure { status: told.then_some(status), needs_confirmation, ..judged }
     }
 
     /// What words add where the rows know no more than the status.
