@@ -4,6 +4,7 @@ use super::block::Block;
 use super::choose::{Ending, Lane, Ledgers, Reservation, settle};
 use super::failure::{Failure, FailureClass, Origin, Scope};
 use super::hint::RateHint;
+use super::ledger::Ledger;
 use super::moment::Moment;
 
 /// How an attempt ended and what the provider said with it.
@@ -49,12 +50,13 @@ pub fn book(
         Scope::GroupFreeModels => lane.free_models.unwrap_or(lane.group_model),
         Scope::GroupModel | Scope::Model => lane.group_model,
     };
-    close(ledgers, place, failure, aftermath.entropy, now)
+    close(ledgers.get_mut(place), failure, aftermath.entropy, now)
 }
 
-fn close(
-    ledgers: &mut Ledgers<'_>,
-    place: usize,
+/// Closes a ledger for as long as `failure` says. Says how it was closed; `None` when it was not. `entropy` in
+/// `0.0..1.0` spreads the ends of blocks.
+pub fn close(
+    ledger: &mut Ledger,
     failure: &Failure,
     entropy: f64,
     now: Moment,
@@ -63,7 +65,6 @@ fn close(
     if failure.never_here {
         return None;
     }
-    let ledger = ledgers.get_mut(place);
     let strikes = ledger.blocks().strikes(failure.class);
     if failure.needs_confirmation && strikes == 0 {
         let noted = Block {

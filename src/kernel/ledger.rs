@@ -193,6 +193,11 @@ impl Ledger {
                 }
             })
             .collect();
+        // Another process may have limits that this one was not told of: what it counted is not ours to forget.
+        let ours = |counted: &Counted| {
+            rules.iter().any(|rule| rule.counts_like(counted.resource, counted.period))
+        };
+        self.meters.extend(old.into_iter().filter(|counted| !ours(counted)));
         self.rules = Some(Effective { configured, rules });
     }
 
@@ -343,6 +348,7 @@ impl Ledger {
             self.changed = true;
             return;
         };
+        self.meters.truncate(effective.rules.len());
         for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
             counted.meter = rule.fresh_meter();
         }

@@ -16,7 +16,7 @@ mod output_sizes;
 mod queue;
 mod retry;
 
-pub use aftermath::{Aftermath, book};
+pub use aftermath::{Aftermath, book, close};
 pub use block::{Block, Blocks};
 pub use call::{Action, Call, CallPolicy, Event, GiveUp, Patience};
 pub use choose::{
