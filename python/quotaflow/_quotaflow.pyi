@@ -14,8 +14,9 @@ __all__ = [
     "Simulator",
     "Verdict",
     "__version__",
+    "canonical_provider",
     "classify_error",
-    "digests_of_variables",
+    "digests_of_keys",
     "simulate",
     "whose_key",
     "whose_variable",
@@ -186,6 +187,7 @@ def classify_error(
     kind: str | None,
     text: str,
 ) -> Verdict | None: ...
-def digests_of_variables(names: list[str], salt: str) -> list[str | None]: ...
+def digests_of_keys(texts: list[str], salt: str) -> list[tuple[str | None, str]]: ...
+def canonical_provider(name: str) -> str: ...
 def whose_variable(name: str) -> str | None: ...
 def whose_key(text: str) -> tuple[bool, str | None]: ...

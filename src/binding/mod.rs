@@ -32,7 +32,7 @@ mod _quotaflow {
     #[pymodule_export]
     use super::loop_port::LoopPort;
     #[pymodule_export]
-    use super::naming::{digests_of_variables, whose_key, whose_variable};
+    use super::naming::{canonical_provider, digests_of_keys, whose_key, whose_variable};
     #[pymodule_export]
     use super::outcome::Outcome;
     #[pymodule_export]

@@ -4,27 +4,37 @@ use pyo3::prelude::*;
 
 use super::raising::raise;
 use crate::config::{ConfigArgument, Sources, looks_like_a_key};
-use crate::engine::{provider_of_key, provider_of_variable};
+use crate::engine::{Provider, provider_of_key, provider_of_variable};
+use crate::secret::Secret;
 
-/// For each name a digest of what the variable holds in the process or in `.env`, the same for the same content;
-/// `None` where nothing is.
+/// For each text a digest of the key in the variable of that name, in the process or in `.env`, `None` where there is
+/// none, and a digest of the text itself. Equal keys have equal digests.
 #[pyfunction]
-pub(super) fn digests_of_variables(
+pub(super) fn digests_of_keys(
     py: Python<'_>,
-    names: Vec<String>,
+    texts: Vec<String>,
     salt: &str,
-) -> PyResult<Vec<Option<String>>> {
+) -> PyResult<Vec<(Option<String>, String)>> {
     // An empty tree: no config file is looked for.
     let nothing = ConfigArgument::Value(serde_json::Value::Object(serde_json::Map::new()));
     let sources = py.detach(|| Sources::gather(Some(&nothing)));
     let sources = sources.map_err(|error| raise(py, &error.into()))?;
-    Ok(names.iter().map(|name| sources.digest_of(name, salt)).collect())
+    let digests = |text: &String| {
+        (sources.digest_of(text, salt), Secret::new(text.trim()).digest(salt))
+    };
+    Ok(texts.iter().map(digests).collect())
 }
 
 /// The provider whose key a variable of this name holds.
 #[pyfunction]
 pub(super) fn whose_variable(name: &str) -> Option<&'static str> {
     provider_of_variable(name)
+}
+
+/// The canonical name of a provider, whichever of its names this is; a name of the user's own in small letters.
+#[pyfunction]
+pub(super) fn canonical_provider(name: &str) -> String {
+    Provider::find(name).map_or_else(|| name.trim().to_ascii_lowercase(), |known| known.name)
 }
 
 /// Whether a text begins like a key, and the provider whose keys begin so.

@@ -121,11 +121,12 @@ impl Sources {
         self.environment.get(name).or_else(|| self.dotenv.get(name))
     }
 
-    /// A digest of what a variable holds, in the process or else in `.env`: the same for the same key under the same
-    /// salt. `None` where there is nothing but blanks.
+    /// A digest of the key that a variable holds, in the process or else in `.env`: the same for the same key under the
+    /// same salt. `None` where there are only blanks, or several keys with commas.
     pub fn digest_of(&self, name: &str, salt: &str) -> Option<String> {
         let key = self.variable(name)?.expose().trim();
-        (!key.is_empty()).then(|| Secret::new(key).digest(salt))
+        let several = name.ends_with('S') && key.contains(',');
+        (!key.is_empty() && !several).then(|| Secret::new(key).digest(salt))
     }
 
     /// Every variable of the process, and those of `.env` that the process does not have.
