@@ -42,10 +42,12 @@ if TYPE_CHECKING:
     )
     from quotaflow.foreign_errors import classify_error
     from quotaflow.interface import LLMInterface
+    from quotaflow.key_manager import APIKeyManager
     from quotaflow.records import Attempt, Usage
     from quotaflow.reply import Reply
 
 __all__ = [
+    "APIKeyManager",
     "Attempt",
     "AuthError",
     "CallError",
@@ -81,6 +83,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "APIKeyManager": "key_manager",
     "Attempt": "records",
     "LLMInterface": "interface",
     "Reply": "reply",

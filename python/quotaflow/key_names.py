@@ -71,8 +71,10 @@ def checked(primary: object, backups: object) -> list[str]:
             several = list(backups)  # type: ignore[call-overload]
         except TypeError:
             kind = type(backups).__name__
-            raise ConfigError(f"backup_key_envs is of type {kind}", path="backup_key_envs", hint="pass a list") from None
-    named = [("primary_key_env", primary)]
+            raise ConfigError(
+                f"backup_key_envs is of type {kind}", path="backup_key_envs", hint="pass a list"
+            ) from None
+    named: list[tuple[str, Any]] = [("primary_key_env", primary)]
     named += [(f"backup_key_envs[{place}]", name) for place, name in enumerate(several)]
     for path, name in named:
         if not isinstance(name, str):

@@ -11,42 +11,48 @@ from quotaflow.logs import logger
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
 NAME = "api_key_state.json"
 _LARGEST = 1_000_000  # bytes; the real ones have a few hundred
 
 
-def read_entries(path: Path) -> dict[str, str] | None:
-    """Names and the days they were used up on (`YYYY-MM-DD`); `None` when there is no file that can be read.
+def read_entries(path: Path) -> dict[str, Any] | None:
+    """Names and the days they were used up on (`YYYY-MM-DD`, if all is well); `None` when nothing can be read.
 
     What is wrong with it is logged as a warning; the file stays as it is.
     """
     try:
-        facts = path.stat()
+        found = _read(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except RecursionError:
+        found = "is no JSON"
+    except UnicodeDecodeError:
+        found = "is no text"
+    except json.JSONDecodeError:
+        found = "is no JSON"
     except (OSError, ValueError) as error:
-        return _left(path, f"cannot be read: {_why(error)}")
+        found = f"cannot be read: {_why(error)}"
+    if isinstance(found, str):
+        logger().warning("%s %s: it is left as it is, and nothing of it is taken over", path, found)
+        return None
+    return found
+
+
+def _read(path: Path) -> dict[str, Any] | str:
+    """The entries, or what is wrong."""
+    facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
-        return _left(path, "is no file")
+        return "is no file"
     if facts.st_size > _LARGEST:
-        return _left(path, f"has {facts.st_size} bytes, which no such file has")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        return _left(path, f"cannot be read: {_why(error)}")
-    except (ValueError, RecursionError):
-        return _left(path, "is no JSON")
+        return f"has {facts.st_size} bytes, which no such file has"
+    found = json.loads(path.read_text(encoding="utf-8-sig"))
     entries = found.get("quota_exhausted_keys", {}) if isinstance(found, dict) else None
-    if not isinstance(entries, dict):
-        return _left(path, "is JSON of another shape")
-    wrong = sum(not isinstance(date, str) for date in entries.values())
-    if wrong:
-        _left(path, f"has {wrong} entries that are no dates")
-    return {name: date for name, date in entries.items() if isinstance(date, str)}
+    return entries if isinstance(entries, dict) else "is JSON of another shape"
 
 
-def put_aside(path: Path, left: dict[str, str]) -> None:
+def put_aside(path: Path, left: dict[str, Any]) -> None:
     """Takes what was taken over out of the file: `left` stays; with nothing left the file is renamed."""
     if left:
         taken = path.with_name(f"{path.name}.new-{os.getpid()}")
@@ -62,10 +68,6 @@ def put_aside(path: Path, left: dict[str, str]) -> None:
             path if left else taken,
             _why(error),
         )
-
-
-def _left(path: Path, why: str) -> None:
-    logger().warning("%s %s: it is left as it is, and nothing of it is taken over", path, why)
 
 
 def _why(error: Exception) -> str:
