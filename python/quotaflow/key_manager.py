@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from quotaflow.key_ring import Ring
 
 _RATE = frozenset({"rate_limited", "token_limited", "overloaded"})
+_SHORT = frozenset({"second", "minute", "hour"})
 # A day that ends later than this is nobody's yesterday or today, whatever the zone.
 _LATEST_END = 2.5 * A_DAY
 
@@ -232,7 +233,7 @@ class APIKeyManager:
         self.current_key_env = self.primary_key_env
 
     def reset_quota_only(self) -> None:
-        """Opens what quotas and rate limits closed, for everybody; failed keys stay, and what was counted counts.
+        """Opens what quotas and rate limits closed, for everybody; failed keys stay failed.
 
         >>> manager.reset_quota_only()
         """
@@ -291,8 +292,9 @@ class APIKeyManager:
             return "quota", verdict
         if verdict.failure not in _RATE:
             return None, verdict
-        # Nobody said for how long or of which limit: then words that tell of a longer one hold.
-        told = verdict.until is not None or verdict.limit is not None or verdict.failure == "token_limited"
+        # Nobody said for how long or of which short limit: then words that tell of a longer one hold.
+        short = verdict.limit is not None and verdict.limit[1] in _SHORT
+        told = verdict.until is not None or short or verdict.failure == "token_limited"
         if not told and verdict.status in {None, 429} and old_words.kind_of_words(error) == "quota":
             return "quota", None
         return "rate", verdict

@@ -47,8 +47,6 @@ class Keys(NamedTuple):
 
     names: tuple[str, ...]
     places: dict[str, Place]
-    by_provider: dict[str, list[dict[str, str]]]
-    """What `Core` takes as keys."""
     digests: dict[str, str]
 
 
@@ -123,10 +121,16 @@ def default_provider(texts: Sequence[str], config_manager: object) -> str:
     return canonical_provider(chosen) if isinstance(chosen, str) and chosen.strip() else UNKNOWN
 
 
-def look_up(texts: Sequence[str], provider: str | None, default: str, salt: str) -> Keys:
-    """What the names mean now. With `provider` all are of it, else each is of the provider its name tells."""
+def look_up(
+    texts: Sequence[str], provider: str | None, default: str, salt: str
+) -> tuple[Keys, dict[str, list[dict[str, str]]]]:
+    """What the names mean now, and what `Core` takes as keys; the latter holds keys.
+
+    With `provider` all are of it, else each is of the provider its name tells.
+    """
     digests = digests_of_keys([str(text) for text in texts], salt)
-    keys = Keys((), {}, {}, {})
+    keys = Keys((), {}, {})
+    by_provider: dict[str, list[dict[str, str]]] = {}
     names = []
     labels: dict[tuple[str, str], str] = {}
     for number, (text, (of_variable, of_text)) in enumerate(zip(texts, digests, strict=True), start=1):
@@ -143,7 +147,7 @@ def look_up(texts: Sequence[str], provider: str | None, default: str, salt: str)
             digest, entry = f"unset:{name}", {"key": f"unset:{name}", "label": label}
         known = labels.setdefault((whose, digest), label)
         if known == label:
-            keys.by_provider.setdefault(whose, []).append(entry)
+            by_provider.setdefault(whose, []).append(entry)
         keys.places[name] = Place(whose, known, is_set=digest[:6] != "unset:")
         keys.digests[name] = digest
-    return keys._replace(names=tuple(names))
+    return keys._replace(names=tuple(names)), by_provider

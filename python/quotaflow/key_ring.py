@@ -161,8 +161,8 @@ class KeyRing:
 
     def _made(self, texts: Sequence[str], before: Ring | None) -> Ring:
         seen = _environment(texts)
-        keys = key_names.look_up(texts, self._provider, self._default, self._salt)
-        core = Core(None, False, config_json("keys", keys.by_provider), None, None, self._state, True)
+        keys, by_provider = key_names.look_up(texts, self._provider, self._default, self._salt)
+        core = Core(None, False, config_json("keys", by_provider), None, None, self._state, True)
         for name, place in keys.places.items():
             if not place.is_set and name not in self._warned:
                 self._warned.add(name)

@@ -89,7 +89,8 @@ impl Engine {
     }
 
     /// Opens what is closed for a key, at every model: what its quota closed, and with `also_disabled` everything.
-    /// What was used stays counted. Says whether there was anything.
+    /// What was counted of days and months is forgotten, for it would close the key again; minutes and hours stay
+    /// counted. Says whether there was anything.
     ///
     /// # Errors
     /// When there is no such key, or the state cannot be read or written.
@@ -107,7 +108,8 @@ impl Engine {
         self.store.update(&ids, &mut |ledgers| {
             for place in 0..ledgers.len() {
                 let opens = |class: FailureClass| also_disabled || class.is_quota();
-                opened |= ledgers.get_mut(place).open(opens);
+                let ledger = ledgers.get_mut(place);
+                opened |= ledger.open(opens) | ledger.forget_days();
             }
         })?;
         self.wake_lines(&vendor);

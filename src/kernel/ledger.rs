@@ -362,6 +362,19 @@ impl Ledger {
         opened
     }
 
+    /// Forgets what was used of limits over a day or longer. Says whether there was any.
+    pub fn forget_days(&mut self) -> bool {
+        let long = self.meters.iter_mut().filter(|counted| counted.period >= Period::Day);
+        let mut forgot = false;
+        for counted in long {
+            let fresh = Rule::new(counted.under.clone()).fresh_meter();
+            forgot |= counted.meter != fresh;
+            counted.meter = fresh;
+        }
+        self.changed |= forgot;
+        forgot
+    }
+
     /// The blocks, for `status()`.
     pub fn blocks(&self) -> &Blocks {
         &self.blocks

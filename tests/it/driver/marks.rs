@@ -95,6 +95,19 @@ async fn what_a_call_met_at_one_model_can_be_opened_and_what_it_used_stays_count
 }
 
 #[tokio::test(start_paused = true)]
+async fn opening_a_key_forgets_its_day_and_not_its_hour() {
+    let stage = Stage::new(openai(&["sk-a"], json!({"rpd": 1, "rph": 5})), [Reply::good()]);
+    stage.send(ask("hello")).await.unwrap();
+    assert_eq!(stage.states_of("openai"), ["exhausted"]);
+    assert!(stage.engine.open_key("openai", "openai key 1", false).unwrap());
+    assert!(!stage.engine.open_key("openai", "openai key 1", false).unwrap());
+    let key = stage.engine.key("openai", "openai key 1").unwrap();
+    let used = key.limits.iter().map(|limit| (limit.period.to_string(), limit.used));
+    assert_eq!(key.state, "healthy");
+    assert_eq!(Vec::from_iter(used), [("hour".to_owned(), 1), ("day".to_owned(), 0)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn opening_what_a_quota_closed_leaves_a_bad_key_disabled() {
     let stage = Stage::new(openai(&["sk-a"], json!({})), []);
     stage.engine.disable_key("openai", "openai key 1", None).unwrap();
