@@ -82,13 +82,14 @@ class APIKeyManager:
     ) -> None:
         texts = key_names.checked(primary_key_env, backup_key_envs)
         given = optional_name("provider", provider)
-        self._provider = None if given is None else canonical_provider(given)
-        self._default = self._provider or key_names.default_provider(texts, config_manager)
+        self._given = given
+        canonical = None if given is None else canonical_provider(given)
+        self._default = canonical or key_names.default_provider(texts, config_manager)
         google = self._default == "gemini" and "google" in texts[0].lower()
         self._provider_name = given or ("google" if google else self._default)
         self._state = state_address(state)
         self._failed_here: set[str] = set()
-        self._ring = KeyRing(texts, self._provider, self._default, self._state)
+        self._ring = KeyRing(texts, canonical, self._default, self._state)
         ring = self._ring.now()
         self._names = ring.keys.names
         self.primary_key_env = self.current_key_env = self._names[0]
@@ -281,7 +282,7 @@ class APIKeyManager:
     def __reduce__(self) -> tuple[Callable[..., APIKeyManager], tuple[Any, ...]]:
         if any(isinstance(name, GivenKey) for name in self._names):
             raise TypeError("this APIKeyManager holds a key and is not pickled: put the key into a variable")
-        return _made_again, (self._names, self.state_file, self._provider, self._state)
+        return _made_again, (self._names, self.state_file, self._given, self._state)
 
     def _judge(self, error: object, provider: str) -> tuple[str | None, Verdict | None]:
         """`quota`, `rate` or `None`, and what the error means."""

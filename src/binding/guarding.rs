@@ -252,8 +252,9 @@ impl Core {
 
     /// How one key is, in JSON: an element of `status()["keys"]`.
     fn key(&self, py: Python<'_>, provider: &str, key: &str) -> PyResult<String> {
-        let (_, engine, _) = self.engine(py)?;
+        let (_, engine, notices) = self.engine(py)?;
         let status = py.detach(|| engine.key(provider, key)).map_err(|error| raise(py, &error))?;
+        notices.deliver(py)?;
         serde_json::to_string(&status).map_err(|error| {
             raise(py, &Error::new(ErrorKind::Internal, format!("no status: {error}")))
         })

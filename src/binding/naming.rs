@@ -19,9 +19,8 @@ pub(super) fn digests_of_keys(
     let nothing = ConfigArgument::Value(serde_json::Value::Object(serde_json::Map::new()));
     let sources = py.detach(|| Sources::gather(Some(&nothing)));
     let sources = sources.map_err(|error| raise(py, &error.into()))?;
-    let digests = |text: &String| {
-        (sources.digest_of(text, salt), Secret::new(text.trim()).digest(salt))
-    };
+    let digests =
+        |text: &String| (sources.digest_of(text, salt), Secret::new(text.trim()).digest(salt));
     Ok(texts.iter().map(digests).collect())
 }
 

@@ -102,8 +102,10 @@ impl Engine {
     ) -> Result<bool, Error> {
         let (vendor, place) = self.vendor_and_key(provider, label)?;
         let stored = self.store.ids()?;
-        let ids: Vec<LedgerId> =
-            ledgers_of(&vendor, &vendor.keys[place], &stored).into_iter().map(|(_, id)| id).collect();
+        let ids: Vec<LedgerId> = ledgers_of(&vendor, &vendor.keys[place], &stored)
+            .into_iter()
+            .map(|(_, id)| id)
+            .collect();
         let mut opened = false;
         self.store.update(&ids, &mut |ledgers| {
             for place in 0..ledgers.len() {

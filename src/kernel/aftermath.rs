@@ -55,12 +55,7 @@ pub fn book(
 
 /// Closes a ledger for as long as `failure` says. Says how it was closed; `None` when it was not. `entropy` in
 /// `0.0..1.0` spreads the ends of blocks.
-pub fn close(
-    ledger: &mut Ledger,
-    failure: &Failure,
-    entropy: f64,
-    now: Moment,
-) -> Option<Block> {
+pub fn close(ledger: &mut Ledger, failure: &Failure, entropy: f64, now: Moment) -> Option<Block> {
     // A request too large for a group says nothing about smaller ones.
     if failure.never_here {
         return None;

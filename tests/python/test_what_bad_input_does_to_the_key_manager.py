@@ -139,7 +139,7 @@ class _Odd:
 
 ANYTHING = [
     None, "", "boom", 429, 4.5, b"429", [], {}, object(), _Mute(), _Odd(), Exception, KeyboardInterrupt(),
-    "\ud800", "x" * 1_000_000, "429 " * 100_000,
+    "\ud800", "got\xa0429", "say\u3000x 402", "x" * 1_000_000, "429 " * 100_000,
 ]  # fmt: skip
 
 

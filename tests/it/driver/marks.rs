@@ -85,7 +85,10 @@ async fn what_a_call_met_at_one_model_can_be_opened_and_what_it_used_stays_count
     stage.send(ask("hello")).await.unwrap_err();
     let key = stage.engine.key("openai", "openai key 1").unwrap();
     assert_eq!(key.state, "exhausted");
-    assert_eq!(key.blocks.iter().map(|block| block.model.as_str()).collect::<Vec<_>>(), ["gpt-test"]);
+    assert_eq!(
+        key.blocks.iter().map(|block| block.model.as_str()).collect::<Vec<_>>(),
+        ["gpt-test"]
+    );
     assert!(stage.engine.open_key("openai", "openai key 1", false).unwrap());
     assert!(!stage.engine.open_key("openai", "openai key 1", false).unwrap());
     stage.send(ask("hello")).await.unwrap();
@@ -156,16 +159,14 @@ async fn each_failure_closes_what_it_is_about() {
         assert_eq!(stage.states_of("openai"), states, "{failure:?}");
         assert_eq!(closed.is_some(), states[0] != "healthy", "{failure:?}");
         let until = closed_until(&stage.keys_of("openai")[0]);
-        let told = closed.map(|at| {
-            (at != Moment::FAR_FUTURE).then(|| at.as_seconds() - START.as_seconds())
-        });
+        let told = closed
+            .map(|at| (at != Moment::FAR_FUTURE).then(|| at.as_seconds() - START.as_seconds()));
         assert_eq!(until, Vec::from_iter(told), "{failure:?}");
     }
 }
 
 fn grouped(keys: &[&str], group: &str) -> Value {
-    let keys: Vec<Value> =
-        keys.iter().map(|key| json!({"key": key, "group": group})).collect();
+    let keys: Vec<Value> = keys.iter().map(|key| json!({"key": key, "group": group})).collect();
     json!({"providers": {"openai": {"keys": keys}}})
 }
 
