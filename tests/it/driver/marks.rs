@@ -182,7 +182,7 @@ async fn a_later_end_wins_and_an_earlier_one_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_no_limits_forgets_nobody_elses_counts() {
-    let limited = openai(&["sk-a"], json!({"rpd": {"amount": 3, "refill": "rolling"}}));
+    let limited = openai(&["sk-a"], json!({"rph": {"amount": 3, "refill": "rolling"}}));
     let stage = Stage::new(limited.clone(), [Reply::good(), Reply::good()]);
     stage.send(ask("hello")).await.unwrap();
     stage.send(ask("hello")).await.unwrap();
