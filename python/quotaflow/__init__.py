@@ -42,11 +42,13 @@ if TYPE_CHECKING:
     )
     from quotaflow.foreign_errors import classify_error
     from quotaflow.interface import LLMInterface
+    from quotaflow.key_manager import APIKeyManager
     from quotaflow.records import Attempt, Usage
     from quotaflow.reply import Reply
     from quotaflow.templates import prepare_prompt_with_context
 
 __all__ = [
+    "APIKeyManager",
     "Attempt",
     "AuthError",
     "CallError",
@@ -83,6 +85,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "APIKeyManager": "key_manager",
     "Attempt": "records",
     "LLMInterface": "interface",
     "Reply": "reply",

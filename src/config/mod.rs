@@ -43,6 +43,7 @@ mod tests;
 pub use arguments::{Arguments, ConfigArgument};
 pub use error::ConfigError;
 pub use pacing::{Pacing, PacingSettings};
+pub use redact::looks_like_a_key;
 pub use settings::{
     KeySettings, ProviderSettings, RetryBudget, RetrySettings, Routes, Settings, StateSetting,
     Target, TaskRoute, Timeouts,

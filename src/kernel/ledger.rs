@@ -198,6 +198,11 @@ impl Ledger {
                 }
             })
             .collect();
+        // Another process may have limits that this one was not told of: what it counted is not ours to forget.
+        let ours = |counted: &Counted| {
+            rules.iter().any(|rule| rule.counts_like(counted.resource, counted.period))
+        };
+        self.meters.extend(old.into_iter().filter(|counted| !ours(counted)));
         self.rules = Some(Effective { configured, rules });
     }
 
@@ -375,6 +380,7 @@ impl Ledger {
             self.changed = true;
             return;
         };
+        self.meters.truncate(effective.rules.len());
         for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
             counted.meter = rule.fresh_meter();
         }
@@ -386,6 +392,19 @@ impl Ledger {
         let opened = self.blocks.lift(opens);
         self.changed |= opened;
         opened
+    }
+
+    /// Forgets what was used of limits over a day or longer. Says whether there was any.
+    pub fn forget_days(&mut self) -> bool {
+        let long = self.meters.iter_mut().filter(|counted| counted.period >= Period::Day);
+        let mut forgot = false;
+        for counted in long {
+            let fresh = Rule::new(counted.under.clone()).fresh_meter();
+            forgot |= counted.meter != fresh;
+            counted.meter = fresh;
+        }
+        self.changed |= forgot;
+        forgot
     }
 
     /// The blocks, for `status()`.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import quotaflow
+from quotaflow import APIKeyManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,4 +33,5 @@ def test_examples_of(name: str, make_llm: Callable[..., Any]) -> None:
     for test in found:
         if test.examples:
             test.globs["llm"] = make_llm()
+            test.globs["manager"] = APIKeyManager("OPENAI_API_KEY", ["OPENAI_API_KEY_2"], state="memory")
             assert doctest.DocTestRunner().run(test).failed == 0, test.name

@@ -150,9 +150,9 @@ fn is_status(before: &str, after: &str, number: u16) -> bool {
     if lead.is_empty() || lead == "b" {
         return counts_nothing(after);
     }
-    let word_at =
-        lead.rfind(|letter: char| letter.is_whitespace() || "'\"([{<,;=".contains(letter));
-    let word = lead[word_at.map_or(0, |at| at + 1)..].trim_end_matches(['.', ':']);
+    let mut words =
+        lead.rsplit(|letter: char| letter.is_whitespace() || "'\"([{<,;=".contains(letter));
+    let word = words.next().unwrap_or_default().trim_end_matches(['.', ':']);
     let is_one_of = |words: &[&str]| words.iter().any(|known| known.eq_ignore_ascii_case(word));
     let slashed = word.get(..5).is_some_and(|head| head.eq_ignore_ascii_case("http/"));
     if is_one_of(&STATUS_WORDS) || slashed || starts(&REASONS) {

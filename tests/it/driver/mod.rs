@@ -2,6 +2,7 @@
 
 mod cancelling;
 mod keys;
+mod marks;
 mod retrying;
 mod routing;
 mod trouble;
