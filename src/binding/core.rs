@@ -191,6 +191,8 @@ impl Core {
         self.wanted.store(wanted.0, std::sync::atomic::Ordering::Relaxed);
         if let Some(running) = self.running.load_full() {
             running.notices.listen(wanted);
+            // A listener that is to end need not sit out its patience.
+            running.notices.wake_listener();
         }
         Ok(())
     }
