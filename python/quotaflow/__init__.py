@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from quotaflow.rate_limiter import RateLimiter
     from quotaflow.records import Attempt, Usage
     from quotaflow.reply import Reply
-    from quotaflow.retrying import Retry, retrying
     from quotaflow.templates import prepare_prompt_with_context
+    from quotaflow.trying_again import Retry, retrying
 
 __all__ = [
     "Attempt",
@@ -119,7 +119,7 @@ _HOMES = {
     "RateLimiter": "rate_limiter",
     "RecoveredEvent": "events",
     "Reply": "reply",
-    "Retry": "retrying",
+    "Retry": "trying_again",
     "RetryEvent": "events",
     "RotateEvent": "events",
     "SettledEvent": "events",
@@ -129,7 +129,7 @@ _HOMES = {
     "__version__": "_quotaflow",
     "classify_error": "foreign_errors",
     "prepare_prompt_with_context": "templates",
-    "retrying": "retrying",
+    "retrying": "trying_again",
 }
 
 

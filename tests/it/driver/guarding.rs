@@ -175,7 +175,7 @@ async fn what_was_sent_without_asking_counts_and_so_does_what_came_of_it() {
     assert_eq!(key(&label).sent, 1);
     assert_eq!(key(&label).limits.iter().map(|limit| limit.used).collect::<Vec<_>>(), [1, 300]);
     stage.engine.record(&sent, Some(refused(FailureClass::DailyQuota))).unwrap();
-    assert_eq!((key(&label).state, key(&label).blocks.len()), ("healthy", 1));
+    assert_eq!((key(&label).state, key(&label).blocks.len()), ("exhausted", 1));
     let only = Guard { key: Some(label), ..Guard::new("openai") };
     let error = guard(&stage, &only).permit().await.unwrap_err();
     assert!(is_failure(&error, FailureClass::DailyQuota), "{error:?}");
