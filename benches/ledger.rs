@@ -73,6 +73,7 @@ impl Scene {
             ahead_of_limits: false,
             kept: 0,
             only_key: None,
+            last_resort: false,
         };
         let now = SystemClock.now();
         let mut choice = Choice::Never(None);
@@ -129,6 +130,7 @@ fn scenes() -> Vec<Scene> {
         remaining: Some(LARGE - 1),
         reset_after: None,
         refills_continuously: true,
+        zone: None,
     };
     let hints = vec![told(Resource::Requests), told(Resource::Tokens)];
     vec![

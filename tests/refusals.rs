@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quotaflow::kernel::{Amounts, Failure, Moment, Origin, SameLane, Usage};
+use quotaflow::kernel::{Amounts, Failure, Moment, Origin, RateHint, SameLane, Usage};
 use quotaflow::providers::{Completion, Headers, Provider, WireResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -31,6 +31,8 @@ struct Fixture {
     model: String,
     #[serde(default)]
     estimated_input: u64,
+    /// The name of the event, when the body is that of one in a stream.
+    event: Option<String>,
     headers: BTreeMap<String, String>,
     body: Value,
     expect: Expect,
@@ -41,13 +43,17 @@ struct Fixture {
 struct Expect {
     failure: Option<Refused>,
     answer: Option<Answered>,
+    /// The event is an ordinary one.
+    #[serde(default)]
+    nothing: bool,
     hints: Option<Value>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Refused {
-    row: String,
+    /// Left out for events whose data alone does not say that it is a refusal.
+    row: Option<String>,
     class: String,
     scope: String,
     same_lane: String,
@@ -61,6 +67,8 @@ struct Refused {
     #[serde(default)]
     needs_confirmation: bool,
     limit: Option<Value>,
+    /// What the body says about limits.
+    rates: Option<Value>,
     request_id: Option<String>,
     message_has: Option<String>,
     message_lacks: Option<String>,
@@ -116,8 +124,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn fixtures() -> Vec<(String, Fixture)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let read = |folder: &str| files(&root.join(folder));
-    ["openai", "anthropic", "gemini", "openrouter", "groq", "ollama", "compatible"]
-        .into_iter()
+    Provider::names()
+        .iter()
+        .copied()
+        .chain(["compatible"])
         .flat_map(read)
         .map(|path| {
             let name = path.strip_prefix(&root).unwrap().display().to_string();
@@ -145,10 +155,22 @@ fn complaints(fixture: &Fixture) -> Vec<String> {
         model: &fixture.model,
     };
     let mut found = Vec::new();
+    let told = provider.limits_told(&response);
+    if let Some(event) = &fixture.event {
+        match (provider.refusal_in_event(event, &response), &fixture.expect) {
+            (Some(failure), Expect { failure: Some(expected), .. }) => {
+                let row = expected.row.as_ref().map(|_| provider.refusal_row(&response));
+                refused(&mut found, fixture, expected, &failure, row, &told);
+            }
+            (None, Expect { nothing: true, .. }) => {}
+            (other, _) => found.push(format!("came out as {other:?}")),
+        }
+        return found;
+    }
     match (provider.decode(&response), &fixture.expect) {
         (Err(failure), Expect { failure: Some(expected), .. }) => {
             let row = provider.refusal_row(&response);
-            refused(&mut found, fixture, expected, &failure, row);
+            refused(&mut found, fixture, expected, &failure, Some(row), &told);
         }
         (Ok(answer), Expect { answer: Some(expected), .. }) => {
             answered(&mut found, expected, &answer, &body);
@@ -157,25 +179,25 @@ fn complaints(fixture: &Fixture) -> Vec<String> {
     }
     if let Some(expected) = &fixture.expect.hints {
         let hints = provider.hints(&headers, response.now);
-        let rates: Vec<Value> = hints
-            .rates
-            .iter()
-            .map(|rate| {
-                let mut written = serde_json::to_value(rate).unwrap();
-                let seconds = rate.reset_after.map(|reset| reset.as_secs_f64());
-                written["reset_after"] = json!(seconds);
-                written
-            })
-            .collect();
         let organization = json!(hints.organization);
         differ(&mut found, "organization", &organization, &expected["organization"]);
-        let mut wanted = expected["rates"].clone();
-        for rate in wanted.as_array_mut().unwrap() {
-            rate["reset_after"] = json!(rate["reset_after"].as_f64());
-        }
-        differ(&mut found, "rates", &json!(rates), &wanted);
+        rates(&mut found, "rates in headers", &hints.rates, &expected["rates"]);
     }
     found
+}
+
+fn rates(found: &mut Vec<String>, what: &str, are: &[RateHint], should: &Value) {
+    let written = are.iter().map(|rate| {
+        let mut written = serde_json::to_value(rate).unwrap();
+        let seconds = rate.reset_after.map(|reset| reset.as_secs_f64());
+        written["reset_after"] = json!(seconds);
+        written
+    });
+    let mut wanted = should.clone();
+    for rate in wanted.as_array_mut().unwrap() {
+        rate["reset_after"] = json!(rate["reset_after"].as_f64());
+    }
+    differ(found, what, &written.collect(), &wanted);
 }
 
 fn differ<T: PartialEq + std::fmt::Debug>(found: &mut Vec<String>, what: &str, is: &T, should: &T) {
@@ -189,7 +211,8 @@ fn refused(
     fixture: &Fixture,
     expected: &Refused,
     failure: &Failure,
-    row: &str,
+    row: Option<&str>,
+    told: &[RateHint],
 ) {
     let now = moment(&fixture.now);
     let after = expected.after.map(|seconds| {
@@ -202,7 +225,7 @@ fn refused(
         SameLane::AfterBlock => "after_block",
         SameLane::AfterBackoff => "after_backoff",
     };
-    differ(found, "row", &row, &expected.row.as_str());
+    differ(found, "row", &row, &expected.row.as_deref());
     differ(found, "class", &failure.class.name(), &expected.class.as_str());
     differ(found, "scope", &json!(failure.scope), &json!(expected.scope));
     differ(found, "same_lane", &lane, &expected.same_lane.as_str());
@@ -215,6 +238,9 @@ fn refused(
     differ(found, "needs_confirmation", &failure.needs_confirmation, &expected.needs_confirmation);
     let limit = failure.limit.map(|limit| serde_json::to_value(limit).unwrap());
     differ(found, "limit", &limit, &expected.limit);
+    if let Some(expected) = &expected.rates {
+        rates(found, "rates in the body", told, expected);
+    }
     differ(found, "request_id", &failure.request_id, &expected.request_id);
     differ(found, "never_sent", &failure.never_sent, &false);
     let message = &failure.message;
@@ -265,7 +291,8 @@ fn every_fixture_is_read_as_it_should_be() {
 fn every_row_of_every_table_is_hit_by_a_fixture() {
     let hit: BTreeSet<String> = fixtures()
         .into_iter()
-        .filter_map(|(_, fixture)| Some(fixture.expect.failure?.row))
+        .filter(|(_, fixture)| fixture.event.is_none())
+        .filter_map(|(_, fixture)| fixture.expect.failure?.row)
         .collect();
     let mut rows: BTreeSet<String> = BTreeSet::new();
     for name in Provider::names().iter().copied().chain(["compatible"]) {
@@ -283,6 +310,7 @@ fn cut_and_spoilt_bodies_never_panic_and_never_pass_as_answers() {
     for (name, fixture) in fixtures() {
         let Value::Object(_) = &fixture.body else { continue };
         let provider = provider(&fixture.provider);
+        let event = fixture.event.as_deref();
         let whole = serde_json::to_vec(&fixture.body).unwrap();
         let headers: Headers = fixture.headers.iter().collect();
         for end in (0..whole.len()).step_by(7) {
@@ -295,6 +323,7 @@ fn cut_and_spoilt_bodies_never_panic_and_never_pass_as_answers() {
                 estimate: Amounts::default(),
                 model: &fixture.model,
             };
+            let _ = provider.refusal_in_event(event.unwrap_or(""), &response);
             assert!(provider.decode(&response).is_err(), "{name} cut at {end}");
         }
     }

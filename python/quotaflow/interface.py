@@ -15,6 +15,7 @@ from quotaflow.options import (
 )
 from quotaflow.prompts import encode_prompt, unencodable_prompt
 from quotaflow.reply import failed_reply, reply_from
+from quotaflow.runnable import RunnableFace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ _MOST_KEPT_OPTIONS = 256
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-class LLMInterface:
+class LLMInterface(RunnableFace):
     """Sends prompts over your keys, models and providers as fast as their quotas allow.
 
     Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a
     process; it also works in a child after a fork. Quotas are shared with every other process through `state`.
+    For LangChain it is a Runnable: `prompt | llm | parser`, `invoke`, `batch` and the rest.
 
     Args:
         config: a path to YAML, TOML or JSON; a dict of the same shape; or `None` to search: `$QUOTAFLOW_CONFIG`,

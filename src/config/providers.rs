@@ -10,6 +10,7 @@ use super::redact::shown;
 use super::routes::provider_of;
 use super::schema::{self, Takes, nearest};
 use super::settings::ProviderSettings;
+use super::sources::Sources;
 
 /// Every provider by canonical name.
 pub(super) type Providers = BTreeMap<String, ProviderSettings>;
@@ -29,11 +30,13 @@ struct Said<'a> {
 
 /// The catalogue with the user's addresses, and the user's own providers; without keys and limits yet.
 ///
-/// An address in `base_urls` beats the config's; two different ones in the config are an error.
+/// An address in `base_urls` beats the config's; two different ones in the config are an error. Who has no address of
+/// its own is looked for in the environment last.
 pub(super) fn addressed<'a>(
     base_urls: Option<&Node<'a>>,
     sections: &[(&'a str, Table<'a>)],
     targets: &[&Table<'a>],
+    sources: &Sources,
     warnings: &mut Vec<String>,
 ) -> Result<Providers, ConfigError> {
     let mut said: BTreeMap<String, Said<'a>> = BTreeMap::new();
@@ -70,6 +73,9 @@ pub(super) fn addressed<'a>(
     for (name, said) in said {
         apply(&mut providers, name, said, warnings)?;
     }
+    for settings in providers.values_mut() {
+        look_around(&mut settings.provider, sources, warnings);
+    }
     Ok(providers)
 }
 
@@ -97,6 +103,32 @@ fn check_name(name: &str, node: &Node<'_>) -> Result<(), ConfigError> {
         return Err(node.error("a provider's name is made of letters, digits and the signs - _ ."));
     }
     Ok(())
+}
+
+/// The address and the version of the API that the environment names. What is wrong there is only told: whoever does
+/// not use that provider need not mend it.
+fn look_around(provider: &mut Provider, sources: &Sources, warnings: &mut Vec<String>) {
+    let variable = |name: &str| {
+        let value = sources.variable(name)?.expose().trim();
+        (!value.is_empty()).then_some(value)
+    };
+    if provider.base_url.is_empty() {
+        let names = provider.base_url_envs.iter();
+        if let Some((name, value)) = names.filter_map(|name| Some((name, variable(name)?))).next() {
+            match provider.clone().with_base_url(value) {
+                Ok(addressed) => *provider = addressed,
+                Err(wrong) => warnings.push(format!("{name} is ignored: {wrong}")),
+            }
+        }
+    }
+    let version = provider.api_version_env.and_then(|name| Some((name, variable(name)?)));
+    if let Some((name, value)) = version {
+        if value.len() <= 40 && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            provider.api_version = Some(value.to_owned());
+        } else {
+            warnings.push(format!("{name} is ignored: it is no version such as 2024-10-21"));
+        }
+    }
 }
 
 fn apply(

@@ -55,8 +55,13 @@ impl Settings {
         let written = Written::read(&top)?;
         let sections = providers::sections(&top)?;
         let base_urls = arguments.base_urls.as_ref().map(|value| root(value, "base_urls"));
-        let mut providers =
-            providers::addressed(base_urls.as_ref(), &sections, &written.targets(), &mut warnings)?;
+        let mut providers = providers::addressed(
+            base_urls.as_ref(),
+            &sections,
+            &written.targets(),
+            &sources,
+            &mut warnings,
+        )?;
 
         let keys = arguments.keys.as_ref().map(|value| root(value, "keys").private());
         if arguments.others {

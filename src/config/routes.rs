@@ -117,7 +117,9 @@ fn target(table: &Table<'_>, providers: &mut Providers) -> Result<Target, Config
 
 /// The parameters of a target, which the provider takes.
 fn params(table: &Table<'_>, provider: &Provider) -> Result<Map<String, Value>, ConfigError> {
-    for (name, node) in table.others() {
+    // What is written without a value is not written.
+    let others = || table.others().filter(|(_, node)| !node.is_nothing());
+    for (name, node) in others() {
         if name == "fallback" {
             return Err(node
                 .error("only a task has fallbacks of its own")
@@ -129,7 +131,7 @@ fn params(table: &Table<'_>, provider: &Provider) -> Result<Map<String, Value>, 
                 .hint("put it into an environment variable, and the name of that into `key`"));
         }
     }
-    let params = table.others().map(|(name, node)| (name.to_owned(), node.value().clone()));
+    let params = others().map(|(name, node)| (name.to_owned(), node.value().clone()));
     let params = params.collect();
     provider.check_params(&params).map_err(|wrong| match wrong.field {
         Some(field) => table.child(&field).error(wrong.message),

@@ -1,7 +1,5 @@
 //! Which targets of a route are asked first: those on one's own machines, or those that cost money?
 
-use url::{Host, Url};
-
 use super::error::ConfigError;
 use super::reader::Table;
 use super::schema;
@@ -100,25 +98,7 @@ impl ProviderSettings {
     /// assert!(at("http://ollama:11434") && !at("http://local.example.com/v1"));
     /// ```
     pub fn is_local(&self) -> bool {
-        let url = Url::parse(&self.provider.base_url);
-        let host = url.as_ref().ok().and_then(Url::host);
-        host.is_some_and(|host| match host {
-            Host::Ipv4(ip) => {
-                ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()
-            }
-            Host::Ipv6(ip) => {
-                ip.is_loopback()
-                    || ip.is_unique_local()
-                    || ip.is_unicast_link_local()
-                    || ip.is_unspecified()
-            }
-            Host::Domain(name) => {
-                let name = name.trim_end_matches('.').to_ascii_lowercase();
-                // No name of the public internet is without a dot.
-                let Some((_, last)) = name.rsplit_once('.') else { return true };
-                ["local", "localhost", "internal"].contains(&last)
-            }
-        })
+        self.provider.is_local()
     }
 }
 

@@ -140,6 +140,13 @@ impl Held {
 
     fn end(&mut self, aftermath: Aftermath<'_>) -> Result<Change, StoreError> {
         self.over = true;
+        match aftermath.ending {
+            _ if aftermath.failure.is_some() => {
+                self.target.breaker.lock().saw(aftermath.failure, self.engine.clock.now());
+            }
+            Ending::Answered(_) => self.target.breaker.lock().saw(None, self.engine.clock.now()),
+            _ => self.target.breaker.lock().abandon(),
+        }
         let lanes = &self.lanes.alone[self.reservation.lane];
         let now = self.engine.clock.now();
         let mut change = Change::default();

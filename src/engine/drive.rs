@@ -149,8 +149,12 @@ impl Sending {
                     estimate: held.reservation.amounts,
                     model: &held.target.model,
                 };
-                let hints = provider.hints(&incoming.headers, now);
-                (provider.decode(&response), hints, Some(incoming.status))
+                let mut hints = provider.hints(&incoming.headers, now);
+                let decoded = provider.decode(&response);
+                if decoded.as_ref().is_err_and(|failure| failure.class.is_quota()) {
+                    hints.refine(&provider.limits_told(&response));
+                }
+                (decoded, hints, Some(incoming.status))
             }
         };
         let outcome = outcome.map_err(|failure| held.target.vendor.redacted(failure));
@@ -185,6 +189,7 @@ impl Sending {
             headers: wire.headers.clone(),
             key: wire.key_header.zip(secret),
             body: body.clone(),
+            is_near: vendor.local,
             read_timeout: vendor.settings.timeout.unwrap_or(self.run.engine.settings.timeouts.read),
         })
     }
@@ -219,5 +224,6 @@ fn need(request: &ChatRequest, stop: &Stop, ahead_of_limits: bool, priority: u8)
         ahead_of_limits,
         kept: stop.target.kept(priority),
         only_key: None,
+        last_resort: false,
     }
 }

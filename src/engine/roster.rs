@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -10,7 +11,9 @@ use tokio::sync::Notify;
 use super::waiting::Line;
 use crate::config::{Pacing, ProviderSettings};
 use crate::error::Error;
-use crate::kernel::{Configured, Failure, Lane, LedgerId, Limit, RetryPolicy};
+use crate::kernel::{
+    Block, Breaker, Configured, Failure, Lane, LedgerId, Limit, Moment, RetryPolicy, Suspects,
+};
 use crate::providers::Provider;
 use crate::secret::Secret;
 
@@ -63,6 +66,11 @@ pub(crate) struct Target {
     pub(crate) pacing: Pacing,
     lanes: RwLock<Arc<Lanes>>,
     pub(crate) line: Mutex<Line>,
+    /// Whether it is in such trouble that calls go elsewhere if they can.
+    pub(crate) breaker: Mutex<Breaker>,
+    suspects: Mutex<Suspects>,
+    /// Whether a key is refused, so that an answer to another one says something about the two.
+    watches: AtomicBool,
     pub(crate) changed: Notify,
 }
 
@@ -160,6 +168,9 @@ impl Vendor {
                 pacing: self.settings.pacing(model),
                 lanes: RwLock::new(Arc::new(self.lanes(model))),
                 line: Mutex::new(Line::new(line_size)),
+                breaker: Mutex::default(),
+                suspects: Mutex::default(),
+                watches: AtomicBool::new(false),
                 changed: Notify::new(),
             })
         });
@@ -222,7 +233,11 @@ impl Vendor {
         };
         let free = is_given_away(&self.provider, model)
             .then(|| lanes.place(self.ledger_id(&group, "*:free"), &self.no_limits));
-        lanes.lanes.push(Lane::new(place, group_model, whole_group, alone, free));
+        let lane = Lane::new(place, group_model, whole_group, alone, free);
+        // What somebody stated is enough to go by, and one's own server refuses nobody.
+        let nothing_stated = of_model.is_empty() && self.configured(key, "*").is_empty();
+        let feels_its_way = nothing_stated && !self.provider.is_self_hosted();
+        lanes.lanes.push(if feels_its_way { lane.feeling_its_way() } else { lane });
     }
 }
 
@@ -246,6 +261,31 @@ impl Target {
     /// Whether an answer costs no money: one's own server, or a model that OpenRouter gives away.
     pub(crate) fn is_free(&self) -> bool {
         self.vendor.local || is_given_away(&self.vendor.provider, &self.model)
+    }
+
+    /// A refusal closed a key's quota here.
+    pub(crate) fn was_closed(&self, key: usize, block: &Block, now: Moment) {
+        if block.class.is_quota() {
+            self.suspects.lock().refused(key, block.until, now);
+            self.watches.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A key was served here.
+    pub(crate) fn was_served(&self, key: usize, now: Moment) {
+        if self.watches.load(Ordering::Relaxed) {
+            let mut suspects = self.suspects.lock();
+            suspects.served(key, now);
+            self.watches.store(suspects.is_watching(), Ordering::Relaxed);
+        }
+    }
+
+    /// Keys of different groups that are always refused together here, and how often they were.
+    pub(crate) fn suspects(&self) -> Vec<(usize, usize, u32)> {
+        let keys = &self.vendor.keys;
+        let suspects = self.suspects.lock();
+        let apart = |pair: &(usize, usize, u32)| keys[pair.0].group() != keys[pair.1].group();
+        suspects.pairs().filter(apart).collect()
     }
 
     pub(crate) fn lanes(&self) -> Arc<Lanes> {

@@ -13,8 +13,8 @@ use crate::config::{Strategy, Target as Named, Wanted};
 use crate::error::{Error, ErrorKind};
 use crate::providers::{ChatRequest, Provider};
 
-/// A target as the config names it, and whether this call can be sent there.
-type Checked = Result<Stop, Error>;
+/// A target that is written in a route, or why this call cannot be sent there; `None` once it was taken.
+type Checked = Option<Result<Stop, Error>>;
 
 /// One stop of a route: a target and the parameters the call has there.
 #[derive(Debug)]
@@ -30,18 +30,19 @@ impl Engine {
         let task = ask.task_name.as_deref().and_then(|task| routes.tasks.get(task));
         let planned = task.map(|task| &task.target).or(routes.default.as_ref());
         let fallbacks = task.and_then(|task| task.fallback.as_ref()).unwrap_or(&routes.fallback);
-        let written = self.written(ask, planned, fallbacks);
-        let mut stops: Vec<Stop> = Vec::new();
+        let mut written = self.written(ask, planned, fallbacks);
+        let mut stops: Vec<Stop> = Vec::with_capacity(written.len());
         let mut refused = None;
-        for (place, stop) in self.in_order(ask, written) {
+        let named = |place: usize| place.checked_sub(1).map(|place| &fallbacks[place]).or(planned);
+        for place in self.order(ask, &written, named) {
+            let Some(stop) = written[place].take() else { continue };
             match stop {
                 Ok(stop) if stops.iter().any(|known| Arc::ptr_eq(&known.target, &stop.target)) => {}
                 Ok(stop) => stops.push(stop),
                 Err(error) if place == 0 && stops.is_empty() => return Err(error),
                 // What a fallback cannot do for this call is no reason to refuse it to the others.
                 Err(error) => {
-                    let named = place.checked_sub(1).map(|place| &fallbacks[place]).or(planned);
-                    let name = named.map_or_else(String::new, |named| {
+                    let name = named(place).map_or_else(String::new, |named| {
                         format!(" {}/{}", named.provider, named.model)
                     });
                     let kind = if place == 0 { "target" } else { "fallback" };
@@ -62,31 +63,39 @@ impl Engine {
 
     /// Every target of the route as it is written, the primary first.
     fn written(&self, ask: &Ask, planned: Option<&Named>, fallbacks: &[Named]) -> Vec<Checked> {
-        let mut written = vec![self.primary(ask, planned)];
+        let mut written = vec![Some(self.primary(ask, planned))];
         // Without fallbacks, only a strategy asks what else there is.
         if ask.fallback || self.settings.strategy != Strategy::default() {
             let stop = |named: &Named| self.stop(&named.provider, &named.model, &named.params, ask);
-            written.extend(fallbacks.iter().map(stop));
+            written.extend(fallbacks.iter().map(stop).map(Some));
         }
         written
     }
 
-    /// The same with their places, in the order of the strategy.
-    fn in_order(&self, ask: &Ask, written: Vec<Checked>) -> Vec<(usize, Checked)> {
+    /// The places of the written targets in the order of the strategy; `named` is what stands there in the config.
+    fn order<'c>(
+        &self,
+        ask: &Ask,
+        written: &[Checked],
+        named: impl Fn(usize) -> Option<&'c Named>,
+    ) -> Vec<usize> {
         let strategy = &self.settings.strategy;
-        let mut places = written.into_iter().enumerate();
         if *strategy == Strategy::default() {
-            return places.collect();
+            return (0..written.len()).collect();
         }
-        let mut written: Vec<Option<(usize, Checked)>> = places.by_ref().map(Some).collect();
-        let wanted = |place: usize, stop: &Checked| Wanted {
-            local: stop.as_ref().is_ok_and(|stop| stop.target.vendor.local),
-            free: stop.as_ref().is_ok_and(|stop| stop.target.is_free()),
-            named: place == 0 && (ask.provider.is_some() || ask.model.is_some()),
-        };
-        let all: Vec<Wanted> =
-            written.iter().flatten().map(|(place, stop)| wanted(*place, stop)).collect();
-        strategy.order(&all).into_iter().filter_map(|place| written[place].take()).collect()
+        let is_named = ask.provider.is_some() || ask.model.is_some();
+        let wanted = written.iter().enumerate().map(|(place, stop)| {
+            // What cannot serve the call keeps its place: others must not move up to where it was to be at no cost.
+            let (local, free) = match stop {
+                Some(Ok(stop)) => (stop.target.vendor.local, stop.target.is_free()),
+                _ => {
+                    let vendor = named(place).and_then(|named| self.vendor(&named.provider).ok());
+                    vendor.map_or((false, false), |vendor| (vendor.local, vendor.local))
+                }
+            };
+            Wanted { local, free, named: place == 0 && is_named }
+        });
+        strategy.order(&wanted.collect::<Vec<_>>())
     }
 
     /// The route without the targets for which the call is too large; an error when there is no other.

@@ -101,7 +101,9 @@ impl Run {
             let action = self.call.step(self.engine.clock.now(), event);
             self.tell_of_fallback(before, &action);
             event = match action {
-                Action::Reserve { target, barred } => self.reserve(target, &barred, &need)?,
+                Action::Reserve { target, barred, last_resort } => {
+                    self.reserve(target, &barred, last_resort, &need)?
+                }
                 Action::Wait { target, barred, patience } => {
                     self.wait(target, barred, patience, &need).await?
                 }
@@ -130,15 +132,36 @@ impl Run {
         &mut self,
         place: usize,
         barred: &[usize],
+        last_resort: bool,
         need: &impl Fn(&Stop) -> Need,
     ) -> Result<Event, Error> {
         self.refused = None;
         let target = self.route[place].target.clone();
+        let now = self.engine.clock.now();
+        if self.call.has_next_target() && !target.breaker.lock().admits(now) {
+            self.left_key = Some((place, usize::MAX, "it was in trouble a moment ago".to_owned()));
+            return Ok(Event::InTrouble);
+        }
+        let event = self.reserve_at(&target, place, barred, last_resort, need)?;
+        if !matches!(event, Event::Reserved { .. }) {
+            target.breaker.lock().abandon();
+        }
+        Ok(event)
+    }
+
+    fn reserve_at(
+        &mut self,
+        target: &Arc<Target>,
+        place: usize,
+        barred: &[usize],
+        last_resort: bool,
+        need: &impl Fn(&Stop) -> Need,
+    ) -> Result<Event, Error> {
         if !self.manner.ahead && !target.line.lock().is_empty() {
             return Ok(Event::OthersWait);
         }
-        let need = need(&self.route[place]);
-        Ok(match self.engine.try_reserve(&target, &need, barred)? {
+        let need = Need { last_resort, ..need(&self.route[place]) };
+        Ok(match self.engine.try_reserve(target, &need, barred)? {
             Booked::Reserved(held) => self.hold(held),
             Booked::Never(refusal) => Event::Never(refusal),
             Booked::NotNow(refusal) => {
@@ -245,6 +268,7 @@ impl Run {
         let observer = &self.engine.observer;
         let (target, key) = (held.target.clone(), held.key());
         let label = || target.vendor.keys[key].label.clone();
+        target.was_served(key, self.engine.clock.now());
         let change = self.settle(held, Ending::Answered(used), hints, None);
         if change.recovered {
             observer.notice(&Notice::Recovers { target: target.name.clone(), key: label() });
@@ -263,6 +287,7 @@ impl Run {
         let (target, key) = (held.target.clone(), held.key());
         let change = self.settle(held, Ending::of(&failure), hints, Some(&failure));
         if let Some(block) = change.closed {
+            target.was_closed(key, &block, engine.clock.now());
             engine.observer.notice(&Notice::Closed {
                 target: target.name.clone(),
                 key: target.vendor.keys[key].label.clone(),

@@ -8,7 +8,10 @@ use super::Engine;
 use super::roster::{Key, Target, Vendor};
 use crate::error::Error;
 use crate::kernel::FailureClass::{CreditExhausted, DailyQuota};
-use crate::kernel::{Amounts, Block, FailureClass, LedgerId, Moment, Obstacle, Origin, Period};
+use crate::kernel::{
+    Amounts, Block, BreakerState, DEGRADED_BELOW, FailureClass, LedgerId, Moment, Obstacle, Origin,
+    Period,
+};
 use crate::stores::StoreError;
 
 /// Everything at one instant.
@@ -20,6 +23,30 @@ pub struct Status {
     pub keys: Vec<KeyStatus>,
     /// Every line somebody stands in.
     pub waiting: Vec<WaitingStatus>,
+    /// Every target that calls with somewhere else to go avoid.
+    pub avoided: Vec<AvoidedStatus>,
+    /// Keys that probably share a quota although nobody said so: put them into one `group`.
+    pub suspects: Vec<SuspectStatus>,
+}
+
+/// A target in trouble.
+#[derive(Clone, Debug, Serialize)]
+pub struct AvoidedStatus {
+    /// `provider/model`.
+    pub target: String,
+    /// Until when, in seconds since the epoch; then one call finds out whether it is well again.
+    pub until: f64,
+}
+
+/// Two keys that are always refused together.
+#[derive(Clone, Debug, Serialize)]
+pub struct SuspectStatus {
+    /// `provider/model`.
+    pub target: String,
+    /// The labels of the two.
+    pub keys: [String; 2],
+    /// How often.
+    pub together: u32,
 }
 
 /// One key.
@@ -31,8 +58,11 @@ pub struct KeyStatus {
     pub label: String,
     /// The quota group it counts in.
     pub group: String,
-    /// `healthy`, `limited` (a minute's refusal), `exhausted` (a day's quota or the credit), `disabled` (not valid).
+    /// `healthy`, `degraded` (its health is below 70), `cooling` (a short refusal closes it), `exhausted` (a day's quota
+    /// or the credit), `disabled` (not valid).
     pub state: &'static str,
+    /// 0 to 100: how much of what it asked for lately it was served.
+    pub health: u8,
     /// When a used-up day, month or credit comes back, in seconds since the epoch; `None` while nothing is used up.
     pub exhausted_until: Option<f64>,
     /// Attempts that left.
@@ -79,6 +109,9 @@ pub struct LimitStatus {
     pub reset: f64,
     /// Who said so.
     pub source: crate::kernel::Source,
+    /// When it was learned, in seconds since the epoch; it is forgotten seven days after it was told last. `None` for a
+    /// limit that was not learned.
+    pub learned_at: Option<f64>,
 }
 
 /// A line.
@@ -97,7 +130,13 @@ impl Engine {
     /// When the state cannot be read.
     pub fn status(&self) -> Result<Status, StoreError> {
         let now = self.clock.now();
-        let mut status = Status { at: now.as_seconds(), keys: Vec::new(), waiting: Vec::new() };
+        let mut status = Status {
+            at: now.as_seconds(),
+            keys: Vec::new(),
+            waiting: Vec::new(),
+            avoided: Vec::new(),
+            suspects: Vec::new(),
+        };
         let stored = self.store.ids()?;
         for vendor in self.known_vendors() {
             // A local server nobody has asked yet has nothing to tell.
@@ -110,6 +149,9 @@ impl Engine {
                 waiting: target.line.lock().len(),
             });
             status.waiting.extend(lines.filter(|line| line.waiting > 0));
+            for target in vendor.known_targets() {
+                target.describe_trouble(&mut status, now);
+            }
         }
         Ok(status)
     }
@@ -127,6 +169,7 @@ impl Engine {
             label: key.label.clone(),
             group: group.to_string(),
             state: "healthy",
+            health: 100,
             exhausted_until: None,
             sent: 0,
             refused: 0,
@@ -136,11 +179,15 @@ impl Engine {
         };
         for (model, id) in ledgers_of(vendor, key, stored) {
             let configured = vendor.configured(key, &model);
+            let id_is_own = id == vendor.ledger_id(&key.alone, "*");
             let is_whole = model == "*" && id == vendor.ledger_id(&group, "*");
             self.store.update(&[id], &mut |ledgers| {
                 let ledger = ledgers.get_mut(0);
                 if is_whole || model != "*" {
                     ledger.conform(&configured, now);
+                }
+                if model == "*" && id_is_own {
+                    status.health = ledger.health().percent(now);
                 }
                 if is_whole {
                     status.sent = ledger.totals().sent;
@@ -150,7 +197,8 @@ impl Engine {
                 let blocks = ledger.blocks().iter().filter(|block| block.until > now);
                 status.blocks.extend(blocks.map(|block| BlockStatus::of(&model, block)));
                 let one = Amounts { requests: 1, ..Amounts::default() };
-                if let Some(until) = ledger.obstacle(&one, 0, now).and_then(exhausted_until) {
+                if let Some(until) = ledger.obstacle(&one, 0, false, now).and_then(exhausted_until)
+                {
                     let known = status.exhausted_until.unwrap_or(f64::MIN);
                     status.exhausted_until = Some(until.as_seconds().max(known));
                 }
@@ -166,6 +214,7 @@ impl Engine {
                     remaining: limit.amount.get().saturating_sub(used),
                     reset: reset.as_seconds(),
                     source: limit.source,
+                    learned_at: ledger.told_at(&limit).map(Moment::as_seconds),
                 }));
             })?;
         }
@@ -229,7 +278,7 @@ fn ledgers_of(vendor: &Vendor, key: &Key, stored: &[LedgerId]) -> Vec<(String, L
 /// The end of what holds for a day or longer.
 fn exhausted_until(obstacle: Obstacle) -> Option<Moment> {
     match obstacle {
-        Obstacle::Limit { limit, until } if limit.period >= Period::Day => Some(until),
+        Obstacle::Limit { limit, until, .. } if limit.period >= Period::Day => Some(until),
         Obstacle::Block(block) if matches!(block.class, DailyQuota | CreditExhausted) => {
             Some(block.until)
         }
@@ -242,10 +291,12 @@ fn state_of(status: &KeyStatus) -> &'static str {
         "disabled"
     } else if status.exhausted_until.is_some() {
         "exhausted"
-    } else if status.blocks.is_empty() {
-        "healthy"
+    } else if !status.blocks.is_empty() {
+        "cooling"
+    } else if status.health < DEGRADED_BELOW {
+        "degraded"
     } else {
-        "limited"
+        "healthy"
     }
 }
 
@@ -257,6 +308,20 @@ impl BlockStatus {
 }
 
 impl Target {
+    fn describe_trouble(&self, status: &mut Status, now: Moment) {
+        if let BreakerState::Open(until) = self.breaker.lock().state(now) {
+            let (target, until) = (self.name.clone(), until.as_seconds());
+            status.avoided.push(AvoidedStatus { target, until });
+        }
+        let label = |key: usize| self.vendor.keys[key].label.clone();
+        let pairs = self.suspects().into_iter();
+        status.suspects.extend(pairs.map(|(one, other, together)| SuspectStatus {
+            target: self.name.clone(),
+            keys: [label(one), label(other)],
+            together,
+        }));
+    }
+
     /// Whether somebody waits here.
     pub(crate) fn is_waited_for(&self) -> bool {
         !self.line.lock().is_empty()

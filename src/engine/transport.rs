@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -27,6 +28,8 @@ pub struct Outgoing {
     pub body: Bytes,
     /// The longest silence of the server.
     pub read_timeout: Duration,
+    /// Whether the server is on this machine or in this network: if it is there, it takes a connection at once.
+    pub is_near: bool,
 }
 
 impl fmt::Debug for Outgoing {
@@ -69,6 +72,22 @@ const LARGEST_BODY: usize = 32 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct HttpTransport {
     client: reqwest::Client,
+    /// For servers nearby; made when the first one is asked.
+    near: Arc<OnceLock<Result<reqwest::Client, String>>>,
+    connect: Duration,
+}
+
+/// A server in one's own network that takes no connection within this time is not there.
+const NEAR: Duration = Duration::from_millis(300);
+
+fn client(connect: Duration) -> Result<reqwest::Client, String> {
+    reqwest::Client::builder()
+        .connect_timeout(connect)
+        .pool_idle_timeout(Duration::from_secs(90))
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("quotaflow/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| words(&error))
 }
 
 impl HttpTransport {
@@ -79,20 +98,24 @@ impl HttpTransport {
     pub fn new(timeouts: &Timeouts) -> Result<Self, String> {
         // Whoever installed a provider first in this process is as good as we are.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .connect_timeout(timeouts.connect)
-            .pool_idle_timeout(Duration::from_secs(90))
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("quotaflow/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| words(&error))?;
-        Ok(HttpTransport { client })
+        let connect = timeouts.connect;
+        Ok(HttpTransport { client: client(connect)?, near: Arc::default(), connect })
+    }
+
+    /// The client for a server far away or nearby.
+    fn client(&self, is_near: bool) -> reqwest::Client {
+        if !is_near {
+            return self.client.clone();
+        }
+        // The far one was made, so the near one can be.
+        let near = self.near.get_or_init(|| client(self.connect.min(NEAR)));
+        near.as_ref().unwrap_or(&self.client).clone()
     }
 }
 
 impl Transport for HttpTransport {
     fn post(&self, request: Outgoing) -> Sending {
-        let client = self.client.clone();
+        let client = self.client(request.is_near);
         Box::pin(async move {
             let mut builder = client.post(&request.url).body(request.body);
             for (name, value) in &request.headers {

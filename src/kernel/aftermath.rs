@@ -45,10 +45,25 @@ pub fn book(
         ledgers.get_mut(place).heed(hint, held.at, now);
     }
     let recovered = settle(ledgers, lane, held, aftermath.ending, now);
+    let scope = aftermath.failure.map(|failure| failure.scope);
+    let about = match scope {
+        Some(Scope::GroupFreeModels) => lane.free_models.unwrap_or(lane.group_model),
+        _ => lane.group_model,
+    };
     for hint in rates {
         if !ledgers.get(lane.group).is_stated(hint) {
-            ledgers.get_mut(lane.group_model).learn(hint, held.at, now);
+            ledgers.get_mut(about).learn(hint, held.at, now);
         }
+    }
+    if let Some(failure) = aftermath.failure
+        && failure.class == FailureClass::RateLimited
+        && !failure.never_here
+    {
+        let nothing_left = |hint: &RateHint| hint.remaining == Some(0);
+        ledgers.get_mut(about).was_refused(held.at, rates.iter().any(nothing_left), now);
+    }
+    if aftermath.ending != Ending::NeverSent && aftermath.ending != Ending::Unknown {
+        ledgers.get_mut(lane.key_alone).felt(aftermath.failure, now);
     }
     let closed = aftermath.failure.and_then(|failure| {
         let place = place_of(failure.scope, lane)?;
@@ -172,6 +187,7 @@ mod tests {
             remaining: Some(remaining),
             reset_after: None,
             refills_continuously: true,
+            zone: None,
         }
     }
 
@@ -215,7 +231,7 @@ mod tests {
         let aftermath = Aftermath { ending, rates: &[told], failure: None, entropy: 0.0 };
         let now = NOW + while_;
         book(&mut ledgers, &lane, &held, aftermath, now);
-        ledgers.get(lane.group).obstacle(next, 0, now)
+        ledgers.get(lane.group).obstacle(next, 0, false, now)
     }
 
     #[test]

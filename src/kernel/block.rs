@@ -87,6 +87,23 @@ impl Blocks {
             .max_by_key(|block| block.until)
     }
 
+    /// The same without what is only our guess, is a minute old, and is not being probed.
+    pub(super) fn beyond_doubt(&self, now: Moment) -> Option<Block> {
+        self.0
+            .iter()
+            .filter(|block| !block.is_doubtful(now))
+            .map(|block| block.read_at(now))
+            .filter(|block| block.until > now)
+            .max_by_key(|block| block.until)
+    }
+
+    /// A call tries although doubtful blocks are in force. Says whether there was one.
+    pub(super) fn start_early_probe(&mut self, now: Moment) -> bool {
+        let doubtful =
+            self.0.iter_mut().filter(|block| block.until > now && block.is_doubtful(now));
+        doubtful.map(|block| block.probe_until = Some(now + PROBE_LASTS)).count() > 0
+    }
+
     /// Closes, or closes for longer: the later end wins, and the provider's word over a guess of the same end.
     pub fn add(&mut self, block: Block, now: Moment) {
         match self.0.iter_mut().find(|known| known.class == block.class) {
@@ -152,6 +169,12 @@ impl FromIterator<Block> for Blocks {
 }
 
 impl Block {
+    fn is_doubtful(&self, now: Moment) -> bool {
+        self.origin == Origin::Guess
+            && now.since(self.since) >= PROBE_LASTS
+            && self.probe_until.is_none_or(|probe| probe <= now)
+    }
+
     /// The block as a clock that reads `now` must see it: one made in the future was made before the clock was stepped
     /// back and lasts as long as it was meant to; a probe under way keeps it closed.
     fn read_at(&self, now: Moment) -> Block {

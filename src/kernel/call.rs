@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::choose::Refusal;
-use super::failure::{Failure, SameLane};
+use super::failure::{Failure, Origin, SameLane};
 use super::ledger::Obstacle;
 use super::moment::Moment;
 use super::retry::RetryPolicy;
@@ -38,6 +38,8 @@ pub enum Event {
     },
     /// No lane of the target can take it now.
     NotNow(Refusal),
+    /// The target is in trouble, and the call has somewhere else to go.
+    InTrouble,
     /// Others wait for this target already.
     OthersWait,
     /// No lane of the target can ever take it.
@@ -68,6 +70,8 @@ pub enum Action {
         target: usize,
         /// Lanes this call must not use.
         barred: Vec<usize>,
+        /// Everything is closed: a lane that only our guess closes may be tried.
+        last_resort: bool,
     },
     /// Stand in the target's line until a lane is reserved; give up when the head of the line would have to wait
     /// until after `patience`.
@@ -133,6 +137,8 @@ pub struct Call {
     barred: Vec<usize>,
     retries: u32,
     rested: bool,
+    /// Whether it tried what only our guess closes.
+    tried_last_resort: bool,
     last_failure: Option<Box<Failure>>,
     refused: Option<GiveUp>,
 }
@@ -148,6 +154,7 @@ impl Call {
             barred: Vec::new(),
             retries: 0,
             rested: false,
+            tried_last_resort: false,
             last_failure: None,
             refused: None,
         }
@@ -170,7 +177,13 @@ impl Call {
             Event::Reserved { lane } => self.send(lane),
             Event::OthersWait => self.wait(),
             Event::NotNow(refusal) if self.can_wait_for(&refusal, now) => self.wait(),
+            Event::NotNow(refusal) if self.can_doubt(&refusal) => {
+                self.tried_last_resort = true;
+                let (target, barred) = (self.target, self.barred.clone());
+                Action::Reserve { target, barred, last_resort: true }
+            }
             Event::NotNow(refusal) => self.next_target(GiveUp::TooFar(refusal)),
+            Event::InTrouble => self.fall_back(),
             Event::Never(Some(refusal)) => self.next_target(GiveUp::TooLarge(refusal)),
             Event::Never(None) => self.next_target(GiveUp::NoLane),
             Event::LineFull => self.next_target(GiveUp::LineFull),
@@ -192,8 +205,16 @@ impl Call {
         refusal.at.is_none_or(|at| self.patience().covers(at, now))
     }
 
+    /// Nothing else is left to try, and what stands in the way is only our guess.
+    fn can_doubt(&self, refusal: &Refusal) -> bool {
+        let is_guess =
+            matches!(&refusal.obstacle, Obstacle::Block(block) if block.origin == Origin::Guess);
+        is_guess && !self.tried_last_resort && !self.has_next_target()
+    }
+
     fn reserve(&self) -> Action {
-        Action::Reserve { target: self.target, barred: self.barred.clone() }
+        let (target, barred) = (self.target, self.barred.clone());
+        Action::Reserve { target, barred, last_resort: false }
     }
 
     fn wait(&self) -> Action {
@@ -228,7 +249,8 @@ impl Call {
         if !self.policy.retry {
             return if remedy.next_target { self.fall_back() } else { self.fail() };
         }
-        let retry_left = self.retries < self.allowed_retries(remedy.same_lane);
+        let nobody_there = self.last_failure.as_ref().is_some_and(|failure| failure.never_sent);
+        let retry_left = self.retries < self.allowed_retries(remedy.same_lane, nobody_there);
         match remedy.same_lane {
             SameLane::AfterBackoff if retry_left => {
                 let backoff = self.retries_here().backoff(self.retries, entropy);
@@ -254,17 +276,18 @@ impl Call {
         }
     }
 
-    /// With somewhere else to go, a target in trouble gets one more chance and not all of them.
-    fn allowed_retries(&self, same_lane: SameLane) -> u32 {
+    /// With somewhere else to go, a target in trouble gets one more chance and not all of them; none if nobody listens.
+    fn allowed_retries(&self, same_lane: SameLane, nobody_there: bool) -> u32 {
         let most = self.retries_here().max_retries;
         if same_lane == SameLane::AfterBackoff && self.has_next_target() {
-            most.min(1)
+            most.min(if nobody_there { 0 } else { 1 })
         } else {
             most
         }
     }
 
-    fn has_next_target(&self) -> bool {
+    /// Whether there is a target after the one it is at.
+    pub fn has_next_target(&self) -> bool {
         self.policy.fallback && self.target + 1 < self.policy.retries.len()
     }
 
@@ -344,7 +367,7 @@ mod tests {
     }
 
     fn reserve(target: usize, barred: &[usize]) -> Action {
-        Action::Reserve { target, barred: barred.to_vec() }
+        Action::Reserve { target, barred: barred.to_vec(), last_resort: false }
     }
 
     fn closed_for(seconds: u64) -> Event {

@@ -1,5 +1,6 @@
 //! Which lane takes a call, and if none can now, when could one and what stands in the way?
 
+use super::health::DEGRADED_BELOW;
 use super::ledger::{Ledger, Obstacle};
 use super::limits::{Amounts, Resource, Usage};
 use super::moment::Moment;
@@ -52,6 +53,8 @@ pub struct Lane {
     pub free_models: Option<usize>,
     /// All of them, each once.
     pub ledgers: Vec<usize>,
+    /// Nobody stated a limit here and the server is not one's own: what the provider allows must be found out.
+    pub feels_its_way: bool,
 }
 
 impl Lane {
@@ -68,7 +71,13 @@ impl Lane {
         ledgers.extend((group != group_model).then_some(group));
         ledgers.extend((key_alone != group).then_some(key_alone));
         ledgers.extend(free_models);
-        Lane { key, group_model, group, key_alone, free_models, ledgers }
+        Lane { key, group_model, group, key_alone, free_models, ledgers, feels_its_way: false }
+    }
+
+    /// The same lane where nobody stated a limit.
+    #[must_use]
+    pub fn feeling_its_way(self) -> Self {
+        Lane { feels_its_way: true, ..self }
     }
 }
 
@@ -89,6 +98,8 @@ pub struct Need {
     pub kept: u16,
     /// Only this key may take it; its place in the provider's list of keys.
     pub only_key: Option<usize>,
+    /// Everything is closed: a lane that is closed by our guess alone may be tried, by one call a minute.
+    pub last_resort: bool,
 }
 
 /// What is reserved for an answer when nothing is known about answers of this model.
@@ -112,21 +123,24 @@ impl Need {
             ahead_of_limits: false,
             kept: 0,
             only_key: None,
+            last_resort: false,
         }
     }
 
-    /// What to reserve on a lane whose answers so far were as `model_ledger` says, never more than `most` allows for a
-    /// part that is only a guess.
-    fn amounts(&self, lane: &Lane, ledgers: &Ledgers<'_>) -> Amounts {
+    /// What to reserve on a lane, judged by its answers so far, never more than its limits allow for a part that is only
+    /// a guess; and whether it is a guess that a small limit cut short.
+    fn amounts(&self, lane: &Lane, ledgers: &Ledgers<'_>) -> (Amounts, bool) {
         let mut amounts =
             Amounts { requests: 1, input_tokens: self.input_tokens, output_tokens: 0 };
         if !self.counts_output {
-            return amounts;
+            return (amounts, false);
         }
-        let learned = ledgers.get(lane.group_model).outputs().p95();
+        let sizes = ledgers.get(lane.group_model).outputs();
+        let learned = sizes.p95().or_else(|| sizes.longest());
+        let mut cut_short = false;
         let mut output = match self.max_output_tokens {
             Some(max) if self.reserves_max_tokens => {
-                return Amounts { output_tokens: max, ..amounts };
+                return (Amounts { output_tokens: max, ..amounts }, false);
             }
             Some(max) => learned.unwrap_or(USUAL_OUTPUT).min(max),
             None => learned.unwrap_or(USUAL_OUTPUT),
@@ -138,11 +152,12 @@ impl Need {
             output = output.min(most.saturating_sub(taken));
             if learned.is_none() {
                 // A guess must not make a call wait until a small limit is whole again.
+                cut_short |= output > most / UNLEARNED_SHARE;
                 output = output.min(most / UNLEARNED_SHARE);
             }
         }
         amounts.output_tokens = output;
-        amounts
+        (amounts, cut_short)
     }
 }
 
@@ -190,6 +205,11 @@ pub fn reserve(
     let choice = choose(ledgers, lanes, barred, need, now);
     if let Choice::Reserved(reservation) = &choice {
         take(ledgers, &lanes[reservation.lane], reservation);
+        if need.last_resort {
+            for place in &lanes[reservation.lane].ledgers {
+                ledgers.get_mut(*place).probe_early(now);
+            }
+        }
     }
     choice
 }
@@ -208,20 +228,24 @@ pub fn reserve_anyway(
         Choice::NotNow(refusal) | Choice::Never(Some(refusal)) => refusal.lane,
         Choice::Never(None) => lanes.iter().position(may)?,
     };
-    let amounts = need.amounts(&lanes[lane], ledgers);
+    let (amounts, _) = need.amounts(&lanes[lane], ledgers);
     let reservation = Reservation { lane, amounts, at: now };
     take(ledgers, &lanes[lane], &reservation);
     Some(reservation)
 }
 
 fn take(ledgers: &mut Ledgers<'_>, lane: &Lane, reservation: &Reservation) {
+    if lane.feels_its_way {
+        ledgers.get_mut(lane.group_model).watch(reservation.at);
+    }
     for place in &lane.ledgers {
         ledgers.get_mut(*place).take(&reservation.amounts, reservation.at);
     }
 }
 
-/// The lane among `lanes` that would take `need` now, those `barred` left out: the least used, then the one with the
-/// fewest calls in flight, then the one that rested longest; if there is none, the one that will first. Takes nothing.
+/// The lane among `lanes` that would take `need` now, those `barred` left out: one whose key did well lately before one
+/// that did not, then the least used, then the one with the fewest calls in flight, then the one that rested longest; if
+/// there is none, the one that will first. Takes nothing.
 pub fn choose(
     ledgers: &Ledgers<'_>,
     lanes: &[Lane],
@@ -229,15 +253,16 @@ pub fn choose(
     need: &Need,
     now: Moment,
 ) -> Choice {
-    let mut best: Option<((u64, u64, Moment), Reservation)> = None;
+    let mut best: Option<(Wear, Reservation)> = None;
     let mut soonest: Option<Refusal> = None;
     let mut too_large: Option<Refusal> = None;
     for (place, lane) in lanes.iter().enumerate() {
         if barred.contains(&place) || need.only_key.is_some_and(|key| key != lane.key) {
             continue;
         }
-        let amounts = need.amounts(lane, ledgers);
-        let found = obstacle(ledgers, lane, &amounts, need.kept, now)
+        let (amounts, cut_short) = need.amounts(lane, ledgers);
+        let found = obstacle(ledgers, lane, &amounts, need, now)
+            .or_else(|| ledgers.get(lane.group_model).first_steps(lane.feels_its_way, cut_short))
             .filter(|found| !need.ahead_of_limits || matches!(found, Obstacle::Block(_)));
         match found {
             None => {
@@ -277,12 +302,12 @@ fn obstacle(
     ledgers: &Ledgers<'_>,
     lane: &Lane,
     amounts: &Amounts,
-    kept: u16,
+    need: &Need,
     now: Moment,
 ) -> Option<Obstacle> {
     let mut worst: Option<Obstacle> = None;
     for place in &lane.ledgers {
-        match ledgers.get(*place).obstacle(amounts, kept, now) {
+        match ledgers.get(*place).obstacle(amounts, need.kept, need.last_resort, now) {
             Some(found @ Obstacle::TooLarge { .. }) => return Some(found),
             Some(found) if worst.as_ref().is_none_or(|known| found.until() > known.until()) => {
                 worst = Some(found);
@@ -293,13 +318,28 @@ fn obstacle(
     worst
 }
 
-fn wear(ledgers: &Ledgers<'_>, lane: &Lane, now: Moment) -> (u64, u64, Moment) {
-    let mut wear = (0, 0, Moment::EPOCH);
+/// What speaks against a lane that is free, the first thing most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Wear {
+    is_degraded: bool,
+    fullness: u64,
+    in_flight: u64,
+    last_sent: Moment,
+}
+
+fn wear(ledgers: &Ledgers<'_>, lane: &Lane, now: Moment) -> Wear {
+    let health = ledgers.get(lane.key_alone).health().percent(now);
+    let mut wear = Wear {
+        is_degraded: health < DEGRADED_BELOW,
+        fullness: 0,
+        in_flight: 0,
+        last_sent: Moment::EPOCH,
+    };
     for place in &lane.ledgers {
         let ledger = ledgers.get(*place);
-        wear.0 = wear.0.max(ledger.fullness(now));
-        wear.1 = wear.1.max(ledger.in_flight());
-        wear.2 = wear.2.max(ledger.totals().last_sent);
+        wear.fullness = wear.fullness.max(ledger.fullness(now));
+        wear.in_flight = wear.in_flight.max(ledger.in_flight());
+        wear.last_sent = wear.last_sent.max(ledger.totals().last_sent);
     }
     wear
 }
@@ -392,7 +432,14 @@ mod tests {
             ..Need::of(5)
         };
         let lanes = std::slice::from_ref(&lane);
-        for _ in 0..6 {
+        let Choice::Reserved(first) = reserve(&mut ledgers, lanes, &[], &need, NOW) else {
+            panic!("nothing was used yet")
+        };
+        // How long answers are only one call finds out.
+        let second = reserve(&mut ledgers, lanes, &[], &need, NOW);
+        assert!(matches!(second, Choice::NotNow(_)), "{second:?}");
+        settle(&mut ledgers, &lane, &first, Ending::Answered(Some(first.amounts)), NOW);
+        for _ in 0..4 {
             let choice = reserve(&mut ledgers, lanes, &[], &need, NOW);
             assert!(matches!(choice, Choice::Reserved(_)), "{choice:?}");
         }

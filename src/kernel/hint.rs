@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::limits::{Period, Resource};
 
-/// One limit as an answer's headers describe it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One limit as an answer's headers, or the body of a refusal, describe it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RateHint {
     /// What is limited.
     pub resource: Resource,
@@ -21,13 +21,55 @@ pub struct RateHint {
     pub reset_after: Option<Duration>,
     /// The header's own arithmetic shows a bucket that refills continuously and holds `amount`.
     pub refills_continuously: bool,
+    /// The zone at whose civil turn it comes back (Gemini's and OpenRouter's days); `None`: it does not turn so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<&'static str>,
 }
 
-/// Everything the headers of one answer say about quotas.
+/// Everything that one answer says about quotas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
     /// The organisation (and project) the key belongs to, when the answer names it: its quota group.
     pub organization: Option<String>,
     /// The limits described.
     pub rates: Vec<RateHint>,
+}
+
+impl Hints {
+    /// Takes in what the body of a refusal says: it is exact about the limit that was hit, headers add the rest.
+    ///
+    /// ```
+    /// use quotaflow::kernel::{Hints, Period, RateHint, Resource};
+    /// let told = RateHint {
+    ///     resource: Resource::Tokens,
+    ///     period: Period::Day,
+    ///     amount: Some(200_000),
+    ///     remaining: Some(2_506),
+    ///     reset_after: None,
+    ///     refills_continuously: true,
+    ///     zone: None,
+    /// };
+    /// let mut hints = Hints { organization: None, rates: vec![RateHint { remaining: None, ..told }] };
+    /// hints.refine(&[told]);
+    /// assert_eq!(hints.rates, [told]);
+    /// ```
+    pub fn refine(&mut self, told: &[RateHint]) {
+        for rate in told {
+            let same = |known: &&mut RateHint| {
+                known.resource == rate.resource && known.period == rate.period
+            };
+            match self.rates.iter_mut().find(same) {
+                Some(known) => {
+                    // What is left belongs to the amount it was told with.
+                    let news = rate.amount.is_some_and(|amount| known.amount != Some(amount));
+                    known.remaining = rate.remaining.or(known.remaining.filter(|_| !news));
+                    known.amount = rate.amount.or(known.amount);
+                    known.reset_after = rate.reset_after.or(known.reset_after);
+                    known.refills_continuously |= rate.refills_continuously;
+                    known.zone = known.zone.or(rate.zone);
+                }
+                None => self.rates.push(*rate),
+            }
+        }
+    }
 }

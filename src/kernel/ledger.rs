@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, Blocks};
-use super::failure::FailureClass;
+use super::failure::{Failure, FailureClass};
+use super::health::Health;
 use super::hint::RateHint;
-use super::limits::{Amounts, Limit, Period, Refill, Resource, Source};
-use super::meters::{Availability, Meter, Rule, default_burst};
+use super::learned::{Lessons, Refused, only_watches};
+use super::limits::{Amounts, Limit, Period, Resource, Source};
+use super::meters::{Availability, Meter, Rule};
 use super::moment::Moment;
 use super::output_sizes::OutputSizes;
 
@@ -42,16 +43,6 @@ impl fmt::Debug for LedgerId {
     }
 }
 
-/// A limit a provider told us of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Learned {
-    limit: Limit,
-    told_at: Moment,
-}
-
-/// How long a learned limit is believed when it is not told again.
-const LEARNED_LASTS: Duration = Duration::from_secs(7 * 86_400);
-
 /// The meters and blocks of one (quota group, model): the unit that changes atomically.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Ledger {
@@ -59,8 +50,8 @@ pub struct Ledger {
     meters: Vec<Counted>,
     #[serde(default)]
     blocks: Blocks,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    learned: Vec<Learned>,
+    #[serde(default, skip_serializing_if = "Lessons::is_empty")]
+    learned: Lessons,
     #[serde(default)]
     outputs: OutputSizes,
     /// The quota group this key was found to belong to; only on a key's own ledger.
@@ -68,6 +59,12 @@ pub struct Ledger {
     member_of: Option<String>,
     #[serde(default)]
     totals: Totals,
+    /// How well the key did lately; only on a key's own ledger.
+    #[serde(default, skip_serializing_if = "Health::is_full")]
+    health: Health,
+    /// Answers in this process while nothing is known to limit requests; see [`Ledger::first_steps`].
+    #[serde(skip)]
+    answered: u64,
     /// Calls under way in this process; never stored, a crash would leak them.
     #[serde(skip)]
     in_flight: u64,
@@ -116,6 +113,8 @@ pub enum Obstacle {
         limit: Limit,
         /// When there is enough again.
         until: Moment,
+        /// There is enough, but it is kept for calls that matter more.
+        is_kept: bool,
     },
     /// Too many calls are in flight.
     Concurrency {
@@ -149,7 +148,13 @@ impl Obstacle {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Obstacle::Limit { limit, until } => write!(f, "{limit} used up until {until}"),
+            Obstacle::Limit { limit, until, is_kept: false } => {
+                write!(f, "{limit} used up until {until}")
+            }
+            Obstacle::Limit { limit, until, is_kept: true } => write!(
+                f,
+                "{limit} used up until {until} but for what is kept for calls of priority 5 and above"
+            ),
             Obstacle::Concurrency { most } => write!(f, "{most} calls in flight already"),
             Obstacle::Block(block) => write!(f, "{block}"),
             Obstacle::TooLarge { limit, requested, most } => {
@@ -170,9 +175,9 @@ impl Ledger {
     }
 
     fn rebuild(&mut self, configured: Configured, now: Moment) {
-        self.learned.retain(|learned| now.since(learned.told_at) < LEARNED_LASTS);
+        self.learned.forget_old(now);
         let rules: Vec<Rule> =
-            effective_limits(&configured, &self.learned).into_iter().map(Rule::new).collect();
+            self.learned.laid_over(&configured).into_iter().map(Rule::new).collect();
         let old = std::mem::take(&mut self.meters);
         self.meters = rules
             .iter()
@@ -214,8 +219,18 @@ impl Ledger {
 
     /// The obstacle that lasts longest, if there is one: `amounts` can be taken when it has ended, and `kept`
     /// thousandths of every limit are left over.
-    pub fn obstacle(&self, amounts: &Amounts, kept: u16, now: Moment) -> Option<Obstacle> {
-        self.worst(self.blocks.in_force(now).map(Obstacle::Block), amounts, kept, now, |_| true)
+    ///
+    /// With `last_resort` a block that is only our guess is no obstacle once it is a minute old and nobody probes it.
+    pub fn obstacle(
+        &self,
+        amounts: &Amounts,
+        kept: u16,
+        last_resort: bool,
+        now: Moment,
+    ) -> Option<Obstacle> {
+        let block =
+            if last_resort { self.blocks.beyond_doubt(now) } else { self.blocks.in_force(now) };
+        self.worst(block.map(Obstacle::Block), amounts, kept, now, |_| true)
     }
 
     /// The limit over `period` that lasts longest; blocks are left out of account.
@@ -243,7 +258,12 @@ impl Ledger {
             let with_kept = rule.with_kept(amount, kept);
             let found = match meter.availability(rule, with_kept, self.in_flight, now) {
                 Availability::Now => continue,
-                Availability::At(until) => Obstacle::Limit { limit: limit(), until },
+                Availability::At(until) => {
+                    let is_kept = with_kept > amount
+                        && meter.availability(rule, amount, self.in_flight, now)
+                            == Availability::Now;
+                    Obstacle::Limit { limit: limit(), until, is_kept }
+                }
                 Availability::WhenOneEnds => {
                     Obstacle::Concurrency { most: rule.limit.amount.get() }
                 }
@@ -266,6 +286,11 @@ impl Ledger {
         self.totals.sent += amounts.requests;
         self.totals.last_sent = now;
         self.changed = true;
+    }
+
+    /// The call that was just taken finds out whether what we guessed to be closed is.
+    pub fn probe_early(&mut self, now: Moment) {
+        self.changed |= self.blocks.start_early_probe(now);
     }
 
     /// Replaces what was reserved at `reserved_at` by what was really used.
@@ -308,6 +333,7 @@ impl Ledger {
     /// Keeps what belongs to this process when the stored part was read anew.
     pub fn keep_local(&mut self, before: Ledger) {
         self.in_flight = before.in_flight;
+        self.answered = before.answered;
     }
 
     /// The most of `resource` that can ever pass at once; `None` when nothing limits it.
@@ -324,6 +350,11 @@ impl Ledger {
     /// An answer came to a call that left at `left_at`: guesses made before that were wrong or are over. Says whether
     /// something that was closed is open again.
     pub fn served(&mut self, left_at: Moment, now: Moment) -> bool {
+        self.answered += 1;
+        if !self.learned.is_empty() && self.learned.was_enough(self.requests_last_minute(now), now)
+        {
+            self.relearn(now);
+        }
         let was_closed = self.blocks.iter().any(|block| block.until > block.since);
         let cleared = self.blocks.clear_after_success(left_at, now);
         self.changed |= cleared;
@@ -374,14 +405,82 @@ impl Ledger {
 
     /// Takes the provider's word on what a limit is: it replaces what we assumed. A call that left at `sent` was told.
     pub fn learn(&mut self, hint: &RateHint, sent: Moment, now: Moment) {
-        if !self.is_stated(hint)
-            && let Some(limit) = learned_limit(hint)
-            && self.remember(limit, now)
-            && let Some(effective) = self.rules.take()
-        {
-            self.rebuild(effective.configured, now);
-            self.heed(hint, sent, now);
+        if self.is_stated(hint) {
+            return;
         }
+        if self.learned.hear(hint, now) {
+            self.relearn(now);
+            self.heed(hint, sent, now);
+        } else {
+            self.changed |= self.learned.refresh(hint, now);
+        }
+    }
+
+    /// What was learned changed a rule.
+    fn relearn(&mut self, now: Moment) {
+        self.changed = true;
+        if let Some(effective) = self.rules.take() {
+            self.rebuild(effective.configured, now);
+        }
+    }
+
+    /// Counts requests from now on although nothing limits them: nobody stated a limit here, so refusals must teach it.
+    pub fn watch(&mut self, now: Moment) {
+        if self.learned.watch(now) {
+            self.relearn(now);
+        }
+    }
+
+    /// A request that left at `sent` was refused for coming too fast, and is settled. `is_used_up`: the provider said
+    /// that nothing is left of a limit.
+    pub fn was_refused(&mut self, sent: Moment, is_used_up: bool, now: Moment) {
+        // It counts at the provider or not; what it accepted is what teaches.
+        let one = Amounts { requests: 1, ..Amounts::default() };
+        let watches = self.metered().any(|(rule, _)| rule.limit.source == Source::Observed);
+        if watches {
+            self.correct(&one, &Amounts::default(), sent, now);
+        }
+        let accepted = self.requests_last_minute(now).saturating_sub(self.in_flight);
+        let refused = Refused { accepted, sent, is_used_up };
+        if self.learned.was_refused(refused, now) {
+            self.relearn(now);
+        }
+    }
+
+    fn requests_last_minute(&self, now: Moment) -> u64 {
+        self.metered()
+            .find(|(rule, _)| rule.counts_like(Resource::Requests, Period::Minute))
+            .map_or(0, |(rule, meter)| meter.used(rule, 0, now))
+    }
+
+    /// How many calls may be under way while nothing is known to limit requests and the lane `feels_its_way`: four, and
+    /// one more for each eight that were answered. A provider whose limit is met for the first time refuses no more than
+    /// are under way. One, as long as the size of an answer is a guess that was `cut_short`.
+    pub fn first_steps(&self, feels_its_way: bool, cut_short: bool) -> Option<Obstacle> {
+        if cut_short && self.answered == 0 && self.in_flight > 0 {
+            return Some(Obstacle::Concurrency { most: 1 });
+        }
+        if !feels_its_way {
+            return None;
+        }
+        const AT_FIRST: u64 = 4;
+        const SHARE: u64 = 8;
+        /// Who answered so many has no limit that a step would find.
+        const FAR: u64 = 2_048;
+        if self.answered >= FAR || self.knows_its_pace() {
+            return None;
+        }
+        let most = AT_FIRST + self.answered / SHARE;
+        (self.in_flight >= most).then_some(Obstacle::Concurrency { most })
+    }
+
+    fn knows_its_pace(&self) -> bool {
+        self.rules().iter().any(|rule| {
+            let limit = &rule.limit;
+            limit.resource == Resource::Requests
+                && limit.period <= Period::Minute
+                && !only_watches(limit)
+        })
     }
 
     /// Takes the provider's word on what is left of a limit that is known: never believe more than that.
@@ -394,34 +493,6 @@ impl Ledger {
                 let before = counted.meter.clone();
                 counted.meter.tighten(rule, remaining, sent, now);
                 self.changed |= counted.meter != before;
-            }
-        }
-    }
-
-    /// Whether the limit is news that changes a rule.
-    fn remember(&mut self, limit: Limit, now: Moment) -> bool {
-        /// A limit that is told again and again is written down again only now and then.
-        const REFRESH: Duration = Duration::from_secs(3_600);
-        let known = self.learned.iter_mut().find(|learned| {
-            learned.limit.resource == limit.resource && learned.limit.period == limit.period
-        });
-        match known {
-            Some(learned) if learned.limit == limit => {
-                if now.since(learned.told_at) > REFRESH {
-                    learned.told_at = now;
-                    self.changed = true;
-                }
-                false
-            }
-            Some(learned) => {
-                *learned = Learned { limit, told_at: now };
-                self.changed = true;
-                true
-            }
-            None => {
-                self.learned.push(Learned { limit, told_at: now });
-                self.changed = true;
-                true
             }
         }
     }
@@ -455,9 +526,7 @@ impl Ledger {
 
     /// Counts what `other` counted as well: two groups turned out to be one.
     pub fn absorb(&mut self, other: &Ledger, now: Moment) {
-        for learned in &other.learned {
-            self.remember(learned.limit.clone(), learned.told_at);
-        }
+        self.learned.absorb(&other.learned);
         for theirs in &other.meters {
             let ours = self
                 .meters
@@ -496,6 +565,16 @@ impl Ledger {
         self.changed = true;
     }
 
+    /// How well the key of this ledger did lately.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// An attempt with the key of this ledger ended.
+    pub fn felt(&mut self, failure: Option<&Failure>, now: Moment) {
+        self.changed |= self.health.felt(failure, now);
+    }
+
     /// The quota group this key is known to belong to.
     pub fn member_of(&self) -> Option<&str> {
         self.member_of.as_deref()
@@ -524,9 +603,15 @@ impl Ledger {
             .unwrap_or(0)
     }
 
+    /// When a limit of this ledger was learned, if it was.
+    pub fn told_at(&self, limit: &Limit) -> Option<Moment> {
+        self.learned.told_at(limit)
+    }
+
     /// Every limit with what is used of it and when it is whole again, for `status()`.
     pub fn meters(&self, now: Moment) -> Vec<(Limit, u64, Moment)> {
         self.metered()
+            .filter(|(rule, _)| !only_watches(&rule.limit))
             .map(|(rule, meter)| {
                 (
                     rule.limit.clone(),
@@ -552,38 +637,4 @@ impl Ledger {
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
-}
-
-/// What holds in the end: the user's word, unless the provider allows less; the provider's word over our catalogue.
-fn effective_limits(configured: &[Limit], learned: &[Learned]) -> Vec<Limit> {
-    let mut limits: Vec<Limit> = configured.to_vec();
-    for Learned { limit, .. } in learned {
-        let known = limits
-            .iter_mut()
-            .find(|known| known.resource == limit.resource && known.period == limit.period);
-        match known {
-            Some(known) if known.source == Source::Configured && known.amount <= limit.amount => {}
-            Some(known) => *known = limit.clone(),
-            None => limits.push(limit.clone()),
-        }
-    }
-    limits
-}
-
-fn learned_limit(hint: &RateHint) -> Option<Limit> {
-    let amount = std::num::NonZeroU64::new(hint.amount?)?;
-    let refill = if !hint.refills_continuously {
-        Refill::Rolling
-    } else if hint.resource == Resource::Requests && hint.period == Period::Minute {
-        Refill::Bucket { burst: default_burst(amount) }
-    } else {
-        Refill::Bucket { burst: amount }
-    };
-    Some(Limit {
-        resource: hint.resource,
-        period: hint.period,
-        amount,
-        refill,
-        source: Source::Provider,
-    })
 }

@@ -123,6 +123,8 @@ pub enum Source {
     Configured,
     /// The provider, in a header or an error body.
     Provider,
+    /// Nobody: refusals showed how much is too much.
+    Observed,
     /// Our catalogue: a prior that anything else overrules.
     Catalogue,
 }

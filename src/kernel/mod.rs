@@ -4,10 +4,13 @@
 
 mod aftermath;
 mod block;
+mod breaker;
 mod call;
 mod choose;
 mod failure;
+mod health;
 mod hint;
+mod learned;
 mod ledger;
 mod limits;
 mod meters;
@@ -15,15 +18,18 @@ mod moment;
 mod output_sizes;
 mod queue;
 mod retry;
+mod suspects;
 
 pub use aftermath::{Aftermath, Change, book};
 pub use block::{Block, Blocks};
+pub use breaker::{Breaker, BreakerState};
 pub use call::{Action, Call, CallPolicy, Event, GiveUp, Patience};
 pub use choose::{
     Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, choose, counted, reserve,
     reserve_anyway, settle,
 };
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
+pub use health::{DEGRADED_BELOW, Health};
 pub use hint::{Hints, RateHint};
 pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
 pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage};
@@ -32,3 +38,4 @@ pub use moment::Moment;
 pub use output_sizes::OutputSizes;
 pub use queue::{Ticket, WaitingLine};
 pub use retry::{RetryBudget, RetryPolicy};
+pub use suspects::Suspects;

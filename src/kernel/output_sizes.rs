@@ -35,6 +35,11 @@ impl OutputSizes {
         }
     }
 
+    /// A length that no answer so far exceeded; `None` before the first.
+    pub fn longest(&self) -> Option<u64> {
+        self.counts.iter().rposition(|count| *count > 0).map(upper_edge)
+    }
+
     /// A length that 95 of 100 answers do not exceed; `None` while too few are known.
     ///
     /// ```

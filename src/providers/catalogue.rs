@@ -4,12 +4,12 @@ use std::num::NonZeroU64;
 
 use serde_json::{Map, Value};
 
-use crate::kernel::{Failure, Hints, Moment, Period, Refill, Resource, default_burst};
+use crate::kernel::{Failure, Hints, Moment, Period, RateHint, Refill, Resource, default_burst};
 
 use super::chat::{ChatRequest, Completion};
 use super::entries::{COMPATIBLE, ENTRIES, Entry, MODEL_PREFIXES, NAMES, Refills};
 use super::wire::{Headers, InvalidRequest, WireRequest, WireResponse};
-use super::{dialects, hints, params, refusals};
+use super::{dialects, hints, local, params, refusals};
 
 /// A wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,8 +36,15 @@ pub struct Provider {
     pub name: String,
     /// The wire format it speaks.
     pub dialect: Dialect,
-    /// Where it is, as its official SDK takes it, without a slash at the end.
+    /// Where it is, as its official SDK takes it, without a slash at the end; empty when only the user can know
+    /// (Azure: one address per resource).
     pub base_url: String,
+    /// Names of the environment variables that hold its address, when it has none of its own.
+    pub base_url_envs: &'static [&'static str],
+    /// The version of the API in the query of each address; `None`: it has none (all but Azure).
+    pub api_version: Option<String>,
+    /// The environment variable that names another version.
+    pub api_version_env: Option<&'static str>,
     /// Names of the environment variables that hold its key, the preferred one first.
     pub key_envs: &'static [&'static str],
     /// Whether a call without a key is bound to fail.
@@ -73,7 +80,7 @@ impl Provider {
     ///
     /// ```
     /// use quotaflow::providers::Provider;
-    /// let local = Provider::compatible("vllm", "http://127.0.0.1:8000/v1/");
+    /// let local = Provider::compatible("box", "http://127.0.0.1:8000/v1/");
     /// assert_eq!(local.base_url, "http://127.0.0.1:8000/v1");
     /// assert!(!local.needs_key);
     /// ```
@@ -87,10 +94,12 @@ impl Provider {
     /// When `base_url` is not an `http` or `https` address with a host, or holds a query,
     /// a fragment or a password.
     pub fn with_base_url(mut self, base_url: &str) -> Result<Provider, InvalidRequest> {
+        let none = self.base_url.is_empty();
+        let like = if none { "https://my-resource.openai.azure.com" } else { &self.base_url };
         let wrong = |why: &str| {
             InvalidRequest::about(
                 "base_url",
-                format!("base_url of {} {why}; write something like {}", self.name, self.base_url),
+                format!("base_url of {} {why}; write something like {like}", self.name),
             )
         };
         let url = url::Url::parse(base_url.trim()).map_err(|_| wrong("is not an address"))?;
@@ -105,6 +114,36 @@ impl Provider {
         }
         self.base_url = trimmed(base_url);
         Ok(self)
+    }
+
+    /// Whether this is a server of the user's own, near at hand: Ollama, llama.cpp and vLLM wherever they are (but not
+    /// Ollama's cloud), and anything on this machine or in a private network.
+    ///
+    /// ```
+    /// use quotaflow::providers::Provider;
+    /// let ollama = Provider::find("ollama").unwrap();
+    /// assert!(ollama.is_local());
+    /// assert!(!ollama.with_base_url("https://ollama.com/v1").unwrap().is_local());
+    /// assert!(Provider::compatible("box", "http://192.168.1.7:8000/v1").is_local());
+    /// assert!(!Provider::find("openai").unwrap().is_local());
+    /// ```
+    pub fn is_local(&self) -> bool {
+        local::is_local(self.entry.self_hosted, &self.base_url)
+    }
+
+    /// Whether it is a server that people run themselves: one that is known as such, or one of the user's own on this
+    /// machine or in this network. A provider of the catalogue that was moved there (a proxy, a stand-in) is none.
+    ///
+    /// ```
+    /// use quotaflow::providers::Provider;
+    /// assert!(Provider::find("ollama").unwrap().is_self_hosted());
+    /// assert!(Provider::compatible("box", "http://127.0.0.1:8000/v1").is_self_hosted());
+    /// let moved = Provider::find("openai").unwrap().with_base_url("http://127.0.0.1:8000/v1");
+    /// assert!(!moved.unwrap().is_self_hosted());
+    /// ```
+    pub fn is_self_hosted(&self) -> bool {
+        let is_known = ENTRIES.iter().any(|entry| entry.name == self.entry.name);
+        self.is_local() && (self.entry.self_hosted || !is_known)
     }
 
     /// The provider that a model's name points at; `None` when the name does not tell.
@@ -180,8 +219,55 @@ impl Provider {
     }
 
     /// What the headers of an answer of any status say about limits and about whose key it was.
+    ///
+    /// What the body of a refusal says besides: [`Provider::limits_told`].
     pub fn hints(&self, response_headers: &Headers, now: Moment) -> Hints {
-        hints::read(&self.entry.rate_headers, response_headers, now)
+        let mut hints = hints::read(&self.entry.rate_headers, response_headers, now);
+        for rate in &mut hints.rates {
+            rate.zone = self.zone_of(rate.period);
+        }
+        hints
+    }
+
+    /// What the body of a refusal says about limits: how large they are, and what is left where it names what was used.
+    ///
+    /// [`Hints::refine`] puts it together with what the headers say. Nothing for answers that refuse no quota.
+    pub fn limits_told(&self, response: &WireResponse<'_>) -> Vec<RateHint> {
+        refusals::limits_told(self, response)
+    }
+
+    /// The refusal in one event of a stream that began with a 200; `None` when the event is none.
+    ///
+    /// `event` is the name of the event (empty when it has none; `error` also for the field `error:` of old llama.cpp
+    /// servers). `response` is the stream's own status and headers, with the event's data, or one line of NDJSON, as
+    /// its body. The refusal is judged like one with a status of its own, by what the event says of itself.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use quotaflow::kernel::{Amounts, FailureClass, Moment};
+    /// use quotaflow::providers::{Headers, Provider, WireResponse};
+    ///
+    /// let anthropic = Provider::find("anthropic").unwrap();
+    /// let data = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+    /// let (headers, body) = (Headers::default(), Bytes::from(data));
+    /// let event = WireResponse {
+    ///     status: 200, headers: &headers, body: &body, now: Moment::EPOCH,
+    ///     estimate: Amounts::default(), model: "claude-x",
+    /// };
+    /// let failure = anthropic.refusal_in_event("error", &event).unwrap();
+    /// assert_eq!((failure.class, failure.status), (FailureClass::Overloaded, Some(529)));
+    /// ```
+    pub fn refusal_in_event(&self, event: &str, response: &WireResponse<'_>) -> Option<Failure> {
+        refusals::in_event(self, event, response)
+    }
+
+    /// The zone at whose midnight a limit on that period comes back here; `None`: it does not turn so.
+    pub(super) fn zone_of(&self, period: Period) -> Option<&'static str> {
+        match period {
+            Period::Day => self.reset_zone,
+            Period::Month => Some("UTC"),
+            _ => None,
+        }
     }
 
     /// The row of the refusal table that judges this answer, for logs and tests.
@@ -199,6 +285,9 @@ impl Provider {
             name: name.to_owned(),
             dialect: entry.dialect,
             base_url: trimmed(base_url),
+            base_url_envs: entry.base_url_envs,
+            api_version: entry.api_version.map(|(version, _)| version.to_owned()),
+            api_version_env: entry.api_version.map(|(_, variable)| variable),
             key_envs: entry.key_envs,
             needs_key: entry.needs_key,
             reset_zone: match entry.refills {
@@ -241,6 +330,9 @@ mod tests {
             ("google", "gemini"),
             ("Google_GenAI", "gemini"),
             (" groq ", "groq"),
+            ("llama.cpp", "llamacpp"),
+            ("Azure_OpenAI", "azure"),
+            ("x.ai", "xai"),
         ] {
             assert_eq!(Provider::find(asked).unwrap().name, name);
         }
@@ -261,6 +353,12 @@ mod tests {
         assert_eq!(refill("openrouter", Requests, Day, 50), calendar("UTC"));
         assert_eq!(refill("openrouter", Requests, Minute, 20), Refill::Rolling);
         assert_eq!(refill("ollama", Requests, Day, 5), Refill::Rolling);
+        assert_eq!(refill("xai", Requests, Minute, 600), bucket(20));
+        assert_eq!(refill("cerebras", Requests, Day, 100), bucket(100));
+        assert_eq!(refill("azure", Tokens, Minute, 1_000), bucket(1_000));
+        assert_eq!(refill("mistral", Requests, Minute, 100), Refill::Rolling);
+        assert_eq!(refill("deepseek", Concurrency, Minute, 500), Refill::Release);
+        assert_eq!(refill("vllm", Requests, Minute, 5), Refill::Rolling);
         assert_eq!(refill("openai", Tokens, Month, 5), calendar("UTC"));
         assert_eq!(refill("gemini", Concurrency, Minute, 5), Refill::Release);
     }
@@ -275,6 +373,10 @@ mod tests {
             ("models/gemini-2.5-flash", Some("gemini")),
             ("Gemini-2.5-Flash", Some("gemini")),
             ("meta-llama/llama-3:free", Some("openrouter")),
+            ("grok-4", Some("xai")),
+            ("deepseek-chat", Some("deepseek")),
+            ("deepseek-r1:8b", None),
+            ("codestral-latest", Some("mistral")),
             ("mistral-large", None),
             ("", None),
         ] {

@@ -1,7 +1,7 @@
 //! What are the facts about each provider? One entry each; a new provider is a new entry.
 
 use super::catalogue::Dialect;
-use super::hints::{self, RateHeaders};
+use super::rate_headers::{self as headers, RateHeaders};
 use super::refusals::{self, Row};
 use super::wire::KeyHeader;
 
@@ -25,6 +25,8 @@ pub(super) enum OutputCap {
     AsGiven,
     /// `max_tokens` only.
     MaxTokens,
+    /// `max_completion_tokens` only.
+    MaxCompletionTokens,
 }
 
 /// The facts about one provider.
@@ -45,9 +47,20 @@ pub(super) struct Entry {
     pub(super) counts_cached_input: bool,
     pub(super) rate_headers: RateHeaders,
     pub(super) output_cap: OutputCap,
+    /// Parameters that it knows under another name: ours, its own.
+    pub(super) renamed: &'static [(&'static str, &'static str)],
+    /// Whether it is a server that people run themselves.
+    pub(super) self_hosted: bool,
+    /// Names of the environment variables that hold its address; only for who has no address of its own.
+    pub(super) base_url_envs: &'static [&'static str],
+    /// Azure: which version of its API is asked for, and the environment variable that says another.
+    pub(super) api_version: Option<(&'static str, &'static str)>,
     /// Rows of the refusal table, before the generic ones.
     pub(super) refusals: &'static [Row],
 }
+
+/// The version of Azure's API that is asked for when nobody chose another.
+pub(super) const AZURE_VERSION: &str = "2024-10-21";
 
 const OPENAI_LIKE: Entry = Entry {
     name: "",
@@ -63,12 +76,16 @@ const OPENAI_LIKE: Entry = Entry {
     reserves_max_tokens: true,
     counts_output: true,
     counts_cached_input: true,
-    rate_headers: hints::OPENAI,
+    rate_headers: headers::OPENAI,
     output_cap: OutputCap::AsGiven,
+    renamed: &[],
+    self_hosted: false,
+    base_url_envs: &[],
+    api_version: None,
     refusals: &[],
 };
 
-pub(super) static ENTRIES: [Entry; 6] = [
+pub(super) static ENTRIES: [Entry; 14] = [
     Entry {
         name: "openai",
         base_url: "https://api.openai.com/v1",
@@ -88,7 +105,7 @@ pub(super) static ENTRIES: [Entry; 6] = [
         refills: Refills::Buckets,
         reserves_max_tokens: false,
         counts_cached_input: false,
-        rate_headers: hints::ANTHROPIC,
+        rate_headers: headers::ANTHROPIC,
         refusals: refusals::ANTHROPIC,
         ..OPENAI_LIKE
     },
@@ -103,7 +120,7 @@ pub(super) static ENTRIES: [Entry; 6] = [
         refills: Refills::MidnightDays { zone: "America/Los_Angeles" },
         reserves_max_tokens: false,
         counts_output: false,
-        rate_headers: hints::NOTHING,
+        rate_headers: headers::NOTHING,
         refusals: refusals::GEMINI,
         ..OPENAI_LIKE
     },
@@ -115,7 +132,7 @@ pub(super) static ENTRIES: [Entry; 6] = [
         refills: Refills::MidnightDays { zone: "UTC" },
         // It reserves money for max_tokens, not tokens.
         reserves_max_tokens: false,
-        rate_headers: hints::OPENROUTER,
+        rate_headers: headers::OPENROUTER,
         refusals: refusals::OPENROUTER,
         ..OPENAI_LIKE
     },
@@ -126,7 +143,7 @@ pub(super) static ENTRIES: [Entry; 6] = [
         key_envs: &["GROQ_API_KEY"],
         refills: Refills::Buckets,
         counts_cached_input: false,
-        rate_headers: hints::GROQ,
+        rate_headers: headers::GROQ,
         refusals: refusals::GROQ,
         ..OPENAI_LIKE
     },
@@ -136,12 +153,114 @@ pub(super) static ENTRIES: [Entry; 6] = [
         key_envs: &["OLLAMA_API_KEY"],
         needs_key: false,
         reserves_max_tokens: false,
-        rate_headers: hints::NOTHING,
+        rate_headers: headers::NOTHING,
         output_cap: OutputCap::MaxTokens,
+        self_hosted: true,
         refusals: refusals::OLLAMA,
         ..OPENAI_LIKE
     },
+    Entry {
+        name: "mistral",
+        aliases: &["mistralai", "mistral_ai", "mistral-ai"],
+        base_url: "https://api.mistral.ai/v1",
+        key_envs: &["MISTRAL_API_KEY"],
+        // What a call is charged follows its real length.
+        reserves_max_tokens: false,
+        rate_headers: headers::MISTRAL,
+        output_cap: OutputCap::MaxTokens,
+        renamed: &[("seed", "random_seed")],
+        refusals: refusals::MISTRAL,
+        ..OPENAI_LIKE
+    },
+    // It counts calls in flight, of the account at a model, and nothing else.
+    Entry {
+        name: "deepseek",
+        base_url: "https://api.deepseek.com/v1",
+        key_envs: &["DEEPSEEK_API_KEY"],
+        reserves_max_tokens: false,
+        rate_headers: headers::NOTHING,
+        output_cap: OutputCap::MaxTokens,
+        refusals: refusals::DEEPSEEK,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "xai",
+        aliases: &["x.ai", "x-ai"],
+        base_url: "https://api.x.ai/v1",
+        key_envs: &["XAI_API_KEY"],
+        // A minute's requests are enforced second by second.
+        refills: Refills::Buckets,
+        reserves_max_tokens: false,
+        rate_headers: headers::XAI,
+        refusals: refusals::XAI,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "together",
+        aliases: &["together_ai", "together-ai", "togetherai", "together.ai"],
+        base_url: "https://api.together.xyz/v1",
+        key_envs: &["TOGETHER_API_KEY"],
+        // Its limits follow live capacity, and bursts are what it throttles first.
+        refills: Refills::Buckets,
+        reserves_max_tokens: false,
+        rate_headers: headers::TOGETHER,
+        output_cap: OutputCap::MaxTokens,
+        refusals: refusals::TOGETHER,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "cerebras",
+        base_url: "https://api.cerebras.ai/v1",
+        key_envs: &["CEREBRAS_API_KEY"],
+        refills: Refills::Buckets,
+        rate_headers: headers::CEREBRAS,
+        output_cap: OutputCap::MaxCompletionTokens,
+        refusals: refusals::CEREBRAS,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "azure",
+        aliases: &["azure_openai", "azure-openai", "azureopenai"],
+        // Each resource has its own; see `azure.rs` for the paths.
+        base_url: "",
+        version_path: "",
+        key_envs: &["AZURE_OPENAI_API_KEY"],
+        key_header: KeyHeader::AZURE,
+        // Minutes are enforced in slices of one or ten seconds.
+        refills: Refills::Buckets,
+        rate_headers: headers::AZURE,
+        output_cap: OutputCap::ByModel,
+        base_url_envs: &["AZURE_OPENAI_ENDPOINT"],
+        api_version: Some((AZURE_VERSION, "OPENAI_API_VERSION")),
+        refusals: refusals::AZURE,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "llamacpp",
+        key_envs: &["LLAMACPP_API_KEY"],
+        aliases: &["llama.cpp", "llama_cpp", "llama-cpp"],
+        base_url: "http://127.0.0.1:8080/v1",
+        refusals: refusals::LLAMACPP,
+        ..OWN_SERVER
+    },
+    Entry {
+        name: "vllm",
+        base_url: "http://127.0.0.1:8000/v1",
+        key_envs: &["VLLM_API_KEY"],
+        refusals: refusals::VLLM,
+        ..OWN_SERVER
+    },
 ];
+
+/// A server on one's own machine: it has slots and no quotas, and a key only if it was started with one.
+const OWN_SERVER: Entry = Entry {
+    needs_key: false,
+    reserves_max_tokens: false,
+    rate_headers: headers::NOTHING,
+    output_cap: OutputCap::MaxTokens,
+    self_hosted: true,
+    ..OPENAI_LIKE
+};
 
 /// Any OpenAI-compatible server that is not in the catalogue.
 pub(super) static COMPATIBLE: Entry = Entry {
@@ -163,7 +282,9 @@ pub(super) static NAMES: [&str; ENTRIES.len()] = {
 };
 
 /// Which provider a bare model name points at.
-pub(super) const MODEL_PREFIXES: [(&str, &str); 7] = [
+///
+/// Names of open models are not here: many serve them.
+pub(super) const MODEL_PREFIXES: [(&str, &str); 15] = [
     ("gpt-", "openai"),
     ("chatgpt-", "openai"),
     ("o1", "openai"),
@@ -171,4 +292,12 @@ pub(super) const MODEL_PREFIXES: [(&str, &str); 7] = [
     ("o4", "openai"),
     ("claude-", "anthropic"),
     ("gemini-", "gemini"),
+    ("grok-", "xai"),
+    ("deepseek-chat", "deepseek"),
+    ("deepseek-reasoner", "deepseek"),
+    ("mistral-medium", "mistral"),
+    ("magistral-medium", "mistral"),
+    ("codestral-", "mistral"),
+    ("open-mistral-", "mistral"),
+    ("open-mixtral-", "mistral"),
 ];

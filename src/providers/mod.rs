@@ -2,7 +2,9 @@
 //!
 //! A call meets it three times: [`Provider::encode`] makes the bytes of a request,
 //! [`Provider::decode`] reads whatever came back, [`Provider::hints`] reads what the headers say about limits.
+//! [`Provider::refusal_in_event`] reads the events of a stream for refusals.
 
+mod azure;
 mod catalogue;
 mod chat;
 mod delays;
@@ -10,7 +12,9 @@ mod dialects;
 mod entries;
 mod foreign;
 mod hints;
+mod local;
 mod params;
+mod rate_headers;
 mod redact;
 mod refusals;
 mod transport;

@@ -86,6 +86,16 @@ const PARAMETERS: [(&str, u8, Kind); 48] = [
     ("extra_body", ALL, Kind::Object),
 ];
 
+/// What only one provider of a dialect takes: name, provider, what it has to be.
+const OF_ONE: [(&str, &str, Kind); 6] = [
+    ("random_seed", "mistral", Kind::Whole(0, i64::MAX)),
+    ("safe_prompt", "mistral", Kind::Bool),
+    ("prompt_mode", "mistral", Kind::Text),
+    ("thinking", "deepseek", Kind::Object),
+    ("search_parameters", "xai", Kind::Object),
+    ("data_sources", "azure", Kind::Objects),
+];
+
 /// Fields of a body that are said elsewhere than among the parameters.
 const ELSEWHERE: [&str; 5] = ["model", "messages", "system", "contents", "stream_options"];
 
@@ -106,7 +116,10 @@ fn check_one(provider: &Provider, name: &str, value: &Value) -> Result<(), Inval
         Dialect::Gemini => GEMINI,
     };
     let taken = |(known, by, _): &&(&str, u8, Kind)| *known == name && by & dialect != 0;
-    let Some((_, _, kind)) = PARAMETERS.iter().find(taken) else {
+    let own = |(known, by, _): &&(&str, &str, Kind)| *known == name && *by == provider.entry.name;
+    let own = OF_ONE.iter().find(own).map(|(.., kind)| kind);
+    let common = || PARAMETERS.iter().find(taken).map(|(.., kind)| kind);
+    let Some(kind) = own.or_else(common) else {
         return Err(unknown(provider, dialect, name));
     };
     // None in Python is "not said".
@@ -128,7 +141,9 @@ fn unknown(provider: &Provider, dialect: u8, name: &str) -> InvalidRequest {
     let way_out = "what is newer than this list goes into extra_body={...}";
     let message = if ELSEWHERE.contains(&name) {
         format!("{shown} is not a parameter; it is said by an argument of the call itself")
-    } else if PARAMETERS.iter().any(|(known, ..)| *known == name) {
+    } else if PARAMETERS.iter().any(|(known, ..)| *known == name)
+        || OF_ONE.iter().any(|(known, ..)| *known == name)
+    {
         format!("{who} does not take {shown}; leave it out, or {way_out}")
     } else {
         let known = PARAMETERS.iter().filter(|(_, by, _)| by & dialect != 0);
@@ -211,6 +226,9 @@ mod tests {
         assert!(message.contains("did you mean temperature?"), "{message}");
         let message = complaint("anthropic", json!({"seed": 1})).unwrap();
         assert!(message.starts_with("anthropic does not take seed"), "{message}");
+        let message = complaint("groq", json!({"random_seed": 1})).unwrap();
+        assert!(message.starts_with("groq does not take random_seed"), "{message}");
+        assert_eq!(complaint("mistral", json!({"random_seed": 1, "safe_prompt": true})), None);
         let message = complaint("openai", json!({"zzz": 1})).unwrap();
         assert!(message.contains("extra_body"), "{message}");
         let message = complaint("openai", json!({"messages": []})).unwrap();

@@ -24,6 +24,8 @@ impl KeyHeader {
     pub const ANTHROPIC: KeyHeader = KeyHeader { name: "x-api-key", prefix: "" };
     /// `x-goog-api-key: <key>` (Gemini; the query form `?key=` would leak into logs).
     pub const GEMINI: KeyHeader = KeyHeader { name: "x-goog-api-key", prefix: "" };
+    /// `api-key: <key>` (Azure OpenAI).
+    pub const AZURE: KeyHeader = KeyHeader { name: "api-key", prefix: "" };
 }
 
 /// One request, ready to be posted once the key has been added.
@@ -91,7 +93,13 @@ impl Headers {
             "request-id",
             "location",
         ];
-        const PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
+        const PREFIXES: [&str; 5] = [
+            "x-ratelimit-",
+            "anthropic-ratelimit-",
+            "x-ratelimitbysize-",
+            "ratelimitbysize-",
+            "x-tokenlimit-",
+        ];
         NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
             || PREFIXES.iter().any(|prefix| {
                 name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))

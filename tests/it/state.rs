@@ -46,7 +46,7 @@ pub(crate) fn take(
     store.update(&[id(name)], &mut |ledgers| {
         let ledger = ledgers.get_mut(0);
         ledger.conform(configured, NOW);
-        granted = ledger.obstacle(&ONE, 0, NOW).is_none();
+        granted = ledger.obstacle(&ONE, 0, false, NOW).is_none();
         if granted {
             ledger.take(&ONE, NOW);
         }

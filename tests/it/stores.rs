@@ -171,6 +171,7 @@ fn ledgers_come_back_from_the_file_as_they_were() {
         remaining: Some(39_000),
         reset_after: None,
         refills_continuously: true,
+        zone: None,
     };
     let state = |store: &dyn QuotaStore, now: Moment| {
         let mut seen = None;

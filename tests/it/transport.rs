@@ -27,6 +27,7 @@ fn request(url: String) -> Outgoing {
         key: Some((KeyHeader::BEARER, Secret::new(KEY))),
         body: Bytes::from(format!("{{\"prompt\":\"{PROMPT}\"}}")),
         read_timeout: Duration::from_secs(20),
+        is_near: false,
     }
 }
 

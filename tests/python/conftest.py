@@ -23,7 +23,7 @@ def no_keys_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     import os
 
     for name in list(os.environ):
-        if name.startswith("QUOTAFLOW_") or "_API_KEY" in name:
+        if name.startswith(("QUOTAFLOW_", "LANGCHAIN_", "LANGSMITH_", "LC_")) or "_API_KEY" in name:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -109,7 +109,7 @@ def test_it_ends_in_one_typed_error_and_the_next_call_works(name: str, tmp_path:
         assert attempt.failure == error.failure
         [key] = [key for key in llm.status()["keys"] if key["provider"] == "openai"]
         assert key["in_flight"] == 0
-        assert key["state"] in {"healthy", "limited"}
+        assert key["state"] in {"healthy", "degraded", "cooling"}
         good.append(True)
         llm.reset("openai")
         assert llm.send_prompt("Hi", model=MODEL) == "Paris"

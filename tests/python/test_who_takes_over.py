@@ -72,7 +72,7 @@ def test_a_minutes_refusal_goes_to_another_group_at_once(
     replies = [llm.send_prompt("Hi", model="gpt-4o-mini")]
     assert time.monotonic() - began < 0.5
     assert walk(replies[0].attempts) == [("openai 1", "rate_limited", 429), ("openai 2", None, 200)]
-    assert of_key(llm, "openai 1")["state"] == "limited"
+    assert of_key(llm, "openai 1")["state"] == "cooling"
     assert of_key(llm, "openai 1")["refused"] == 1
 
 

@@ -75,7 +75,7 @@ fn plan(provider: &str) -> Plan {
         config: json!({"providers": {provider: {
             "keys": [{"key": "test-key", "label": "key"}],
             "limits": limits,
-        }}}),
+        }}, "limits": {provider: {"pause_threshold": 1.0}}}),
         providers: json!({
             "latency": {"min": 0.05, "max": 0.4},
             "keys": [{"key": "test-key", "label": "key", "provider": provider, "limits": limits}],

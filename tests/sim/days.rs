@@ -24,7 +24,7 @@ fn gemini_plan(start: Moment, limits: Value) -> Plan {
         config: json!({"providers": {"gemini": {
             "keys": [{"key": "test-g", "label": "g"}],
             "limits": limits,
-        }}}),
+        }}, "limits": {"gemini": {"pause_threshold": 1.0}}}),
         providers: json!({"keys": [
             {"key": "test-g", "label": "g", "provider": "gemini", "limits": {"rpm": 100, "rpd": 5}},
         ]}),
@@ -107,7 +107,7 @@ fn openai_plan(keys: &[&str], per_day: u64, more: Value) -> Plan {
         "openai": {"keys": keys.iter()
             .map(|label| json!({"key": secret(label), "label": label})).collect::<Vec<_>>()},
         "anthropic": {"keys": [{"key": "sk-test-claude", "label": "claude"}]},
-    }});
+    }, "limits": {"openai": {"pause_threshold": 1.0}}});
     if let (Value::Object(config), Value::Object(more)) = (&mut config, more) {
         config.extend(more);
     }

@@ -42,7 +42,10 @@ fn plan(seed: u64, buckets: &[Bucket], latency: &Value) -> Plan {
     Plan {
         seed,
         start: at("2026-06-01T09:00[UTC]"),
-        config: json!({"providers": {"openai": {"keys": keys.collect::<Vec<_>>()}}}),
+        config: json!({
+            "providers": {"openai": {"keys": keys.collect::<Vec<_>>()}},
+            "limits": {"openai": {"pause_threshold": 1.0}},
+        }),
         providers: json!({"seed": seed, "latency": latency, "keys": simulated.collect::<Vec<_>>()}),
     }
 }

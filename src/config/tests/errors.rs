@@ -16,7 +16,12 @@ fn mistakes() -> Vec<(Value, &'static str, &'static str, &'static str)> {
             "no provider",
             "did you mean `openai`?",
         ),
-        (json!({"providers": {"vllm": {}}}), "providers.vllm", "no provider", "needs a base_url"),
+        (
+            json!({"providers": {"my-box": {}}}),
+            "providers.my-box",
+            "no provider",
+            "needs a base_url",
+        ),
         (
             json!({"providers": {"openai": {"limits": {"rpn": 3}}}}),
             "providers.openai.limits.rpn",

@@ -155,3 +155,27 @@ fn a_server_of_ones_own_may_speak_another_dialect() {
     assert!(mine.keys.is_empty());
     assert!(settings.warnings[0].contains("if you meant openai"), "{:?}", settings.warnings);
 }
+
+#[test]
+fn azures_address_and_version_come_from_the_environment_unless_they_are_stated() {
+    const ENDPOINT: (&str, &str) = ("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com/");
+    let azure = |config: Value, variables: &[(&str, &str)]| {
+        let mut settings = with_config(config, variables).unwrap();
+        (settings.providers.remove("azure").unwrap().provider, settings.warnings)
+    };
+    let (found, _) = azure(json!({}), &[ENDPOINT, ("OPENAI_API_VERSION", "2025-01-01-preview")]);
+    assert_eq!(found.base_url, "https://r.openai.azure.com");
+    assert_eq!(found.api_version.as_deref(), Some("2025-01-01-preview"));
+
+    let stated =
+        json!({"providers": {"azure": {"base_url": "https://other.example.com/openai/v1"}}});
+    let (found, _) = azure(stated, &[ENDPOINT]);
+    assert_eq!(found.base_url, "https://other.example.com/openai/v1");
+    assert_eq!(found.api_version.as_deref(), Some("2024-10-21"));
+
+    let wrong = [("AZURE_OPENAI_ENDPOINT", "r.openai.azure.com"), ("OPENAI_API_VERSION", "a&b=c")];
+    let (found, warnings) = azure(json!({}), &wrong);
+    assert_eq!((found.base_url.as_str(), found.api_version.as_deref()), ("", Some("2024-10-21")));
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].starts_with("AZURE_OPENAI_ENDPOINT is ignored"), "{warnings:?}");
+}

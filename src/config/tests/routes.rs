@@ -144,13 +144,14 @@ fn a_file_of_an_app_may_hold_sections_of_its_own() {
         "app": {"name": "jobs"},
         "logging": {"level": "INFO"},
         "models": {
-            "default": {"provider": "openai", "model": "gpt-4o-mini", "key": "MINE", "temperature": 0.2},
+            "default": {"provider": "openai", "model": "gpt-4o-mini", "key": "MINE", "temperature": 0.2, "top_p": null},
             "fallback": {"provider": "google", "model": "gemini-2.0-flash", "base_url": null},
         },
         "strategy": {"use_local_first": true},
     });
     let settings = with_config(config, &[("MINE", "sk-test-1")]).expect("settings");
     assert_eq!(settings.routes.fallback.len(), 1);
+    assert_eq!(json!(settings.routes.default.expect("one").params), json!({"temperature": 0.2}));
     assert_eq!(
         settings.warnings,
         ["the config has sections that are not ours and are ignored: app, logging"]

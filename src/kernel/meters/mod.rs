@@ -77,15 +77,17 @@ impl Rule {
         }
     }
 
-    /// What must be there for `amount` to be taken and `kept` thousandths to be left for those who matter more. What
-    /// takes more than the rest all by itself needs all there is.
+    /// What must be there for `amount` to be taken while the last `kept` thousandths of the limit stay untouched, for
+    /// those who matter more. A bucket whose bursts are small never comes near the end of its limit. What takes more
+    /// than the rest all by itself needs all there is.
     pub fn with_kept(&self, amount: u64, kept: u16) -> u64 {
         let most = self.most();
         if amount == 0 || kept == 0 || amount > most {
             return amount;
         }
-        let kept = u128::from(most) * u128::from(kept) / 1000;
-        amount.saturating_add(u64::try_from(kept).unwrap_or(u64::MAX)).min(most)
+        let kept = u128::from(self.amount()) * u128::from(kept) / 1000;
+        let kept = u64::try_from(kept).unwrap_or(u64::MAX).saturating_sub(self.amount() - most);
+        amount.saturating_add(kept).min(most)
     }
 
     fn amount(&self) -> u64 {

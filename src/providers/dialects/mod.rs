@@ -25,6 +25,7 @@ pub(super) fn encode(
     request: &ChatRequest,
     model: &str,
 ) -> Result<WireRequest, InvalidRequest> {
+    check_address(provider)?;
     check_model(model)?;
     check_messages(request)?;
     params::check(provider, &request.params)?;
@@ -86,6 +87,16 @@ fn finish_reason(table: &[(&str, &str)], word: Option<String>) -> Option<FinishR
         Some((_, ours)) => Some((*ours).to_owned()),
         None => Some(word.to_ascii_lowercase()),
     }
+}
+
+fn check_address(provider: &Provider) -> Result<(), InvalidRequest> {
+    if !provider.base_url.is_empty() {
+        return Ok(());
+    }
+    let name = &provider.name;
+    let variables = provider.base_url_envs.join(" or ");
+    let message = format!("{name} has no address of its own; set {variables}, or its base_url");
+    Err(InvalidRequest::about("base_url", message))
 }
 
 fn check_model(model: &str) -> Result<(), InvalidRequest> {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::kernel;
 
+use super::super::azure;
 use super::super::catalogue::Provider;
 use super::super::chat::{ChatRequest, Message};
 use super::super::entries::OutputCap;
@@ -40,9 +41,15 @@ pub(super) fn write(
         }
         OutputCap::ByModel | OutputCap::AsGiven => None,
         OutputCap::MaxTokens => Some("max_tokens"),
+        OutputCap::MaxCompletionTokens => Some("max_completion_tokens"),
     };
-    let body = Body { model, messages: &request.messages, params: &request.params, cap_name };
-    let url = versioned(provider) + "/chat/completions";
+    let renamed = provider.entry.renamed;
+    let body =
+        Body { model, messages: &request.messages, params: &request.params, cap_name, renamed };
+    let url = match &provider.api_version {
+        Some(version) => azure::chat_url(&provider.base_url, model, version),
+        None => versioned(provider) + "/chat/completions",
+    };
     posted(provider, url, &body, &request.params)
 }
 
@@ -53,6 +60,8 @@ struct Body<'a> {
     params: &'a Map<String, Value>,
     /// The one name under which the cap on output is understood; `None`: as the caller wrote it.
     cap_name: Option<&'static str>,
+    /// Parameters that have another name there.
+    renamed: &'static [(&'static str, &'static str)],
 }
 
 impl Serialize for Body<'_> {
@@ -71,7 +80,10 @@ impl Serialize for Body<'_> {
                 ("max_tokens" | "max_completion_tokens", Some(cap)) => {
                     map.serialize_entry(cap, value)?;
                 }
-                _ => map.serialize_entry(name, value)?,
+                _ => {
+                    let theirs = self.renamed.iter().find(|(ours, _)| *ours == name);
+                    map.serialize_entry(theirs.map_or(name, |(_, theirs)| theirs), value)?;
+                }
             }
         }
         map.end()
@@ -98,6 +110,8 @@ struct Choice {
     message: Option<Said>,
     #[serde(default)]
     finish_reason: Text,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +158,9 @@ pub(super) fn read(body: &Bytes) -> Option<Answer> {
         return None;
     }
     let choice = reply.choices?.into_iter().next()?;
+    if choice.error.is_some() {
+        return None;
+    }
     let said = choice.message?;
     let mut reason = finish_reason(&FINISH_REASONS, choice.finish_reason.0);
     // The upstream broke while it answered (OpenRouter), or had no room (DeepSeek).

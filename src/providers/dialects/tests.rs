@@ -24,8 +24,17 @@ fn wire(
     provider.encode(&request(messages, params), "some-model")
 }
 
+/// The provider of that name, with an address if it has none of its own.
+fn found(name: &str) -> Provider {
+    let provider = Provider::find(name).unwrap();
+    if provider.base_url.is_empty() {
+        return provider.with_base_url("https://r.openai.azure.com").unwrap();
+    }
+    provider
+}
+
 fn body(provider: &str, model: &str, messages: Value, params: Value) -> Value {
-    let provider = Provider::find(provider).unwrap();
+    let provider = found(provider);
     let wire = provider.encode(&request(messages, params), model).unwrap();
     serde_json::from_slice(&wire.body).unwrap()
 }
@@ -66,6 +75,23 @@ fn the_address_is_right_with_and_without_a_version() {
         ("groq", "http://h", "http://h/openai/v1/chat/completions"),
         ("openrouter", "", "https://openrouter.ai/api/v1/chat/completions"),
         ("ollama", "", "http://127.0.0.1:11434/v1/chat/completions"),
+        ("mistral", "", "https://api.mistral.ai/v1/chat/completions"),
+        ("deepseek", "https://api.deepseek.com", "https://api.deepseek.com/v1/chat/completions"),
+        ("xai", "", "https://api.x.ai/v1/chat/completions"),
+        ("together", "", "https://api.together.xyz/v1/chat/completions"),
+        ("cerebras", "", "https://api.cerebras.ai/v1/chat/completions"),
+        ("llamacpp", "", "http://127.0.0.1:8080/v1/chat/completions"),
+        ("vllm", "http://gpu:8000", "http://gpu:8000/v1/chat/completions"),
+        (
+            "azure",
+            "https://r.openai.azure.com/",
+            "https://r.openai.azure.com/openai/deployments/some-model/chat/completions?api-version=2024-10-21",
+        ),
+        (
+            "azure",
+            "https://r.openai.azure.com/openai/v1/",
+            "https://r.openai.azure.com/openai/v1/chat/completions",
+        ),
         ("anthropic", "", "https://api.anthropic.com/v1/messages"),
         ("anthropic", "http://h/v1", "http://h/v1/messages"),
         (
@@ -90,8 +116,9 @@ fn the_key_has_its_own_header_and_is_never_in_the_request() {
         ("ollama", KeyHeader::BEARER),
         ("anthropic", KeyHeader::ANTHROPIC),
         ("gemini", KeyHeader::GEMINI),
+        ("azure", KeyHeader::AZURE),
     ] {
-        let provider = Provider::find(name).unwrap();
+        let provider = found(name);
         let wire = wire(&provider, hello(), json!({})).unwrap();
         assert_eq!(wire.key_header, Some(header));
         assert!(wire.headers.contains(&("content-type", "application/json".to_owned())));
@@ -125,10 +152,27 @@ fn the_cap_on_output_has_the_name_that_the_server_knows() {
     assert_eq!(cap("openai", "gpt-5", old.clone()), new);
     assert_eq!(cap("ollama", "llama3", new.clone()), old);
     assert_eq!(cap("groq", "m", new.clone()), new);
+    assert_eq!(cap("cerebras", "m", old.clone()), new);
+    assert_eq!(cap("mistral", "m", new.clone()), old);
     let both = json!({"max_completion_tokens": 5, "max_tokens": 9});
     assert_eq!(cap("openai", "o3", both), new);
     assert_eq!(cap("anthropic", "claude-x", json!({})), json!({"max_tokens": 4096}));
     assert_eq!(cap("anthropic", "claude-x", new), old);
+}
+
+#[test]
+fn a_parameter_has_the_name_that_the_server_knows() {
+    let written = body("mistral", "m", hello(), json!({"seed": 7}));
+    assert_eq!(written, json!({"model": "m", "messages": hello(), "random_seed": 7}));
+    let written = body("xai", "m", hello(), json!({"seed": 7}));
+    assert_eq!(written, json!({"model": "m", "messages": hello(), "seed": 7}));
+}
+
+#[test]
+fn who_has_no_address_says_how_to_give_one() {
+    let refused = wire(&Provider::find("azure").unwrap(), hello(), json!({})).unwrap_err();
+    assert_eq!(refused.field.as_deref(), Some("base_url"));
+    assert!(refused.message.contains("AZURE_OPENAI_ENDPOINT"), "{refused}");
 }
 
 #[test]

@@ -18,8 +18,8 @@ pub(super) struct Facts<'a> {
     pub(super) status: u16,
     /// The whole body; null when it is not JSON.
     pub(super) whole: Value,
-    /// The error object; null when there is none.
-    pub(super) error: Value,
+    /// Where in it the error object is.
+    place: Place,
     /// The provider's words, not yet redacted.
     pub(super) message: String,
     /// The same in lower case, with what an upstream provider said.
@@ -34,54 +34,103 @@ pub(super) struct Facts<'a> {
     pub(super) limit: Option<LimitFact>,
 }
 
+/// Where the error object is in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Whole,
+    At(&'static str),
+    Nowhere,
+}
+
+static NULL: Value = Value::Null;
+
+/// Where error objects stand inside an answer that began well.
+const INSIDE: [&str; 2] = ["/choices/0/error", "/response/error"];
+
 /// Where names of the kind of error stand in an error object.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "/code",
     "/type",
     "/status",
     "/metadata/error_type",
     "/availability/code",
     "/metadata/availability/code",
+    "/innererror/code",
 ];
 
 /// The status that an error inside a 200 stands for, by its name.
-const STATUS_OF: [(&str, u16); 18] = [
+const STATUS_OF: [(&str, u16); 49] = [
     ("overloaded_error", 529),
     ("rate_limit_error", 429),
     ("rate_limit_exceeded", 429),
     ("resource_exhausted", 429),
+    ("resource-exhausted", 429),
+    ("ratelimitreached", 429),
+    ("rate_limited", 429),
+    ("model_rate_limit", 429),
+    ("too_many_requests_error", 429),
+    ("too_many_tokens_error", 429),
+    ("service_tier_capacity_exceeded", 429),
+    ("quota_exceeded", 429),
     ("insufficient_quota", 429),
+    ("credit_balance_exhausted", 429),
+    ("slow_down", 429),
     ("unavailable", 503),
+    ("unavailable_error", 503),
+    ("service_unavailable", 503),
+    ("service_unavailable_error", 503),
+    ("server_is_overloaded", 503),
+    ("provider_overloaded", 503),
+    ("provider_unavailable", 502),
     ("internal", 500),
     ("server_error", 500),
     ("api_error", 500),
     ("timeout_error", 504),
+    ("timeout", 504),
     ("deadline_exceeded", 504),
     ("authentication_error", 401),
+    ("authentication", 401),
+    ("invalid_api_key", 401),
+    ("unauthenticated", 401),
+    ("billing_error", 402),
+    ("payment_required", 402),
+    ("credit_limit", 402),
     ("permission_error", 403),
     ("permission_denied", 403),
+    ("permission-denied", 403),
     ("not_found_error", 404),
     ("not_found", 404),
+    ("model_not_found", 404),
+    ("request_too_large", 413),
     ("invalid_argument", 400),
+    ("invalid-argument", 400),
+    ("invalid_prompt", 400),
     ("invalid_request_error", 400),
+    ("context_length_exceeded", 400),
+    ("exceed_context_size_error", 400),
+    ("content_filter", 400),
 ];
 
 impl<'a> Facts<'a> {
     /// Reads whatever came; never fails.
     pub(super) fn of(response: &WireResponse<'a>) -> Facts<'a> {
+        Facts::read(response, response.status >= 300)
+    }
+
+    /// Reads the data of one event; `is_error`: its name says that it is a refusal, whatever it holds.
+    pub(super) fn of_event(response: &WireResponse<'a>, is_error: bool) -> Facts<'a> {
+        Facts::read(response, is_error)
+    }
+
+    fn read(response: &WireResponse<'a>, is_error: bool) -> Facts<'a> {
         let whole = unwrapped(serde_json::from_slice(response.body).unwrap_or(Value::Null));
-        let error = match whole.get("error") {
-            Some(error @ Value::Object(_)) => error.clone(),
-            Some(Value::Null) | None if response.status >= 300 => whole.clone(),
-            Some(Value::Null) | None => Value::Null,
-            // xAI and Ollama write the message right here.
-            Some(_) => whole.clone(),
-        };
-        let message = message(&whole, &error, response);
+        let place = place(&whole, is_error);
+        let error = at(&whole, place);
+        let message = message(&whole, error, response);
         let upstream = error.pointer("/metadata/raw").and_then(Value::as_str).unwrap_or("");
         let lower = format!("{message}\n{upstream}").to_lowercase();
         let details = error.get("details").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let names = names(&error, details);
+        let names = names(error, details);
         let quotas = details.iter().flat_map(quotas).collect();
         let told = details.iter().find_map(|detail| detail.get("retryDelay")?.as_str());
         let delay = told.and_then(delays::duration).or_else(|| delays::in_text(&lower));
@@ -89,7 +138,7 @@ impl<'a> Facts<'a> {
             response: *response,
             status: response.status,
             whole,
-            error,
+            place,
             message,
             lower,
             names,
@@ -104,10 +153,15 @@ impl<'a> Facts<'a> {
         facts
     }
 
+    /// The error object; null when there is none.
+    pub(super) fn error(&self) -> &Value {
+        at(&self.whole, self.place)
+    }
+
     /// The moment that `resets_at` or the text names.
     pub(super) fn date(&self) -> Option<Moment> {
         let field = ["/resets_at", "/metadata/resets_at", "/metadata/limit_reset"];
-        let told = field.iter().find_map(|path| self.error.pointer(path));
+        let told = field.iter().find_map(|path| self.error().pointer(path));
         let from_field = told.and_then(|value| match value {
             Value::String(text) => {
                 let timestamp: jiff::Timestamp = text.parse().ok()?;
@@ -122,7 +176,10 @@ impl<'a> Facts<'a> {
     }
 
     fn embedded_status(&self) -> Option<u16> {
-        let number = |path| self.error.pointer(path).and_then(Value::as_u64);
+        let number = |path| {
+            let value = self.error().pointer(path)?;
+            value.as_u64().or_else(|| value.as_str()?.parse().ok())
+        };
         let number = number("/status_code").or_else(|| number("/code"));
         let number = number.and_then(|status| u16::try_from(status).ok());
         number.filter(|status| (400..600).contains(status)).or_else(|| {
@@ -140,6 +197,29 @@ fn unwrapped(whole: Value) -> Value {
     }
 }
 
+fn place(whole: &Value, is_error: bool) -> Place {
+    let says_so = |field| whole.get(field).and_then(Value::as_str) == Some("error");
+    match whole.get("error") {
+        Some(Value::Object(_)) => return Place::At("/error"),
+        // xAI and Ollama write the message right here.
+        Some(Value::Null) | None => {}
+        Some(_) => return Place::Whole,
+    }
+    let object = |path: &&&str| whole.pointer(path).is_some_and(Value::is_object);
+    if let Some(inside) = INSIDE.iter().find(object) {
+        return Place::At(inside);
+    }
+    if is_error || says_so("object") || says_so("type") { Place::Whole } else { Place::Nowhere }
+}
+
+fn at(whole: &Value, place: Place) -> &Value {
+    match place {
+        Place::Whole => whole,
+        Place::At(path) => whole.pointer(path).unwrap_or(&NULL),
+        Place::Nowhere => &NULL,
+    }
+}
+
 fn message(whole: &Value, error: &Value, response: &WireResponse<'_>) -> String {
     let blocked = |path| whole.pointer(path).and_then(Value::as_str);
     if let Some(text) = error.get("message").and_then(Value::as_str).filter(|text| !text.is_empty())
@@ -152,13 +232,17 @@ fn message(whole: &Value, error: &Value, response: &WireResponse<'_>) -> String 
     if let Some(reason) = blocked("/promptFeedback/blockReason") {
         return format!("the prompt was blocked: {reason}");
     }
-    if let Some(reason) = blocked("/candidates/0/finishReason") {
+    let end = blocked("/candidates/0/finishReason").or_else(|| blocked("/choices/0/finish_reason"));
+    if let Some(reason) = end {
         return format!("the model gave no answer: {reason}");
     }
     match whole.get("detail") {
         Some(Value::String(text)) => return text.clone(),
         Some(list @ Value::Array(_)) => return list.to_string(),
         _ => {}
+    }
+    if let Some(list @ (Value::Array(_) | Value::Object(_))) = error.get("message") {
+        return list.to_string();
     }
     strange(whole, response)
 }

@@ -4,21 +4,32 @@
 //! A status alone never decides: a bad key is a 400 at one provider, no credit a 429 at another.
 
 mod anthropic;
+mod azure;
+mod cerebras;
+mod deepseek;
+mod event;
 mod facts;
 mod gemini;
 mod generic;
 mod groq;
 mod limit;
+mod llamacpp;
+mod mistral;
 mod ollama;
 mod openai;
 mod openrouter;
 mod row;
+#[cfg(test)]
+mod tests;
+mod together;
+mod vllm;
+mod xai;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kernel::{Failure, FailureClass, Moment, Origin, RateHint, Resource, Until};
+use crate::kernel::{Failure, FailureClass, Moment, Origin, Period, RateHint, Resource, Until};
 
 use super::catalogue::Provider;
 use super::entries::Refills;
@@ -28,17 +39,30 @@ use facts::Facts;
 use row::{UntilFrom, When};
 
 pub(super) use anthropic::ROWS as ANTHROPIC;
+pub(super) use azure::ROWS as AZURE;
+pub(super) use cerebras::ROWS as CEREBRAS;
+pub(super) use deepseek::ROWS as DEEPSEEK;
+pub(super) use event::in_event;
 pub(super) use gemini::ROWS as GEMINI;
 pub(super) use groq::ROWS as GROQ;
+pub(super) use llamacpp::ROWS as LLAMACPP;
+pub(super) use mistral::ROWS as MISTRAL;
 pub(super) use ollama::ROWS as OLLAMA;
 pub(super) use openai::ROWS as OPENAI;
 pub(super) use openrouter::ROWS as OPENROUTER;
 pub(super) use row::Row;
+pub(super) use together::ROWS as TOGETHER;
+pub(super) use vllm::ROWS as VLLM;
+pub(super) use xai::ROWS as XAI;
 
 /// What an answer that is not one means.
 pub(super) fn judge(provider: &Provider, response: &WireResponse<'_>) -> Failure {
-    let facts = Facts::of(response);
-    let row = find(provider, &facts);
+    judged(provider, &Facts::of(response))
+}
+
+fn judged(provider: &Provider, facts: &Facts<'_>) -> Failure {
+    let response = &facts.response;
+    let row = find(provider, facts);
     // The provider's own advice against trying again; elsewhere its class says so already.
     let advised_against = response.headers.get("x-should-retry") == Some("false")
         && matches!(
@@ -49,13 +73,18 @@ pub(super) fn judge(provider: &Provider, response: &WireResponse<'_>) -> Failure
     let in_body = || facts.whole.get("request_id").and_then(Value::as_str).map(str::to_owned);
     Failure {
         status: Some(facts.status),
-        until: until(row.until, provider, &facts),
+        until: until(row.until, provider, facts),
         limit: facts.limit,
         never_here: row.never_here || advised_against,
         needs_confirmation: row.needs_confirmation,
         request_id: header("x-request-id").or_else(|| header("request-id")).or_else(in_body),
         ..Failure::new(row.class, row.scope, redact::redacted(&facts.message))
     }
+}
+
+/// What the body of a refusal says about limits, as headers would.
+pub(super) fn limits_told(provider: &Provider, response: &WireResponse<'_>) -> Vec<RateHint> {
+    limit::rates(provider, &Facts::of(response))
 }
 
 /// The name of the row that judges an answer.
@@ -88,7 +117,7 @@ fn holds(when: &When, facts: &Facts<'_>) -> bool {
         When::Always => true,
         When::Named(words) => facts.names.iter().any(|name| one_of(words, name)),
         When::Says(words) => words.iter().any(|word| facts.lower.contains(word)),
-        When::At(path, words) => at(&facts.error, path, words),
+        When::At(path, words) => at(facts.error(), path, words),
         When::Whole(path, words) => at(&facts.whole, path, words),
         When::Header(name, value) => facts.response.headers.get(name) == Some(value),
         When::Quota(words) => {
@@ -96,6 +125,7 @@ fn holds(when: &When, facts: &Facts<'_>) -> bool {
         }
         When::Status(from, to) => (*from..=*to).contains(&facts.status),
         When::TooLarge => limit::too_large(facts),
+        When::OverHeader(name) => limit::over_header(facts, name),
         When::ZeroLimit => limit::zero(facts),
         When::InputFits => limit::input_fits(facts),
         When::DelayWithin(most) => facts.delay.is_some_and(|delay| delay.as_secs() <= *most),
@@ -109,7 +139,10 @@ fn holds(when: &When, facts: &Facts<'_>) -> bool {
 /// The first instant at which the provider says that trying makes sense.
 fn until(from: UntilFrom, provider: &Provider, facts: &Facts<'_>) -> Option<Until> {
     let now = facts.response.now;
-    let floor = delays::retry_after(facts.response.headers, now).map(|delay| now + delay);
+    // Beside a 200 the header says nothing about a refusal: Anthropic sends it with good answers.
+    let refused = !(200..300).contains(&facts.response.status);
+    let floor = refused.then(|| delays::retry_after(facts.response.headers, now)).flatten();
+    let floor = floor.map(|delay| now + delay);
     let in_words = facts.delay.map(|delay| now + delay);
     let midnight = || delays::next_midnight(provider.reset_zone?, now);
     let in_headers = || from_rate_headers(provider, facts).map(|delay| now + delay);
@@ -128,7 +161,7 @@ fn until(from: UntilFrom, provider: &Provider, facts: &Facts<'_>) -> Option<Unti
 /// OpenRouter's reset, as a header or copied into the body.
 fn reset(facts: &Facts<'_>) -> Option<Moment> {
     let now = facts.response.now;
-    let copied = facts.error.pointer("/metadata/headers/X-RateLimit-Reset");
+    let copied = facts.error().pointer("/metadata/headers/X-RateLimit-Reset");
     let copied = copied.map(|value| value.as_str().map_or(value.to_string(), str::to_owned));
     let header = facts.response.headers.get("x-ratelimit-reset").map(str::to_owned);
     let delay = header.or(copied).and_then(|text| delays::header(&text, now))?;
@@ -140,7 +173,8 @@ fn from_rate_headers(provider: &Provider, facts: &Facts<'_>) -> Option<Duration>
     let hints = provider.hints(facts.response.headers, facts.response.now);
     // Anthropic's whole seconds prove no bucket, its documentation promises one.
     let buckets = provider.entry.refills == Refills::Buckets;
-    let wait = |rate: &RateHint| refilled(rate, rate.refills_continuously || buckets, facts);
+    let bucket = |rate: &RateHint| buckets && rate.period <= Period::Minute;
+    let wait = |rate: &RateHint| refilled(rate, rate.refills_continuously || bucket(rate), facts);
     hints.rates.iter().filter_map(wait).max()
 }
 

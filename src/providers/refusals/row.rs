@@ -65,6 +65,8 @@ pub(super) enum When {
     Status(u16, u16),
     /// The request asked for more than the limit it hit.
     TooLarge,
+    /// The call was thought to take more tokens than this header allows in a window.
+    OverHeader(&'static str),
     /// The limit that was hit is nothing at all.
     ZeroLimit,
     /// The window would have held the input; it was the cap on output that did not fit.

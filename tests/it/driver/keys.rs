@@ -13,7 +13,7 @@ async fn a_minutes_refusal_goes_to_another_group_at_once() {
     assert_eq!(outcomes, [Some(FailureClass::RateLimited), None]);
     assert_eq!((answer.text.as_str(), answer.key.as_str()), ("fine", "openai key 2"));
     assert!(stage.was_told("going on with key openai key 2, key openai key 1 had rate_limited"));
-    assert_eq!(stage.states_of("openai"), ["limited", "healthy"]);
+    assert_eq!(stage.states_of("openai"), ["cooling", "healthy"]);
 }
 
 fn grouped(groups: &[(&str, &str)]) -> Value {

@@ -77,12 +77,19 @@ async fn a_local_target_that_cannot_serve_the_call_is_left_out() {
     let mut config = route(json!({"use_local_first": true}));
     // Anthropic's dialect has no log probabilities.
     config["providers"]["home"]["dialect"] = json!("anthropic");
-    let stage = Stage::new(config, [Reply::good()]);
+    let stage = Stage::new(config.clone(), [Reply::good()]);
     let question = Ask { model: None, ..ask("hello") };
     let params = json!({"logprobs": true}).as_object().unwrap().clone();
-    let answer = stage.send(Ask { params, ..question }).await.unwrap();
+    let answer = stage.send(Ask { params: params.clone(), ..question }).await.unwrap();
     assert_eq!(answer.provider, "openai");
     assert!(stage.was_told("fallback home/small is left out"), "{:?}", stage.lines());
+
+    // Where it must not cost anything, what cannot be had at home is not bought either.
+    config["strategy"]["fallback_to_api"] = json!(false);
+    let stage = Stage::new(config, []);
+    let question = Ask { model: None, ..ask("hello") };
+    let error = stage.send(Ask { params, ..question }).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::InvalidArgument { .. }), "{error:?}");
 }
 
 fn sized(limits: Value) -> Value {

@@ -1,0 +1,118 @@
+"""How does an `LLMInterface` take part in LangChain's chains and callbacks, once LangChain is there?"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from quotaflow.integrations.langchain import ChatQuotaflow  # first: it says what to install
+
+from langchain_core.messages import AnyMessage, convert_to_messages  # isort: skip
+from langchain_core.prompt_values import ChatPromptValue, ChatPromptValueConcrete, PromptValue, StringPromptValue
+from langchain_core.runnables import Runnable, RunnableSequence, ensure_config
+from langchain_core.runnables.base import coerce_to_runnable
+
+from quotaflow.errors import InvalidArgumentError, InvalidPromptError
+from quotaflow.integrations.messages import reply_of
+
+if TYPE_CHECKING:
+    from langchain_core.outputs import LLMResult
+    from langchain_core.runnables import RunnableConfig
+
+    from quotaflow.interface import LLMInterface
+    from quotaflow.reply import Reply
+
+
+class _TextRunnable(Runnable[Any, str]):
+    """What LangChain asks a Runnable about, answered for text; it is only looked into and never made."""
+
+    @property
+    def InputType(self) -> Any:  # noqa: N802
+        return str | StringPromptValue | ChatPromptValueConcrete | list[AnyMessage]
+
+    @property
+    def OutputType(self) -> type[str]:  # noqa: N802
+        return str
+
+
+def borrowed(llm: LLMInterface, name: str) -> Any:
+    """A member of LangChain's Runnable, as if the interface had inherited it."""
+    try:
+        member = inspect.getattr_static(_TextRunnable, name)
+    except AttributeError:
+        text = f"{type(llm).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(text, name=name, obj=llm) from None
+    return member.__get__(llm, type(llm)) if hasattr(member, "__get__") else member
+
+
+def sequence(*steps: Any, name: str | None = None) -> Runnable[Any, Any]:
+    """A chain of these."""
+    return RunnableSequence(*map(coerce_to_runnable, steps), name=name)
+
+
+def invoke(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[str, Any]) -> Reply:
+    """One call under a config, told to its callbacks as that of a chat model."""
+    value, under = _prompt_value(prompt), _config(config)
+    return _reply(ChatQuotaflow(llm=llm).generate_prompt([value], **_told(under), **kwargs))
+
+
+async def ainvoke(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[str, Any]) -> Reply:
+    """The same for asyncio."""
+    value, under = _prompt_value(prompt), _config(config)
+    return _reply(await ChatQuotaflow(llm=llm).agenerate_prompt([value], **_told(under), **kwargs))
+
+
+def batch(
+    llm: LLMInterface, inputs: Any, config: Any, return_exceptions: bool, kwargs: dict[str, Any]
+) -> list[Any]:
+    """Many calls, each under its config, from LangChain's threads."""
+    made: list[Any] = borrowed(llm, "batch")(inputs, config, return_exceptions=return_exceptions, **kwargs)
+    return made
+
+
+async def abatch(
+    llm: LLMInterface, inputs: Any, config: Any, return_exceptions: bool, kwargs: dict[str, Any]
+) -> list[Any]:
+    """The same for asyncio."""
+    made: list[Any] = await borrowed(llm, "abatch")(inputs, config, return_exceptions=return_exceptions, **kwargs)
+    return made
+
+
+def _config(config: Any) -> RunnableConfig:
+    try:
+        return ensure_config(config)
+    except (AttributeError, TypeError):
+        kind = type(config).__name__
+        raise InvalidArgumentError(f"config is of type {kind}", hint="pass a RunnableConfig or None") from None
+
+
+def _told(config: RunnableConfig) -> dict[str, Any]:
+    """What LangChain's models are told of a config; a run without a name has that of the interface."""
+    return {
+        "callbacks": config.get("callbacks"),
+        "tags": config.get("tags"),
+        "metadata": config.get("metadata"),
+        "run_name": config.get("run_name") or "LLMInterface",
+        "run_id": config.get("run_id"),
+    }
+
+
+def _prompt_value(prompt: object) -> PromptValue:
+    if isinstance(prompt, PromptValue):
+        return prompt
+    if isinstance(prompt, str):
+        return StringPromptValue(text=prompt)
+    if isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray | memoryview):
+        try:
+            return ChatPromptValue(messages=convert_to_messages(prompt))
+        except (ValueError, TypeError, KeyError, NotImplementedError):
+            pass  # LangChain's words show the prompt
+    raise InvalidPromptError(
+        f"the prompt, of type {type(prompt).__name__}, cannot be read as messages",
+        hint="pass a string, messages, or a prompt value of LangChain",
+    )
+
+
+def _reply(result: LLMResult) -> Reply:
+    return reply_of(result.generations[0][0])  # type: ignore[arg-type]

@@ -1,0 +1,372 @@
+//! What did providers tell us about limits, what did their refusals teach, and how long is that believed?
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::hint::RateHint;
+use super::limits::{Limit, Period, Refill, Resource, Source};
+use super::meters::default_burst;
+use super::moment::Moment;
+
+/// How long a lesson is believed when it is not taught again.
+const LASTS: Duration = Duration::from_secs(7 * 86_400);
+/// A lesson that is taught again and again is written down again only now and then.
+const REFRESH: Duration = Duration::from_secs(3_600);
+/// As much as this nobody sends: requests are watched, and nothing limits them yet.
+const UNBOUNDED: NonZeroU64 = NonZeroU64::new(1 << 50).unwrap();
+/// How long a rate that was found out must have been enough before a little more is tried.
+const TRY_MORE_AFTER: Duration = Duration::from_secs(60);
+/// The same once more was tried and refused.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(86_400);
+
+/// One limit that was learned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Lesson {
+    limit: Limit,
+    told_at: Moment,
+    /// The largest burst that was not refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    burst: Option<NonZeroU64>,
+    /// As much as this was refused when it was tried last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ceiling: Option<NonZeroU64>,
+}
+
+/// All that was learned about one ledger's limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Lessons(Vec<Lesson>);
+
+/// What was accepted before a request was refused for coming too fast.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused {
+    /// Requests the provider took in the last minute.
+    pub(super) accepted: u64,
+    /// When the refused request left.
+    pub(super) sent: Moment,
+    /// The provider said that nothing is left of a limit: the count was wrong, not the limit.
+    pub(super) is_used_up: bool,
+}
+
+impl Lessons {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn forget_old(&mut self, now: Moment) {
+        self.0.retain(|lesson| now.since(lesson.told_at) < LASTS);
+    }
+
+    /// When a limit was learned; `None` for one that was not.
+    pub(super) fn told_at(&self, limit: &Limit) -> Option<Moment> {
+        let learned = matches!(limit.source, Source::Provider | Source::Observed);
+        self.of(limit.resource, limit.period).filter(|_| learned).map(|lesson| lesson.told_at)
+    }
+
+    fn of(&self, resource: Resource, period: Period) -> Option<&Lesson> {
+        self.0.iter().find(|known| known.limit.resource == resource && known.limit.period == period)
+    }
+
+    fn of_mut(&mut self, resource: Resource, period: Period) -> Option<&mut Lesson> {
+        let same = |lesson: &&mut Lesson| {
+            lesson.limit.resource == resource && lesson.limit.period == period
+        };
+        self.0.iter_mut().find(same)
+    }
+
+    /// What holds in the end: the user's word, unless the provider allows less; the provider's word over our catalogue.
+    pub(super) fn laid_over(&self, configured: &[Limit]) -> Vec<Limit> {
+        let mut limits: Vec<Limit> = configured.to_vec();
+        for lesson in &self.0 {
+            let limit = lesson.in_force();
+            let known = limits
+                .iter_mut()
+                .find(|known| known.resource == limit.resource && known.period == limit.period);
+            match known {
+                Some(known)
+                    if known.source == Source::Configured && known.amount <= limit.amount => {}
+                Some(known) => *known = limit,
+                None => limits.push(limit),
+            }
+        }
+        limits
+    }
+
+    /// Takes in a limit that the provider told. Says whether a rule changes by it.
+    pub(super) fn hear(&mut self, hint: &RateHint, now: Moment) -> bool {
+        told_limit(hint).is_some_and(|limit| self.remember(limit, now))
+    }
+
+    fn remember(&mut self, limit: Limit, now: Moment) -> bool {
+        match self.of_mut(limit.resource, limit.period) {
+            Some(lesson) if lesson.limit == limit => false,
+            Some(lesson) => {
+                let burst = lesson.burst.filter(|_| lesson.limit.amount == limit.amount);
+                *lesson = Lesson { limit, told_at: now, burst, ceiling: None };
+                true
+            }
+            None => {
+                self.0.push(Lesson { limit, told_at: now, burst: None, ceiling: None });
+                true
+            }
+        }
+    }
+
+    /// A limit that was told before was told again. Says whether that must be written down.
+    pub(super) fn refresh(&mut self, hint: &RateHint, now: Moment) -> bool {
+        let Some(lesson) = self.of_mut(hint.resource, hint.period) else { return false };
+        let old = now.since(lesson.told_at) > REFRESH;
+        if old {
+            lesson.told_at = now;
+        }
+        old
+    }
+
+    /// The lessons of another ledger that turned out to be of the same group.
+    pub(super) fn absorb(&mut self, other: &Lessons) {
+        for lesson in &other.0 {
+            if self.remember(lesson.limit.clone(), lesson.told_at)
+                && let Some(ours) = self.of_mut(lesson.limit.resource, lesson.limit.period)
+            {
+                (ours.burst, ours.ceiling) = (lesson.burst, lesson.ceiling);
+            }
+        }
+    }
+
+    /// From now on requests are counted although nothing is known to limit them, so that a refusal can teach how many
+    /// were too many. Says whether that is news.
+    pub(super) fn watch(&mut self, now: Moment) -> bool {
+        if self.pace().is_some() {
+            return false;
+        }
+        self.remember(observed(UNBOUNDED), now)
+    }
+
+    /// The lesson about requests over a minute or less, the watched one included.
+    fn pace(&self) -> Option<&Lesson> {
+        self.0.iter().find(|known| is_pace(&known.limit))
+    }
+
+    fn pace_mut(&mut self) -> Option<&mut Lesson> {
+        self.0.iter_mut().find(|known| is_pace(&known.limit))
+    }
+
+    /// A request was refused for coming too fast, although all that was known allowed it. Says whether a rule changes.
+    pub(super) fn was_refused(&mut self, refused: Refused, now: Moment) -> bool {
+        let Some(lesson) = self.pace_mut() else { return false };
+        // What left before the lesson was taught proves nothing about it.
+        if refused.is_used_up || refused.sent < lesson.told_at {
+            return false;
+        }
+        if lesson.limit.source == Source::Observed {
+            return lesson.found_too_much(refused.accepted, now);
+        }
+        // The amount is the provider's word, so it is the burst that was too much.
+        let before = lesson.burst_in_force();
+        let Some(half) = NonZeroU64::new((before.get() / 2).max(1)) else { return false };
+        lesson.burst = Some(half);
+        lesson.told_at = now;
+        half != before
+    }
+
+    /// An answer came while `used` requests of the last minute were counted: if what was found out was enough for long,
+    /// a little more is tried. Says whether a rule changes.
+    pub(super) fn was_enough(&mut self, used: u64, now: Moment) -> bool {
+        self.pace_mut().is_some_and(|lesson| lesson.try_more(used, now))
+    }
+}
+
+fn is_pace(limit: &Limit) -> bool {
+    limit.resource == Resource::Requests && limit.period <= Period::Minute
+}
+
+/// Whether this limit is only there to count.
+pub(super) fn only_watches(limit: &Limit) -> bool {
+    limit.source == Source::Observed && limit.amount == UNBOUNDED
+}
+
+fn observed(amount: NonZeroU64) -> Limit {
+    let (resource, period, source) = (Resource::Requests, Period::Minute, Source::Observed);
+    Limit { resource, period, amount, refill: Refill::Rolling, source }
+}
+
+impl Lesson {
+    fn burst_in_force(&self) -> NonZeroU64 {
+        let usual = match self.limit.refill {
+            Refill::Bucket { burst } => burst,
+            _ => default_burst(self.limit.amount),
+        };
+        self.burst.map_or(usual, |burst| burst.min(usual))
+    }
+
+    /// The limit with what refusals taught about its bursts. What may be taken in any order over a window until it was
+    /// refused in a burst is counted as a bucket from then on.
+    fn in_force(&self) -> Limit {
+        let burst = self.burst_in_force();
+        let refill = match &self.limit.refill {
+            Refill::Bucket { .. } => Refill::Bucket { burst },
+            Refill::Rolling if self.burst.is_some() => Refill::Bucket { burst },
+            other => other.clone(),
+        };
+        Limit { refill, ..self.limit.clone() }
+    }
+
+    fn found_too_much(&mut self, accepted: u64, now: Moment) -> bool {
+        let before = self.limit.amount;
+        let known = before != UNBOUNDED;
+        // Somebody else may have used the quota: nothing is made smaller than half at once.
+        let least = if known { before.get() / 2 } else { 0 };
+        let most = if known { before.get() - 1 } else { before.get() };
+        let Some(amount) = NonZeroU64::new(accepted.max(least).min(most)) else { return false };
+        self.limit = observed(amount);
+        self.told_at = now;
+        self.ceiling = known.then_some(before);
+        true
+    }
+
+    fn try_more(&mut self, used: u64, now: Moment) -> bool {
+        let amount = self.limit.amount.get();
+        let is_found = self.limit.source == Source::Observed && self.limit.amount != UNBOUNDED;
+        if !is_found || used < amount - amount / 10 {
+            return false;
+        }
+        let step = if self.ceiling.is_some() { amount / 8 } else { amount / 4 };
+        let Some(next) = NonZeroU64::new(amount + step.max(1)) else { return false };
+        let is_doubtful = self.ceiling.is_some_and(|ceiling| next >= ceiling);
+        let rest = if is_doubtful { TRY_AGAIN_AFTER } else { TRY_MORE_AFTER };
+        if now.since(self.told_at) < rest {
+            return false;
+        }
+        self.limit = observed(next);
+        self.told_at = now;
+        self.ceiling = self.ceiling.filter(|_| !is_doubtful);
+        true
+    }
+}
+
+fn told_limit(hint: &RateHint) -> Option<Limit> {
+    let amount = NonZeroU64::new(hint.amount?)?;
+    let refill = if let Some(zone) = hint.zone {
+        Refill::Calendar { zone: zone.to_owned() }
+    } else if !hint.refills_continuously {
+        Refill::Rolling
+    } else if hint.resource == Resource::Requests && hint.period == Period::Minute {
+        Refill::Bucket { burst: default_burst(amount) }
+    } else {
+        Refill::Bucket { burst: amount }
+    };
+    let (resource, period) = (hint.resource, hint.period);
+    Some(Limit { resource, period, amount, refill, source: Source::Provider })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment::from_seconds(1_800_000_000);
+
+    fn after(seconds: u64) -> Moment {
+        NOW + Duration::from_secs(seconds)
+    }
+
+    fn refused(accepted: u64, sent: Moment) -> Refused {
+        Refused { accepted, sent, is_used_up: false }
+    }
+
+    fn amount(lessons: &Lessons) -> u64 {
+        lessons.laid_over(&[])[0].amount.get()
+    }
+
+    fn watched() -> Lessons {
+        let mut lessons = Lessons::default();
+        assert!(lessons.watch(NOW));
+        assert!(!lessons.watch(NOW));
+        lessons
+    }
+
+    #[test]
+    fn what_was_accepted_before_the_first_refusal_is_the_rate() {
+        let mut lessons = watched();
+        assert!(only_watches(&lessons.laid_over(&[])[0]));
+        assert!(lessons.was_refused(refused(30, after(5)), after(5)));
+        assert_eq!(amount(&lessons), 30);
+        // Those that were on their way teach nothing new.
+        assert!(!lessons.was_refused(refused(29, after(4)), after(6)));
+        assert_eq!(amount(&lessons), 30);
+    }
+
+    #[test]
+    fn a_refusal_before_anything_was_accepted_teaches_no_rate() {
+        let mut lessons = watched();
+        assert!(!lessons.was_refused(refused(0, after(5)), after(5)));
+        assert!(only_watches(&lessons.laid_over(&[])[0]));
+    }
+
+    #[test]
+    fn more_is_tried_each_minute_it_was_enough_and_then_once_a_day() {
+        let mut lessons = watched();
+        lessons.was_refused(refused(30, after(5)), after(5));
+        assert!(!lessons.was_enough(30, after(60)), "not before a minute has passed");
+        assert!(!lessons.was_enough(20, after(70)), "not while it is not needed");
+        assert!(lessons.was_enough(30, after(70)));
+        assert_eq!(amount(&lessons), 37);
+        assert!(lessons.was_refused(refused(30, after(90)), after(90)));
+        assert_eq!(amount(&lessons), 30);
+        let tries = (1..100).filter(|hour| {
+            let now = after(90 + 3_600 * hour);
+            let more = lessons.was_enough(amount(&lessons), now);
+            if amount(&lessons) > 36 {
+                lessons.was_refused(refused(30, now), now);
+            }
+            more
+        });
+        // Three steps lead below what was refused, and then one try a day.
+        assert!((4..=9).contains(&tries.count()));
+    }
+
+    #[test]
+    fn a_single_refusal_never_takes_more_than_half() {
+        let mut lessons = watched();
+        lessons.was_refused(refused(40, after(5)), after(5));
+        lessons.was_refused(refused(1, after(80)), after(80));
+        assert_eq!(amount(&lessons), 20);
+    }
+
+    #[test]
+    fn a_burst_that_was_refused_is_halved_and_stays_so_when_the_limit_is_told_again() {
+        let told = RateHint {
+            resource: Resource::Requests,
+            period: Period::Minute,
+            amount: Some(600),
+            remaining: Some(500),
+            reset_after: None,
+            refills_continuously: true,
+            zone: None,
+        };
+        let mut lessons = Lessons::default();
+        assert!(lessons.hear(&told, NOW));
+        let burst = |lessons: &Lessons| match lessons.laid_over(&[])[0].refill {
+            Refill::Bucket { burst } => burst.get(),
+            _ => 0,
+        };
+        assert_eq!(burst(&lessons), 20);
+        assert!(lessons.was_refused(refused(15, after(1)), after(2)));
+        assert!(!lessons.was_refused(refused(15, after(1)), after(2)), "it left before that");
+        assert!(!lessons.hear(&told, after(3)));
+        assert_eq!(burst(&lessons), 10);
+        let used_up = Refused { is_used_up: true, ..refused(15, after(9)) };
+        assert!(!lessons.was_refused(used_up, after(9)));
+    }
+
+    #[test]
+    fn lessons_fade() {
+        let mut lessons = watched();
+        lessons.was_refused(refused(30, after(5)), after(5));
+        lessons.forget_old(after(6 * 86_400));
+        assert!(!lessons.is_empty());
+        lessons.forget_old(after(8 * 86_400));
+        assert!(lessons.is_empty());
+    }
+}

@@ -1,0 +1,51 @@
+//! Is an event of a stream a refusal, and what does it then mean?
+
+use serde_json::Value;
+
+use crate::kernel::Failure;
+
+use super::super::catalogue::Provider;
+use super::super::wire::WireResponse;
+use super::facts::Facts;
+
+/// Names of events that are refusals whatever they hold; the second is that of OpenAI's responses.
+const REFUSALS: [&str; 2] = ["error", "response.failed"];
+
+/// What every refusal has in it. Almost no other event does, and those are not even parsed.
+const MARKS: [&str; 4] = ["\"error\"", "blockReason", "_CALL", NO_ROOM];
+
+const NO_ROOM: &str = "insufficient_system_resource";
+
+/// Ends of an answer that are none, whatever was said before: by place and word.
+const ENDS: [(&str, &[&str]); 2] = [
+    ("/choices/0/finish_reason", &["error", NO_ROOM]),
+    (
+        "/candidates/0/finishReason",
+        &["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"],
+    ),
+];
+
+/// The refusal in an event, or `None` when it is an ordinary one, a comment or the end.
+pub(in super::super) fn in_event(
+    provider: &Provider,
+    event: &str,
+    response: &WireResponse<'_>,
+) -> Option<Failure> {
+    let named = REFUSALS.contains(&event);
+    let text = std::str::from_utf8(response.body).unwrap_or("");
+    if !named && !MARKS.iter().any(|mark| text.contains(mark)) {
+        return None;
+    }
+    let facts = Facts::of_event(response, named);
+    let refusal = named || !facts.error().is_null() || ended_badly(&facts.whole);
+    refusal.then(|| super::judged(provider, &facts))
+}
+
+fn ended_badly(whole: &Value) -> bool {
+    let blocked = whole.pointer("/promptFeedback/blockReason").is_some_and(Value::is_string);
+    blocked
+        || ENDS.iter().any(|(place, words)| {
+            let end = whole.pointer(place).and_then(Value::as_str);
+            end.is_some_and(|end| words.contains(&end))
+        })
+}
