@@ -236,6 +236,6 @@ class Bookkeeping:
         >>> limiter.load_usage("usage.json") >= 1
         True
         """
-        from quotaflow.usage_files import read_usage
+        from quotaflow.usage_files import load_usage
 
-        return self._core.take_over(read_usage(path))
+        return load_usage(path, self._core.take_over)

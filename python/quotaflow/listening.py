@@ -47,14 +47,15 @@ class Hooks:
             raise InvalidArgumentError(f"there is no event {event!r}", hint=f"events are {', '.join(KINDS)}")
         if not callable(hook):
             raise InvalidArgumentError(f"the hook is of type {type(hook).__name__}", hint="pass a function")
-        self.ensure(starting=True)
+        self._of_this_process()
         with self._lock:
             self._hooks[event] = (*self._hooks.get(event, ()), hook)
             self._core.listen([name for name, hooks in self._hooks.items() if hooks])
+        self.ensure()
         return partial(self._off, event, hook)
 
     def _off(self, event: str, hook: Callable[[Any], object]) -> None:
-        self.ensure()
+        self._of_this_process()
         with self._lock:
             left = list(self._hooks.get(event, ()))
             if hook in left:
@@ -62,13 +63,15 @@ class Hooks:
             self._hooks[event] = tuple(left)
             self._core.listen([name for name, hooks in self._hooks.items() if hooks])
 
-    def ensure(self, *, starting: bool = False) -> None:
-        """Makes sure that the thread runs in this process: a fork takes no threads along."""
+    def _of_this_process(self) -> None:
         if self._process != os.getpid():
+            # The thread stayed with the parent, and the lock may be held there.
             self._begin()
-        elif self._thread is not None:
-            return
-        if not starting and not any(self._hooks.values()):
+
+    def ensure(self) -> None:
+        """Makes sure that the thread runs in this process: a fork takes no threads along."""
+        self._of_this_process()
+        if self._thread is not None or not any(self._hooks.values()):
             return
         with self._lock:
             if self._thread is not None:

@@ -20,11 +20,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from quotaflow.errors import StateError
+from quotaflow.errors import InvalidArgumentError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 _FORMAT = "quotaflow usage"
@@ -64,8 +64,8 @@ def save_usage(path: str | os.PathLike[str], status: Mapping[str, Any]) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def read_usage(path: str | os.PathLike[str]) -> str:
-    """The keys of a file that `save_usage` wrote, in JSON; raises `StateError` for any other file."""
+def load_usage(path: str | os.PathLike[str], take_over: Callable[[str], int]) -> int:
+    """Hands the keys of a file that `save_usage` wrote to `take_over`; raises `StateError` for any other file."""
     source = Path(path)
     try:
         content = json.loads(source.read_text(encoding="utf-8"))
@@ -83,7 +83,10 @@ def read_usage(path: str | os.PathLike[str]) -> str:
     if content.get("version") != _VERSION:
         message = f"{source} has version {content.get('version')!r}, and this quotaflow reads version {_VERSION}"
         raise StateError(message, path=str(source), hint="save it again with this version")
-    return json.dumps(content["keys"])
+    try:
+        return take_over(json.dumps(content["keys"]))
+    except InvalidArgumentError as error:
+        raise StateError(f"{source}: {error.message}", path=str(source), hint=error.hint) from None
 
 
 def _counts(limit: Mapping[str, Any]) -> bool:
