@@ -232,9 +232,10 @@ class Bookkeeping:
         Raises:
             StateError: the file cannot be read, or was not written by `save_usage`.
 
+        >>> _ = limiter.record_request("scraper")
         >>> limiter.save_usage("usage.json")
-        >>> limiter.load_usage("usage.json") >= 1
-        True
+        >>> limiter.load_usage("usage.json")
+        1
         """
         from quotaflow.usage_files import load_usage
 

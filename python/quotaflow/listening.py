@@ -68,13 +68,16 @@ class Hooks:
             # The thread stayed with the parent, and the lock may be held there.
             self._begin()
 
+    def _runs(self) -> bool:
+        return self._thread is not None
+
     def ensure(self) -> None:
         """Makes sure that the thread runs in this process: a fork takes no threads along."""
         self._of_this_process()
-        if self._thread is not None or not any(self._hooks.values()):
+        if self._runs() or not any(self._hooks.values()):
             return
         with self._lock:
-            if self._thread is not None:
+            if self._runs():
                 return
             stopping = threading.Event()
             arguments = (self._core, weakref.ref(self), stopping)

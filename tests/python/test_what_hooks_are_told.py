@@ -93,9 +93,7 @@ def test_waits_recoveries_and_used_up_days_are_told(limiter: RateLimiter) -> Non
     thread.join()
     assert isinstance(waits[0], WaitEvent)
     assert (waits[0].provider, waits[0].until) == ("scraper", None)
-    day = refused(
-        429, message="Rate limit reached for model on requests per day (RPD): Limit 10", **{"type": "requests"}
-    )
+    day = refused(429, message="Rate limit reached for model on requests per day (RPD): Limit 10", type="requests")
     with pytest.raises(Exception, match="HTTP 429"), limiter.acquire("groq", key="A"):
         raise day
     until(lambda: blocked and exhausted)
@@ -109,6 +107,7 @@ def test_an_interface_tells_as_well(make_llm: Callable[..., LLMInterface]) -> No
     reply = llm.send_prompt("Hi", model=MODEL)
     asyncio.run(llm.asend_prompt("Hi", model=MODEL))
     until(lambda: len(events) == 2)
+    assert reply.usage is not None
     assert events[0].input_tokens == reply.usage.input_tokens
     assert (events[0].provider, events[0].model, events[0].key) == ("openai", MODEL, "OPENAI_API_KEY")
 

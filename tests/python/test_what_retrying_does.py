@@ -65,10 +65,10 @@ def looped(world: World, chosen: dict[str, Any]) -> Any:
 
 
 def decorated_async(world: World, chosen: dict[str, Any]) -> Any:
-    @world.retrying(is_async=True, **chosen)
-    async def call() -> str:
+    async def once() -> str:
         return world.call()
 
+    call = world.retrying(is_async=True, **chosen)(once)
     assert inspect.iscoroutinefunction(call)
     return asyncio.run(call())
 

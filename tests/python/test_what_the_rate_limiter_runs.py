@@ -274,7 +274,7 @@ def test_the_official_sdk_over_two_keys_until_both_are_used_up(simulated: Simula
     faults=[{"when": {"first": 1}, "do": {"status": 503}}],
 )
 def test_the_official_async_sdk_is_tried_again(simulated: SimulatedProviders) -> None:
-    async def main() -> list[str]:
+    async def main(limiter: RateLimiter) -> list[str]:
         async with openai.AsyncOpenAI(
             api_key=simulated.keys["openai"][0]["key"], base_url=simulated.base_urls["openai"], max_retries=0
         ) as client:
@@ -290,7 +290,7 @@ def test_the_official_async_sdk_is_tried_again(simulated: SimulatedProviders) ->
         return [answer.choices[0].message.content for answer in answers]
 
     with RateLimiter({}, keys=simulated.keys, state="memory") as limiter:
-        assert len([text for text in asyncio.run(main()) if text]) == 5
+        assert len([text for text in asyncio.run(main(limiter)) if text]) == 5
 
 
 def test_two_providers_know_nothing_of_each_other(limiter: RateLimiter) -> None:
