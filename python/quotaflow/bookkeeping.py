@@ -176,8 +176,8 @@ class Bookkeeping:
     def status(self, key: str | None = None) -> dict[str, Any]:
         """Every key, or those with this label, with its health, limits and blocks, and who waits.
 
-        >>> [entry["sent"] for entry in limiter.status()["keys"] if entry["provider"] == "scraper"]
-        [0]
+        >>> [entry["state"] for entry in limiter.status("OPENAI_API_KEY")["keys"]]
+        ['healthy']
         """
         import json
 

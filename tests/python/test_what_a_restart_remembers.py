@@ -47,7 +47,8 @@ only_openai = pytest.mark.quotaflow_simulator(keys=ONE_KEY)
 
 def a_day(amount: int) -> dict[str, Any]:
     """A limit that gives nothing back while a test runs, as a bucket would."""
-    return {"openai": {"rpd": {"amount": amount, "refill": "rolling"}}}
+    # All of it is for everybody: these tests count exactly.
+    return {"openai": {"rpd": {"amount": amount, "refill": "rolling"}, "pause_threshold": 1.0}}
 
 
 class Sender:

@@ -237,3 +237,15 @@ def test_what_is_not_known_here_is_left_out(limiter: RateLimiter, tmp_path: Path
     path.write_text(json.dumps({"format": "quotaflow usage", "version": 1, "keys": keys}), encoding="utf-8")
     assert limiter.load_usage(path) == 1
     assert used(limiter, "groq") == 0
+
+
+def test_what_was_used_before_a_restart_is_told_and_saved(tmp_path: Path) -> None:
+    state, path = tmp_path / "state.sqlite", tmp_path / "usage.json"
+    with RateLimiter({}, limits=LIMITS, state=state) as before:
+        before.record_request("scraper")
+        before.record_request("openai", 10)
+    with RateLimiter({}, limits=LIMITS, state=state) as after:
+        assert used(after, "scraper", period="hour") == 1
+        assert [key["label"] for key in after.status()["keys"]] == ["no key", "no key"]
+        after.save_usage(path)
+    assert "scraper" in path.read_text(encoding="utf-8")
