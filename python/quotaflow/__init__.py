@@ -40,17 +40,31 @@ if TYPE_CHECKING:
         StateError,
         TokenLimitError,
     )
+    from quotaflow.events import (
+        BlockedEvent,
+        ExhaustedEvent,
+        FallbackEvent,
+        RecoveredEvent,
+        RetryEvent,
+        RotateEvent,
+        SettledEvent,
+        WaitEvent,
+    )
     from quotaflow.foreign_errors import classify_error
     from quotaflow.interface import LLMInterface
     from quotaflow.key_manager import APIKeyManager
+    from quotaflow.permits import Permit, PermitKey
+    from quotaflow.rate_limiter import RateLimiter
     from quotaflow.records import Attempt, Usage
     from quotaflow.reply import Reply
     from quotaflow.templates import prepare_prompt_with_context
+    from quotaflow.trying_again import Retry, retrying
 
 __all__ = [
     "APIKeyManager",
     "Attempt",
     "AuthError",
+    "BlockedEvent",
     "CallError",
     "CallTimeoutError",
     "ClosedError",
@@ -60,6 +74,8 @@ __all__ = [
     "CreditExhaustedError",
     "DailyQuotaError",
     "DeadlineExceededError",
+    "ExhaustedEvent",
+    "FallbackEvent",
     "InvalidArgumentError",
     "InvalidPromptError",
     "InvalidRequestError",
@@ -69,31 +85,54 @@ __all__ = [
     "NotFoundError",
     "OverloadedError",
     "PermissionDeniedError",
+    "Permit",
+    "PermitKey",
     "QueueFullError",
     "QuotaflowError",
     "RateLimitError",
+    "RateLimiter",
+    "RecoveredEvent",
     "Reply",
+    "Retry",
+    "RetryEvent",
+    "RotateEvent",
     "ServerError",
+    "SettledEvent",
     "StateError",
     "TokenLimitError",
     "Usage",
     "Verdict",
+    "WaitEvent",
     "__version__",
     "classify_error",
     "prepare_prompt_with_context",
+    "retrying",
     "testing",
 ]
 
 _HOMES = {
     "APIKeyManager": "key_manager",
     "Attempt": "records",
+    "BlockedEvent": "events",
+    "ExhaustedEvent": "events",
+    "FallbackEvent": "events",
     "LLMInterface": "interface",
+    "Permit": "permits",
+    "PermitKey": "permits",
+    "RateLimiter": "rate_limiter",
+    "RecoveredEvent": "events",
     "Reply": "reply",
+    "Retry": "trying_again",
+    "RetryEvent": "events",
+    "RotateEvent": "events",
+    "SettledEvent": "events",
     "Usage": "records",
     "Verdict": "_quotaflow",
+    "WaitEvent": "events",
     "__version__": "_quotaflow",
     "classify_error": "foreign_errors",
     "prepare_prompt_with_context": "templates",
+    "retrying": "trying_again",
 }
 
 

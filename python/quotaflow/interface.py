@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from quotaflow._quotaflow import CallOptions, Outcome
     from quotaflow.config_managers import ConfigManager
+    from quotaflow.events import EventName
+    from quotaflow.listening import Hooks
     from quotaflow.records import Attempt
     from quotaflow.reply import Reply
 
@@ -69,7 +71,9 @@ class LLMInterface(RunnableFace):
     ('openai', True)
     """
 
-    __slots__ = ("__weakref__", "_core", "_errors_as_text", "_logs_at", "_make_options", "_options", "_state")
+    __slots__ = (
+        "__weakref__", "_core", "_errors_as_text", "_hooks", "_logs_at", "_make_options", "_options", "_state"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -91,6 +95,7 @@ class LLMInterface(RunnableFace):
         self._state = state_address(managed.state if managed is not None and state is None else state)
         self._make_options: Callable[..., CallOptions] = make_options if managed is None else managed.make_options
         self._options: dict[tuple[object, ...], CallOptions] = {}
+        self._hooks: Hooks | None = None
         self._core = Core(
             source,
             is_path,
@@ -278,12 +283,32 @@ class LLMInterface(RunnableFace):
         """
         return self._core.reset(optional_name("provider", provider), optional_name("key", key))
 
+    def on(self, event: EventName, hook: Callable[[Any], object]) -> Callable[[], None]:
+        """Calls `hook` with a record of each event of this object; see `quotaflow.events` for which there are.
+
+        One thread of ours calls all hooks. What a hook raises is logged and ignored; while one hangs, calls go on
+        and up to 10,000 events wait.
+
+        Returns:
+            A function that removes the hook.
+
+        >>> off = llm.on("blocked", lambda event: print(event.key, event.failure))
+        >>> off()
+        """
+        if self._hooks is None:
+            from quotaflow.listening import Hooks
+
+            self._hooks = Hooks(self._core)
+        return self._hooks.on(event, hook)
+
     def close(self) -> None:
         """Ends it: calls that wait raise `ClosedError`, and so does every later call. Closing twice is fine.
 
         >>> llm.close()
         """
         self._core.close()
+        if self._hooks is not None:
+            self._hooks.close()
 
     def __enter__(self) -> Self:
         return self
@@ -328,6 +353,9 @@ class LLMInterface(RunnableFace):
         on_retry: object,
     ) -> CallOptions:
         """Checked options, remembered: most calls of a program differ in nothing but their prompt."""
+        if self._hooks is not None:
+            # A child of a fork inherits hooks and not the thread that calls them.
+            self._hooks.ensure()
         debug = self._logs_at(_DEBUG)
         asked = (
             task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority,

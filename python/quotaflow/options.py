@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from math import isfinite
 from os import PathLike, fspath
 
-from quotaflow._quotaflow import CallOptions
+from quotaflow._quotaflow import CallOptions, GuardOptions
 from quotaflow.errors import ConfigError, InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _LONGEST_SPAN = 30 * 86_400.0
 _MOST_RETRIES = 1_000
 _HIGHEST_PRIORITY = 9
+_MOST_TOKENS = 10**12
+_NO_WAIT = 1e-6
 # Earlier than this is nobody's deadline but a span that was taken for a moment: 2001-09-09.
 _EARLIEST_DEADLINE = 1e9
 
@@ -64,6 +66,43 @@ def make_options(
         _hook("on_retry", on_retry),
         debug,
     )
+
+
+def guard_options(
+    provider: object,
+    tokens: object,
+    key: object,
+    model: object,
+    priority: object = 3,
+    *,
+    timeout: object = None,
+    deadline: object = None,
+    retry: object = False,
+    max_retries: object = None,
+    retry_delay: object = None,
+) -> GuardOptions:
+    """What Rust is told about a call that somebody else sends; raises `InvalidArgumentError` as `make_options`."""
+    # Not to wait at all is to wait for less than any wait takes.
+    no_wait = isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout == 0
+    return GuardOptions(
+        required_name("provider", provider),
+        _name("model", model),
+        _name("key", key),
+        _whole("tokens", tokens, _MOST_TOKENS),
+        _whole("priority", priority, _HIGHEST_PRIORITY),
+        _flag("retry", retry),
+        None if max_retries is None else _whole("max_retries", max_retries, _MOST_RETRIES),
+        None if retry_delay is None else _span("retry_delay", retry_delay),
+        None if timeout is None else _NO_WAIT if no_wait else _span("timeout", timeout),
+        None if deadline is None else _moment("deadline", deadline),
+    )
+
+
+def required_name(name: str, value: object) -> str:
+    """A name that must be given; raises `InvalidArgumentError` when it is empty or no text."""
+    if value is None:
+        raise _wrong(name, value, "a string")
+    return _name(name, value) or ""
 
 
 def _unless_default(default: _T, value: _T) -> _T | None:

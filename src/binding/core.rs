@@ -188,9 +188,11 @@ impl Core {
                 raise(py, &Error::argument("event", format!("no event {kind:?}")).hint(hint))
             })?;
         }
-        self.wanted.store(wanted.0, std::sync::atomic::Ordering::Relaxed);
+        self.wanted.store(wanted.0, std::sync::atomic::Ordering::SeqCst);
         if let Some(running) = self.running.load_full() {
             running.notices.listen(wanted);
+            // A listener that is to end need not sit out its patience.
+            running.notices.wake_listener();
         }
         Ok(())
     }
@@ -251,12 +253,13 @@ impl Core {
             }
             super::forks::watch(py)?;
             let notices = Arc::new(NoticeBox::default());
-            notices.listen(Events(self.wanted.load(std::sync::atomic::Ordering::Relaxed)));
             let settings = self.settings.clone();
             let engine = py.detach(|| threads.enter(|| Engine::start(settings, notices.clone())));
             let engine = engine.map_err(|error| raise(py, &error))?;
-            let made = Some(Arc::new(OfProcess { process, engine, notices }));
+            let made = Some(Arc::new(OfProcess { process, engine, notices: notices.clone() }));
             let before = arc_swap::Guard::into_inner(self.running.compare_and_swap(&known, made));
+            // Asked for only now: who begins to listen meanwhile either finds the engine or is found here.
+            notices.listen(Events(self.wanted.load(std::sync::atomic::Ordering::SeqCst)));
             forget_if_foreign(before, process);
             forget_if_foreign(known, process);
         }

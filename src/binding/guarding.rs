@@ -1,6 +1,7 @@
 //! How does Python hold a call that it sends itself?
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -57,6 +58,8 @@ impl GuardOptions {
 pub(super) struct GuardedCall {
     /// Away while somebody waits for a permit.
     call: Arc<Mutex<Option<engine::Guarded>>>,
+    /// Whoever waited for a permit has left meanwhile: what comes is given back.
+    unwanted: Arc<AtomicBool>,
     threads: Threads,
     notices: Arc<NoticeBox>,
 }
@@ -90,9 +93,14 @@ impl GuardedCall {
     fn apermit<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let mut call = self.take(py)?;
         let (place, notices) = (self.call.clone(), self.notices.clone());
+        let unwanted = self.unwanted.clone();
         let work = async move {
             let permit = call.permit().await;
-            *place.lock() = Some(call);
+            let mut place = place.lock();
+            if unwanted.load(Ordering::Acquire) {
+                call.release();
+            }
+            *place = Some(call);
             permit.map(tuple)
         };
         let tell = move |py: Python<'_>| notices.deliver(py);
@@ -115,8 +123,9 @@ impl GuardedCall {
         self.with(py, |call| call.fail(failure))
     }
 
-    /// Nothing was sent.
+    /// Nothing was sent, and nothing will be.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
+        self.unwanted.store(true, Ordering::Release);
         self.with(py, engine::Guarded::release)
     }
 
@@ -161,7 +170,8 @@ impl Core {
     fn guard(&self, py: Python<'_>, options: &Bound<'_, GuardOptions>) -> PyResult<GuardedCall> {
         let (threads, engine, notices) = self.engine(py)?;
         let call = engine.guard(&options.get().0).map_err(|error| raise(py, &error))?;
-        Ok(GuardedCall { call: Arc::new(Mutex::new(Some(call))), threads, notices })
+        let (call, unwanted) = (Arc::new(Mutex::new(Some(call))), Arc::default());
+        Ok(GuardedCall { call, unwanted, threads, notices })
     }
 
     /// How long a guarded call would wait: seconds, -1.0 for "until a call in flight ends", `None` for never. With

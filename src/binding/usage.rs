@@ -1,4 +1,4 @@
-//! How does what was used elsewhere come to count here?
+//! What was stated of a provider, and how does what was used elsewhere come to count here?
 
 use pyo3::prelude::*;
 
@@ -20,5 +20,12 @@ impl Core {
         let taken = py.detach(|| threads.enter(|| engine.take_over(&told)));
         notices.deliver(py)?;
         taken.map_err(|error| raise(py, &error))
+    }
+
+    /// The limits and the pace of a provider in the words of the config, in JSON.
+    fn stated(&self, py: Python<'_>, provider: &str) -> PyResult<String> {
+        let (_, engine, _) = self.engine(py)?;
+        let stated = engine.stated(provider).map_err(|error| raise(py, &error))?;
+        Ok(stated.to_string())
     }
 }

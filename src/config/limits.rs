@@ -67,6 +67,21 @@ pub(super) fn of_key(node: &Node<'_>, provider: &Provider) -> Result<Vec<Limit>,
     read(&node.table(KEY_LIMITS)?, provider)
 }
 
+/// What a limit is called in the config; `None` for one that cannot be stated there.
+///
+/// ```
+/// use quotaflow::config::limit_name;
+/// use quotaflow::kernel::{Period, Resource};
+/// assert_eq!(limit_name(Resource::Tokens, Period::Minute), Some("tpm"));
+/// ```
+pub fn limit_name(resource: Resource, period: Period) -> Option<&'static str> {
+    if resource == Resource::Concurrency {
+        return Some("concurrency");
+    }
+    let named = LIMIT_NAMES.iter().find(|(_, of, over)| (*of, *over) == (resource, period));
+    named.map(|(name, _, _)| *name)
+}
+
 /// Lays `over` on `under`: the same resource over the same period is replaced, the rest stays.
 fn lay_over(under: &mut Vec<Limit>, over: Vec<Limit>) {
     let same = |a: &Limit, b: &Limit| a.resource == b.resource && a.period == b.period;

@@ -42,6 +42,7 @@ mod tests;
 
 pub use arguments::{Arguments, ConfigArgument};
 pub use error::ConfigError;
+pub use limits::limit_name;
 pub use pacing::{Pacing, PacingSettings};
 pub use redact::looks_like_a_key;
 pub use settings::{

@@ -14,6 +14,7 @@ mod permit;
 mod roster;
 mod route;
 mod run;
+mod stated;
 mod status;
 mod transport;
 mod usage;

@@ -16,8 +16,8 @@ use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
-    Amounts, CallPolicy, Choice, Ending, Event, Failure, Hints, Lane, Ledgers, Moment, Need,
-    Obstacle, Period, Usage, choose, counted,
+    Amounts, CallPolicy, Choice, Ending, Event, Failure, FailureClass, Hints, Lane, Ledgers,
+    Moment, Need, Obstacle, Period, Scope, Usage, choose, counted,
 };
 use crate::secret::Secret;
 
@@ -198,6 +198,7 @@ impl Engine {
         };
         held.leaves();
         let label = target.vendor.keys[held.key()].label.clone();
+        let failure = failure.map(|failure| target.as_guarded(target.vendor.redacted(failure)));
         let ending = failure.as_ref().map_or(Ending::Answered(None), Ending::of);
         held.settle(ending, &Hints::default(), failure.as_ref())?;
         Ok(label)
@@ -270,7 +271,7 @@ impl Guarded {
     /// It failed; [`Guarded::permit`] says whether and when it may be tried again.
     pub fn fail(&mut self, failure: Failure) {
         let Some(held) = self.held.take() else { return };
-        let failure = held.target.vendor.redacted(failure);
+        let failure = held.target.as_guarded(held.target.vendor.redacted(failure));
         self.run.end_attempt(self.run.engine.clock.now(), Some(&failure), failure.status);
         self.next = Some(self.run.failed(held, failure, &Hints::default()));
     }
@@ -293,6 +294,25 @@ impl Guarded {
     /// Every attempt so far.
     pub fn attempts(&self) -> &[Attempt] {
         &self.run.attempts
+    }
+}
+
+impl Target {
+    /// What a failure means for a call of which we know less than of a prompt. A model that does not exist, or that a
+    /// key may not use, closes nothing where the call named no model: all of them would be closed. What is no provider
+    /// has no models; something that is missing there is the request's own affair.
+    fn as_guarded(&self, failure: Failure) -> Failure {
+        let about_a_model =
+            matches!(failure.class, FailureClass::NotFound | FailureClass::Permission);
+        if !about_a_model || self.model != NO_MODEL {
+            return failure;
+        }
+        let is_no_provider = self.vendor.provider.base_url.is_empty();
+        let class = match failure.class {
+            FailureClass::NotFound if is_no_provider => FailureClass::InvalidRequest,
+            class => class,
+        };
+        Failure { class, scope: Scope::Call, ..failure }
     }
 }
 

@@ -20,6 +20,9 @@ use crate::secret::Secret;
 /// What is shorter is no secret but a word that may stand anywhere ("none", "ollama").
 const SHORTEST_SECRET: usize = 8;
 
+/// The group of a lane that needs no key.
+pub(crate) const NO_KEY: &str = "key-none";
+
 /// Calls of this priority and above may use what `pause_threshold` keeps from all others.
 const MATTERS: u8 = 5;
 
@@ -109,10 +112,10 @@ impl Vendor {
             keys.push(Key {
                 label: "no key".to_owned(),
                 secret: None,
-                alone: "key-none".to_owned(),
+                alone: NO_KEY.to_owned(),
                 configured_group: None,
                 limits: group_limits.clone(),
-                group: RwLock::new("key-none".into()),
+                group: RwLock::new(NO_KEY.into()),
             });
         }
         let model_limits = settings

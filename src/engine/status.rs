@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Engine;
-use super::roster::{Key, Target, Vendor};
+use super::roster::{Key, NO_KEY, Target, Vendor};
 use crate::error::Error;
 use crate::kernel::FailureClass::{CreditExhausted, DailyQuota};
 use crate::kernel::{
@@ -139,8 +139,11 @@ impl Engine {
         };
         let stored = self.store.ids()?;
         for vendor in self.known_vendors() {
-            // A local server nobody has asked yet has nothing to tell.
-            let silent = vendor.known_targets().is_empty();
+            // A local server nobody has asked yet has nothing to tell; what was sent there before a restart is told.
+            let keyless = vendor.ledger_id(NO_KEY, "");
+            let used = stored.iter().any(|id| id.as_str().starts_with(keyless.as_str()));
+            let vendor = if used { self.without_key(vendor) } else { vendor };
+            let silent = !used && vendor.known_targets().is_empty();
             for key in vendor.keys.iter().filter(|key| key.secret.is_some() || !silent) {
                 status.keys.push(self.key_status(&vendor, key, &stored, now)?);
             }

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import quotaflow
-from quotaflow import APIKeyManager
+from quotaflow import APIKeyManager, RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from quotaflow.testing import SimulatedProviders
 
 # The examples of errors run where each error is at hand: test_what_can_go_wrong.py.
 MODULES = sorted(
@@ -27,11 +29,13 @@ def test_no_module_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_of(name: str, make_llm: Callable[..., Any]) -> None:
+def test_examples_of(name: str, make_llm: Callable[..., Any], simulated: SimulatedProviders) -> None:
+    limits = {"scraper": {"rps": 5}}
     module = importlib.import_module(f"quotaflow.{name}")
     found = doctest.DocTestFinder(exclude_empty=True).find(module, f"quotaflow.{name}")
     for test in found:
         if test.examples:
-            test.globs["llm"] = make_llm()
-            test.globs["manager"] = APIKeyManager("OPENAI_API_KEY", ["OPENAI_API_KEY_2"], state="memory")
-            assert doctest.DocTestRunner().run(test).failed == 0, test.name
+            manager = APIKeyManager("OPENAI_API_KEY", ["OPENAI_API_KEY_2"], state="memory")
+            with RateLimiter({}, keys=simulated.keys, limits=limits, state="memory") as limiter:
+                test.globs |= {"llm": make_llm(), "limiter": limiter, "manager": manager}
+                assert doctest.DocTestRunner().run(test).failed == 0, test.name

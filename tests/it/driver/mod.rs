@@ -1,6 +1,7 @@
 //! Does the engine do what the kernel says? On paused time, with a transport that answers as a test has written down.
 
 mod cancelling;
+mod guarding;
 mod keys;
 mod marks;
 mod retrying;
