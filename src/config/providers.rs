@@ -1,6 +1,7 @@
 //! Which providers are there, and at which address?
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::providers::{Dialect, Provider};
 
@@ -88,10 +89,10 @@ pub(super) fn add_others(
     let Some(node) = node else { return Ok(()) };
     for (name, node) in node.entries(takes)? {
         let name = canonical(name);
-        if !providers.contains_key(&name) {
-            check_name(&name, &node)?;
-            let provider = Provider::compatible(&name, "");
-            providers.insert(name, without_keys(provider));
+        if let Entry::Vacant(place) = providers.entry(name) {
+            check_name(place.key(), &node)?;
+            let provider = Provider::compatible(place.key(), "");
+            place.insert(without_keys(provider));
         }
     }
     Ok(())
