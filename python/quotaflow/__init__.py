@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     )
     from quotaflow.foreign_errors import classify_error
     from quotaflow.interface import LLMInterface
+    from quotaflow.key_manager import APIKeyManager
     from quotaflow.permits import Permit, PermitKey
     from quotaflow.rate_limiter import RateLimiter
     from quotaflow.records import Attempt, Usage
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from quotaflow.trying_again import Retry, retrying
 
 __all__ = [
+    "APIKeyManager",
     "Attempt",
     "AuthError",
     "BlockedEvent",
@@ -109,6 +111,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "APIKeyManager": "key_manager",
     "Attempt": "records",
     "BlockedEvent": "events",
     "ExhaustedEvent": "events",

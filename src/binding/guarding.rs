@@ -224,10 +224,17 @@ impl Core {
         Ok(closed.map_err(|error| raise(py, &error))?.map(seconds))
     }
 
-    /// Closes a key for good, because somebody says that it does not work.
-    fn disable_key(&self, py: Python<'_>, provider: &str, key: &str) -> PyResult<()> {
+    /// Closes a key because somebody says that it does not work: until then, in seconds since 1970, or for good.
+    fn disable_key(
+        &self,
+        py: Python<'_>,
+        provider: &str,
+        key: &str,
+        until: Option<f64>,
+    ) -> PyResult<()> {
+        let until = until.map(|at| Moment::from_nanos((at * 1e9) as i64));
         let (threads, engine, _) = self.engine(py)?;
-        let closed = py.detach(|| threads.enter(|| engine.disable_key(provider, key)));
+        let closed = py.detach(|| threads.enter(|| engine.disable_key(provider, key, until)));
         closed.map_err(|error| raise(py, &error))
     }
 
@@ -260,8 +267,9 @@ impl Core {
 
     /// How one key is, in JSON: an element of `status()["keys"]`.
     fn key(&self, py: Python<'_>, provider: &str, key: &str) -> PyResult<String> {
-        let (_, engine, _) = self.engine(py)?;
+        let (_, engine, notices) = self.engine(py)?;
         let status = py.detach(|| engine.key(provider, key)).map_err(|error| raise(py, &error))?;
+        notices.deliver(py)?;
         serde_json::to_string(&status).map_err(|error| {
             raise(py, &Error::new(ErrorKind::Internal, format!("no status: {error}")))
         })

@@ -7,6 +7,7 @@ mod core;
 mod forks;
 mod guarding;
 mod loop_port;
+mod naming;
 mod outcome;
 mod raising;
 mod runtime;
@@ -31,6 +32,8 @@ mod _quotaflow {
     use super::guarding::{GuardOptions, GuardedCall};
     #[pymodule_export]
     use super::loop_port::LoopPort;
+    #[pymodule_export]
+    use super::naming::{canonical_provider, digests_of_keys, whose_key, whose_variable};
     #[pymodule_export]
     use super::outcome::Outcome;
     #[pymodule_export]

@@ -44,6 +44,7 @@ pub use arguments::{Arguments, ConfigArgument};
 pub use error::ConfigError;
 pub use limits::limit_name;
 pub use pacing::{Pacing, PacingSettings};
+pub use redact::looks_like_a_key;
 pub use settings::{
     KeySettings, ProviderSettings, RetryBudget, RetrySettings, Routes, Settings, StateSetting,
     Target, TaskRoute, Timeouts,

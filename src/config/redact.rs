@@ -13,7 +13,7 @@ pub(super) const HIDDEN: &str = "[hidden]";
 const LONGEST_NAME: usize = 64;
 
 /// Whether `text` begins like a key of a known provider.
-pub(super) fn looks_like_a_key(text: &str) -> bool {
+pub fn looks_like_a_key(text: &str) -> bool {
     let text = text.trim();
     KEY_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
 }

@@ -121,6 +121,14 @@ impl Sources {
         self.environment.get(name).or_else(|| self.dotenv.get(name))
     }
 
+    /// A digest of the key that a variable holds, in the process or else in `.env`: the same for the same key under the
+    /// same salt. `None` where there are only blanks, or several keys with commas.
+    pub fn digest_of(&self, name: &str, salt: &str) -> Option<String> {
+        let key = self.variable(name)?.expose().trim();
+        let several = name.ends_with('S') && key.contains(',');
+        (!key.is_empty() && !several).then(|| Secret::new(key).digest(salt))
+    }
+
     /// Every variable of the process, and those of `.env` that the process does not have.
     pub(super) fn variables(&self) -> impl Iterator<Item = (&str, &Secret)> {
         let more = self.dotenv.iter().filter(|(name, _)| !self.environment.contains_key(*name));

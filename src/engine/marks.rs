@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::roster::Vendor;
-use super::status::KeyStatus;
+use super::status::{KeyStatus, ledgers_of};
 use crate::error::Error;
 use crate::kernel::{
-    Block, Failure, FailureClass, LedgerId, Moment, Origin, Scope, Until, day_ends, day_turns,
+    Failure, FailureClass, LedgerId, Moment, Origin, Scope, Until, close, day_ends, day_turns,
 };
 
 /// Where days turn at providers that document no zone of their own.
 const NO_ZONE: &str = "UTC";
 
 impl Engine {
-    /// Closes a key for what somebody else's request met: the key alone for what concerns only it, its quota group
-    /// otherwise, for whoever uses a key elsewhere need not say for which model. Says until when; `None` when such a
-    /// failure closes nothing.
+    /// Closes a key for what somebody else's request met: what [`FailureClass`] and scope say, over all models, for
+    /// whoever uses a key elsewhere need not say for which. Says until when; `None` when such a failure closes nothing,
+    /// and when it is about one model of the provider.
     ///
     /// # Errors
     /// When there is no such key, or the state cannot be written.
@@ -29,28 +29,31 @@ impl Engine {
         failure: &Failure,
     ) -> Result<Option<Moment>, Error> {
         let (vendor, place) = self.vendor_and_key(provider, label)?;
+        let Some(id) = vendor.closed_by(place, failure) else { return Ok(None) };
         let now = self.clock.now();
         let entropy = self.entropy.draw();
-        let own = matches!(failure.scope, Scope::Key) || failure.class == FailureClass::Auth;
         let mut closed = None;
-        self.store.update(&[vendor.whole_key(place, own)], &mut |ledgers| {
-            let ledger = ledgers.get_mut(0);
-            let strikes = ledger.blocks().strikes(failure.class);
-            closed = Block::after(failure, strikes, now, entropy);
-            if let Some(block) = closed.clone() {
-                ledger.block(block, now);
-            }
+        self.store.update(&[id], &mut |ledgers| {
+            closed = close(ledgers.get_mut(0), failure, entropy, now);
         })?;
         self.wake_lines(&vendor);
         Ok(closed.map(|block| block.until))
     }
 
-    /// Closes a key until it is opened again: somebody says that it does not work.
+    /// Closes a key until it is opened again, or until an instant: somebody says that it does not work.
     ///
     /// # Errors
     /// When there is no such key, or the state cannot be written.
-    pub fn disable_key(&self, provider: &str, label: &str) -> Result<(), Error> {
-        let failure = Failure::new(FailureClass::Auth, Scope::Key, "marked as failed");
+    pub fn disable_key(
+        &self,
+        provider: &str,
+        label: &str,
+        until: Option<Moment>,
+    ) -> Result<(), Error> {
+        let failure = Failure {
+            until: until.map(|at| Until { at, origin: Origin::Provider }),
+            ..Failure::new(FailureClass::Auth, Scope::Key, "marked as failed")
+        };
         self.close_key(provider, label, &failure).map(drop)
     }
 
@@ -85,11 +88,12 @@ impl Engine {
         Ok(day_ends(date, vendor.provider.reset_zone.unwrap_or(NO_ZONE)))
     }
 
-    /// Opens what is closed for a key: what its quota closed, and with `also_disabled` everything. What was used stays
+    /// Opens what is closed for a key, at every model: what its quota closed, and with `also_disabled` everything.
+    /// What was counted of days and months is forgotten, for it would close the key again; minutes and hours stay
     /// counted. Says whether there was anything.
     ///
     /// # Errors
-    /// When there is no such key, or the state cannot be written.
+    /// When there is no such key, or the state cannot be read or written.
     pub fn open_key(
         &self,
         provider: &str,
@@ -97,13 +101,17 @@ impl Engine {
         also_disabled: bool,
     ) -> Result<bool, Error> {
         let (vendor, place) = self.vendor_and_key(provider, label)?;
-        let mut ids = vec![vendor.whole_key(place, true), vendor.whole_key(place, false)];
-        ids.dedup();
+        let stored = self.store.ids()?;
+        let ids: Vec<LedgerId> = ledgers_of(&vendor, &vendor.keys[place], &stored)
+            .into_iter()
+            .map(|(_, id)| id)
+            .collect();
         let mut opened = false;
         self.store.update(&ids, &mut |ledgers| {
             for place in 0..ledgers.len() {
                 let opens = |class: FailureClass| also_disabled || class.is_quota();
-                opened |= ledgers.get_mut(place).open(opens);
+                let ledger = ledgers.get_mut(place);
+                opened |= ledger.open(opens) | ledger.forget_days();
             }
         })?;
         self.wake_lines(&vendor);
@@ -128,9 +136,16 @@ impl Engine {
 }
 
 impl Vendor {
-    /// The ledger over all models of a key alone, or of its group.
-    fn whole_key(&self, place: usize, alone: bool) -> LedgerId {
+    /// The ledger that a failure closes for a key, whatever the model was.
+    fn closed_by(&self, place: usize, failure: &Failure) -> Option<LedgerId> {
         let key = &self.keys[place];
-        if alone { self.ledger_id(&key.alone, "*") } else { self.ledger_id(&key.group(), "*") }
+        let group = key.group();
+        match failure.scope {
+            _ if failure.class == FailureClass::Auth => Some(self.ledger_id(&key.alone, "*")),
+            Scope::Call | Scope::Model => None,
+            Scope::Key => Some(self.ledger_id(&key.alone, "*")),
+            Scope::GroupFreeModels => Some(self.ledger_id(&group, "*:free")),
+            Scope::GroupModel | Scope::Group => Some(self.ledger_id(&group, "*")),
+        }
     }
 }

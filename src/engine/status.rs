@@ -266,7 +266,11 @@ impl Engine {
 }
 
 /// The stored ledgers that concern a key: its own, its group's, and its group's at every model.
-fn ledgers_of(vendor: &Vendor, key: &Key, stored: &[LedgerId]) -> Vec<(String, LedgerId)> {
+pub(super) fn ledgers_of(
+    vendor: &Vendor,
+    key: &Key,
+    stored: &[LedgerId],
+) -> Vec<(String, LedgerId)> {
     let own = vendor.ledger_id(&key.alone, "*");
     let prefix = vendor.ledger_id(&key.group(), "");
     stored

@@ -4,6 +4,7 @@ use super::block::Block;
 use super::choose::{Ending, Lane, Ledgers, Reservation, settle};
 use super::failure::{Failure, FailureClass, Origin, Scope};
 use super::hint::RateHint;
+use super::ledger::Ledger;
 use super::moment::Moment;
 
 /// How an attempt ended and what the provider said with it.
@@ -67,7 +68,7 @@ pub fn book(
     }
     let closed = aftermath.failure.and_then(|failure| {
         let place = place_of(failure.scope, lane)?;
-        close(ledgers, place, failure, aftermath.entropy, now)
+        close(ledgers.get_mut(place), failure, aftermath.entropy, now)
     });
     Change { closed, recovered }
 }
@@ -83,18 +84,13 @@ fn place_of(scope: Scope, lane: &Lane) -> Option<usize> {
     })
 }
 
-fn close(
-    ledgers: &mut Ledgers<'_>,
-    place: usize,
-    failure: &Failure,
-    entropy: f64,
-    now: Moment,
-) -> Option<Block> {
+/// Closes a ledger for as long as `failure` says. Says how it was closed; `None` when it was not. `entropy` in
+/// `0.0..1.0` spreads the ends of blocks.
+pub fn close(ledger: &mut Ledger, failure: &Failure, entropy: f64, now: Moment) -> Option<Block> {
     // A request too large for a group says nothing about smaller ones.
     if failure.never_here {
         return None;
     }
-    let ledger = ledgers.get_mut(place);
     let strikes = ledger.blocks().strikes(failure.class);
     if failure.needs_confirmation && strikes == 0 {
         let noted = Block {

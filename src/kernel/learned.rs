@@ -26,6 +26,8 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(86_400);
 struct Lesson {
     limit: Limit,
     told_at: Moment,
+    /// When it was told, or found right, last.
+    heard_at: Moment,
     /// The largest burst that was not refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     burst: Option<NonZeroU64>,
@@ -56,7 +58,7 @@ impl Lessons {
     }
 
     pub(super) fn forget_old(&mut self, now: Moment) {
-        self.0.retain(|lesson| now.since(lesson.told_at) < LASTS);
+        self.0.retain(|lesson| now.since(lesson.heard_at) < LASTS);
     }
 
     /// When a limit was learned; `None` for one that was not.
@@ -104,11 +106,17 @@ impl Lessons {
             Some(lesson) if lesson.limit == limit => false,
             Some(lesson) => {
                 let burst = lesson.burst.filter(|_| lesson.limit.amount == limit.amount);
-                *lesson = Lesson { limit, told_at: now, burst, ceiling: None };
+                *lesson = Lesson { limit, told_at: now, heard_at: now, burst, ceiling: None };
                 true
             }
             None => {
-                self.0.push(Lesson { limit, told_at: now, burst: None, ceiling: None });
+                self.0.push(Lesson {
+                    limit,
+                    told_at: now,
+                    heard_at: now,
+                    burst: None,
+                    ceiling: None,
+                });
                 true
             }
         }
@@ -116,12 +124,7 @@ impl Lessons {
 
     /// A limit that was told before was told again. Says whether that must be written down.
     pub(super) fn refresh(&mut self, hint: &RateHint, now: Moment) -> bool {
-        let Some(lesson) = self.of_mut(hint.resource, hint.period) else { return false };
-        let old = now.since(lesson.told_at) > REFRESH;
-        if old {
-            lesson.told_at = now;
-        }
-        old
+        self.of_mut(hint.resource, hint.period).is_some_and(|lesson| lesson.is_right(now))
     }
 
     /// The lessons of another ledger that turned out to be of the same group.
@@ -167,14 +170,21 @@ impl Lessons {
         let before = lesson.burst_in_force();
         let Some(half) = NonZeroU64::new((before.get() / 2).max(1)) else { return false };
         lesson.burst = Some(half);
-        lesson.told_at = now;
+        (lesson.told_at, lesson.heard_at) = (now, now);
         half != before
     }
 
-    /// An answer came while `used` requests of the last minute were counted: if what was found out was enough for long,
-    /// a little more is tried. Says whether a rule changes.
-    pub(super) fn was_enough(&mut self, used: u64, now: Moment) -> bool {
-        self.pace_mut().is_some_and(|lesson| lesson.try_more(used, now))
+    /// An answer came although hardly anything was left of this limit: it is right. One that was found out may be more
+    /// than it was found to be. Says whether a rule changes, and whether anything must be written down.
+    pub(super) fn was_enough(
+        &mut self,
+        resource: Resource,
+        period: Period,
+        now: Moment,
+    ) -> (bool, bool) {
+        let Some(lesson) = self.of_mut(resource, period) else { return (false, false) };
+        let more = lesson.limit.source == Source::Observed && lesson.try_more(now);
+        (more, more || lesson.is_right(now))
     }
 }
 
@@ -221,17 +231,22 @@ impl Lesson {
         let most = if known { before.get() - 1 } else { before.get() };
         let Some(amount) = NonZeroU64::new(accepted.max(least).min(most)) else { return false };
         self.limit = observed(amount);
-        self.told_at = now;
+        (self.told_at, self.heard_at) = (now, now);
         self.ceiling = known.then_some(before);
         true
     }
 
-    fn try_more(&mut self, used: u64, now: Moment) -> bool {
-        let amount = self.limit.amount.get();
-        let is_found = self.limit.source == Source::Observed && self.limit.amount != UNBOUNDED;
-        if !is_found || used < amount - amount / 10 {
-            return false;
+    /// It was found right. Says whether that must be written down.
+    fn is_right(&mut self, now: Moment) -> bool {
+        let is_old = now.since(self.heard_at) > REFRESH;
+        if is_old {
+            self.heard_at = now;
         }
+        is_old
+    }
+
+    fn try_more(&mut self, now: Moment) -> bool {
+        let amount = self.limit.amount.get();
         let step = if self.ceiling.is_some() { amount / 8 } else { amount / 4 };
         let Some(next) = NonZeroU64::new(amount + step.max(1)) else { return false };
         let is_doubtful = self.ceiling.is_some_and(|ceiling| next >= ceiling);
@@ -240,7 +255,7 @@ impl Lesson {
             return false;
         }
         self.limit = observed(next);
-        self.told_at = now;
+        (self.told_at, self.heard_at) = (now, now);
         self.ceiling = self.ceiling.filter(|_| !is_doubtful);
         true
     }
@@ -279,6 +294,10 @@ mod tests {
         lessons.laid_over(&[])[0].amount.get()
     }
 
+    fn was_enough(lessons: &mut Lessons, now: Moment) -> (bool, bool) {
+        lessons.was_enough(Resource::Requests, Period::Minute, now)
+    }
+
     fn watched() -> Lessons {
         let mut lessons = Lessons::default();
         assert!(lessons.watch(NOW));
@@ -308,15 +327,14 @@ mod tests {
     fn more_is_tried_each_minute_it_was_enough_and_then_once_a_day() {
         let mut lessons = watched();
         lessons.was_refused(refused(30, after(5)), after(5));
-        assert!(!lessons.was_enough(30, after(60)), "not before a minute has passed");
-        assert!(!lessons.was_enough(20, after(70)), "not while it is not needed");
-        assert!(lessons.was_enough(30, after(70)));
+        assert!(!was_enough(&mut lessons, after(60)).0, "not before a minute has passed");
+        assert!(was_enough(&mut lessons, after(70)).0);
         assert_eq!(amount(&lessons), 37);
         assert!(lessons.was_refused(refused(30, after(90)), after(90)));
         assert_eq!(amount(&lessons), 30);
         let tries = (1..100).filter(|hour| {
             let now = after(90 + 3_600 * hour);
-            let more = lessons.was_enough(amount(&lessons), now);
+            let (more, _) = was_enough(&mut lessons, now);
             if amount(&lessons) > 36 {
                 lessons.was_refused(refused(30, now), now);
             }
@@ -366,7 +384,11 @@ mod tests {
         lessons.was_refused(refused(30, after(5)), after(5));
         lessons.forget_old(after(6 * 86_400));
         assert!(!lessons.is_empty());
-        lessons.forget_old(after(8 * 86_400));
+        // What is made use of stays.
+        assert_eq!(was_enough(&mut lessons, after(6 * 86_400)), (true, true));
+        lessons.forget_old(after(12 * 86_400));
+        assert!(!lessons.is_empty());
+        lessons.forget_old(after(14 * 86_400));
         assert!(lessons.is_empty());
     }
 }

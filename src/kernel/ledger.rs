@@ -198,6 +198,11 @@ impl Ledger {
                 }
             })
             .collect();
+        // Another process may have limits that this one was not told of: what it counted is not ours to forget.
+        let ours = |counted: &Counted| {
+            rules.iter().any(|rule| rule.counts_like(counted.resource, counted.period))
+        };
+        self.meters.extend(old.into_iter().filter(|counted| !ours(counted)));
         self.rules = Some(Effective { configured, rules });
     }
 
@@ -351,9 +356,8 @@ impl Ledger {
     /// something that was closed is open again.
     pub fn served(&mut self, left_at: Moment, now: Moment) -> bool {
         self.answered += 1;
-        if !self.learned.is_empty() && self.learned.was_enough(self.requests_last_minute(now), now)
-        {
-            self.relearn(now);
+        if !self.learned.is_empty() {
+            self.confirm(now);
         }
         let was_closed = self.blocks.iter().any(|block| block.until > block.since);
         let cleared = self.blocks.clear_after_success(left_at, now);
@@ -376,6 +380,7 @@ impl Ledger {
             self.changed = true;
             return;
         };
+        self.meters.truncate(effective.rules.len());
         for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
             counted.meter = rule.fresh_meter();
         }
@@ -387,6 +392,19 @@ impl Ledger {
         let opened = self.blocks.lift(opens);
         self.changed |= opened;
         opened
+    }
+
+    /// Forgets what was used of limits over a day or longer. Says whether there was any.
+    pub fn forget_days(&mut self) -> bool {
+        let long = self.meters.iter_mut().filter(|counted| counted.period >= Period::Day);
+        let mut forgot = false;
+        for counted in long {
+            let fresh = Rule::new(counted.under.clone()).fresh_meter();
+            forgot |= counted.meter != fresh;
+            counted.meter = fresh;
+        }
+        self.changed |= forgot;
+        forgot
     }
 
     /// The blocks, for `status()`.
@@ -424,9 +442,33 @@ impl Ledger {
         }
     }
 
+    /// An answer came: what was learned and is used up by now is right.
+    fn confirm(&mut self, now: Moment) {
+        let Some(effective) = &self.rules else { return };
+        let mut relearns = false;
+        for (rule, counted) in effective.rules.iter().zip(&self.meters) {
+            let limit = &rule.limit;
+            let was_learned = matches!(limit.source, Source::Provider | Source::Observed);
+            if !was_learned || only_watches(limit) {
+                continue;
+            }
+            let amount = rule.most();
+            if counted.meter.used(rule, self.in_flight, now) >= amount - amount / 10 {
+                let (resource, period) = (limit.resource, limit.period);
+                let (more, changed) = self.learned.was_enough(resource, period, now);
+                relearns |= more;
+                self.changed |= changed;
+            }
+        }
+        if relearns {
+            self.relearn(now);
+        }
+    }
+
     /// Counts requests from now on although nothing limits them: nobody stated a limit here, so refusals must teach it.
     pub fn watch(&mut self, now: Moment) {
         if self.learned.watch(now) {
+            self.answered = 0;
             self.relearn(now);
         }
     }

@@ -20,7 +20,7 @@ mod queue;
 mod retry;
 mod suspects;
 
-pub use aftermath::{Aftermath, Change, book};
+pub use aftermath::{Aftermath, Change, book, close};
 pub use block::{Block, Blocks};
 pub use breaker::{Breaker, BreakerState};
 pub use call::{Action, Call, CallPolicy, Event, GiveUp, Patience};

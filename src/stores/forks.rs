@@ -48,8 +48,9 @@ struct Gate {
 
 static FILES: ArcSwapOption<OfProcess> = ArcSwapOption::const_empty();
 
-/// A fork takes a fraction of this; one that was never said to be over must not stop everything for ever.
-const LONGEST_FORK: Duration = Duration::from_secs(1);
+/// A fork takes milliseconds, and seconds on a machine that has too much to do: whoever opens the file before it is over
+/// gives the child locks that are none. One that was never said to be over must not stop everything for ever.
+const LONGEST_FORK: Duration = Duration::from_secs(60);
 
 fn of_this_process() -> Arc<OfProcess> {
     let process = std::process::id();

@@ -62,7 +62,8 @@ class ToldAsync(AsyncCallbackHandler):
 
 @pytest.fixture
 def llm(make_llm: Callable[..., LLMInterface]) -> LLMInterface:
-    return make_llm(DEFAULT)
+    # Where no limit is known, few calls are in flight at first.
+    return make_llm(DEFAULT, limits={"openai": {"rpm": 1_000_000}})
 
 
 def test_it_is_a_runnable_and_still_itself(llm: Any) -> None:
@@ -280,7 +281,8 @@ import asyncio, sys
 from quotaflow import *
 from quotaflow.testing import simulator
 with simulator(latency=0.02) as world:
-    llm = LLMInterface(keys=world.keys, base_urls=world.base_urls, state="memory")
+    wide = {{"openai": {{"rpm": 1_000_000}}}}
+    llm = LLMInterface(keys=world.keys, base_urls=world.base_urls, limits=wide, state="memory")
     ask = dict(model="gpt-4o-mini")
     assert llm.send_prompt("Hi", **ask) == "answer to: Hi"
     {body}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import quotaflow
-from quotaflow import RateLimiter
+from quotaflow import APIKeyManager, RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,4 +37,5 @@ def test_examples_of(name: str, make_llm: Callable[..., Any], simulated: Simulat
         if test.examples:
             with RateLimiter({}, keys=simulated.keys, limits=limits, state="memory") as limiter:
                 test.globs |= {"llm": make_llm(), "limiter": limiter}
+                test.globs["manager"] = APIKeyManager("OPENAI_API_KEY", ["OPENAI_API_KEY_2"], state="memory")
                 assert doctest.DocTestRunner().run(test).failed == 0, test.name

@@ -46,8 +46,7 @@ only_openai = pytest.mark.quotaflow_simulator(keys=ONE_KEY)
 
 
 def a_day(amount: int) -> dict[str, Any]:
-    """A limit that gives nothing back while a test runs, as a bucket would."""
-    # All of it is for everybody: these tests count exactly.
+    """A limit that gives nothing back while a test runs, as a bucket would; all of it may be used by everybody."""
     return {"openai": {"rpd": {"amount": amount, "refill": "rolling"}, "pause_threshold": 1.0}}
 
 
@@ -119,6 +118,28 @@ def test_two_processes_share_a_hundred_permits_exactly(simulated: SimulatedProvi
         assert caught.value.retry_after is not None
         assert caught.value.retry_after > 0
     assert simulated.stats()["requests"] == 100
+
+
+@pytest.mark.quotaflow_simulator(keys=ONE_KEY)
+def test_the_last_tenth_of_a_limit_is_for_calls_that_matter(simulated: SimulatedProviders, tmp_path: Path) -> None:
+    a_hundred = {"openai": {"rpd": {"amount": 100, "refill": "rolling"}}}
+    sent = {3: 0, 5: 0}
+    for priority in sent:
+        with LLMInterface(
+            {},
+            keys=simulated.keys,
+            base_urls=simulated.base_urls,
+            limits=a_hundred,
+            state=tmp_path / "state.sqlite",
+        ) as llm:
+            try:
+                while True:
+                    llm.send_prompt("Hi", model="gpt-4o-mini", priority=priority)
+                    sent[priority] += 1
+            except DailyQuotaError as error:
+                kept = "kept for calls of priority 5 and above" in str(error)
+                assert kept == (priority == 3)
+    assert sent == {3: 90, 5: 10}
 
 
 @pytest.mark.quotaflow_simulator(keys=ONE_KEY, latency=0.002)

@@ -45,7 +45,7 @@ def test_sixteen_threads_share_an_interface(
 def test_many_tasks_are_in_flight_at_once(
     make_llm: Callable[..., LLMInterface], simulated: SimulatedProviders
 ) -> None:
-    llm = make_llm()
+    llm = make_llm(limits={"openai": {"rpm": 1_000_000}})
 
     async def send_all() -> list[Reply]:
         async with asyncio.TaskGroup() as tasks:
@@ -55,6 +55,21 @@ def test_many_tasks_are_in_flight_at_once(
     replies = asyncio.run(send_all())
     assert all(f"Number {n}." in reply for n, reply in enumerate(replies))
     assert simulated.stats()["largest_in_flight"] == 64
+
+
+@pytest.mark.quotaflow_simulator(latency=0.02)
+def test_where_no_limit_is_known_few_are_in_flight_at_first(
+    make_llm: Callable[..., LLMInterface], simulated: SimulatedProviders
+) -> None:
+    llm = make_llm()
+
+    async def send(count: int) -> None:
+        await asyncio.gather(*(llm.asend_prompt("Hi", model=MODEL) for _ in range(count)))
+
+    asyncio.run(send(8))
+    assert simulated.stats()["largest_in_flight"] <= 4
+    asyncio.run(send(400))
+    assert simulated.stats()["largest_in_flight"] > 20
 
 
 def test_event_loops_come_and_go(make_llm: Callable[..., LLMInterface], simulated: SimulatedProviders) -> None:

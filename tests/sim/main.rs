@@ -13,6 +13,7 @@
 mod crash;
 mod days;
 mod excerpt;
+mod learned_month;
 mod network;
 mod small_worlds;
 mod speed;

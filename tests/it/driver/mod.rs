@@ -3,8 +3,10 @@
 mod cancelling;
 mod guarding;
 mod keys;
+mod marks;
 mod retrying;
 mod routing;
+mod trouble;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -39,6 +41,7 @@ enum Outcome {
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: Value },
     Fault(TransportFault),
     Silence,
+    ByKey(fn(&str) -> Reply),
 }
 
 impl Reply {
@@ -71,6 +74,11 @@ impl Reply {
     /// A refusal in the words that OpenAI and its relatives share.
     pub(crate) fn refusal(status: u16, message: &str) -> Self {
         Reply::answer(status, json!({"error": {"message": message, "type": "error", "code": null}}))
+    }
+
+    /// Whatever it is for this key.
+    pub(crate) fn by_key(reply: fn(&str) -> Reply) -> Self {
+        Reply::of(Outcome::ByKey(reply))
     }
 
     pub(crate) fn fault(fault: TransportFault) -> Self {
@@ -121,11 +129,14 @@ impl Transport for Scripted {
             prompt: body["messages"][0]["content"].as_str().unwrap_or_default().to_owned(),
         });
         let reply = self.replies.lock().pop_front();
-        let reply = reply.unwrap_or_else(|| panic!("nothing more was to be sent"));
+        let mut reply = reply.unwrap_or_else(|| panic!("nothing more was to be sent"));
+        if let Outcome::ByKey(of) = reply.outcome {
+            reply = of(&self.sent.lock().last().unwrap().key);
+        }
         Box::pin(async move {
             tokio::time::sleep(reply.after).await;
             match reply.outcome {
-                Outcome::Silence => std::future::pending().await,
+                Outcome::Silence | Outcome::ByKey(_) => std::future::pending().await,
                 Outcome::Fault(fault) => Err(fault.failure("as scripted")),
                 Outcome::Answer { status, headers, body } => Ok(Incoming {
                     status,

@@ -1,0 +1,153 @@
+"""Which keys do these names mean, and whose are they?"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from quotaflow._quotaflow import canonical_provider, digests_of_keys, whose_key, whose_variable
+from quotaflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+UNKNOWN = "unknown"
+
+_CAPITALS = re.compile(r"[A-Z][A-Z0-9_]*")
+# Nobody's key is as short and plain as this, and many a test calls a variable so.
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")
+
+
+class GivenKey(str):
+    """A key that was given instead of the name of a variable: it equals itself and is shown as its label."""
+
+    __slots__ = ("label",)
+
+    label: str
+    """What it is called where people look, for instance `gemini key 1`."""
+
+    def __repr__(self) -> str:
+        return repr(self.label)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key is not pickled: put it into a variable and give its name")
+
+
+class Place(NamedTuple):
+    """Where a name stands in the ledgers."""
+
+    provider: str
+    label: str
+    is_set: bool
+
+
+class Keys(NamedTuple):
+    """What the names mean at this moment."""
+
+    names: tuple[str, ...]
+    places: dict[str, Place]
+    digests: dict[str, str]
+
+
+def shown(name: str) -> str:
+    """The name as it may be logged.
+
+    >>> shown("OPENAI_API_KEY")
+    'OPENAI_API_KEY'
+    """
+    return name.label if isinstance(name, GivenKey) else name
+
+
+def checked(primary: object, backups: object) -> list[str]:
+    """The names as a list, each once, the primary first; raises `ConfigError` for what is no name."""
+    several: Iterable[Any] = ()
+    if isinstance(backups, str):
+        several = [backups]
+    elif backups is not None:
+        try:
+            several = list(backups)  # type: ignore[call-overload]
+        except TypeError:
+            kind = type(backups).__name__
+            raise ConfigError(
+                f"backup_key_envs is of type {kind}", path="backup_key_envs", hint="pass a list"
+            ) from None
+    named: list[tuple[str, Any]] = [("primary_key_env", primary)]
+    named += [(f"backup_key_envs[{place}]", name) for place, name in enumerate(several)]
+    for path, name in named:
+        if not isinstance(name, str):
+            hint = "pass the name of an environment variable, or a key"
+            raise ConfigError(f"{path} is of type {type(name).__name__}", path=path, hint=hint)
+        if not name or name.isspace():
+            hint = "pass the name of an environment variable, or a key; leave out what there is not"
+            raise ConfigError(f"{path} is empty", path=path, hint=hint)
+    return list(dict.fromkeys(name for _, name in named))
+
+
+def name_or_key(text: str, is_set: bool, number: int, provider: str) -> str:
+    """The name of a variable as it is, a key as a `GivenKey`.
+
+    A name is what is set in the environment or in `.env`, what is all capitals, digits and underscores, and any
+    other short word that does not begin like a key.
+
+    >>> name_or_key("sk-test-1", False, 1, "openai")
+    'openai key 1'
+    >>> str(name_or_key("sk-test-1", False, 1, "openai")), name_or_key("MY_KEY", False, 1, "openai")
+    ('sk-test-1', 'MY_KEY')
+    """
+    plain = _PLAIN.fullmatch(text) is not None and not whose_key(text)[0]
+    if is_set or plain or _CAPITALS.fullmatch(text):
+        return text
+    key = GivenKey(text)
+    key.label = f"{provider} key {number}"
+    return key
+
+
+def owner(text: str) -> str | None:
+    """The provider whose key this is, judged by the name of the variable, what it holds, or the key's own look."""
+    return whose_variable(text) or whose_key(os.environ.get(text, "").strip())[1] or whose_key(text)[1]
+
+
+def default_provider(texts: Sequence[str], config_manager: object) -> str:
+    """The provider of the names that do not tell theirs."""
+    for text in texts:
+        found = owner(text)
+        if found is not None:
+            return found
+    try:
+        chosen = config_manager.get_model_config()["provider"]  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - it is somebody else's object, and only a hint
+        return UNKNOWN
+    return canonical_provider(chosen) if isinstance(chosen, str) and chosen.strip() else UNKNOWN
+
+
+def look_up(
+    texts: Sequence[str], provider: str | None, default: str, salt: str
+) -> tuple[Keys, dict[str, list[dict[str, str]]]]:
+    """What the names mean now, and what `Core` takes as keys; the latter holds keys.
+
+    With `provider` all are of it, else each is of the provider its name tells.
+    """
+    digests = digests_of_keys([str(text) for text in texts], salt)
+    keys = Keys((), {}, {})
+    by_provider: dict[str, list[dict[str, str]]] = {}
+    names = []
+    labels: dict[tuple[str, str], str] = {}
+    for number, (text, (of_variable, of_text)) in enumerate(zip(texts, digests, strict=True), start=1):
+        whose = provider or owner(text) or default
+        name = name_or_key(text, of_variable is not None, number, whose)
+        names.append(name)
+        label = shown(name)
+        if isinstance(name, GivenKey):
+            digest, entry = of_text, {"key": str(name), "label": label}
+        elif of_variable is not None:
+            digest, entry = of_variable, {"env": name, "label": label}
+        else:
+            # What is said of a key that is not there yet is remembered by its name.
+            digest, entry = f"unset:{name}", {"key": f"unset:{name}", "label": label}
+        known = labels.setdefault((whose, digest), label)
+        if known == label:
+            by_provider.setdefault(whose, []).append(entry)
+        keys.places[name] = Place(whose, known, is_set=digest[:6] != "unset:")
+        keys.digests[name] = digest
+    return keys._replace(names=tuple(names)), by_provider
