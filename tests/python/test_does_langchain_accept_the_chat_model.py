@@ -91,26 +91,6 @@ class _Online(ChatModelIntegrationTests):
         monkeypatch.setenv("LANGCHAIN_TESTS_USER_AGENT", "quotaflow")
 
 
-class TestWithASimulator(_Online):
-    """The simulator repeats the prompt: it stands for a provider without tools, schemas and pictures.
-
-    What needs these is not applicable here, as the properties say, and runs in the classes below.
-    """
-
-    @pytest.fixture(autouse=True)
-    def _served(self, simulated: SimulatedProviders) -> Iterator[None]:
-        with LLMInterface({}, keys=simulated.keys, base_urls=simulated.base_urls, state="memory") as self.llm:
-            yield
-
-    @property
-    def has_tool_calling(self) -> bool:
-        return False
-
-    @property
-    def has_structured_output(self) -> bool:
-        return False
-
-
 class TestWithAServerOfTools(_Online):
     """A scripted server calls tools, keeps to schemas and says what was used."""
 

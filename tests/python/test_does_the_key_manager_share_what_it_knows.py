@@ -124,13 +124,13 @@ def test_an_error_that_speaks_of_a_key_closes_what_it_speaks_of(llm: LLMInterfac
 
     slow = Exception("429 Rate limit reached for requests per minute (RPM). Please try again in 20s.")
     assert manager.handle_api_error(slow, NAMES[0]) == "rate_limited"
-    assert (manager.get_next_key_env(), states()) == (NAMES[0], ["limited", "healthy", "healthy"])
+    assert (manager.get_next_key_env(), states()) == (NAMES[0], ["cooling", "healthy", "healthy"])
     bad = Exception("Error code: 401 - {'error': {'message': 'Incorrect API key', 'code': 'invalid_api_key'}}")
     assert manager.handle_api_error(bad, NAMES[1]) == "failed"
-    assert states() == ["limited", "disabled", "healthy"]
+    assert states() == ["cooling", "disabled", "healthy"]
     for harmless in (Exception("500 Internal Server Error"), TimeoutError("timed out"), Exception("?")):
         assert manager.handle_api_error(harmless, NAMES[2]) == "failed"
-    assert states() == ["limited", "disabled", "healthy"]
+    assert states() == ["cooling", "disabled", "healthy"]
     assert manager.failed_keys == {NAMES[1], NAMES[2]}
     llm.reset("openai")
     assert manager.failed_keys == {NAMES[2]}

@@ -139,7 +139,7 @@ async fn each_failure_closes_what_it_is_about() {
         ..failure
     };
     for (failure, states) in [
-        (word(failure(RateLimited, Scope::GroupModel), 20), ["limited", "limited"]),
+        (word(failure(RateLimited, Scope::GroupModel), 20), ["cooling", "cooling"]),
         (word(failure(DailyQuota, Scope::GroupModel), 20), ["exhausted", "exhausted"]),
         (failure(CreditExhausted, Scope::Group), ["exhausted", "exhausted"]),
         (word(failure(DailyQuota, Scope::GroupFreeModels), 20), ["exhausted", "exhausted"]),
