@@ -65,6 +65,20 @@ def ledger(program: str) -> None:
         )
 
 
+def decisions(program: str) -> None:
+    """Choosing among many keys, classifying refusals, learning from headers, the size of a ledger."""
+    told = subprocess.run([program], check=True, stdout=subprocess.PIPE, text=True).stdout
+    for row in map(json.loads, told.splitlines()):
+        measured, most, in_time = row["measured"], row["most"], row["unit"] == "ns"
+        line(
+            row["what"],
+            f"{measured / 1000:.2f} us" if in_time else f"{measured:.0f} bytes",
+            "",
+            asked=f"< {most // 1000} us" if in_time else f"< {most} bytes",
+            reached=measured < most,
+        )
+
+
 def in_turns(callers: Sequence[Caller], field: str, **job: float) -> dict[str, list[float]]:
     """Lets each caller do the job once to warm up, then in turns; what each told, round by round."""
     for caller in callers:
@@ -243,6 +257,7 @@ def main() -> int:
             memory, sqlite = OURS
             parts: dict[str, Callable[[], None]] = {
                 "ledger": lambda: ledger(programs["ledger"]),
+                "decisions": lambda: decisions(programs["decisions"]),
                 "sequential": lambda: sequential(stage, fast),
                 "one": lambda: concurrent(stage, fast, "0 ms", 1, {}),
                 "64": lambda: concurrent(

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
     from syrupy.assertion import SnapshotAssertion
 
-    from quotaflow.testing import SimulatedProviders
 
 
 # LangChain leaves it to pytest-asyncio to find its coroutines; ours wants to be told of each.
