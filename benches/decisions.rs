@@ -8,6 +8,7 @@
 use std::num::NonZeroU64;
 use std::time::Instant;
 
+use bytes::Bytes;
 use quotaflow::engine::{Clock, SystemClock};
 use quotaflow::kernel::{
     Amounts, Configured, Lane, Ledger, Ledgers, Limit, Moment, Need, Period, RateHint, Refill,
@@ -152,10 +153,10 @@ fn main() {
         ("mistral", include_str!("../tests/fixtures/mistral/requests.json")),
     ] {
         let fixture: Value = serde_json::from_str(fixture).unwrap();
-        let body = match &fixture["body"] {
+        let body = Bytes::from(match &fixture["body"] {
             Value::String(text) => text.clone(),
             other => other.to_string(),
-        };
+        });
         let headers: Headers = fixture["headers"]
             .as_object()
             .unwrap()
@@ -166,7 +167,7 @@ fn main() {
         let response = WireResponse {
             status: u16::try_from(fixture["status"].as_u64().unwrap()).unwrap(),
             headers: &headers,
-            body: body.as_bytes(),
+            body: &body,
             now,
             estimate: Amounts::default(),
             model: "model",

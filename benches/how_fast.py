@@ -74,8 +74,9 @@ def decisions(program: str) -> None:
             row["what"],
             f"{measured / 1000:.2f} us" if in_time else f"{measured:.0f} bytes",
             "",
-            asked=f"< {most // 1000} us" if in_time else f"< {most} bytes",
-            reached=measured < most,
+            "",
+            f"< {most // 1000} us" if in_time else f"< {most} bytes",
+            measured < most,
         )
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
 
-
 # LangChain leaves it to pytest-asyncio to find its coroutines; ours wants to be told of each.
 for _name, _test in list(vars(ChatModelIntegrationTests).items()):
     if _name.startswith("test_") and iscoroutinefunction(_test):
