@@ -152,6 +152,9 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
             Err(error) => Waited::StateFailed(error),
             Ok(Booked::NotNow(refusal)) => {
                 let now = engine.clock.now();
+                if refusal.is_kept() && admit_urgent(&engine, &target) {
+                    continue;
+                }
                 if refusal.at.is_none_or(|at| patience.covers(at, now)) {
                     rest(&engine, &target, &refusal).await;
                     continue;
@@ -169,6 +172,23 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// What stands in the way of the one whose turn it is is kept for those who matter more: the most urgent one may go
+/// before it. Says whether it did.
+fn admit_urgent(engine: &Arc<Engine>, target: &Arc<Target>) -> bool {
+    let urgent = {
+        let line = target.line.lock();
+        line.waiters.urgent().map(|(ticket, who)| (ticket, who.need, who.barred.clone()))
+    };
+    let Some((ticket, need, barred)) = urgent else { return false };
+    let Ok(Booked::Reserved(held)) = engine.try_reserve(target, &need, &barred) else {
+        return false;
+    };
+    if let Some(waiter) = target.line.lock().waiters.leave(ticket) {
+        let _ = waiter.reply.send(Waited::Reserved(held));
+    }
+    true
 }
 
 async fn rest(engine: &Engine, target: &Target, refusal: &Refusal) {

@@ -183,6 +183,13 @@ pub struct Refusal {
     pub obstacle: Obstacle,
 }
 
+impl Refusal {
+    /// Whether there is enough, and it is kept for calls that matter more.
+    pub fn is_kept(&self) -> bool {
+        matches!(self.obstacle, Obstacle::Limit { is_kept: true, .. })
+    }
+}
+
 /// What a call holds from all meters of its lane at once. It ends settled or released, never both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {

@@ -90,6 +90,13 @@ impl<T> WaitingLine<T> {
         self.by_rank.get(&self.next_ticket()?)
     }
 
+    /// The most urgent one, if it is not its turn: it may go when the one whose turn it is may not.
+    pub fn urgent(&self) -> Option<(Ticket, &T)> {
+        let turn = self.next_ticket()?;
+        let (ticket, who) = self.by_rank.first_key_value()?;
+        (*ticket != turn && ticket.priority < turn.priority).then_some((*ticket, who))
+    }
+
     /// Serves the one with `ticket`: it leaves and the turn passes on.
     pub fn serve(&mut self, ticket: Ticket) -> Option<T> {
         let who = self.leave(ticket)?;
@@ -154,6 +161,25 @@ mod tests {
             std::iter::from_fn(|| line.next_ticket().and_then(|ticket| line.serve(ticket)))
                 .collect();
         assert_eq!(served, ["urgent", "again", "new"]);
+    }
+
+    #[test]
+    fn who_is_urgent_may_go_ahead_without_taking_the_turn_of_who_is_old() {
+        let mut line = WaitingLine::new(20);
+        line.join(1, "old").unwrap();
+        for _ in 0..9 {
+            line.join(5, "urgent").unwrap();
+        }
+        for _ in 0..9 {
+            assert_eq!(line.urgent(), None, "it is their turn anyway");
+            let next = line.next_ticket().unwrap();
+            line.serve(next);
+        }
+        line.join(5, "late").unwrap();
+        let (ticket, who) = line.urgent().unwrap();
+        assert_eq!(*who, "late");
+        line.leave(ticket);
+        assert_eq!((line.head(), line.urgent()), (Some(&"old"), None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -275,6 +276,24 @@ def test_an_overloaded_provider_is_tried_once_more_and_then_left(
     assert avoided["target"].startswith("anthropic/")
     reply = llm.send_prompt("Hi", retry=False)
     assert [(a.provider, a.failure) for a in reply.attempts] == [("gemini", None)]
+
+
+@pytest.mark.quotaflow_simulator(keys=keys(1))
+def test_a_local_server_that_is_switched_off_is_passed_by(make_llm: Callable[..., LLMInterface]) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        local = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        llm = make_llm(
+            {
+                "models": {
+                    "default": {"provider": "home", "model": "small", "base_url": local},
+                    "fallback": {"provider": "openai", "model": "gpt-4o-mini"},
+                }
+            }
+        )
+        met = [[(a.provider, a.failure) for a in llm.send_prompt("Hi").attempts] for _ in range(2)]
+    assert met == [[("home", "network"), ("openai", None)], [("openai", None)]]
+    assert [avoided["target"] for avoided in llm.status()["avoided"]] == ["home/small"]
 
 
 @pytest.mark.quotaflow_simulator(

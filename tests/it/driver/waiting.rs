@@ -115,3 +115,21 @@ async fn who_skips_the_limits_is_not_held_up_and_is_counted() {
     // A bucket that holds both gives the first back only when both have come back.
     assert!(error.retry_after.unwrap() > Duration::from_secs(86_400), "{:?}", error.retry_after);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_urgent_calls_is_theirs_even_in_the_turn_of_an_old_one() {
+    let limits = json!({"rpm": {"amount": 20, "refill": "rolling"}});
+    let stage = Stage::new(openai(&["sk-a"], limits), (0..40).map(|_| Reply::good().after(1)));
+    let at = |priority: u8, prompt: &str| Ask { priority, ..ask(prompt) };
+    for _ in 0..18 {
+        stage.send_aside(at(3, "first")).await;
+    }
+    let old = stage.send_aside(at(3, "old")).await;
+    let urgent = stage.send_aside(at(5, "urgent")).await;
+    let last = stage.send_aside(at(5, "urgent too")).await;
+    pass(2.0).await;
+    assert!(urgent.is_finished() && last.is_finished() && !old.is_finished());
+    assert_eq!(stage.sent().len(), 20);
+    pass(61.0).await;
+    assert!(old.is_finished());
+}
