@@ -82,6 +82,9 @@ impl GuardedCall {
         let permit = self.threads.wait(py, call.permit(), tell);
         if permit.is_ok() {
             *self.call.lock() = Some(call);
+        } else {
+            // What it held is given back, in a file that a fork may hold up.
+            py.detach(|| self.threads.enter(|| drop(call)));
         }
         let told = tell(py);
         let permit = permit?;
@@ -96,11 +99,16 @@ impl GuardedCall {
         let unwanted = self.unwanted.clone();
         let work = async move {
             let permit = call.permit().await;
-            let mut place = place.lock();
             if unwanted.load(Ordering::Acquire) {
                 call.release();
             }
-            *place = Some(call);
+            *place.lock() = Some(call);
+            // Who stopped wanting it meanwhile found nothing to give back yet.
+            if unwanted.load(Ordering::Acquire)
+                && let Some(call) = place.lock().as_mut()
+            {
+                call.release();
+            }
             permit.map(tuple)
         };
         let tell = move |py: Python<'_>| notices.deliver(py);
@@ -131,19 +139,23 @@ impl GuardedCall {
 
     /// Every attempt so far, as the tuples of `quotaflow.records.Attempt`.
     fn attempts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let call = self.call.lock();
-        attempts(py, call.as_ref().map_or(&[], |call| call.attempts()))
+        let told = self.call.lock().as_ref().map_or_else(Vec::new, |call| call.attempts().to_vec());
+        attempts(py, &told)
     }
 }
 
 impl GuardedCall {
     fn take(&self, py: Python<'_>) -> PyResult<engine::Guarded> {
-        let call = self.call.lock().take();
+        let is_ours = self.threads.are_of_this_process();
+        let call = if is_ours { self.call.lock().take() } else { None };
         call.ok_or_else(|| raise(py, &Error::new(ErrorKind::Internal, "this call is over")))
     }
 
-    /// Store files are written without the interpreter.
+    /// Store files are written without the interpreter. In a child of a fork the call is its parent's, who books it.
     fn with(&self, py: Python<'_>, act: impl FnOnce(&mut engine::Guarded) + Send) -> PyResult<()> {
+        if !self.threads.are_of_this_process() {
+            return Ok(());
+        }
         py.detach(|| {
             let mut call = self.call.lock();
             self.threads.enter(|| call.as_mut().map(act));
@@ -154,13 +166,17 @@ impl GuardedCall {
 
 impl Drop for GuardedCall {
     fn drop(&mut self) {
-        let call = self.call.lock().take();
-        if self.threads.are_of_this_process() {
-            self.threads.enter(|| drop(call));
-        } else {
+        if !self.threads.are_of_this_process() {
             // It belongs to the parent of a fork: its locks and connections are not touched.
-            std::mem::forget(call);
+            std::mem::forget(std::mem::take(&mut self.call));
+            return;
         }
+        let call = self.call.lock().take();
+        if call.is_none() {
+            return;
+        }
+        // It may write to a file that is closed while another thread forks, which needs the interpreter.
+        Python::attach(|py| py.detach(|| self.threads.enter(|| drop(call))));
     }
 }
 
@@ -169,7 +185,9 @@ impl Core {
     /// Begins a guarded call.
     fn guard(&self, py: Python<'_>, options: &Bound<'_, GuardOptions>) -> PyResult<GuardedCall> {
         let (threads, engine, notices) = self.engine(py)?;
-        let call = engine.guard(&options.get().0).map_err(|error| raise(py, &error))?;
+        let guard = &options.get().0;
+        let call = py.detach(|| threads.enter(|| engine.guard(guard)));
+        let call = call.map_err(|error| raise(py, &error))?;
         let (call, unwanted) = (Arc::new(Mutex::new(Some(call))), Arc::default());
         Ok(GuardedCall { call, unwanted, threads, notices })
     }

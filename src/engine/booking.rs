@@ -19,6 +19,8 @@ pub(crate) struct Held {
     pub(crate) target: Arc<Target>,
     lanes: Arc<Lanes>,
     pub(crate) reservation: Reservation,
+    /// It finds out whether its target is well again.
+    pub(crate) probes: bool,
     left: bool,
     over: bool,
 }
@@ -114,7 +116,7 @@ impl Held {
         reservation: Reservation,
     ) -> Self {
         let (engine, target) = (engine.clone(), target.clone());
-        Held { engine, target, lanes, reservation, left: false, over: false }
+        Held { engine, target, lanes, reservation, probes: false, left: false, over: false }
     }
 
     /// The place of its key.
@@ -145,17 +147,19 @@ impl Held {
                 self.target.breaker.lock().saw(aftermath.failure, self.engine.clock.now());
             }
             Ending::Answered(_) => self.target.breaker.lock().saw(None, self.engine.clock.now()),
-            _ => self.target.breaker.lock().abandon(),
+            _ if self.probes => self.target.breaker.lock().abandon(),
+            _ => {}
         }
         let lanes = &self.lanes.alone[self.reservation.lane];
         let now = self.engine.clock.now();
         let mut change = Change::default();
-        self.engine.store.update(&lanes.ids, &mut |ledgers| {
+        let written = self.engine.store.update(&lanes.ids, &mut |ledgers| {
             conform(ledgers, lanes, now);
             change = book(ledgers, &lanes.lanes[0], &self.reservation, aftermath, now);
-        })?;
+        });
+        // Written down or not: it is no longer in flight, and whoever waits for that must hear of it.
         self.engine.wake_lines(&self.target.vendor);
-        Ok(change)
+        written.map(|()| change)
     }
 }
 

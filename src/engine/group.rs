@@ -5,13 +5,19 @@ use std::sync::Arc;
 use super::Engine;
 use super::observe::Notice;
 use super::roster::Vendor;
-use crate::kernel::LedgerId;
+use crate::kernel::{LedgerId, RateHint};
 
 impl Engine {
     /// The provider named the organisation of a key: from now on it counts there, with what it has used already.
     ///
     /// A group that the user configured is left alone.
-    pub(crate) fn join_group(&self, vendor: &Arc<Vendor>, place: usize, organization: &str) {
+    pub(crate) fn join_group(
+        &self,
+        vendor: &Arc<Vendor>,
+        place: usize,
+        organization: &str,
+        told: &[RateHint],
+    ) {
         let key = &vendor.keys[place];
         let group = format!("org-{organization}");
         let before = key.group();
@@ -37,7 +43,7 @@ impl Engine {
             for pair in 0..if was_alone { from.len() } else { 0 } {
                 let (old, new) = (1 + 2 * pair, 2 + 2 * pair);
                 let counted = ledgers.get(old).clone();
-                ledgers.get_mut(new).absorb(&counted, now);
+                ledgers.get_mut(new).absorb(&counted, told, now);
                 ledgers.get_mut(old).move_out();
             }
         });

@@ -40,6 +40,11 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Whether this is its label, or the key itself.
+    pub(crate) fn is(&self, label: &str) -> bool {
+        self.label == label || self.secret.as_ref().is_some_and(|known| known.expose() == label)
+    }
+
     pub(crate) fn group(&self) -> Arc<str> {
         self.group.read().clone()
     }
@@ -141,10 +146,7 @@ impl Vendor {
 
     /// The place of the key with this label, or of this key itself.
     pub(crate) fn key_labelled(&self, label: &str) -> Result<usize, Error> {
-        let is_it = |key: &Key| {
-            key.label == label || key.secret.as_ref().is_some_and(|known| known.expose() == label)
-        };
-        self.keys.iter().position(is_it).ok_or_else(|| {
+        self.keys.iter().position(|key| key.is(label)).ok_or_else(|| {
             // What was asked for may be a key: only what there is is told.
             let known: Vec<&str> = self.keys.iter().map(|key| key.label.as_str()).collect();
             let message = format!("{} has no such key", self.provider.name);

@@ -13,8 +13,8 @@ use super::route::Stop;
 use super::waiting::{Rank, Waited};
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
-    Action, Amounts, Call, CallPolicy, Change, Ending, Event, Failure, FailureClass, Hints, Moment,
-    Need, Patience, Refusal, SameLane,
+    Action, Amounts, BreakerState, Call, CallPolicy, Change, Ending, Event, Failure, FailureClass,
+    Hints, Moment, Need, Patience, Refusal, SameLane,
 };
 use crate::stores::StoreError;
 
@@ -120,7 +120,7 @@ impl Run {
                 }
                 Action::Succeed => return Ok(Next::Succeed),
                 Action::GiveUp(reason) => {
-                    let target = &self.route[before].target;
+                    let target = &self.route[self.call.blamed()].target;
                     let now = self.engine.clock.now();
                     return Err(giving_up::error(reason, target, self.manner.has_deadline, now));
                 }
@@ -138,13 +138,17 @@ impl Run {
         self.refused = None;
         let target = self.route[place].target.clone();
         let now = self.engine.clock.now();
+        let probes = target.breaker.lock().state(now) == BreakerState::HalfOpen;
+        let probes = probes && self.call.has_next_target();
         if self.call.has_next_target() && !target.breaker.lock().admits(now) {
             self.left_key = Some((place, usize::MAX, "it was in trouble a moment ago".to_owned()));
             return Ok(Event::InTrouble);
         }
         let event = self.reserve_at(&target, place, barred, last_resort, need)?;
-        if !matches!(event, Event::Reserved { .. }) {
-            target.breaker.lock().abandon();
+        match &mut self.held {
+            Some(held) => held.probes = probes,
+            None if probes => target.breaker.lock().abandon(),
+            None => {}
         }
         Ok(event)
     }
@@ -313,7 +317,7 @@ impl Run {
         let (target, key) = (held.target.clone(), held.key());
         let settled: Result<Change, StoreError> = held.settle(ending, hints, failure);
         if let Some(organization) = &hints.organization {
-            self.engine.join_group(&target.vendor, key, organization);
+            self.engine.join_group(&target.vendor, key, organization, &hints.rates);
         }
         settled.unwrap_or_else(|error| {
             self.engine.observer.notice(&Notice::Warns(format!("{error}; {}", error.hint())));

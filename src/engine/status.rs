@@ -9,7 +9,7 @@ use super::roster::{Key, NO_KEY, Target, Vendor};
 use crate::error::Error;
 use crate::kernel::FailureClass::{CreditExhausted, DailyQuota};
 use crate::kernel::{
-    Amounts, Block, BreakerState, DEGRADED_BELOW, FailureClass, LedgerId, Moment, Obstacle, Origin,
+    Amounts, Block, BreakerState, DEGRADED_BELOW, FailureClass, Ledger, LedgerId, Moment, Origin,
     Period,
 };
 use crate::stores::StoreError;
@@ -199,9 +199,7 @@ impl Engine {
                 status.refused += ledger.totals().refused;
                 let blocks = ledger.blocks().iter().filter(|block| block.until > now);
                 status.blocks.extend(blocks.map(|block| BlockStatus::of(&model, block)));
-                let one = Amounts { requests: 1, ..Amounts::default() };
-                if let Some(until) = ledger.obstacle(&one, 0, false, now).and_then(exhausted_until)
-                {
+                if let Some(until) = exhausted_until(ledger, now) {
                     let known = status.exhausted_until.unwrap_or(f64::MIN);
                     status.exhausted_until = Some(until.as_seconds().max(known));
                 }
@@ -237,15 +235,16 @@ impl Engine {
         let keys = || {
             let keys =
                 vendors.iter().flat_map(|vendor| vendor.keys.iter().map(move |key| (vendor, key)));
-            keys.filter(|(_, key)| label.is_none_or(|label| label == key.label))
+            keys.filter(|(_, key)| label.is_none_or(|label| key.is(label)))
         };
-        if let Some(label) = label.filter(|_| keys().next().is_none()) {
+        if label.is_some() && keys().next().is_none() {
             let known: Vec<&str> = vendors
                 .iter()
                 .flat_map(|vendor| &vendor.keys)
                 .map(|key| key.label.as_str())
                 .collect();
-            let error = Error::argument("key", format!("there is no key labelled {label:?}"));
+            // What was asked for may be a key: only what there is is told.
+            let error = Error::argument("key", "there is no key with this label");
             return Err(error.hint(format!("the labels are {}", known.join(", "))));
         }
         let stored = self.store.ids()?;
@@ -282,15 +281,17 @@ pub(super) fn ledgers_of(
         .collect()
 }
 
-/// The end of what holds for a day or longer.
-fn exhausted_until(obstacle: Obstacle) -> Option<Moment> {
-    match obstacle {
-        Obstacle::Limit { limit, until, .. } if limit.period >= Period::Day => Some(until),
-        Obstacle::Block(block) if matches!(block.class, DailyQuota | CreditExhausted) => {
-            Some(block.until)
-        }
-        _ => None,
-    }
+/// The end of what holds for a day or longer: a used-up limit, whatever it counts, or a refusal that said so.
+fn exhausted_until(ledger: &Ledger, now: Moment) -> Option<Moment> {
+    let least = Amounts { requests: 1, input_tokens: 1, output_tokens: 1 };
+    let limits = [Period::Day, Period::Month].into_iter().filter_map(|period| {
+        ledger.limit_in_the_way(period, &least, 0, now).and_then(|obstacle| obstacle.until())
+    });
+    let blocks = ledger
+        .blocks()
+        .iter()
+        .filter(|block| block.until > now && matches!(block.class, DailyQuota | CreditExhausted));
+    limits.chain(blocks.map(|block| block.until)).max()
 }
 
 fn state_of(status: &KeyStatus) -> &'static str {

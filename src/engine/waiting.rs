@@ -196,8 +196,13 @@ async fn rest(engine: &Engine, target: &Target, refusal: &Refusal) {
         Obstacle::Block(block) => block.origin == Origin::Guess,
         _ => false,
     };
-    let Some(at) = refusal.at else { return target.changed.notified().await };
-    let at = if unsure { at.min(engine.clock.now() + LOOK_AGAIN) } else { at };
+    // While one lane waits for a call to end, another one may open.
+    let soon = engine.clock.now() + LOOK_AGAIN;
+    let at = match refusal.at {
+        Some(at) if unsure => at.min(soon),
+        Some(at) => at,
+        None => soon,
+    };
     tokio::select! {
         biased;
         () = target.changed.notified() => {}

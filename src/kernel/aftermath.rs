@@ -58,12 +58,15 @@ pub fn book(
     }
     if let Some(failure) = aftermath.failure
         && failure.class == FailureClass::RateLimited
+        && matches!(failure.scope, Scope::GroupModel | Scope::GroupFreeModels)
         && !failure.never_here
     {
         let nothing_left = |hint: &RateHint| hint.remaining == Some(0);
         ledgers.get_mut(about).was_refused(held.at, rates.iter().any(nothing_left), now);
     }
-    if aftermath.ending != Ending::NeverSent && aftermath.ending != Ending::Unknown {
+    let is_too_large = aftermath.failure.is_some_and(|failure| failure.never_here);
+    let is_over = !matches!(aftermath.ending, Ending::NeverSent | Ending::Unknown);
+    if is_over && !is_too_large {
         ledgers.get_mut(lane.key_alone).felt(aftermath.failure, now);
     }
     let closed = aftermath.failure.and_then(|failure| {

@@ -156,6 +156,17 @@ impl Blocks {
         before != self.0.len()
     }
 
+    /// What a clock closed that was stepped back since was closed at the latest now.
+    pub(super) fn mend_clock(&mut self, now: Moment) {
+        for block in &mut self.0 {
+            if block.since > now {
+                *block = block.read_at(now);
+                block.since = now;
+            }
+            block.probe_until = block.probe_until.map(|probe| probe.min(now + PROBE_LASTS));
+        }
+    }
+
     /// The blocks as they are.
     pub fn iter(&self) -> impl Iterator<Item = &Block> {
         self.0.iter()

@@ -91,6 +91,10 @@ impl Breaker {
     /// An attempt ended. What says nothing about the target's health counts as health: somebody answered.
     pub fn saw(&mut self, failure: Option<&Failure>, now: Moment) {
         let trouble = failure.is_some_and(is_trouble);
+        if !trouble && failure.is_some_and(|failure| failure.never_sent) {
+            // It never came so far.
+            return;
+        }
         if !trouble && self.open.take().is_some() {
             // What was before is over.
             self.recent.clear();

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::choose::Refusal;
-use super::failure::{Failure, Origin, SameLane};
+use super::failure::{Failure, FailureClass, Origin, SameLane};
 use super::ledger::Obstacle;
 use super::moment::Moment;
 use super::retry::RetryPolicy;
@@ -140,7 +140,9 @@ pub struct Call {
     /// Whether it tried what only our guess closes.
     tried_last_resort: bool,
     last_failure: Option<Box<Failure>>,
-    refused: Option<GiveUp>,
+    refused: Option<(usize, GiveUp)>,
+    /// The target whose word the call ends with.
+    blamed: usize,
 }
 
 impl Call {
@@ -157,12 +159,18 @@ impl Call {
             tried_last_resort: false,
             last_failure: None,
             refused: None,
+            blamed: 0,
         }
     }
 
     /// The target it is at.
     pub fn target(&self) -> usize {
         self.target
+    }
+
+    /// The target whose word the call ended with, once it gave up.
+    pub fn blamed(&self) -> usize {
+        self.blamed
     }
 
     /// Whether it had its turn at this target before.
@@ -246,11 +254,14 @@ impl Call {
         let tried = self.lane.take();
         let until = failure.until.map(|until| until.at);
         self.last_failure = Some(failure);
+        self.blamed = self.target;
         if !self.policy.retry {
             return if remedy.next_target { self.fall_back() } else { self.fail() };
         }
-        let nobody_there = self.last_failure.as_ref().is_some_and(|failure| failure.never_sent);
-        let retry_left = self.retries < self.allowed_retries(remedy.same_lane, nobody_there);
+        let silent = self.last_failure.as_ref().is_some_and(|failure| {
+            matches!(failure.class, FailureClass::Network | FailureClass::Timeout)
+        });
+        let retry_left = self.retries < self.allowed_retries(remedy.same_lane, silent);
         match remedy.same_lane {
             SameLane::AfterBackoff if retry_left => {
                 let backoff = self.retries_here().backoff(self.retries, entropy);
@@ -276,11 +287,12 @@ impl Call {
         }
     }
 
-    /// With somewhere else to go, a target in trouble gets one more chance and not all of them; none if nobody listens.
-    fn allowed_retries(&self, same_lane: SameLane, nobody_there: bool) -> u32 {
+    /// With somewhere else to go, a target in trouble gets one more chance and not all of them; none if it did not
+    /// even say that it is.
+    fn allowed_retries(&self, same_lane: SameLane, silent: bool) -> u32 {
         let most = self.retries_here().max_retries;
         if same_lane == SameLane::AfterBackoff && self.has_next_target() {
-            most.min(if nobody_there { 0 } else { 1 })
+            most.min(u32::from(!silent))
         } else {
             most
         }
@@ -309,14 +321,17 @@ impl Call {
 
     fn next_target(&mut self, refused: GiveUp) -> Action {
         // What the first target said is what the caller can act upon.
-        self.refused.get_or_insert(refused);
+        self.refused.get_or_insert((self.target, refused));
         self.fall_back()
     }
 
     fn fail(&mut self) -> Action {
         Action::GiveUp(match (self.last_failure.take(), self.refused.take()) {
             (Some(failure), _) => GiveUp::Failed(failure),
-            (None, Some(refused)) => refused,
+            (None, Some((target, refused))) => {
+                self.blamed = target;
+                refused
+            }
             (None, None) => GiveUp::NoLane,
         })
     }

@@ -43,6 +43,11 @@ impl Health {
         (self.points + healed).min(FULL)
     }
 
+    /// A clock that was stepped back has felt nothing in the future.
+    pub(super) fn mend_clock(&mut self, now: Moment) {
+        self.at = self.at.min(now);
+    }
+
     /// From 0 to 100.
     ///
     /// ```

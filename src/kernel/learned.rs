@@ -14,10 +14,18 @@ use super::moment::Moment;
 const LASTS: Duration = Duration::from_secs(7 * 86_400);
 /// A lesson that is taught again and again is written down again only now and then.
 const REFRESH: Duration = Duration::from_secs(3_600);
+const DOUBLED: NonZeroU64 = NonZeroU64::new(2).unwrap();
 /// As much as this nobody sends: requests are watched, and nothing limits them yet.
 const UNBOUNDED: NonZeroU64 = NonZeroU64::new(1 << 50).unwrap();
 /// How long a rate that was found out must have been enough before a little more is tried.
 const TRY_MORE_AFTER: Duration = Duration::from_secs(60);
+/// A burst is never made smaller than this share of a minute's limit: what a request may be late on its way would cost
+/// more than half of the rate otherwise.
+const SMALLEST_BURST_SHARE: u64 = 600;
+/// As few requests as this teach no rate: whatever refused one of them was no limit on a minute's.
+const FEWEST_ACCEPTED: u64 = 4;
+/// How long a limit that was told is believed while it is used and not told again, until a little more is tried.
+const BELIEVED_FOR: Duration = Duration::from_secs(30 * 86_400);
 /// The same once more was tried and refused.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(86_400);
 
@@ -26,7 +34,8 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(86_400);
 struct Lesson {
     limit: Limit,
     told_at: Moment,
-    /// When it was told, or found right, last.
+    /// When it was found right last.
+    #[serde(default)]
     heard_at: Moment,
     /// The largest burst that was not refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,8 +66,20 @@ impl Lessons {
         self.0.is_empty()
     }
 
-    pub(super) fn forget_old(&mut self, now: Moment) {
-        self.0.retain(|lesson| now.since(lesson.heard_at) < LASTS);
+    /// Says whether there was anything to forget.
+    pub(super) fn forget_old(&mut self, now: Moment) -> bool {
+        let before = self.0.len();
+        let is_fresh = |lesson: &Lesson| now.since(lesson.heard_at.max(lesson.told_at)) < LASTS;
+        self.0.retain(|lesson| is_fresh(lesson) || only_watches(&lesson.limit));
+        before != self.0.len()
+    }
+
+    /// A clock that was stepped back has taught nothing in the future.
+    pub(super) fn mend_clock(&mut self, now: Moment) {
+        for lesson in &mut self.0 {
+            lesson.told_at = lesson.told_at.min(now);
+            lesson.heard_at = lesson.heard_at.min(now);
+        }
     }
 
     /// When a limit was learned; `None` for one that was not.
@@ -124,12 +145,25 @@ impl Lessons {
 
     /// A limit that was told before was told again. Says whether that must be written down.
     pub(super) fn refresh(&mut self, hint: &RateHint, now: Moment) -> bool {
-        self.of_mut(hint.resource, hint.period).is_some_and(|lesson| lesson.is_right(now))
+        let Some(lesson) = self.of_mut(hint.resource, hint.period) else { return false };
+        let is_old = now.since(lesson.told_at) > REFRESH;
+        if is_old {
+            lesson.told_at = now;
+        }
+        is_old
     }
 
     /// The lessons of another ledger that turned out to be of the same group.
     pub(super) fn absorb(&mut self, other: &Lessons) {
         for lesson in &other.0 {
+            let ours = self.of(lesson.limit.resource, lesson.limit.period);
+            let is_better = |ours: &Lesson| {
+                only_watches(&lesson.limit)
+                    || (!only_watches(&ours.limit) && ours.told_at >= lesson.told_at)
+            };
+            if ours.is_some_and(is_better) {
+                continue;
+            }
             if self.remember(lesson.limit.clone(), lesson.told_at)
                 && let Some(ours) = self.of_mut(lesson.limit.resource, lesson.limit.period)
             {
@@ -168,8 +202,10 @@ impl Lessons {
         }
         // The amount is the provider's word, so it is the burst that was too much.
         let before = lesson.burst_in_force();
-        let Some(half) = NonZeroU64::new((before.get() / 2).max(1)) else { return false };
-        lesson.burst = Some(half);
+        let least = lesson.limit.amount.get() / SMALLEST_BURST_SHARE + 1;
+        let half = (before.get() / 2).max(least).min(before.get());
+        let Some(half) = NonZeroU64::new(half) else { return false };
+        (lesson.burst, lesson.ceiling) = (Some(half), Some(before));
         (lesson.told_at, lesson.heard_at) = (now, now);
         half != before
     }
@@ -183,7 +219,11 @@ impl Lessons {
         now: Moment,
     ) -> (bool, bool) {
         let Some(lesson) = self.of_mut(resource, period) else { return (false, false) };
-        let more = lesson.limit.source == Source::Observed && lesson.try_more(now);
+        let more = match lesson.limit.source {
+            Source::Observed => lesson.try_more(now),
+            _ if lesson.burst.is_some() => lesson.try_larger_burst(now),
+            _ => lesson.try_more_than_told(now),
+        };
         (more, more || lesson.is_right(now))
     }
 }
@@ -226,6 +266,9 @@ impl Lesson {
     fn found_too_much(&mut self, accepted: u64, now: Moment) -> bool {
         let before = self.limit.amount;
         let known = before != UNBOUNDED;
+        if !known && accepted < FEWEST_ACCEPTED {
+            return false;
+        }
         // Somebody else may have used the quota: nothing is made smaller than half at once.
         let least = if known { before.get() / 2 } else { 0 };
         let most = if known { before.get() - 1 } else { before.get() };
@@ -243,6 +286,34 @@ impl Lesson {
             self.heard_at = now;
         }
         is_old
+    }
+
+    /// A burst that was made smaller is doubled while that is enough.
+    fn try_larger_burst(&mut self, now: Moment) -> bool {
+        let next = self.burst_in_force().saturating_mul(DOUBLED);
+        let is_doubtful = self.ceiling.is_some_and(|ceiling| next >= ceiling);
+        let rest = if is_doubtful { TRY_AGAIN_AFTER } else { TRY_MORE_AFTER };
+        if now.since(self.told_at) < rest {
+            return false;
+        }
+        self.burst = Some(next);
+        if self.burst_in_force() < next {
+            (self.burst, self.ceiling) = (None, None);
+        }
+        (self.told_at, self.heard_at) = (now, now);
+        true
+    }
+
+    /// Who told a limit a month ago, and only tells of it when it is met, may allow more by now.
+    fn try_more_than_told(&mut self, now: Moment) -> bool {
+        let amount = self.limit.amount.get();
+        let Some(next) = NonZeroU64::new(amount + (amount / 8).max(1)) else { return false };
+        if now.since(self.told_at) < BELIEVED_FOR {
+            return false;
+        }
+        self.limit.amount = next;
+        (self.told_at, self.heard_at) = (now, now);
+        true
     }
 
     fn try_more(&mut self, now: Moment) -> bool {
@@ -320,6 +391,8 @@ mod tests {
     fn a_refusal_before_anything_was_accepted_teaches_no_rate() {
         let mut lessons = watched();
         assert!(!lessons.was_refused(refused(0, after(5)), after(5)));
+        // Nor does one of a few quiet ones: that was about something else.
+        assert!(!lessons.was_refused(refused(3, after(6)), after(6)));
         assert!(only_watches(&lessons.laid_over(&[])[0]));
     }
 
@@ -374,8 +447,33 @@ mod tests {
         assert!(!lessons.was_refused(refused(15, after(1)), after(2)), "it left before that");
         assert!(!lessons.hear(&told, after(3)));
         assert_eq!(burst(&lessons), 10);
-        let used_up = Refused { is_used_up: true, ..refused(15, after(9)) };
-        assert!(!lessons.was_refused(used_up, after(9)));
+        // While that is enough it grows again, and to what was refused only after a day.
+        assert!(!was_enough(&mut lessons, after(62)).0);
+        assert!(was_enough(&mut lessons, after(2 + 86_400)).0);
+        assert_eq!(burst(&lessons), 20);
+        lessons.was_refused(refused(15, after(86_500)), after(86_500));
+        let used_up = Refused { is_used_up: true, ..refused(15, after(90_000)) };
+        assert!(!lessons.was_refused(used_up, after(90_000)));
+    }
+
+    #[test]
+    fn what_is_known_better_is_not_forgotten_when_groups_turn_out_to_be_one() {
+        let (mut ours, theirs) = (watched(), watched());
+        ours.was_refused(refused(30, after(5)), after(5));
+        ours.absorb(&theirs);
+        assert_eq!(amount(&ours), 30);
+        let mut nothing = watched();
+        nothing.absorb(&ours);
+        assert_eq!(amount(&nothing), 30);
+    }
+
+    #[test]
+    fn lessons_of_the_first_version_are_read() {
+        let text = r#"[{"limit":{"resource":"requests","period":"minute","amount":30,
+            "refill":{"kind":"rolling"},"source":"provider"},"told_at":1800000000000000000}]"#;
+        let mut lessons: Lessons = serde_json::from_str(text).unwrap();
+        lessons.forget_old(after(86_400));
+        assert_eq!(amount(&lessons), 30);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,9 @@ pub struct Ledger {
     #[serde(skip)]
     answered: u64,
     /// Calls under way in this process; never stored, a crash would leak them.
+    /// When it was looked at last.
+    #[serde(skip)]
+    seen: Moment,
     #[serde(skip)]
     in_flight: u64,
     #[serde(skip)]
@@ -167,11 +171,33 @@ impl fmt::Display for Obstacle {
 impl Ledger {
     /// Brings the meters under the configured and learned limits; cheap when nothing changed.
     pub fn conform(&mut self, configured: &Configured, now: Moment) {
+        /// What is old is looked for now and then.
+        const TIDIED_EACH: Duration = Duration::from_secs(3_600);
+        if now < self.seen || now.since(self.seen) > TIDIED_EACH {
+            self.tidy(configured, now);
+        }
+        self.seen = self.seen.max(now);
         let current = self.rules.as_ref();
         if current.is_some_and(|effective| Arc::ptr_eq(&effective.configured, configured)) {
             return;
         }
         self.rebuild(configured.clone(), now);
+    }
+
+    /// Forgets lessons that are too old, and brings back what a clock wrote that was stepped back since: it happened at
+    /// the latest now, and lasts from now as long as it was meant to.
+    fn tidy(&mut self, configured: &Configured, now: Moment) {
+        self.seen = now;
+        self.blocks.mend_clock(now);
+        self.learned.mend_clock(now);
+        self.health.mend_clock(now);
+        if self.rules.is_none() || self.learned.forget_old(now) {
+            self.rebuild(configured.clone(), now);
+        }
+        let Some(effective) = &self.rules else { return };
+        for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
+            counted.meter.mend_clock(rule, now);
+        }
     }
 
     fn rebuild(&mut self, configured: Configured, now: Moment) {
@@ -477,11 +503,11 @@ impl Ledger {
     /// that nothing is left of a limit.
     pub fn was_refused(&mut self, sent: Moment, is_used_up: bool, now: Moment) {
         // It counts at the provider or not; what it accepted is what teaches.
-        let one = Amounts { requests: 1, ..Amounts::default() };
-        let watches = self.metered().any(|(rule, _)| rule.limit.source == Source::Observed);
-        if watches {
-            self.correct(&one, &Amounts::default(), sent, now);
-        }
+        self.each_meter(|rule, meter| {
+            if rule.limit.source == Source::Observed {
+                meter.give_back(rule, 1, sent, now);
+            }
+        });
         let accepted = self.requests_last_minute(now).saturating_sub(self.in_flight);
         let refused = Refused { accepted, sent, is_used_up };
         if self.learned.was_refused(refused, now) {
@@ -567,7 +593,9 @@ impl Ledger {
     }
 
     /// Counts what `other` counted as well: two groups turned out to be one.
-    pub fn absorb(&mut self, other: &Ledger, now: Moment) {
+    ///
+    /// What the provider told in `told` it counted over both: of such a limit the larger count holds, of others the sum.
+    pub fn absorb(&mut self, other: &Ledger, told: &[RateHint], now: Moment) {
         self.learned.absorb(&other.learned);
         for theirs in &other.meters {
             let ours = self
@@ -577,7 +605,12 @@ impl Ledger {
             match ours {
                 Some(ours) => {
                     let used = theirs.meter.used(&Rule::new(theirs.under.clone()), 0, now);
-                    ours.meter.take(&Rule::new(ours.under.clone()), used, now);
+                    let rule = Rule::new(ours.under.clone());
+                    let is_told = told.iter().any(|hint| {
+                        rule.counts_like(hint.resource, hint.period) && hint.remaining.is_some()
+                    });
+                    let known = if is_told { ours.meter.used(&rule, 0, now) } else { 0 };
+                    ours.meter.take(&rule, used.saturating_sub(known), now);
                 }
                 None => self.meters.push(theirs.clone()),
             }

@@ -33,8 +33,11 @@ impl Suspects {
     /// `key` was refused for quota and stays so until then.
     pub fn refused(&mut self, key: usize, until: Moment, now: Moment) {
         self.forget_ended(now);
-        for (other, _) in self.refused.iter().filter(|(other, _)| *other != key) {
-            self.pairs.entry(pair(key, *other)).or_default().together += 1;
+        // Several calls of one burst are refused for one reason: that counts once.
+        if !self.refused.iter().any(|(known, _)| *known == key) {
+            for (other, _) in &self.refused {
+                self.pairs.entry(pair(key, *other)).or_default().together += 1;
+            }
         }
         self.refused.retain(|(known, _)| *known != key);
         self.refused.push((key, until));

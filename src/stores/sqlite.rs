@@ -16,7 +16,7 @@ use super::{QuotaStore, StoreError, StoreTrouble};
 use crate::kernel::{Ledger, LedgerId, Ledgers};
 
 /// The layout of the file; a file with a higher number is not touched.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// Says that a SQLite file is ours ("qtfl").
 const APPLICATION: i64 = 0x7174_666c;
 

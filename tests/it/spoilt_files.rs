@@ -138,7 +138,7 @@ fn a_call_that_ends_while_its_ledger_cannot_be_read_has_ended() {
 fn a_file_of_a_newer_quotaflow_is_left_to_it() {
     let (_folder, file) = real_state();
     Connection::open(&file).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
-    let newer = "was written by a newer quotaflow (its schema is 99, this version knows 1)";
+    let newer = "was written by a newer quotaflow (its schema is 99, this version knows 2)";
     refused(&file, StoreTrouble::NewerSchema, newer, "upgrade quotaflow");
     Connection::open(&file).unwrap().execute_batch("PRAGMA user_version = 1").unwrap();
     assert_eq!(sent(&*sqlite(&file), "group"), 1);

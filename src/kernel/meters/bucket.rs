@@ -166,6 +166,10 @@ impl Bucket {
         u64::try_from(units).unwrap_or(u64::MAX)
     }
 
+    pub(super) fn mend_clock(&mut self, rule: &Rule, now: Moment) {
+        *self = Bucket { full_at: self.settled_full_at(rule, now), opened: self.opened.min(now) };
+    }
+
     pub(super) fn whole_at(&self) -> Moment {
         self.full_at
     }

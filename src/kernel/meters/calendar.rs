@@ -85,6 +85,12 @@ pub fn day_ends(date: &str, zone: &str) -> Option<Moment> {
 }
 
 impl Calendar {
+    pub(super) fn mend_clock(&mut self, rule: &Rule, now: Moment) {
+        if self.opened > now {
+            *self = self.at(rule, now);
+        }
+    }
+
     /// The state as it is at `now`: a window that has ended is closed, one from the future (the clock was stepped
     /// back) is taken for the present one, with everything that was counted in it.
     fn at(&self, rule: &Rule, now: Moment) -> Calendar {

@@ -213,6 +213,16 @@ impl Meter {
         used.min((rule.amount() as f64 * share).ceil() as u64)
     }
 
+    /// What a clock counted that was stepped back since was counted at the latest now.
+    pub fn mend_clock(&mut self, rule: &Rule, now: Moment) {
+        match self {
+            Meter::Bucket(bucket) => bucket.mend_clock(rule, now),
+            Meter::Rolling(rolling) => rolling.mend_clock(now),
+            Meter::Calendar(calendar) => calendar.mend_clock(rule, now),
+            Meter::InFlight => {}
+        }
+    }
+
     /// The same consumption under another rule, when a limit was configured or learned anew.
     pub fn under(&self, old: &Rule, new: &Rule, now: Moment) -> Meter {
         if old.limit.refill == new.limit.refill && old.limit.amount == new.limit.amount {

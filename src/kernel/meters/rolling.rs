@@ -108,6 +108,12 @@ impl Rolling {
             .fold(0, |sum, slice| sum.saturating_add(slice.amount))
     }
 
+    pub(super) fn mend_clock(&mut self, now: Moment) {
+        for slice in self.slices.iter_mut().rev().take_while(|slice| slice.last > now) {
+            *slice = Slice { first: slice.first.min(now), last: now, amount: slice.amount };
+        }
+    }
+
     pub(super) fn whole_at(&self, rule: &Rule) -> Moment {
         self.slices
             .iter()

@@ -1,6 +1,7 @@
 //! What happens to a target, or a key, that is not well?
 
 use super::*;
+use quotaflow::kernel::Period;
 
 /// A server at home, then OpenAI.
 fn home_first() -> Value {
@@ -151,4 +152,56 @@ async fn keys_that_are_always_refused_together_are_suspected_of_sharing_a_quota(
     assert_eq!(suspects.len(), 1, "{suspects:?}");
     assert_eq!(suspects[0].keys, ["openai key 1", "openai key 2"]);
     assert!(suspects[0].together >= 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_breaks_off_is_not_asked_again_when_there_is_another_target() {
+    let replies = [Reply::fault(TransportFault::Broken), Reply::good()];
+    let stage = Stage::new(home_first(), replies);
+    stage.send(anywhere("one")).await.unwrap();
+    assert_eq!((providers(&stage), stage.now()), (vec!["ollama", "openai"], 0.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_counted_over_both_keys_is_counted_once_when_they_join() {
+    // The organisation has 100 a day; 55 were used through the first key, and the headers of the second say so.
+    let told = |left: u64| {
+        Reply::good()
+            .header("openai-organization", "acme")
+            .header("x-ratelimit-limit-requests", "100")
+            .header("x-ratelimit-remaining-requests", &left.to_string())
+            // (100 - left) / 100 of a day: that is the day's bucket.
+            .header("x-ratelimit-reset-requests", &format!("{}s", 864 * (100 - left)))
+    };
+    let first = Stage::new(openai(&["sk-a"], json!({})), (45..100).rev().map(told));
+    for _ in 0..55 {
+        first.send(ask("hello")).await.unwrap();
+    }
+    let mut second = first.restarted((0..10).map(|n| told(44 - n)));
+    second.config = openai(&["sk-b", "sk-a"], json!({}));
+    let second = second.restarted((0..10).map(|n| told(44 - n)));
+    for _ in 0..10 {
+        second.send(ask("hello")).await.unwrap();
+    }
+    for key in second.keys_of("openai") {
+        let day = key.limits.iter().find(|limit| limit.period == Period::Day).unwrap();
+        assert!(within(day.used as f64, 65.0, 66.0), "{day:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_stepped_back_holds_nothing_up_for_longer_than_was_meant() {
+    let refused = Reply::refusal(429, "Rate limit reached").header("retry-after", "30");
+    let limits = json!({"rpm": {"amount": 3, "refill": "rolling"}, "pause_threshold": 1.0});
+    let stage = Stage::new(openai(&["sk-a"], limits), [Reply::good(), Reply::good(), refused]);
+    for _ in 0..2 {
+        stage.send(ask("hello")).await.unwrap();
+    }
+    stage.send(Ask { retry: false, ..ask("hello") }).await.unwrap_err();
+    // The clock goes back an hour, and a process begins.
+    let clock = TokioClock::starting_at(START.before(Duration::from_secs(3_600)));
+    let after = Stage::on(stage.store.clone(), clock, stage.config.clone(), [Reply::good()]);
+    let began = tokio::time::Instant::now();
+    after.send(ask("hello")).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(62), "{:?}", began.elapsed());
 }
