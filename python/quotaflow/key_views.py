@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from quotaflow.key_ring import KeyRing
 
+# Not the name, as `KeyError` has it elsewhere: it may be a key.
+_NOT_THERE = "it is not there"
+
 
 class FailedKeys(set[str]):
     """The names that do not work, as they were when they were asked for.
@@ -39,7 +42,7 @@ class FailedKeys(set[str]):
     def remove(self, name: object, /) -> None:
         """As `discard`; a `KeyError` when it is not there."""
         if name not in self._look():
-            raise KeyError(name)
+            raise KeyError(_NOT_THERE)
         self.discard(name)
 
     def pop(self) -> str:
@@ -47,7 +50,7 @@ class FailedKeys(set[str]):
         for name in self._look():
             self.discard(name)
             return name
-        raise KeyError("no key has failed")
+        raise KeyError(_NOT_THERE)
 
     def clear(self) -> None:
         """Lets all be used again."""
@@ -157,7 +160,7 @@ class ExhaustedKeys(dict[str, str]):
 
     def __delitem__(self, name: str, /) -> None:
         if name not in self._look():
-            raise KeyError(name)
+            raise KeyError(_NOT_THERE)
         self._open(name)
         self._look()
 
@@ -166,7 +169,9 @@ class ExhaustedKeys(dict[str, str]):
         known = self._look()
         if name in known:
             del self[name]
-        return known.pop(name, *default)
+        elif not default:
+            raise KeyError(_NOT_THERE)
+        return known.get(name, *default)
 
     def popitem(self) -> tuple[str, str]:
         """Lets one be used again, and gives its name and day."""
