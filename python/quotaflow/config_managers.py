@@ -54,7 +54,7 @@ class ManagedConfig:
         self._asked: dict[str, Target | None] = {}
         self._labels: Callable[[], str] | None = None
         self.config = self._read()
-        self.state = self._state()
+        self.state = state_of(manager)
         # Whatever keys and addresses were named at the start.
         self._texts = {
             text
@@ -112,14 +112,15 @@ class ManagedConfig:
         """The targets that `get_model_config` gives for these arguments."""
         shown = [repr(name) for name in task] + [f"{name}={value}" for name, value in which.items()]
         call = f"get_model_config({', '.join(shown)})"
-        said = self._call(call, "get_model_config", *task, **which)
+        said = _call(self._manager, call, "get_model_config", *task, **which)
         targets = said if isinstance(said, list | tuple) else [said]
         for target in targets:
             if target is not None and not isinstance(target, Mapping):
                 raise _wrong(call, f"gave a value of type {type(target).__name__}")
-        # A manager gives None for whatever is not set.
         stripped = [
-            {name: value for name, value in target.items() if value is not None} for target in targets if target
+            {name: value for name, value in target.items() if _is_given(name, value)}
+            for target in targets
+            if target
         ]
         return [target for target in stripped if target]
 
@@ -127,37 +128,10 @@ class ManagedConfig:
         if not callable(getattr(self._manager, "get", None)):
             return None
         call = f"get({name!r})"
-        said = self._call(call, "get", name)
+        said = _call(self._manager, call, "get", name)
         if said is not None and not isinstance(said, Mapping):
             raise _wrong(call, f"gave a value of type {type(said).__name__}")
         return said
-
-    def _state(self) -> str | None:
-        """A file of ours where the manager keeps its caches; a file of its own there is left alone."""
-        if not callable(getattr(self._manager, "get_cache_path", None)):
-            return None
-        call = "get_cache_path()"
-        path = self._call(call, "get_cache_path")
-        if path is None:
-            return None
-        text = fspath(path) if isinstance(path, str | PathLike) else None
-        if not isinstance(text, str) or not text.strip():
-            raise _wrong(call, f"gave no path but a value of type {type(path).__name__}")
-        from pathlib import Path
-
-        place = Path(text)
-        if place.suffix and not place.is_dir():
-            return text if place.suffix.lower() in _STATE_ENDINGS else str(place.parent / _STATE_FILE)
-        return str(place / _STATE_FILE)
-
-    def _call(self, call: str, method: str, *given: object, **named: object) -> Any:
-        try:
-            return getattr(self._manager, method)(*given, **named)
-        except Exception as error:
-            if method == "get" and isinstance(error, KeyError):
-                return None
-            # Not its text, which may hold whatever the manager holds; the cause is there for who looks for it.
-            raise _wrong(call, f"raised {type(error).__name__}") from error
 
     def _target(self, task: str) -> Target:
         """What the manager says of a task that it did not list; asked once."""
@@ -180,6 +154,53 @@ class ManagedConfig:
                 path=f"get_model_config({task!r})",
                 hint="let get('models') list every task",
             )
+
+
+def state_of(manager: object) -> str | None:
+    """Where quotas are remembered for a program with this config manager; `None` when it does not say.
+
+    That is a file of ours where the manager keeps its caches; a file of its own there is left alone. Whoever is
+    given the manager asks here, so that all of them share one state.
+
+    Raises:
+        ConfigError: `get_cache_path()` raises, or what it gives is no path.
+
+    >>> class Manager:
+    ...     def get_cache_path(self):
+    ...         return "cache"
+    >>> state_of(Manager())
+    'cache/quotaflow.sqlite'
+    """
+    if not callable(getattr(manager, "get_cache_path", None)):
+        return None
+    call = "get_cache_path()"
+    path = _call(manager, call, "get_cache_path")
+    if path is None:
+        return None
+    text = fspath(path) if isinstance(path, str | PathLike) else None
+    if not isinstance(text, str) or not text.strip():
+        raise _wrong(call, f"gave no path but a value of type {type(path).__name__}")
+    from pathlib import Path
+
+    place = Path(text)
+    if place.suffix and not place.is_dir():
+        return text if place.suffix.lower() in _STATE_ENDINGS else str(place.parent / _STATE_FILE)
+    return str(place / _STATE_FILE)
+
+
+def _call(manager: object, call: str, method: str, *given: object, **named: object) -> Any:
+    try:
+        return getattr(manager, method)(*given, **named)
+    except Exception as error:
+        if method == "get" and isinstance(error, KeyError):
+            return None
+        # Not its text, which may hold whatever the manager holds; the cause is there for who looks for it.
+        raise _wrong(call, f"raised {type(error).__name__}") from error
+
+
+def _is_given(name: object, value: object) -> bool:
+    """A manager gives `None` for whatever is not set, and `""` for an address that a YAML file leaves empty."""
+    return value is not None and not (name == "base_url" and isinstance(value, str) and not value.strip())
 
 
 def _one(targets: list[Target]) -> Target:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quotaflow import key_names, old_state_file, old_words
 from quotaflow._quotaflow import canonical_provider
+from quotaflow.config_managers import state_of
 from quotaflow.errors import ConfigError
 from quotaflow.foreign_errors import classify_error
 from quotaflow.key_names import GivenKey, shown
@@ -18,7 +19,7 @@ from quotaflow.logs import logger
 from quotaflow.options import optional_name, state_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, MutableMapping, MutableSet, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from os import PathLike
 
     from quotaflow._quotaflow import Verdict
@@ -46,10 +47,12 @@ class APIKeyManager:
         config_manager: an object with `get_cache_path()` and `get_model_config()`, as far as it has them.
         provider: whose keys these are. Default: as the names tell (`OPENAI_API_KEY_2`, `MY_GOOGLE_KEY`), else as a
             key begins, else as `config_manager` says, else `unknown`.
-        state: where quotas are remembered, as `LLMInterface` takes it. Default: the same file.
+        state: where quotas are remembered, as `LLMInterface` takes it. Default: the file that `LLMInterface` uses
+            when it is given the same `config_manager`, or none.
 
     Raises:
-        ConfigError: a name is empty or no text, or a key cannot be one.
+        ConfigError: a name is empty or no text, no key can be one, or `get_cache_path()` gives no path. As long as
+            one key is left, one that cannot be a key (it has a line break in it) is a warning and never offered.
         StateError: the remembered quotas cannot be read or written.
 
     >>> manager = APIKeyManager("OPENAI_API_KEY", ["OPENAI_API_KEY_2"], state="memory")
@@ -87,7 +90,7 @@ class APIKeyManager:
         self._default = canonical or key_names.default_provider(texts, config_manager)
         google = self._default == "gemini" and "google" in texts[0].lower()
         self._provider_name = given or ("google" if google else self._default)
-        self._state = state_address(state)
+        self._state = state_address(state_of(config_manager) if state is None else state)
         self._failed_here: set[str] = set()
         self._ring = KeyRing(texts, canonical, self._default, self._state)
         ring = self._ring.now()
@@ -108,8 +111,8 @@ class APIKeyManager:
         'OPENAI_API_KEY'
         """
         ring = self._ring.now()
-        # What was taken in later, for its marks, is not offered.
-        names = [self.current_key_env, *self._names]
+        # Only what this manager was made with is offered, whatever somebody calls the current one.
+        names = [name for name in (self.current_key_env, *self._names) if name in self._names]
         names.sort(key=lambda name: name in ring.keys.places and not ring.keys.places[name].is_set)
         for name in dict.fromkeys(names):
             if self._word(name) == "available":
@@ -223,6 +226,8 @@ class APIKeyManager:
     def reset(self) -> None:
         """Opens every key and forgets what was counted of its quota, for everybody; the primary is current again.
 
+        What cannot be a key stays `failed` until its variable holds one.
+
         >>> manager.reset()
         >>> manager.current_key_env
         'OPENAI_API_KEY'
@@ -248,8 +253,8 @@ class APIKeyManager:
         return self._provider_name
 
     @property
-    def failed_keys(self) -> MutableSet[str]:
-        """The names of keys that do not work, as a set that looks at the ledgers and writes to them.
+    def failed_keys(self) -> set[str]:
+        """The names of keys that do not work, as a set of this moment; what changes it changes the ledgers too.
 
         >>> manager.failed_keys == set()
         True
@@ -258,13 +263,13 @@ class APIKeyManager:
 
     @failed_keys.setter
     def failed_keys(self, names: Iterable[str]) -> None:
-        self._failed().become(set(names))
+        self._failed().become(names)
 
     @property
-    def quota_exhausted_keys(self) -> MutableMapping[str, str]:
+    def quota_exhausted_keys(self) -> dict[str, str]:
         """Used-up keys with the last day they are used up on, `YYYY-MM-DD` in the provider's zone.
 
-        A mapping that looks at the ledgers and writes to them.
+        A dict of this moment; what changes it changes the ledgers too.
 
         >>> manager.quota_exhausted_keys == {}
         True
@@ -273,7 +278,7 @@ class APIKeyManager:
 
     @quota_exhausted_keys.setter
     def quota_exhausted_keys(self, days: Mapping[str, str]) -> None:
-        ExhaustedKeys(self._ring).become(dict(days))
+        ExhaustedKeys(self._ring).become(days)
 
     def __repr__(self) -> str:
         names = ", ".join(map(shown, self._names))
@@ -311,7 +316,7 @@ class APIKeyManager:
     def _word(self, key_env: str) -> str:
         ring, name = self._ring.find(key_env)
         mark = ring.mark(name)
-        if mark.disabled is not None or name in self._failed_here:
+        if name in ring.keys.bad or mark.disabled is not None or name in self._failed_here:
             return "failed"
         return "available" if mark.used_up is None else ring.used_up(name, mark.used_up)
 

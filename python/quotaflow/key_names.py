@@ -17,6 +17,9 @@ UNKNOWN = "unknown"
 _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]*")
 # Nobody's key is as short and plain as this, and many a test calls a variable so.
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")
+# Long, without underscores and with many digits: nobody calls a variable so, and keys look so.
+_LONG = 20
+_MANY_DIGITS = 4
 
 
 class GivenKey(str):
@@ -48,6 +51,8 @@ class Keys(NamedTuple):
     names: tuple[str, ...]
     places: dict[str, Place]
     digests: dict[str, str]
+    bad: frozenset[str]
+    """Names whose keys cannot be keys."""
 
 
 def shown(name: str) -> str:
@@ -60,7 +65,11 @@ def shown(name: str) -> str:
 
 
 def checked(primary: object, backups: object) -> list[str]:
-    """The names as a list, each once, the primary first; raises `ConfigError` for what is no name."""
+    """The names as a list, each once and without space around it, the primary first.
+
+    Raises:
+        ConfigError: it is no name.
+    """
     several: Iterable[Any] = ()
     if isinstance(backups, str):
         several = [backups]
@@ -81,14 +90,14 @@ def checked(primary: object, backups: object) -> list[str]:
         if not name or name.isspace():
             hint = "pass the name of an environment variable, or a key; leave out what there is not"
             raise ConfigError(f"{path} is empty", path=path, hint=hint)
-    return list(dict.fromkeys(name for _, name in named))
+    return list(dict.fromkeys(name.strip() for _, name in named))
 
 
 def name_or_key(text: str, is_set: bool, number: int, provider: str) -> str:
     """The name of a variable as it is, a key as a `GivenKey`.
 
     A name is what is set in the environment or in `.env`, what is all capitals, digits and underscores, and any
-    other short word that does not begin like a key.
+    other short word that does not begin like a key. What is long, without underscores and full of digits is a key.
 
     >>> name_or_key("sk-test-1", False, 1, "openai")
     'openai key 1'
@@ -96,11 +105,16 @@ def name_or_key(text: str, is_set: bool, number: int, provider: str) -> str:
     ('sk-test-1', 'MY_KEY')
     """
     plain = _PLAIN.fullmatch(text) is not None and not whose_key(text)[0]
-    if is_set or plain or _CAPITALS.fullmatch(text):
+    is_name = (plain or _CAPITALS.fullmatch(text) is not None) and not _full_of_digits(text)
+    if is_set or is_name:
         return text
     key = GivenKey(text)
     key.label = f"{provider} key {number}"
     return key
+
+
+def _full_of_digits(text: str) -> bool:
+    return len(text) >= _LONG and "_" not in text and sum(map(str.isdigit, text)) >= _MANY_DIGITS
 
 
 def owner(text: str) -> str | None:
@@ -122,17 +136,19 @@ def default_provider(texts: Sequence[str], config_manager: object) -> str:
 
 
 def look_up(
-    texts: Sequence[str], provider: str | None, default: str, salt: str
+    texts: Sequence[str], provider: str | None, default: str, salt: str, bad: frozenset[tuple[str, str]]
 ) -> tuple[Keys, dict[str, list[dict[str, str]]]]:
     """What the names mean now, and what `Core` takes as keys; the latter holds keys.
 
-    With `provider` all are of it, else each is of the provider its name tells.
+    With `provider` all are of it, else each is of the provider its name tells. `bad` are the providers and labels
+    of what cannot be a key: something else stands in its place.
     """
     digests = digests_of_keys([str(text) for text in texts], salt)
-    keys = Keys((), {}, {})
+    keys = Keys((), {}, {}, frozenset())
     by_provider: dict[str, list[dict[str, str]]] = {}
     names = []
     labels: dict[tuple[str, str], str] = {}
+    bad_names: set[str] = set()
     for number, (text, (of_variable, of_text)) in enumerate(zip(texts, digests, strict=True), start=1):
         whose = provider or owner(text) or default
         name = name_or_key(text, of_variable is not None, number, whose)
@@ -145,9 +161,13 @@ def look_up(
         else:
             # What is said of a key that is not there yet is remembered by its name.
             digest, entry = f"unset:{name}", {"key": f"unset:{name}", "label": label}
+        if (whose, label) in bad:
+            digest = f"bad:{digest}"
+            entry = {"key": "unset:" + digests_of_keys([label], "")[0][1], "label": label}
+            bad_names.add(name)
         known = labels.setdefault((whose, digest), label)
         if known == label:
             by_provider.setdefault(whose, []).append(entry)
         keys.places[name] = Place(whose, known, is_set=digest[:6] != "unset:")
         keys.digests[name] = digest
-    return keys._replace(names=tuple(names)), by_provider
+    return keys._replace(names=tuple(names), bad=frozenset(bad_names)), by_provider

@@ -136,7 +136,8 @@ class KeyRing:
         Raises:
             InvalidArgumentError: it is empty or no text.
         """
-        if not isinstance(key_env, str) or not key_env or key_env.isspace():
+        key_env = key_env.strip() if isinstance(key_env, str) else key_env
+        if not isinstance(key_env, str) or not key_env:
             shows = "empty" if isinstance(key_env, str) else f"of type {type(key_env).__name__}"
             raise InvalidArgumentError(f"key_env is {shows}", hint="pass a name that get_next_key_env() gave")
         ring = self.now()
@@ -161,8 +162,13 @@ class KeyRing:
 
     def _made(self, texts: Sequence[str], before: Ring | None) -> Ring:
         seen = _environment(texts)
-        keys, by_provider = key_names.look_up(texts, self._provider, self._default, self._salt)
-        core = Core(None, False, config_json("keys", by_provider), None, None, self._state, True)
+        try:
+            keys, core = self._opened(texts, frozenset())
+        except ConfigError:
+            bad = self._bad_keys(texts, before is None)
+            if not bad:
+                raise
+            keys, core = self._opened(texts, bad)
         for name, place in keys.places.items():
             if not place.is_set and name not in self._warned:
                 self._warned.add(name)
@@ -171,6 +177,34 @@ class KeyRing:
         if before is not None and self._state == "memory":
             self._carry_over(before, ring)
         return ring
+
+    def _opened(self, texts: Sequence[str], bad: frozenset[tuple[str, str]]) -> tuple[key_names.Keys, Core]:
+        keys, by_provider = key_names.look_up(texts, self._provider, self._default, self._salt, bad)
+        return keys, _core(by_provider, self._state)
+
+    def _bad_keys(self, texts: Sequence[str], needs_one: bool) -> frozenset[tuple[str, str]]:
+        """The providers and labels of what cannot be a key, each told once.
+
+        Empty when one is needed and none is left. Each is tried alone: only the core knows what `.env` holds
+        and what a key may look like.
+        """
+        keys, by_provider = key_names.look_up(texts, self._provider, self._default, self._salt, frozenset())
+        entries = [(provider, entry) for provider, several in by_provider.items() for entry in several]
+        bad: dict[tuple[str, str], ConfigError] = {}
+        for provider, entry in entries:
+            try:
+                _core({provider: [entry]}, "memory")
+            except ConfigError as error:
+                bad[provider, entry["label"]] = error
+        if needs_one and len(bad) == len(entries):
+            return frozenset()
+        for name, place in keys.places.items():
+            error_of_name = bad.get((place.provider, place.label))
+            told = f"{place.provider}/{place.label}/{keys.digests[name]}"
+            if error_of_name is not None and told not in self._warned:
+                self._warned.add(told)
+                logger().warning("%s is never offered: %s", shown(name), error_of_name)
+        return frozenset(bad)
 
     @staticmethod
     def _carry_over(before: Ring, ring: Ring) -> None:
@@ -182,6 +216,10 @@ class KeyRing:
                     ring.disable(name, mark.disabled)
                 if mark.used_up is not None:
                     ring.exhaust(name, mark.used_up)
+
+
+def _core(keys: dict[str, list[dict[str, str]]], state: str | None) -> Core:
+    return Core(None, False, config_json("keys", keys), None, None, state, True)
 
 
 def moment(at: float) -> str:

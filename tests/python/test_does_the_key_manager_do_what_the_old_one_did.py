@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
+import pickle
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -244,3 +247,54 @@ def test_the_sets_can_be_changed_and_assigned(manager: APIKeyManager) -> None:
     with pytest.raises(KeyError):
         del manager.quota_exhausted_keys["GOOGLE_API_KEY_1"]
     assert (repr(manager.failed_keys), repr(manager.quota_exhausted_keys)) == ("set()", "{}")
+
+
+def test_the_sets_are_a_dict_and_a_set(manager: APIKeyManager) -> None:
+    one, two, three = (f"GOOGLE_API_KEY_{number}" for number in (1, 2, 3))
+    manager.mark_key_quota_exhausted(one)
+    used_up = manager.quota_exhausted_keys
+    day = used_up[one]
+    assert isinstance(used_up, dict)
+    assert json.loads(json.dumps(used_up)) == {one: day} == json.loads(json.dumps(manager.quota_exhausted_keys))
+    for plain in (used_up.copy(), used_up | {}, copy.deepcopy(used_up), pickle.loads(pickle.dumps(used_up))):
+        assert type(plain) is dict
+        assert plain == {one: day}
+    used_up.update({two: day}, **{three: day})
+    assert list(used_up) == list(manager.quota_exhausted_keys) == [one, two, three]
+    assert (used_up.pop(two), used_up.pop(two, "none"), used_up.setdefault(one, "x")) == (day, "none", day)
+    assert used_up.popitem() == (three, day)
+    assert manager.quota_exhausted_keys == used_up == {one: day}
+    views: Any = manager
+    views.quota_exhausted_keys |= {two: day}
+    assert used_up == {one: day}, "it is of the moment when it was asked for"
+    assert manager.quota_exhausted_keys == {one: day, two: day}
+
+    failed = manager.failed_keys
+    assert isinstance(failed, set)
+    failed.update({one}, [two])
+    assert failed == manager.failed_keys == {one, two}
+    for kind, plain_set in (
+        (set, failed.copy()), (set, failed.union()), (set, failed | {one}), (set, failed.difference([three])),
+        (set, failed.intersection([one, two])), (set, failed.symmetric_difference([])), (set, copy.copy(failed)),
+    ):  # fmt: skip
+        assert type(plain_set) is kind
+        assert plain_set == {one, two}
+    views.failed_keys |= {three}
+    views.failed_keys -= {one}
+    assert manager.failed_keys == {two, three}
+    views.failed_keys &= {three}
+    views.failed_keys ^= {one, three}
+    assert manager.failed_keys == {one}
+    assert manager.failed_keys.pop() == one
+    assert manager.failed_keys == set()
+    with pytest.raises(KeyError):
+        manager.failed_keys.remove(one)
+    with pytest.raises(KeyError):
+        manager.failed_keys.pop()
+
+
+def test_a_current_key_that_is_none_of_its_own_is_not_offered(manager: APIKeyManager) -> None:
+    manager.current_key_env = "NOPE"
+    assert manager.get_next_key_env() == manager.current_key_env == "GOOGLE_API_KEY_1"
+    manager.current_key_env = "GOOGLE_API_KEY_2"
+    assert manager.get_next_key_env() == "GOOGLE_API_KEY_2"

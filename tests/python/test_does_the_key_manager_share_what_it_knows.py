@@ -136,6 +136,34 @@ def test_an_error_that_speaks_of_a_key_closes_what_it_speaks_of(llm: LLMInterfac
     assert manager.failed_keys == {NAMES[2]}
 
 
+class Program:
+    """The config manager of a program."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get_cache_path(self) -> Path:
+        return self._folder
+
+    def get_model_config(self, task_name: str | None = None, is_fallback: bool = False) -> dict[str, str] | None:
+        return None if is_fallback or task_name else {"provider": "openai", "model": MODEL}
+
+
+def test_a_config_manager_gives_both_the_same_state(world: SimulatedProviders, tmp_path: Path) -> None:
+    program = Program(tmp_path / "cache")
+    manager = APIKeyManager(NAMES[0], NAMES[1:], config_manager=program)
+    with LLMInterface(program, base_urls=world.base_urls) as llm:
+        manager.mark_key_failed(NAMES[0])
+        states = {key["label"]: key["state"] for key in llm.status()["keys"] if key["provider"] == "openai"}
+        assert states == {NAMES[0]: "disabled", NAMES[1]: "healthy", NAMES[2]: "healthy"}
+        llm.reset("openai")
+        assert manager.get_quota_status() == dict.fromkeys(NAMES, "available")
+    assert (tmp_path / "cache" / "quotaflow.sqlite").exists()
+    own = APIKeyManager(NAMES[0], NAMES[1:], config_manager=program, state=tmp_path / "own.sqlite")
+    manager.mark_key_failed(NAMES[1])
+    assert own.failed_keys == set()
+
+
 def test_a_block_ends_by_itself(manager: APIKeyManager) -> None:
     ring = manager._ring.now()
     ring.exhaust(NAMES[0], time.time() + 0.2)

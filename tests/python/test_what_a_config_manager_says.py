@@ -214,6 +214,20 @@ def test_a_manager_that_says_something_else_is_named(manager: Manager, path: str
     assert "planted" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["", "  ", None])
+def test_an_address_that_is_left_empty_is_not_given(address: str | None, scripted: type[ScriptedCore]) -> None:
+    empty: dict[str, Any] = {"base_url": address}
+    manager = listing(
+        {"models": {"summary": {}}},
+        tasks={"summary": SUMMARY | empty, "late": SUMMARY | {"model": "gemini-2.5-pro"} | empty},
+        default=DEFAULT | empty,
+        fallback=FALLBACK | empty,
+    )
+    config = config_of(scripted, manager)
+    assert "base_url" not in json.dumps(config)
+    LLMInterface(manager).send_prompt("Hi", "late")
+
+
 def test_what_it_says_is_checked_as_a_file_is() -> None:
     with pytest.raises(ConfigError) as caught:
         LLMInterface(Manager(default={"provider": "opnai", "model": "m"}), state="memory")

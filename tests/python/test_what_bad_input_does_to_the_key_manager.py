@@ -66,17 +66,70 @@ def test_a_key_that_cannot_be_one_is_an_error_without_the_key(value: str, monkey
     assert value not in repr(raised.value) + str(raised.value)
 
 
-def test_a_variable_that_becomes_nonsense_changes_nothing(
+@pytest.mark.parametrize("value", ["google\ntest", "google test", "google\x7f", "göögle"])
+@pytest.mark.parametrize("name", [NAME, BACKUP])
+def test_one_key_that_cannot_be_one_is_a_warning_and_never_offered(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(name, value)
+    manager = APIKeyManager(NAME, [BACKUP, "AIza-" + value], state="memory")
+    good = BACKUP if name == NAME else NAME
+    assert [manager.get_next_key_env() for _ in range(3)] == [good] * 3
+    assert manager.get_quota_status() == {name: "failed", good: "available", "AIza-" + value: "failed"}
+    told = [record for record in caplog.records if "never offered" in record.getMessage()]
+    assert [record.levelno for record in told] == [logging.WARNING] * 2
+    assert name in caplog.text
+    assert value not in caplog.text + repr(manager._ring.now())
+    manager.failed_keys.clear()
+    manager.reset()
+    assert manager.failed_keys == {name, "AIza-" + value}
+    monkeypatch.setenv(name, "google-test-3")
+    assert manager.is_key_available(name)
+
+
+def test_a_variable_that_becomes_nonsense_is_not_offered(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     manager = APIKeyManager(NAME, [BACKUP], state="memory")
-    manager.mark_key_failed(NAME)
+    manager.mark_key_quota_exhausted(NAME)
     monkeypatch.setenv(BACKUP, "two words")
     for _ in range(3):
-        assert manager.get_next_key_env() == BACKUP
-    told = [record for record in caplog.records if "environment changed" in record.getMessage()]
+        assert manager.get_next_key_env() is None
+    assert manager.failed_keys == {BACKUP}
+    told = [record for record in caplog.records if "never offered" in record.getMessage()]
     assert len(told) == 1
-    assert "two words" not in caplog.text
+    assert BACKUP in told[0].getMessage()
+    manager.reset()
+    assert manager.get_next_key_env() == NAME
+    monkeypatch.setenv(NAME, "more\nwords")
+    assert manager.get_quota_status() == {NAME: "failed", BACKUP: "failed"}
+    monkeypatch.setenv(BACKUP, "google-test-2")
+    assert manager.get_next_key_env() == BACKUP
+    assert "words" not in caplog.text
+
+
+def test_space_around_a_key_or_a_name_is_left_out() -> None:
+    manager = APIKeyManager(f" {PLANTED}\n", [f"{NAME}\n"], state="memory")
+    assert (manager.get_next_key_env(), manager.backup_key_envs) == (PLANTED, [NAME])
+    manager.mark_key_failed(f"{PLANTED}\n")
+    assert manager.get_next_key_env() == NAME
+
+
+@pytest.mark.parametrize(
+    "key", ["TOPSECRETKEY0123456789ABCDEF0123", "0123456789abcdef0123", "Abcdef0123456789abcd"]
+)
+def test_a_long_word_full_of_digits_is_a_key(
+    key: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = APIKeyManager(NAME, [key], state="memory")
+    manager.mark_key_failed(key)
+    manager.mark_key_quota_exhausted(NAME)
+    assert manager.get_next_key_env() is None
+    for thing in (manager, manager.get_quota_status(), manager.failed_keys, manager.backup_key_envs):
+        assert key not in repr(thing)
+    assert key not in caplog.text
+    monkeypatch.setenv(key, "google-test-3")
+    assert key in repr(APIKeyManager(NAME, [key], state="memory")), "a variable of that name is one"
 
 
 @pytest.mark.parametrize("value", [None, "", "   ", "first,second"])
