@@ -206,7 +206,8 @@ class Bookkeeping:
 
         Args:
             key: only of the key with this label; `None` for all. The name of a provider that labels no key is
-                taken as `provider`, so that `reset("openai")` and `reset("openai", "A")` do what `LLMInterface` does.
+                taken as `provider`, so that `reset("openai")` and `reset("openai", "A")` mean what they do at
+                `LLMInterface`.
             provider: only of this provider; `None` for all.
 
         >>> limiter.reset("scraper") >= 0
