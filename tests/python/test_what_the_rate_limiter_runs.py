@@ -431,6 +431,22 @@ def test_the_official_async_sdk_is_tried_again(simulated: SimulatedProviders) ->
         assert len([text for text in asyncio.run(main(limiter)) if text]) == 5
 
 
+@pytest.mark.quotaflow_simulator(keys=[{"key": "sk-test-1", "label": "A", "provider": "openai"}])
+def test_methods_of_the_official_sdks_are_run_as_they_are(simulated: SimulatedProviders) -> None:
+    url = simulated.base_urls["openai"]
+    messages = [{"role": "user", "content": "Which river?"}]
+    client = openai.OpenAI(api_key="sk-test-1", base_url=url, max_retries=0)
+
+    async def later(limiter: RateLimiter) -> Any:
+        async with openai.AsyncOpenAI(api_key="sk-test-1", base_url=url, max_retries=0) as client:
+            return await limiter.arun("openai", client.chat.completions.create, 10, model=MODEL, messages=messages)
+
+    with client, RateLimiter({}, keys=simulated.keys, state="memory") as limiter:
+        now = limiter.run("openai", client.chat.completions.create, 10, model=MODEL, messages=messages)
+        assert now.choices[0].message.content
+        assert asyncio.run(later(limiter)).choices[0].message.content
+
+
 def test_two_providers_know_nothing_of_each_other(limiter: RateLimiter) -> None:
     closes: list[Callable[[], Exception]] = [lambda: refused(429, {"retry-after": "600"}, **RATE)]
     with pytest.raises(Exception, match="HTTP 429"):
