@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quotaflow.errors import InvalidArgumentError
+from quotaflow.errors import InvalidArgumentError, QuotaflowError
 from quotaflow.options import guard_options, optional_name, required_name
 
 TYPE_CHECKING = False
@@ -31,6 +31,15 @@ class Bookkeeping:
     __slots__ = ()
 
     _core: Core
+    _closed: bool
+
+    def _open(self) -> Core:
+        """What knows and counts, unless this was closed."""
+        if self._closed:
+            from quotaflow.permits import closed
+
+            raise closed()
+        return self._core
 
     def can_request(
         self,
@@ -46,7 +55,7 @@ class Bookkeeping:
         >>> limiter.can_request("scraper")
         True
         """
-        return self._core.outlook(guard_options(provider, tokens, key, model, priority), None) == 0.0
+        return self._open().outlook(guard_options(provider, tokens, key, model, priority), None) == 0.0
 
     def wait_time(
         self,
@@ -77,7 +86,7 @@ class Bookkeeping:
         0.0
         """
         options = guard_options(provider, tokens, key, model, priority)
-        wait = self._core.outlook(options, optional_name("period", period))
+        wait = self._open().outlook(options, optional_name("period", period))
         if wait is None:
             return float("inf")
         return _A_MOMENT if wait < 0 else wait
@@ -111,7 +120,7 @@ class Bookkeeping:
         >>> limiter.record_request("scraper")
         'no key'
         """
-        return self._core.record(guard_options(provider, tokens, key, model), None)
+        return self._open().record(guard_options(provider, tokens, key, model), None)
 
     def record_error(
         self,
@@ -137,7 +146,7 @@ class Bookkeeping:
 
         verdict = verdict_on(error, provider)
         # What a broken server met is counted in full and closes nothing: more nobody knows of an unknown failure.
-        self._core.record(guard_options(provider, tokens, key, model), verdict or Verdict("server_error"))
+        self._open().record(guard_options(provider, tokens, key, model), verdict or Verdict("server_error"))
         return verdict
 
     def record_retry(self, provider: str, *, model: str | None = None, key: str | None = None) -> str:
@@ -192,13 +201,36 @@ class Bookkeeping:
                 )
         return snapshot
 
-    def reset(self, key: str | None = None, *, provider: str | None = None) -> int:
+    def reset(self, key: str | None = None, provider: str | None = None) -> int:
         """Forgets what was used and closed, of one key or one provider. Returns how many ledgers were cleared.
 
-        >>> limiter.reset(provider="scraper") >= 0
+        Args:
+            key: only of the key with this label; `None` for all. The name of a provider that labels no key is
+                taken as `provider`, so that `reset("openai")` and `reset("openai", "A")` mean what they do at
+                `LLMInterface`.
+            provider: only of this provider; `None` for all.
+
+        >>> limiter.reset("scraper") >= 0
         True
         """
-        return self._core.reset(optional_name("provider", provider), optional_name("key", key))
+        label, of_provider = optional_name("key", key), optional_name("provider", provider)
+        if label is not None and self._names_provider(label):
+            label, of_provider = of_provider, label
+        return self._open().reset(of_provider, label)
+
+    def _names_provider(self, name: str) -> bool:
+        import json
+
+        from quotaflow._quotaflow import canonical_provider
+
+        keys = json.loads(self._core.status())["keys"]
+        if any(entry["label"] == name for entry in keys):
+            return False
+        try:
+            self._core.stated(name)
+        except QuotaflowError:
+            return any(entry["provider"] == canonical_provider(name) for entry in keys)
+        return True
 
     def clear(self) -> int:
         """Forgets what was used and closed, of everything. Returns how many ledgers were cleared.
@@ -206,7 +238,7 @@ class Bookkeeping:
         >>> limiter.clear() >= 0
         True
         """
-        return self._core.reset(None, None)
+        return self._open().reset(None, None)
 
     def save_usage(self, path: str | PathLike[str]) -> None:
         """Writes down what counts now, as JSON, for another machine or state. It holds labels and no keys.

@@ -4,60 +4,20 @@ from __future__ import annotations
 
 import inspect
 
-from quotaflow.errors import CallError, InvalidArgumentError, QuotaflowError
-from quotaflow.permits import Permit, permitted
+from quotaflow.asked import refused_awaitable, refused_result
+from quotaflow.errors import CallError, QuotaflowError
+from quotaflow.notes import note
+from quotaflow.permits import granted, permitted
 from quotaflow.results import tokens_used
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable
     from typing import Any, NoReturn
 
     from quotaflow._quotaflow import GuardedCall
-
-_TAKES_SECRET = ("key", "api_key")
-
-
-class Asked:
-    """A function, the arguments its caller gave, and the one that the permit fills."""
-
-    __slots__ = ("_args", "_at", "_fn", "_kwargs", "_name")
-
-    def __init__(self, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        if not callable(fn):
-            kind = type(fn).__name__
-            raise InvalidArgumentError(f"fn is of type {kind}", hint="pass a function that makes the call")
-        self._fn, self._args, self._kwargs = fn, args, kwargs
-        self._name, self._at = _filled_by_permit(fn, args, kwargs)
-
-    def __call__(self, permit: Permit) -> Any:
-        """Calls the function with what this permit is worth."""
-        if self._name is None:
-            return self._fn(*self._args, **self._kwargs)
-        value = permit if self._name == "permit" else permit.key.secret
-        if self._at is None:
-            return self._fn(*self._args, **self._kwargs, **{self._name: value})
-        return self._fn(*self._args[: self._at], value, *self._args[self._at :], **self._kwargs)
-
-
-def _filled_by_permit(
-    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[str | None, int | None]:
-    """The parameter a permit fills, and its place if the caller's arguments reach beyond it."""
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):
-        return None, None
-    for name in ("permit", *_TAKES_SECRET):
-        for place, parameter in enumerate(parameters):
-            if parameter.name != name or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                continue
-            if name in kwargs:
-                return None, None
-            by_place = parameter.kind is not parameter.KEYWORD_ONLY
-            only_by_place = parameter.kind is parameter.POSITIONAL_ONLY
-            return name, place if by_place and (len(args) > place or only_by_place) else None
-    return None, None
+    from quotaflow.asked import Asked
+    from quotaflow.permits import Permit
 
 
 def run(call: GuardedCall, asked: Asked) -> Any:
@@ -65,11 +25,11 @@ def run(call: GuardedCall, asked: Asked) -> Any:
     last: Exception | None = None
     while True:
         try:
-            permit = Permit(call, call.permit())
-        except QuotaflowError as refusal:
+            permit = granted(call)
+        except QuotaflowError as nothing_more:
             if last is None:
                 raise
-            _give_up(last, refusal)
+            _give_up(last, nothing_more)
         try:
             result = asked(permit)
         except BaseException as error:
@@ -77,6 +37,14 @@ def run(call: GuardedCall, asked: Asked) -> Any:
             if last is None:
                 raise
             continue
+        refusal = refused_awaitable(result)
+        if refusal is not None:
+            # A coroutine has not begun; of a task or a future nobody knows.
+            if inspect.iscoroutine(result):
+                permit.release()
+            else:
+                permit.ends_with(refusal)
+            raise refusal
         return _succeeded(permit, result)
 
 
@@ -86,10 +54,10 @@ async def arun(call: GuardedCall, asked: Asked) -> Any:
     while True:
         try:
             permit = await permitted(call)
-        except QuotaflowError as refusal:
+        except QuotaflowError as nothing_more:
             if last is None:
                 raise
-            _give_up(last, refusal)
+            _give_up(last, nothing_more)
         try:
             result = asked(permit)
             if inspect.isawaitable(result):
@@ -115,6 +83,10 @@ def _failed(permit: Permit, error: BaseException) -> Exception | None:
 
 
 def _succeeded(permit: Permit, result: Any) -> Any:
+    refusal = refused_result(result)
+    if refusal is not None:
+        permit.ends_with(refusal)
+        raise refusal
     used = tokens_used(result)
     if used is None:
         permit.settle()
@@ -124,7 +96,7 @@ def _succeeded(permit: Permit, result: Any) -> Any:
 
 
 def _give_up(last: Exception, refusal: QuotaflowError) -> NoReturn:
-    last.add_note(_told(refusal))
+    note(last, _told(refusal), ("quotaflow gave up on ", "quotaflow gave up: "))
     try:
         raise last
     finally:
@@ -138,7 +110,7 @@ def _told(refusal: QuotaflowError) -> str:
         return f"quotaflow gave up: {refusal}"
     tries = [f"key {attempt.key} met {attempt.failure}" for attempt in refusal.attempts]
     times = "attempt" if len(tries) == 1 else "attempts"
-    note = f"quotaflow gave up on {refusal.provider} after {len(tries)} {times}: {', '.join(tries)}"
+    told = f"quotaflow gave up on {refusal.provider} after {len(tries)} {times}: {', '.join(tries)}"
     if refusal.retry_after is not None:
-        note += f"; again possible in {refusal.retry_after:.1f} s"
-    return note
+        told += f"; again possible in {refusal.retry_after:.1f} s"
+    return told

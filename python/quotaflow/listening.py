@@ -28,7 +28,7 @@ _PATIENCE = 0.5
 class Hooks:
     """The hooks of one object, and the thread that calls them; it starts with the first hook."""
 
-    __slots__ = ("__weakref__", "_core", "_hooks", "_lock", "_process", "_stop", "_thread")
+    __slots__ = ("__weakref__", "_core", "_hooks", "_lock", "_process", "_stop", "_stopping", "_thread")
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -39,6 +39,7 @@ class Hooks:
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
         self._stop: weakref.finalize[..., Hooks] | None = None
 
     def on(self, event: object, hook: Callable[[Any], object]) -> Callable[[], None]:
@@ -69,7 +70,8 @@ class Hooks:
             self._begin()
 
     def _runs(self) -> bool:
-        return self._thread is not None
+        # One that has ended because its object was closed is not begun again.
+        return self._thread is not None and (self._thread.is_alive() or self._stopping.is_set())
 
     def ensure(self) -> None:
         """Makes sure that the thread runs in this process: a fork takes no threads along."""
@@ -79,7 +81,9 @@ class Hooks:
         with self._lock:
             if self._runs():
                 return
-            stopping = threading.Event()
+            if self._stop is not None:
+                self._stop.detach()
+            stopping = self._stopping
             arguments = (self._core, weakref.ref(self), stopping)
             self._thread = threading.Thread(target=_serve, args=arguments, name="quotaflow hooks", daemon=True)
             # Before the interpreter goes: a thread in Rust cannot be ended with it.
@@ -98,7 +102,7 @@ class Hooks:
         for hook in self._hooks.get(name, ()):
             try:
                 hook(made(name, facts))
-            except Exception:  # noqa: BLE001 - it is reported, and the next hook is called
+            except BaseException:  # noqa: BLE001 - reported: SystemExit here would end this thread, no program
                 logger().exception("a hook for %r raised", name)
 
 
@@ -109,8 +113,10 @@ def _serve(core: Core, served: weakref.ref[Hooks], stopping: threading.Event) ->
         except QuotaflowError as error:
             # It could not even begin; every call says so, too.
             logger().warning("no events: %s", error)
+            stopping.set()
             return
         if told is None:
+            stopping.set()
             return
         for text in told:
             hooks = served()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quotaflow.errors import InvalidArgumentError, QuotaflowError
+from quotaflow.errors import ClosedError, InvalidArgumentError, QuotaflowError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Acquisition:
 
     def __enter__(self) -> Permit:
         call = self._begin()
-        self._permit = Permit(call, call.permit())
+        self._permit = granted(call)
         return self._permit
 
     def __exit__(
@@ -150,10 +150,25 @@ class Acquisition:
         self.__exit__(kind, error, trace)
 
 
+def closed() -> ClosedError:
+    """What is raised once the limiter was closed."""
+    return ClosedError("this RateLimiter was closed", hint="make a new one")
+
+
+def granted(call: GuardedCall) -> Permit:
+    """The next permit of a call."""
+    try:
+        return Permit(call, call.permit())
+    except ClosedError:
+        raise closed() from None
+
+
 async def permitted(call: GuardedCall) -> Permit:
     """The next permit of a call. Who is cancelled while it waits leaves nothing counted."""
     try:
         return Permit(call, await call.apermit())
+    except ClosedError:
+        raise closed() from None
     except BaseException:
         call.release()
         raise

@@ -51,7 +51,7 @@ class RateLimiter(Bookkeeping):
     '<HTML>'
     """
 
-    __slots__ = ("__weakref__", "_core", "_hooks", "_state")
+    __slots__ = ("__weakref__", "_closed", "_core", "_hooks", "_state")
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class RateLimiter(Bookkeeping):
         source, is_path = config_source(config if managed is None else managed.config)
         self._state = state_address(managed.state if managed is not None and state is None else state)
         self._hooks: Hooks | None = None
+        self._closed = False
         self._core = Core(
             source,
             is_path,
@@ -141,18 +142,20 @@ class RateLimiter(Bookkeeping):
     ) -> Any:
         """Calls `fn(*args, **kwargs)` when it may, and again when that makes sense.
 
-        A parameter of `fn` called `key` or `api_key` gets the key, one called `permit` the permit; your arguments
-        fill the others. What `fn` raises is classified: it is tried again after its block or a back-off, with
+        A parameter of `fn` called `api_key` gets the key, one called `permit` the permit, and one called `key` the
+        key when there is one and `fn` has neither of them nor is built in; always by name, and only where your own
+        arguments leave it open: none of them ever moves. `model` is handed on to an `fn` that takes it. What `fn`
+        raises is classified: it is tried again after its block or a back-off, with
         another key, or not at all, as a prompt of `LLMInterface` would be. What cannot be classified is not tried
         again. The usage found on the result (of openai, anthropic, google.genai, LangChain, or a dict like theirs)
         is booked, else the estimate.
 
         Args:
             provider: a provider, or any other name that has limits.
-            fn: a function that makes one request; for coroutines there is `arun`.
+            fn: a function that makes one request; for what must be awaited there is `arun`. No generator.
             tokens: how many tokens one try will take, estimated.
             args: for `fn`.
-            model: the model, whose own limits then hold as well.
+            model: the model, whose own limits then hold as well; `fn` gets it, too, if it takes `model`.
             only_key: the label of the only key that may be used.
             priority: as in `acquire`.
             timeout: the seconds that tries and waits may take together; a try under way is not cut off.
@@ -160,7 +163,8 @@ class RateLimiter(Bookkeeping):
             retry: whether to try again at all.
             max_retries: how often; `None` for what the config says (3).
             retry_delay: the first back-off; `None` for what the config says (1 s).
-            kwargs: for `fn`.
+            kwargs: for `fn`. What this method itself takes (`timeout`, `max_retries`, …) is not handed on, except
+                `model`: bind it with `functools.partial(fn, timeout=5)`.
 
         Returns:
             What `fn` returned.
@@ -174,7 +178,8 @@ class RateLimiter(Bookkeeping):
         """
         from inspect import iscoroutinefunction
 
-        from quotaflow.guarded_runs import Asked, run
+        from quotaflow.asked import Asked
+        from quotaflow.guarded_runs import run
 
         if iscoroutinefunction(fn):
             raise InvalidArgumentError("fn is a coroutine function", hint="await limiter.arun(…)")
@@ -182,7 +187,7 @@ class RateLimiter(Bookkeeping):
             provider, tokens, only_key, model, priority, timeout=timeout, deadline=deadline,
             retry=retry, max_retries=max_retries, retry_delay=retry_delay,
         )  # fmt: skip
-        asked = Asked(fn, args, kwargs)
+        asked = Asked(fn, args, kwargs, model)
         return run(self._listened().guard(options), asked)
 
     async def arun(
@@ -209,13 +214,14 @@ class RateLimiter(Bookkeeping):
         >>> asyncio.run(limiter.arun("openai", ask, tokens=100))
         'an answer'
         """
-        from quotaflow.guarded_runs import Asked, arun
+        from quotaflow.asked import Asked
+        from quotaflow.guarded_runs import arun
 
         options = guard_options(
             provider, tokens, only_key, model, priority, timeout=timeout, deadline=deadline,
             retry=retry, max_retries=max_retries, retry_delay=retry_delay,
         )  # fmt: skip
-        asked = Asked(fn, args, kwargs)
+        asked = Asked(fn, args, kwargs, model)
         return await arun(self._listened().guard(options), asked)
 
     def on(self, event: EventName, hook: Callable[[Any], object]) -> Callable[[], None]:
@@ -237,10 +243,12 @@ class RateLimiter(Bookkeeping):
         return self._hooks.on(event, hook)
 
     def close(self) -> None:
-        """Ends it: calls that wait raise `ClosedError`, and so does every later call. Closing twice is fine.
+        """Ends it: calls that wait raise `ClosedError`, and so does every later call that
+        asks, counts or forgets. Closing twice is fine.
 
         >>> limiter.close()
         """
+        self._closed = True
         self._core.close()
         if self._hooks is not None:
             self._hooks.close()
@@ -249,7 +257,7 @@ class RateLimiter(Bookkeeping):
         """What carries a call out; a child of a fork that inherited hooks listens from its first call on."""
         if self._hooks is not None:
             self._hooks.ensure()
-        return self._core
+        return self._open()
 
     def __enter__(self) -> Self:
         return self

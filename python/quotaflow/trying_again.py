@@ -7,15 +7,17 @@ import inspect
 import random
 import time
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 
 from quotaflow.errors import InvalidArgumentError
 from quotaflow.foreign_errors import classify_error
+from quotaflow.notes import note
 from quotaflow.passing import LONGEST_PAUSE, passes
+from quotaflow.retry_arguments import check_callable, check_provider, check_retry_on, check_tried, count, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from datetime import timedelta
     from types import TracebackType
     from typing import Any, Self, TypeAlias, TypeVar
@@ -66,8 +68,9 @@ def retrying(
     What an error means is read from it (`classify_error`): status, headers, body, type, words. A wrong key, a bad
     request, an empty account or a filtered prompt is never tried again, and neither is what nobody can classify.
     When the error says how long to wait, that is the least; when that is longer than `cap`, it is raised at once.
-    The last error is raised as it is, with a note. Sync and async functions and loops work alike; a pause ends
-    with Ctrl-C or when the task is cancelled.
+    The last error is raised as it is, with a note. Sync and async functions and loops work alike, and so
+    do functions that return something to be awaited, as methods of SDKs do; a pause ends with Ctrl-C or when the
+    task is cancelled.
 
     Args:
         attempts: how many attempts are made at most, the first included; `None` for any number.
@@ -75,7 +78,8 @@ def retrying(
         cap: the longest pause, at most 300 s.
         multiplier: by how much each pause is longer than the one before; 1 or more.
         jitter: up to which share of it a pause is longer at random, never shorter; 0 for none.
-        on_retry: called with a `Retry` before each pause; what it raises is logged and ignored.
+        on_retry: called with a `Retry` before each pause; what it raises is logged and ignored. It may be async in
+            async code.
         total_time: the seconds all attempts and pauses may take; a pause that would end later is not begun.
         provider: whose words the errors are, for instance `"openai"`; `None`: as they tell.
         retry_on: only these: an exception type, some, or a function of the exception. What it names is tried again
@@ -131,19 +135,24 @@ class Retrying:
         sleep: Callable[[float], Any] | None,
         entropy: Callable[[], float],
     ) -> None:
-        self._attempts = None if attempts is None else _count(attempts)
-        self._base = _number("base", base, 0.0, LONGEST_PAUSE)
-        self._cap = _number("cap", cap, 0.0, LONGEST_PAUSE)
-        self._multiplier = _number("multiplier", multiplier, 1.0, 100.0)
-        self._jitter = _number("jitter", jitter, 0.0, 10.0)
-        self._total_time = None if total_time is None else _number("total_time", total_time, 0.0, 30 * 86_400.0)
+        self._attempts = None if attempts is None else count(attempts)
+        self._base = number("base", base, 0.0, LONGEST_PAUSE)
+        self._cap = number("cap", cap, 0.0, LONGEST_PAUSE)
+        self._multiplier = number("multiplier", multiplier, 1.0, 100.0)
+        self._jitter = number("jitter", jitter, 0.0, 10.0)
+        self._total_time = None if total_time is None else number("total_time", total_time, 0.0, 30 * 86_400.0)
+        check_callable("on_retry", on_retry, may_be_none=True)
+        check_callable("sleep", sleep, may_be_none=True)
+        check_callable("clock", clock)
+        check_callable("entropy", entropy)
+        check_provider(provider)
+        check_retry_on(retry_on)
         self._on_retry, self._provider, self._retry_on = on_retry, provider, retry_on
         self._clock, self._sleep, self._entropy = clock, sleep, entropy
 
     def __call__(self, fn: _F) -> _F:
-        """Decorates a function or a coroutine function."""
-        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-            raise InvalidArgumentError("a generator cannot be tried again", hint="use the loop inside of it")
+        """Decorates a function or a coroutine function; what it returns to be awaited is tried, too."""
+        check_tried(fn)
         wrapped: Any
         if inspect.iscoroutinefunction(fn):
 
@@ -158,14 +167,33 @@ class Retrying:
 
             @functools.wraps(fn)
             def wrapped(*args: Any, **kwargs: Any) -> Any:
-                for attempt in self:
+                attempts = Attempts(self)
+                for attempt in attempts:
                     with attempt:
-                        return fn(*args, **kwargs)
+                        result = fn(*args, **kwargs)
+                        if not inspect.isawaitable(result):
+                            return result
+                        # A method of an SDK that is async without saying so.
+                        return self._awaited(attempts, attempt, result, functools.partial(fn, *args, **kwargs))
                 raise AssertionError  # the last attempt returns or raises
 
         return wrapped  # type: ignore[no-any-return] # it takes and gives what fn does
 
+    async def _awaited(
+        self, attempts: Attempts, attempt: OneAttempt, result: Awaitable[Any], again: Callable[[], Any]
+    ) -> Any:
+        """Goes on in a task with an attempt that was begun by calling a plain function."""
+        with attempt:
+            return await result
+        async for following in attempts:
+            with following:
+                answer = again()
+                return await answer if inspect.isawaitable(answer) else answer
+        raise AssertionError  # the last attempt returns or raises
+
     def __iter__(self) -> Attempts:
+        if inspect.iscoroutinefunction(self._on_retry):
+            raise _async_on_retry()
         return Attempts(self)
 
     def __aiter__(self) -> Attempts:
@@ -177,7 +205,11 @@ class Retrying:
 
     def sleep(self, seconds: float) -> None:
         """Pauses a thread."""
-        (self._sleep or time.sleep)(seconds)
+        slept = (self._sleep or time.sleep)(seconds)
+        if inspect.isawaitable(slept):
+            if inspect.iscoroutine(slept):
+                slept.close()
+            raise InvalidArgumentError("sleep must be awaited", hint="pass one that blocks, or use async code")
 
     async def asleep(self, seconds: float) -> None:
         """Pauses a task."""
@@ -221,22 +253,23 @@ class Retrying:
             wanted = bool(self._retry_on(error))
         return wanted and (verdict is None or passes(verdict, inf))
 
-    def failed(self, error: Exception, number: int, began: float) -> float | None:
-        """Takes note of a failure; the pause until the next attempt, or `None`."""
+    def failed(self, error: Exception, number: int, began: float) -> tuple[float | None, Awaitable[object] | None]:
+        """Takes note of a failure; the pause until the next, or `None`, and what `on_retry` left to await."""
         elapsed = self.now() - began
         delay, verdict, reason = self.delay_after(error, number, elapsed)
         if delay is None:
             if number > 1:
-                error.add_note(f"quotaflow gave up after {number} attempts in {elapsed:.1f} s: {reason}")
-            return None
+                told = f"quotaflow gave up after {number} attempts in {elapsed:.1f} s: {reason}"
+                note(error, told, ("quotaflow gave up after ",))
+            return None, None
         if self._on_retry is not None:
             try:
-                self._on_retry(Retry(number, error, verdict, delay, elapsed))
+                told_later = self._on_retry(Retry(number, error, verdict, delay, elapsed))
+                if inspect.isawaitable(told_later):
+                    return delay, told_later
             except Exception:  # noqa: BLE001 - it is reported, and the call goes on
-                from quotaflow.logs import logger
-
-                logger().exception("on_retry raised")
-        return delay
+                _on_retry_raised()
+        return delay, None
 
 
 class Attempts:
@@ -259,6 +292,10 @@ class Attempts:
         if self._last is not None:
             if self._last.delay is None:
                 raise StopIteration
+            if self._last.told_later is not None:
+                if inspect.iscoroutine(self._last.told_later):
+                    self._last.told_later.close()
+                raise _async_on_retry()
             self._retrying.sleep(self._last.delay)
         return self._following()
 
@@ -266,6 +303,11 @@ class Attempts:
         if self._last is not None:
             if self._last.delay is None:
                 raise StopAsyncIteration
+            if self._last.told_later is not None:
+                try:
+                    await self._last.told_later
+                except Exception:  # noqa: BLE001 - it is reported, and the call goes on
+                    _on_retry_raised()
             await self._retrying.asleep(self._last.delay)
         return self._following()
 
@@ -279,7 +321,7 @@ class Attempts:
 class OneAttempt:
     """One attempt of a loop: `with attempt:` around what is tried."""
 
-    __slots__ = ("_began", "_retrying", "delay", "number", "waited")
+    __slots__ = ("_began", "_retrying", "delay", "number", "told_later", "waited")
 
     def __init__(self, retrying: Retrying, number: int, waited: float, began: float) -> None:
         self._retrying, self._began = retrying, began
@@ -289,6 +331,8 @@ class OneAttempt:
         """The seconds that were waited before it."""
         self.delay: float | None = None
         """The seconds until the next one, once this one has failed; `None` while there is none."""
+        self.told_later: Awaitable[object] | None = None
+        """What `on_retry` left to be awaited."""
 
     def __enter__(self) -> Self:
         return self
@@ -297,30 +341,18 @@ class OneAttempt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         if isinstance(error, Exception):
-            self.delay = self._retrying.failed(error, self.number, self._began)
+            self.delay, self.told_later = self._retrying.failed(error, self.number, self._began)
         return self.delay is not None
 
     def __repr__(self) -> str:
         return f"<attempt {self.number}>"
 
 
-def _number(name: str, value: Any, least: float, most: float) -> float:
-    number = value.total_seconds() if hasattr(value, "total_seconds") else value
-    if (
-        isinstance(number, int | float)
-        and not isinstance(number, bool)
-        and isfinite(number)
-        and least <= number <= most
-    ):
-        return float(number)
-    shown = repr(number) if isinstance(number, bool | int | float) else f"of type {type(number).__name__}"
-    raise InvalidArgumentError(f"{name} is {shown}", hint=f"pass a number from {least:g} to {most:g}")
+def _async_on_retry() -> InvalidArgumentError:
+    return InvalidArgumentError("on_retry must be awaited", hint="pass a plain function, or use async code")
 
 
-def _count(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
-    shown = repr(value) if isinstance(value, bool | int | float) else f"of type {type(value).__name__}"
-    raise InvalidArgumentError(
-        f"attempts is {shown}", hint="pass 1 or more, or None; write @retrying() with brackets"
-    )
+def _on_retry_raised() -> None:
+    from quotaflow.logs import logger
+
+    logger().exception("on_retry raised")

@@ -19,6 +19,7 @@ from limiting import refused
 from looking import MODEL, until
 from quotaflow import (
     BlockedEvent,
+    ClosedError,
     ExhaustedEvent,
     InvalidArgumentError,
     LLMInterface,
@@ -127,6 +128,40 @@ def test_a_hook_that_raises_is_reported_and_the_next_one_called(
             limiter.run("groq", once())
         until(lambda: len(events) == 2)
     assert [record.message for record in caplog.records] == ["a hook for 'settled' raised"] * 2
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+def test_a_hook_that_wants_to_end_the_program_ends_nothing(
+    limiter: RateLimiter, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    events: list[Any] = []
+
+    def ends(_event: Any) -> None:
+        raise error
+
+    with caplog.at_level(logging.ERROR, "quotaflow"):
+        limiter.on("settled", ends)
+        limiter.on("settled", events.append)
+        for _ in range(2):
+            limiter.run("groq", once())
+        until(lambda: len(events) == 2)
+    assert [record.message for record in caplog.records] == ["a hook for 'settled' raised"] * 2
+
+
+def test_a_thread_that_died_is_begun_anew_and_one_that_ended_is_not(
+    limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quotaflow.listening._serve", lambda *_: None)
+    events = heard(limiter, "settled")
+    until(lambda: threads() == 0)
+    monkeypatch.undo()
+    limiter.run("groq", once())
+    until(lambda: events)
+    limiter.close()
+    until(lambda: threads() == 0)
+    with pytest.raises(ClosedError):
+        limiter.run("groq", once())
+    assert threads() == 0
 
 
 def test_a_hook_that_hangs_holds_nobody_up(limiter: RateLimiter) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
+import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +49,7 @@ class World:
 
     def retrying(self, *, is_async: bool = False, **chosen: Any) -> Any:
         usual: dict[str, Any] = {"clock": self.clock, "entropy": lambda: 0.0}
-        return retrying(sleep=self.asleep if is_async else self.sleep, **(usual | chosen))
+        return retrying(**({"sleep": self.asleep if is_async else self.sleep} | usual | chosen))
 
     def run(self, form: str, **chosen: Any) -> Any:
         return FORMS[form](self, chosen)
@@ -298,11 +300,90 @@ def test_a_pause_ends_when_the_task_is_cancelled() -> None:
         ({"multiplier": 0.5}, "multiplier is 0.5"),
         ({"jitter": "x"}, "jitter is of type str"),
         ({"total_time": float("inf")}, "total_time is inf"),
+        ({"on_retry": "log"}, "on_retry is of type str"),
+        ({"sleep": 3}, "sleep is of type int"),
+        ({"clock": None}, "clock is of type NoneType"),
+        ({"entropy": 0.5}, "entropy is of type float"),
+        ({"provider": 7}, "provider is of type int"),
+        ({"retry_on": "ValueError"}, "retry_on is of type str"),
+        ({"retry_on": int}, "retry_on names int, no exception"),
+        ({"retry_on": (ValueError, 429)}, "retry_on names of type int, no exception"),
+        ({"retry_on": asyncio.sleep}, "retry_on is a coroutine function"),
     ],
 )
 def test_wrong_arguments_are_named(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidArgumentError, match=words):
         retrying(**wrong)
+
+
+def test_a_method_that_is_async_without_saying_so_is_tried_again() -> None:
+    world = World(*broken(2))
+
+    async def later() -> str:
+        await asyncio.sleep(0)
+        return world.call()
+
+    call = world.retrying(is_async=True)(lambda: later())  # noqa: PLW0108 - it hides what it calls
+    assert not inspect.iscoroutinefunction(call)
+    assert asyncio.run(call()) == "fine"
+    assert (world.calls, world.pauses) == (3, [1.0, 2.0])
+    world = World(*broken(9))
+    with pytest.raises(Exception, match="HTTP 500") as caught:
+        asyncio.run(world.retrying(is_async=True)(lambda: later())())  # noqa: PLW0108
+    assert (world.calls, len(caught.value.__notes__)) == (3, 1)
+
+
+@pytest.mark.parametrize("form", ["async decorator", "async loop"])
+def test_an_async_on_retry_is_awaited_and_may_fail(form: str, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[int] = []
+
+    async def on_retry(retry: Retry) -> None:
+        await asyncio.sleep(0)
+        told.append(retry.attempt)
+        raise LookupError("a hook of a program")
+
+    world = World(*broken(2))
+    with caplog.at_level(logging.ERROR, "quotaflow"):
+        assert world.run(form, on_retry=on_retry) == "fine"
+    assert told == [1, 2]
+    assert [record.message for record in caplog.records] == ["on_retry raised"] * 2
+
+
+@pytest.mark.parametrize("form", ["decorator", "loop"])
+def test_what_must_be_awaited_is_refused_in_sync_code(form: str) -> None:
+    async def on_retry(_retry: Retry) -> None: ...
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InvalidArgumentError, match="on_retry must be awaited"):
+            World(*broken(1)).run(form, on_retry=on_retry)
+        world = World(*broken(1))
+        with pytest.raises(InvalidArgumentError, match="sleep must be awaited"):
+            world.run(form, sleep=world.asleep)
+        gc.collect()
+
+
+def test_what_is_no_function_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="the class World cannot be tried again"):
+        retrying()(World)
+    with pytest.raises(InvalidArgumentError, match="of type int cannot be tried again"):
+        retrying()(7)  # type: ignore[type-var]
+
+
+def test_notes_neither_replace_an_exception_nor_pile_up() -> None:
+    class FrozenError(ConnectionError):
+        def add_note(self, _note: str) -> None:
+            raise AttributeError("frozen")
+
+    error: Exception = FrozenError("reset by peer")
+    with pytest.raises(FrozenError) as caught:
+        World(*[error] * 3).run("loop")
+    assert caught.value is error
+    error = ConnectionError("reset by peer")
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            World(*[error] * 3).run("loop")
+    assert len(error.__notes__) == 1
 
 
 def test_generators_are_refused_and_names_are_kept() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from limiting import refused, used
-from quotaflow import DailyQuotaError, InvalidArgumentError, RateLimiter, RateLimitError, StateError
+from quotaflow import ClosedError, DailyQuotaError, InvalidArgumentError, RateLimiter, RateLimitError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,6 +148,58 @@ def test_status_and_reset_know_keys(limiter: RateLimiter) -> None:
     assert (used(limiter, "groq"), used(limiter, "scraper", period="hour")) == (0, 1)
     limiter.clear()
     assert used(limiter, "scraper", period="hour") == 0
+
+
+def test_reset_takes_a_provider_where_a_key_could_stand(limiter: RateLimiter) -> None:
+    def spend() -> None:
+        limiter.clear()
+        limiter.record_request("scraper")
+        for label in ("A", "B"):
+            limiter.record_request("groq", key=label)
+
+    def left() -> tuple[int, int]:
+        return used(limiter, "groq"), used(limiter, "scraper", period="hour")
+
+    cases: list[tuple[tuple[str, ...], dict[str, str], tuple[int, int]]] = [
+        (("groq",), {}, (0, 1)),
+        (("GROQ",), {}, (0, 1)),
+        (("scraper",), {}, (2, 0)),
+        ((), {"provider": "groq"}, (0, 1)),
+        (("A",), {}, (1, 1)),
+        ((), {"key": "A"}, (1, 1)),
+        (("A", "groq"), {}, (1, 1)),
+        (("groq", "A"), {}, (1, 1)),
+        ((), {"key": "A", "provider": "groq"}, (1, 1)),
+        ((), {}, (0, 0)),
+    ]
+    for args, named, expected in cases:
+        spend()
+        limiter.reset(*args, **named)
+        assert left() == expected, (args, named)
+    with pytest.raises(InvalidArgumentError, match="no key labelled"):
+        limiter.reset("nobody")
+
+
+def test_a_closed_limiter_says_so(limiter: RateLimiter) -> None:
+    limiter.record_request("groq")
+    limiter.close()
+    calls: list[Callable[[], object]] = [
+        lambda: limiter.can_request("groq"),
+        lambda: limiter.wait_time("groq"),
+        lambda: limiter.choose_provider(1, ["groq"]),
+        lambda: limiter.record_request("groq"),
+        lambda: limiter.record_error("groq", ValueError()),
+        lambda: limiter.acquire("groq"),
+        lambda: limiter.run("groq", len),
+        lambda: asyncio.run(limiter.arun("groq", len)),
+        limiter.reset,
+        limiter.clear,
+    ]
+    for call in calls:
+        with pytest.raises(ClosedError, match="this RateLimiter was closed"):
+            call()
+    # What was counted can still be told.
+    assert used(limiter, "groq") == 1
 
 
 def test_what_was_saved_counts_elsewhere_and_not_twice(make: Callable[[], RateLimiter], tmp_path: Path) -> None:

@@ -381,7 +381,7 @@ def test_a_closed_limiter_lets_nobody_in_and_sends_those_who_wait_home(make: Mak
         time.sleep(0.05)
         limiter.close()
         thread.join()
-    assert len(met) == 1
+    assert [str(error) for error in met] == ["this RateLimiter was closed — make a new one"]
     with pytest.raises(ClosedError), limiter.acquire("scraper"):
         pytest.fail("it is closed")
     limiter.close()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import math
+import os
 import traceback
+import warnings
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,7 @@ from quotaflow import DailyQuotaError, InvalidArgumentError, RateLimiter
 from quotaflow.results import tokens_used
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from quotaflow import Permit
     from quotaflow.testing import SimulatedProviders
@@ -154,7 +157,7 @@ def test_a_wait_beyond_the_time_there_is_ends_it_with_the_original_error(
 def test_the_parameter_that_takes_a_key_gets_it_and_the_others_their_arguments(limiter: RateLimiter) -> None:
     secret = "sk-test-1"
 
-    def positional(key: str, prompt: str, n: int = 1) -> tuple[Any, ...]:
+    def leading(key: str, prompt: str, n: int = 1) -> tuple[Any, ...]:
         return key, prompt, n
 
     def by_name(prompt: str, *, api_key: str) -> tuple[Any, ...]:
@@ -163,25 +166,160 @@ def test_the_parameter_that_takes_a_key_gets_it_and_the_others_their_arguments(l
     def in_between(prompt: str, api_key: str, n: int) -> tuple[Any, ...]:
         return api_key, prompt, n
 
-    def with_permit(prompt: str, permit: Permit) -> tuple[Any, ...]:
-        return permit.key.secret, prompt
+    def with_permit(prompt: str, permit: Permit, api_key: str = "") -> tuple[Any, ...]:
+        return permit.key.secret, prompt, api_key
 
-    def only_by_place(key: str, /, prompt: str) -> tuple[Any, ...]:
-        return key, prompt
+    def with_both(key: str = "of the cache", *, api_key: str) -> tuple[Any, ...]:
+        return key, api_key
 
-    assert limiter.run("openai", positional, 0, "hi", n=2) == (secret, "hi", 2)
-    assert limiter.run("openai", positional, 0, prompt="hi") == (secret, "hi", 1)
-    assert limiter.run("openai", positional, 0, key="mine", prompt="hi") == ("mine", "hi", 1)
+    assert limiter.run("openai", leading, 0, prompt="hi") == (secret, "hi", 1)
+    assert limiter.run("openai", leading, 0, key="mine", prompt="hi") == ("mine", "hi", 1)
     assert limiter.run("openai", by_name, 0, "hi") == (secret, "hi")
-    assert limiter.run("openai", in_between, 0, "hi", 3) == (secret, "hi", 3)
     assert limiter.run("openai", in_between, 0, "hi", n=3) == (secret, "hi", 3)
-    assert limiter.run("openai", with_permit, 0, "hi") == (secret, "hi")
-    assert limiter.run("openai", only_by_place, 0, "hi") == (secret, "hi")
-    assert limiter.run("openai", functools.partial(positional, n=7), 0, "hi") == (secret, "hi", 7)
+    assert limiter.run("openai", with_permit, 0, "hi") == (secret, "hi", secret)
+    assert limiter.run("openai", with_both) == ("of the cache", secret)
+    assert limiter.run("openai", functools.partial(leading, n=7), 0, prompt="hi") == (secret, "hi", 7)
     assert limiter.run("openai", dict, 0, a=1) == {"a": 1}
     assert limiter.run("openai", lambda **given: given) == {}
     assert limiter.run("openai", "{}-{}".format, 0, 1, 2) == "1-2"
-    assert limiter.run("scraper", lambda key: key) is None
+
+
+def test_no_argument_of_the_caller_is_displaced(limiter: RateLimiter) -> None:
+    class Cache(dict[str, int]):
+        def put(self, key: str, value: int) -> tuple[str, int]:
+            return key, value
+
+    def between(prompt: str, api_key: str, n: int = 1) -> tuple[Any, ...]:
+        return prompt, api_key, n
+
+    for provider in ("openai", "scraper"):
+        assert limiter.run(provider, {"user:1": "Ada"}.get, 0, "user:1") == "Ada"
+        assert limiter.run(provider, Cache().put, 0, "user:1", 5) == ("user:1", 5)
+        assert limiter.run(provider, os.environ.get, 0, "PATH") == os.environ["PATH"]
+        assert limiter.run(provider, between, 0, "hi", "mine", 3) == ("hi", "mine", 3)
+        assert limiter.run(provider, functools.partial(Cache().put, key="k"), 0, value=1) == ("k", 1)
+        # Built-in functions mean another key.
+        assert limiter.run(provider, sorted, 0, [2, 1]) == [1, 2]
+        assert limiter.run(provider, functools.partial(sorted, reverse=True), 0, [1, 2]) == [2, 1]
+        assert limiter.run(provider, [2, 1].sort) is None
+
+
+def test_a_lane_without_a_key_fills_none(limiter: RateLimiter) -> None:
+    assert limiter.run("scraper", lambda key="default": key) == "default"
+    assert limiter.run("scraper", lambda api_key="default": api_key) == "default"
+    assert limiter.run("scraper", lambda api_key: api_key) is None
+    assert limiter.run("scraper", lambda permit: permit.key.label) == "no key"
+    with pytest.raises(TypeError, match="key"):
+        limiter.run("scraper", lambda key: key)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["run", "arun"])
+def test_a_model_reaches_a_function_that_takes_it(limiter: RateLimiter, is_async: bool) -> None:
+    def create(*, messages: list[str], model: str, timeout: float = 60.0) -> tuple[Any, ...]:
+        return model, messages, timeout
+
+    def call(fn: Any, *args: Any, **options: Any) -> Any:
+        if is_async:
+            return asyncio.run(limiter.arun("openai", fn, 10, *args, **options))
+        return limiter.run("openai", fn, 10, *args, **options)
+
+    assert call(create, model="small", messages=["hi"]) == ("small", ["hi"], 60.0)
+    assert call(create, model="small", messages=[], timeout=9, max_retries=0, priority=5) == ("small", [], 60.0)
+    assert call(functools.partial(create, timeout=5), model="small", messages=[]) == ("small", [], 5)
+    assert call(functools.partial(create, model="mine"), model="small", messages=[]) == ("mine", [], 60.0)
+    assert call(lambda **given: given, model="small", n=1) == {"model": "small", "n": 1}
+    assert call(lambda model, n: (model, n), "mine", 2, model="small") == ("mine", 2)
+    assert call(lambda prompt: prompt, "hi", model="small") == "hi"
+    assert call(len, "hi", model="small") == 2
+
+
+class Client:
+    """Its method is no coroutine function, and what it returns is awaited, as in many libraries."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    def create(self) -> Any:
+        return self._create()
+
+    async def _create(self) -> str:
+        await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.pop(0)
+        return "fine"
+
+
+def test_what_must_be_awaited_is_refused_by_run_and_counts_nothing(limiter: RateLimiter) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InvalidArgumentError, match="arun"):
+            limiter.run("groq", Client().create, 500)
+        gc.collect()
+    assert (used(limiter, "groq"), used(limiter, "groq", "tokens")) == (0, 0)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(asyncio.sleep(0))
+        with pytest.raises(InvalidArgumentError, match="arun"):
+            limiter.run("groq", lambda: task, 500)
+        await task
+
+    asyncio.run(main())
+    # Of a task nobody knows how far it is.
+    assert (used(limiter, "groq"), used(limiter, "groq", "tokens")) == (1, 500)
+    assert {key["in_flight"] for key in limiter.status()["keys"]} == {0}
+
+
+def test_arun_awaits_whatever_can_be(limiter: RateLimiter) -> None:
+    client = Client(refused(503, message="busy"))
+    assert asyncio.run(limiter.arun("openai", client.create)) == "fine"
+    assert client.errors == []
+
+
+@Runs
+def test_generators_are_refused(limiter: RateLimiter, is_async: bool) -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    async def later() -> AsyncIterator[int]:
+        yield 1
+
+    def call(fn: Any) -> Any:
+        return asyncio.run(limiter.arun("groq", fn)) if is_async else limiter.run("groq", fn)
+
+    for fn in (numbers, later, functools.partial(numbers)):
+        with pytest.raises(InvalidArgumentError, match="fn is a generator function"):
+            call(fn)
+    assert used(limiter, "groq") == 0
+    hidden: list[Callable[[], Any]] = [lambda: numbers(), lambda: later()]  # noqa: PLW0108 - they hide what they call
+    for fn in hidden:
+        with pytest.raises(InvalidArgumentError, match="fn returned a generator"):
+            call(fn)
+    assert {key["in_flight"] for key in limiter.status()["keys"]} == {0}
+    assert call(lambda: [*numbers()]) == [1]
+
+
+@Runs
+def test_an_exception_that_takes_no_note_comes_out_all_the_same(limiter: RateLimiter, is_async: bool) -> None:
+    class FrozenError(ConnectionError):
+        def add_note(self, _note: str) -> None:
+            raise AttributeError("frozen")
+
+    error = FrozenError("reset by peer")
+    with pytest.raises(FrozenError) as caught:
+        run(limiter, is_async, "openai", Fails(*[error] * 9), max_retries=1)
+    assert caught.value is error
+
+
+@Runs
+def test_notes_do_not_pile_up_on_one_exception(limiter: RateLimiter, is_async: bool) -> None:
+    error = ConnectionError("reset by peer")
+    error.add_note("mine")
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            run(limiter, is_async, "openai", Fails(*[error] * 9), max_retries=1)
+    mine, ours = error.__notes__
+    assert mine == "mine"
+    assert ours.startswith("quotaflow gave up on openai after 2 attempts")
 
 
 def test_what_cannot_be_run_is_refused(limiter: RateLimiter) -> None:
@@ -291,6 +429,22 @@ def test_the_official_async_sdk_is_tried_again(simulated: SimulatedProviders) ->
 
     with RateLimiter({}, keys=simulated.keys, state="memory") as limiter:
         assert len([text for text in asyncio.run(main(limiter)) if text]) == 5
+
+
+@pytest.mark.quotaflow_simulator(keys=[{"key": "sk-test-1", "label": "A", "provider": "openai"}])
+def test_methods_of_the_official_sdks_are_run_as_they_are(simulated: SimulatedProviders) -> None:
+    url = simulated.base_urls["openai"]
+    messages = [{"role": "user", "content": "Which river?"}]
+    client = openai.OpenAI(api_key="sk-test-1", base_url=url, max_retries=0)
+
+    async def later(limiter: RateLimiter) -> Any:
+        async with openai.AsyncOpenAI(api_key="sk-test-1", base_url=url, max_retries=0) as client:
+            return await limiter.arun("openai", client.chat.completions.create, 10, model=MODEL, messages=messages)
+
+    with client, RateLimiter({}, keys=simulated.keys, state="memory") as limiter:
+        now = limiter.run("openai", client.chat.completions.create, 10, model=MODEL, messages=messages)
+        assert now.choices[0].message.content
+        assert asyncio.run(later(limiter)).choices[0].message.content
 
 
 def test_two_providers_know_nothing_of_each_other(limiter: RateLimiter) -> None:
