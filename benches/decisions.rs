@@ -14,7 +14,7 @@ use quotaflow::kernel::{
     Amounts, Configured, Lane, Ledger, Ledgers, Limit, Moment, Need, Period, RateHint, Refill,
     Resource, Source, choose, reserve,
 };
-use quotaflow::providers::{Headers, Provider, WireResponse};
+use quotaflow::providers::{ForeignError, Headers, Provider, WireResponse};
 use serde_json::Value;
 
 const KEYS: usize = 50;
@@ -144,6 +144,12 @@ fn main() {
         }
     });
     tell("learning from the headers of an answer", "ns", learning, 5_000);
+
+    let text = "Error code: 429 - {'error': {'message': 'Rate limit reached for gpt-4o in organization org-x on \
+        requests per min (RPM): Limit 500, Used 500, Requested 1. Please try again in 120ms.', 'type': 'requests'}}";
+    let error = ForeignError { text, ..ForeignError::default() };
+    let reading = nanos(|| _ = std::hint::black_box(error.failure(now)));
+    tell("what the text of another library's error means", "ns", reading, 20_000);
 
     for (name, fixture) in [
         ("openai", include_str!("../tests/fixtures/openai/requests-per-minute.json")),

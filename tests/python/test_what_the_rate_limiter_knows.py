@@ -176,7 +176,7 @@ def test_reset_takes_a_provider_where_a_key_could_stand(limiter: RateLimiter) ->
         spend()
         limiter.reset(*args, **named)
         assert left() == expected, (args, named)
-    with pytest.raises(InvalidArgumentError, match="no key labelled"):
+    with pytest.raises(InvalidArgumentError, match="no key with this label"):
         limiter.reset("nobody")
 
 
