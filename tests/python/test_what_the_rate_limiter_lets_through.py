@@ -229,7 +229,7 @@ def test_a_task_cancelled_in_its_block_counts_and_frees_its_place(make: Make) ->
         async def hold() -> None:
             async with limiter.acquire("scraper"):
                 entered.set()
-                await asyncio.sleep(60)
+                await asyncio.Event().wait()
 
         task = asyncio.create_task(hold())
         await entered.wait()
