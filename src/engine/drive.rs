@@ -214,7 +214,12 @@ impl Sending {
     }
 }
 
-fn need(request: &ChatRequest, stop: &Stop, ahead_of_limits: bool, priority: u8) -> Need {
+pub(super) fn need(
+    request: &ChatRequest,
+    stop: &Stop,
+    ahead_of_limits: bool,
+    priority: u8,
+) -> Need {
     let provider = &stop.target.vendor.provider;
     Need {
         input_tokens: request.estimated_input_tokens(&stop.params),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -79,6 +79,8 @@ pub(crate) struct Target {
     suspects: Mutex<Suspects>,
     /// Whether a key is refused, so that an answer to another one says something about the two.
     watches: AtomicBool,
+    /// How long an answer takes lately, in nanoseconds; 0 before the first.
+    latency: AtomicU64,
     pub(crate) changed: Notify,
 }
 
@@ -176,6 +178,7 @@ impl Vendor {
                 breaker: Mutex::default(),
                 suspects: Mutex::default(),
                 watches: AtomicBool::new(false),
+                latency: AtomicU64::new(0),
                 changed: Notify::new(),
             })
         });
@@ -283,6 +286,20 @@ impl Target {
             suspects.served(key, now);
             self.watches.store(suspects.is_watching(), Ordering::Relaxed);
         }
+    }
+
+    /// An answer took this long. Two that end at once may overwrite each other: it is a habit, not a count.
+    pub(crate) fn took(&self, lasted: Duration) {
+        let lasted = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
+        let known = self.latency.load(Ordering::Relaxed);
+        let habit = if known == 0 { lasted } else { known - known / 8 + lasted / 8 };
+        self.latency.store(habit, Ordering::Relaxed);
+    }
+
+    /// How long an answer takes lately; `None` before the first of this process.
+    pub(crate) fn usual_latency(&self) -> Option<Duration> {
+        let known = self.latency.load(Ordering::Relaxed);
+        (known > 0).then(|| Duration::from_nanos(known))
     }
 
     /// Keys of different groups that are always refused together here, and how often they were.

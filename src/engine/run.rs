@@ -273,6 +273,9 @@ impl Run {
         let (target, key) = (held.target.clone(), held.key());
         let label = || target.vendor.keys[key].label.clone();
         target.was_served(key, self.engine.clock.now());
+        if let Some(attempt) = self.attempts.last() {
+            target.took(attempt.lasted);
+        }
         let change = self.settle(held, Ending::Answered(used), hints, None);
         if change.recovered {
             observer.notice(&Notice::Recovers { target: target.name.clone(), key: label() });

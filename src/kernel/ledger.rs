@@ -398,6 +398,17 @@ impl Ledger {
         self.changed = true;
     }
 
+    /// The same ledger if `limit` were `times` as large, for as long as nothing else is learned: what a plan asks.
+    pub fn scale(&mut self, limit: &Limit, times: u32) {
+        let Some(effective) = &mut self.rules else { return };
+        for (rule, counted) in effective.rules.iter_mut().zip(&mut self.meters) {
+            if rule.limit == *limit {
+                *rule = Rule::new(limit.scaled(times));
+                counted.under = rule.limit.clone();
+            }
+        }
+    }
+
     /// Opens the ledger and forgets what was used: what `reset()` asks for. Learned limits stay.
     pub fn reset(&mut self) {
         self.blocks = Blocks::default();

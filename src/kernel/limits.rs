@@ -144,6 +144,21 @@ pub struct Limit {
     pub source: Source,
 }
 
+impl Limit {
+    /// The same promise, `times` as large.
+    #[must_use]
+    pub fn scaled(&self, times: u32) -> Limit {
+        let more = |number: NonZeroU64| {
+            number.saturating_mul(NonZeroU64::new(u64::from(times)).unwrap_or(NonZeroU64::MIN))
+        };
+        let refill = match &self.refill {
+            Refill::Bucket { burst } => Refill::Bucket { burst: more(*burst) },
+            other => other.clone(),
+        };
+        Limit { amount: more(self.amount), refill, ..self.clone() }
+    }
+}
+
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.resource == Resource::Concurrency {

@@ -16,6 +16,7 @@ mod limits;
 mod meters;
 mod moment;
 mod output_sizes;
+mod plan;
 mod queue;
 mod retry;
 mod suspects;
@@ -36,6 +37,9 @@ pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage};
 pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
 pub use moment::Moment;
 pub use output_sizes::OutputSizes;
+pub use plan::{
+    Bound, Forecast, PlannedManner, PlannedShare, PlannedTarget, PlannedWait, forecast,
+};
 pub use queue::{Ticket, WaitingLine};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use suspects::Suspects;

@@ -3,16 +3,43 @@
 use serde::{Deserialize, Serialize};
 
 /// Answer lengths of one model, in a histogram of half powers of two whose old entries fade.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct OutputSizes {
     counts: Vec<u32>,
+    /// Of the last hundred or so.
+    mean: f32,
+}
+
+/// Files that knew no mean hold only the counts.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    Counts(Vec<u32>),
+    Both { counts: Vec<u32>, mean: f32 },
+}
+
+impl From<Stored> for OutputSizes {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::Both { counts, mean } => OutputSizes { counts, mean },
+            Stored::Counts(counts) => {
+                let mut sizes = OutputSizes { counts: Vec::new(), mean: 0.0 };
+                for (bin, count) in counts.iter().enumerate() {
+                    (0..*count).for_each(|_| sizes.saw(upper_edge(bin)));
+                }
+                sizes
+            }
+        }
+    }
 }
 
 /// When this many answers are counted all counts are halved, so that the last few hundred decide.
 const FADES_AT: u32 = 512;
 /// Longer than 2^30 tokens is as long as that.
 const LAST_BIN: usize = 60;
+/// So many answers the mean is judged by.
+const RECENT: u32 = 128;
 /// Below this many answers nothing is claimed.
 const ENOUGH: u32 = 8;
 
@@ -30,7 +57,9 @@ impl OutputSizes {
             self.counts.resize(bin + 1, 0);
         }
         self.counts[bin] += 1;
-        if self.counts.iter().sum::<u32>() >= FADES_AT {
+        let total = self.counts.iter().sum::<u32>();
+        self.mean += (tokens as f32 - self.mean) / total.min(RECENT) as f32;
+        if total >= FADES_AT {
             self.counts.iter_mut().for_each(|count| *count /= 2);
         }
     }
@@ -38,6 +67,11 @@ impl OutputSizes {
     /// A length that no answer so far exceeded; `None` before the first.
     pub fn longest(&self) -> Option<u64> {
         self.counts.iter().rposition(|count| *count > 0).map(upper_edge)
+    }
+
+    /// How long an answer is on average, judged by about the last hundred; `None` before the first.
+    pub fn mean(&self) -> Option<u64> {
+        (!self.counts.is_empty()).then(|| self.mean.round() as u64)
     }
 
     /// A length that 95 of 100 answers do not exceed; `None` while too few are known.
@@ -62,5 +96,26 @@ impl OutputSizes {
             left -= count;
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_is_that_of_the_answers_and_survives_the_file() {
+        let mut sizes = OutputSizes::default();
+        assert_eq!(sizes.mean(), None);
+        (0..100).for_each(|n| sizes.saw(20 + 4 * n));
+        assert_eq!(sizes.mean(), Some(218));
+        let kept = serde_json::to_string(&sizes).unwrap();
+        assert_eq!(serde_json::from_str::<OutputSizes>(&kept).unwrap(), sizes);
+    }
+
+    #[test]
+    fn files_without_a_mean_are_read() {
+        let sizes: OutputSizes = serde_json::from_str("[0,0,10]").unwrap();
+        assert_eq!((sizes.longest(), sizes.mean()), (Some(2), Some(2)));
     }
 }

@@ -15,6 +15,7 @@ mod days;
 mod excerpt;
 mod learned_month;
 mod network;
+mod planned;
 mod small_worlds;
 mod speed;
 mod trace;
