@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(from = "Stored")]
 pub struct OutputSizes {
     counts: Vec<u32>,
-    /// Of the last hundred or so.
+    /// Of the last few hundred.
     mean: f32,
 }
 
@@ -39,7 +39,7 @@ const FADES_AT: u32 = 512;
 /// Longer than 2^30 tokens is as long as that.
 const LAST_BIN: usize = 60;
 /// So many answers the mean is judged by.
-const RECENT: u32 = 128;
+const RECENT: u32 = 512;
 /// Below this many answers nothing is claimed.
 const ENOUGH: u32 = 8;
 
@@ -69,7 +69,7 @@ impl OutputSizes {
         self.counts.iter().rposition(|count| *count > 0).map(upper_edge)
     }
 
-    /// How long an answer is on average, judged by about the last hundred; `None` before the first.
+    /// How long an answer is on average, judged by the last few hundred; `None` before the first.
     pub fn mean(&self) -> Option<u64> {
         (!self.counts.is_empty()).then(|| self.mean.round() as u64)
     }
