@@ -9,6 +9,7 @@ mod guarding;
 mod loop_port;
 mod naming;
 mod outcome;
+mod planning;
 mod raising;
 mod runtime;
 mod simulate;

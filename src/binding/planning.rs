@@ -1,0 +1,57 @@
+//! When would so many prompts be answered, as Python asks it?
+
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use super::call_options::CallOptions;
+use super::core::Core;
+use super::raising::raise;
+use crate::engine::Load;
+use crate::error::{Error, ErrorKind};
+
+#[pymethods]
+impl Core {
+    /// About how many tokens each prompt is: text, or messages in JSON.
+    fn prompt_sizes(
+        &self,
+        py: Python<'_>,
+        options: &Bound<'_, CallOptions>,
+        prompts: Vec<(String, bool)>,
+    ) -> PyResult<Vec<u64>> {
+        let (_, engine, _) = self.engine(py)?;
+        let options = options.get();
+        let sizes = py.detach(|| {
+            let asks = prompts.iter().map(|(prompt, is_messages)| {
+                options.ask(prompt, *is_messages).map(|ask| ask.messages)
+            });
+            engine.prompt_sizes(&options.ask, asks.collect::<Result<_, _>>()?)
+        });
+        sizes.map_err(|error| raise(py, &error))
+    }
+
+    /// What would come of sending so many prompts of such sizes, in JSON.
+    #[expect(clippy::too_many_arguments, reason = "what a plan is made of")]
+    fn plan(
+        &self,
+        py: Python<'_>,
+        options: &Bound<'_, CallOptions>,
+        sizes: Vec<(u64, u64)>,
+        most_in_flight: usize,
+        most_waiting: usize,
+        latency: Option<f64>,
+        output_tokens: Option<u64>,
+        judged_by: Option<u64>,
+    ) -> PyResult<String> {
+        let (_, engine, notices) = self.engine(py)?;
+        let latency = latency.map(Duration::from_secs_f64);
+        let load = Load { sizes, most_in_flight, most_waiting, latency, output_tokens, judged_by };
+        let ask = &options.get().ask;
+        let planned = py.detach(|| engine.plan(ask, &load));
+        notices.deliver(py)?;
+        let planned = planned.map_err(|error| raise(py, &error))?;
+        serde_json::to_string(&planned).map_err(|error| {
+            raise(py, &Error::new(ErrorKind::Internal, format!("no plan: {error}")))
+        })
+    }
+}
