@@ -8,7 +8,7 @@ use super::pacing::{self, LONGEST_DELAY};
 use super::reader::{Node, Table};
 use super::redact::looks_like_a_key;
 use super::schema;
-use super::settings::{RetryBudget, RetrySettings, StateSetting, Timeouts};
+use super::settings::{AnswerCache, RetryBudget, RetrySettings, StateSetting, Timeouts};
 use super::sources::Sources;
 use crate::secret::Secret;
 
@@ -92,6 +92,24 @@ pub(super) fn queue_max_size(top: &Table<'_>) -> Result<usize, ConfigError> {
 
 pub(super) fn max_wait(top: &Table<'_>) -> Result<Duration, ConfigError> {
     top.get("max_wait").map_or(Ok(MAX_WAIT), |node| node.seconds(0.0, MONTH))
+}
+
+pub(super) fn answer_cache(top: &Table<'_>) -> Result<AnswerCache, ConfigError> {
+    /// A year; what is older is no cache but an archive.
+    const LONGEST: f64 = 366.0 * 86_400.0;
+    let mut cache = AnswerCache::default();
+    let Some(node) = top.get("answer_cache") else { return Ok(cache) };
+    let table = node.table(schema::ANSWER_CACHE)?;
+    if let Some(node) = table.get("ttl") {
+        cache.ttl = node.seconds(SHORTEST_TIMEOUT, LONGEST)?;
+    }
+    if let Some(node) = table.get("max_bytes") {
+        cache.max_bytes = node.whole(0, 1 << 40)?;
+    }
+    if let Some(node) = table.get("always") {
+        cache.always = node.flag()?;
+    }
+    Ok(cache)
 }
 
 /// The argument, else the config (where a path starts at the folder of its file), else the user's cache folder.

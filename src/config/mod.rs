@@ -46,8 +46,8 @@ pub use limits::limit_name;
 pub use pacing::{Pacing, PacingSettings};
 pub use redact::looks_like_a_key;
 pub use settings::{
-    KeySettings, ProviderSettings, RetryBudget, RetrySettings, Routes, Settings, StateSetting,
-    Target, TaskRoute, Timeouts,
+    AnswerCache, KeySettings, ProviderSettings, RetryBudget, RetrySettings, Routes, Settings,
+    StateSetting, Target, TaskRoute, Timeouts,
 };
 pub use sources::{ConfigFile, Places, Sources};
 pub use strategy::{LocalTargets, Strategy, Wanted};

@@ -93,6 +93,7 @@ impl Settings {
             timeouts: behaviour::timeouts(&top)?,
             queue_max_size: behaviour::queue_max_size(&top)?,
             max_wait: behaviour::max_wait(&top)?,
+            answer_cache: behaviour::answer_cache(&top)?,
             providers,
             warnings,
         })

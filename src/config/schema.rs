@@ -97,6 +97,7 @@ pub(super) const TOP: Section = closed(&[
     field("timeouts", Takes::Table, &["timeout"]),
     field("queue", Takes::Table, &["max_size"]),
     field("max_wait", Takes::Seconds, &[]),
+    field("answer_cache", Takes::Table, &["answers", "cached_answers"]),
 ]);
 
 /// `providers.<name>`.
@@ -173,6 +174,13 @@ pub(super) const TIMEOUTS: Section = closed(&[
 
 /// `queue`.
 pub(super) const QUEUE: Section = closed(&[field("max_size", Takes::Whole, &["size", "length"])]);
+
+/// `answer_cache`.
+pub(super) const ANSWER_CACHE: Section = closed(&[
+    field("ttl", Takes::Seconds, &["max_age", "expire", "seconds"]),
+    field("max_bytes", Takes::Whole, &["max_size", "size", "bytes"]),
+    field("always", Takes::Flag, &["enabled", "on", "default"]),
+]);
 
 /// Every limit with a period: name, what it counts, over which window. The likelier of two names comes first, for it is
 /// the one suggested when both are as near.

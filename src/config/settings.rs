@@ -32,8 +32,27 @@ pub struct Settings {
     pub queue_max_size: usize,
     /// The longest block of a provider that is waited out when a call has no deadline. Default 300 s.
     pub max_wait: Duration,
+    /// Which answers are kept, to be given again.
+    pub answer_cache: AnswerCache,
     /// What is probably not meant, one sentence each; never holds a key.
     pub warnings: Vec<String>,
+}
+
+/// Which answers are kept, to be given again to whoever asks the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerCache {
+    /// How long an answer holds. Default a day.
+    pub ttl: Duration,
+    /// How many bytes of them are kept; the oldest go first. Default 64 MiB.
+    pub max_bytes: u64,
+    /// Whether calls that do not say `cache=` have it. Default false.
+    pub always: bool,
+}
+
+impl Default for AnswerCache {
+    fn default() -> Self {
+        AnswerCache { ttl: Duration::from_secs(86_400), max_bytes: 64 * 1024 * 1024, always: false }
+    }
 }
 
 /// One provider as this user uses it.

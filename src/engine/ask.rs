@@ -51,8 +51,22 @@ pub struct Ask {
     pub deadline: Option<Moment>,
     /// Go ahead of the local limits; what is used is still counted.
     pub skip_rate_limit: bool,
+    /// Whether an answer to the same question may be given again, and how old it may be. Default: as configured.
+    pub cache: CacheWish,
     /// Is told of every attempt that another one follows.
     pub on_retry: Option<RetryHook>,
+}
+
+/// Whether a call takes an answer that was given before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheWish {
+    /// As the config says (`answer_cache.always`).
+    #[default]
+    AsConfigured,
+    /// Never.
+    Never,
+    /// One that is at most this old; `None`: as old as the config allows (`answer_cache.ttl`).
+    UpTo(Option<Duration>),
 }
 
 impl Ask {
@@ -72,6 +86,7 @@ impl Ask {
             timeout: None,
             deadline: None,
             skip_rate_limit: false,
+            cache: CacheWish::default(),
             on_retry: None,
         }
     }
@@ -98,6 +113,8 @@ pub struct Answer {
     pub raw: Bytes,
     /// From the call to the answer, waits and failed attempts included.
     pub latency: Duration,
-    /// Every attempt, the answered one last.
+    /// Every attempt, the answered one last; none when the answer was given before.
     pub attempts: Vec<Attempt>,
+    /// Whether it was given before to the same question, and is given again without being billed.
+    pub cached: bool,
 }

@@ -36,6 +36,21 @@ impl Engine {
         let messages = std::mem::take(&mut ask.messages);
         let request = ChatRequest { messages, params: Map::new() };
         let route = self.fitting(route, &request)?;
+        match self.answers_hold(ask.cache) {
+            Some(ttl) => self.send_once(ask, request, route, began, expires, ttl).await,
+            None => self.send_anew(ask, request, route, began, expires).await,
+        }
+    }
+
+    /// Carries out a call whatever was answered before.
+    pub(super) async fn send_anew(
+        self: &Arc<Self>,
+        ask: Ask,
+        request: ChatRequest,
+        route: Vec<Stop>,
+        began: Moment,
+        expires: Option<Moment>,
+    ) -> Result<Answer, Error> {
         let mut sending = Sending::new(self, ask, request, route, began, expires);
         let outcome = self.in_time(expires, sending.drive()).await;
         outcome.map_err(|error| sending.run.with_facts(error))
@@ -210,6 +225,7 @@ impl Sending {
             raw: completion.raw,
             latency: run.engine.clock.now().since(run.began),
             attempts: std::mem::take(&mut run.attempts),
+            cached: false,
         })
     }
 }

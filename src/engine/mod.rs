@@ -2,6 +2,7 @@
 
 mod ask;
 mod booking;
+mod cache;
 mod clock;
 mod drive;
 mod entropy;
@@ -28,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-pub use ask::{Answer, Ask, RetryHook};
+pub use ask::{Answer, Ask, CacheWish, RetryHook};
 pub use clock::{Clock, Pause, SystemClock, TokioClock};
 pub use entropy::Entropy;
 pub use events::Events;
@@ -77,6 +78,8 @@ pub struct Engine {
     entropy: Entropy,
     observer: Arc<dyn Observer>,
     retry_budget: Mutex<RetryBudget>,
+    /// Questions that are being answered, for others who ask the same.
+    flights: cache::Flights,
     closed: AtomicBool,
 }
 
@@ -142,6 +145,7 @@ impl Engine {
                 world.clock.now(),
             )),
             clock: world.clock,
+            flights: cache::Flights::default(),
             closed: AtomicBool::new(false),
             settings,
         };

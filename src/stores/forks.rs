@@ -12,8 +12,8 @@ use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::sqlite::SqliteStore;
-use super::{QuotaStore, StoreError};
-use crate::kernel::{Ledger, LedgerId, Ledgers};
+use super::{KeptAnswer, QuotaStore, StoreError};
+use crate::kernel::{Ledger, LedgerId, Ledgers, Moment};
 
 /// A [`SqliteStore`] that is closed while the process forks.
 pub struct ForkSafeStore {
@@ -169,6 +169,14 @@ impl QuotaStore for ForkSafeStore {
 
     fn salt(&self) -> &str {
         &self.salt
+    }
+
+    fn answer(&self, name: &[u8], since: Moment) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with_open(|store| store.answer(name, since))
+    }
+
+    fn keep_answer(&self, kept: &KeptAnswer<'_>, most_bytes: u64) -> Result<(), StoreError> {
+        self.with_open(|store| store.keep_answer(kept, most_bytes))
     }
 }
 

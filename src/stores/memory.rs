@@ -2,9 +2,10 @@
 
 use parking_lot::Mutex;
 
+use super::answers::Answers;
 use super::shelf::Shelf;
-use super::{QuotaStore, StoreError};
-use crate::kernel::{LedgerId, Ledgers};
+use super::{KeptAnswer, QuotaStore, StoreError};
+use crate::kernel::{LedgerId, Ledgers, Moment};
 
 /// Remembers in memory: for tests and throw-away use (`state="memory"`).
 ///
@@ -18,6 +19,7 @@ use crate::kernel::{LedgerId, Ledgers};
 #[derive(Default)]
 pub struct MemoryStore {
     shelf: Mutex<(Shelf, Vec<usize>)>,
+    answers: Mutex<Answers>,
 }
 
 impl QuotaStore for MemoryStore {
@@ -40,5 +42,16 @@ impl QuotaStore for MemoryStore {
 
     fn salt(&self) -> &str {
         "memory"
+    }
+
+    fn answer(&self, name: &[u8], since: Moment) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.answers.lock().get(name, since))
+    }
+
+    fn keep_answer(&self, kept: &KeptAnswer<'_>, most_bytes: u64) -> Result<(), StoreError> {
+        if kept.bytes() <= most_bytes {
+            self.answers.lock().keep(kept, most_bytes);
+        }
+        Ok(())
     }
 }

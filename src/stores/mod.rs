@@ -1,5 +1,6 @@
 //! The ring that remembers ledgers. A store never knows a rule: it has one method that takes a pure closure.
 
+mod answers;
 mod forks;
 mod memory;
 mod shelf;
@@ -12,7 +13,7 @@ pub use forks::{ForkSafeStore, after_fork, before_fork};
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
-use crate::kernel::{LedgerId, Ledgers};
+use crate::kernel::{LedgerId, Ledgers, Moment};
 
 /// Remembers ledgers and changes them atomically.
 pub trait QuotaStore: Send + Sync {
@@ -35,6 +36,44 @@ pub trait QuotaStore: Send + Sync {
 
     /// What keys are named with in this store: their digest depends on it.
     fn salt(&self) -> &str;
+
+    /// The answer that was kept under `name`, at `since` or later. A store that keeps none has none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    fn answer(&self, name: &[u8], since: Moment) -> Result<Option<Vec<u8>>, StoreError> {
+        let _ = (name, since);
+        Ok(None)
+    }
+
+    /// Keeps an answer in place of one that has the same name; the oldest ones go when there would be more than
+    /// `most_bytes` of them. One that is larger than that by itself is not kept, and none goes for it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing was kept and none went.
+    fn keep_answer(&self, kept: &KeptAnswer<'_>, most_bytes: u64) -> Result<(), StoreError> {
+        let _ = (kept, most_bytes);
+        Ok(())
+    }
+}
+
+/// An answer to be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptAnswer<'a> {
+    /// What was asked, as a digest.
+    pub name: &'a [u8],
+    /// The answer.
+    pub answer: &'a [u8],
+    /// When it came.
+    pub at: Moment,
+}
+
+impl KeptAnswer<'_> {
+    /// What it counts: itself, its name, and about as much again as a database needs around them.
+    fn bytes(&self) -> u64 {
+        const AROUND: usize = 64;
+        (self.name.len() + self.answer.len() + AROUND) as u64
+    }
 }
 
 /// What is wrong with a store.

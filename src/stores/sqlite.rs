@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ffi};
 
 use super::shelf::Shelf;
-use super::{QuotaStore, StoreError, StoreTrouble};
-use crate::kernel::{Ledger, LedgerId, Ledgers};
+use super::{KeptAnswer, QuotaStore, StoreError, StoreTrouble, answers};
+use crate::kernel::{Ledger, LedgerId, Ledgers, Moment};
 
 /// The layout of the file; a file with a higher number is not touched.
 const SCHEMA: i64 = 2;
@@ -107,6 +107,20 @@ impl QuotaStore for SqliteStore {
 
     fn salt(&self) -> &str {
         &self.salt
+    }
+
+    fn answer(&self, name: &[u8], since: Moment) -> Result<Option<Vec<u8>>, StoreError> {
+        let inner = self.inner.lock();
+        answers::read(&inner.connection, name, since).map_err(|error| self.error(error))
+    }
+
+    fn keep_answer(&self, kept: &KeptAnswer<'_>, most_bytes: u64) -> Result<(), StoreError> {
+        if kept.bytes() > most_bytes {
+            return Ok(());
+        }
+        let mut inner = self.inner.lock();
+        let written = answers::write(&mut inner.connection, kept, most_bytes);
+        written.map_err(|error| self.error(error))
     }
 }
 
@@ -215,8 +229,10 @@ fn prepare(connection: &mut Connection, path: &Path, salt: &str) -> Result<Strin
             "BEGIN IMMEDIATE;
              CREATE TABLE IF NOT EXISTS ledgers (name TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
              CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+             {}
              PRAGMA user_version = {SCHEMA};
-             PRAGMA application_id = {APPLICATION};"
+             PRAGMA application_id = {APPLICATION};",
+            answers::TABLE
         ))
         .map_err(trouble)?;
     let keep = || -> rusqlite::Result<String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use quotaflow::kernel::{
     Block, FailureClass, Moment, Origin, Period, RateHint, Refill, Resource, Source,
 };
-use quotaflow::stores::{MemoryStore, QuotaStore, SqliteStore};
+use quotaflow::stores::{KeptAnswer, MemoryStore, QuotaStore, SqliteStore};
 
 use crate::state::{NOW, ONE, a_day, id, limit, look, sent, sqlite, take, used};
 
@@ -36,6 +36,7 @@ every_store!(
     calls_in_flight_are_counted_and_end,
     a_closure_that_panics_takes_nobody_elses_turn,
     the_salt_does_not_change,
+    answers_are_kept_while_they_are_young_and_the_oldest_go_first,
 );
 
 type Store = Arc<dyn QuotaStore>;
@@ -312,4 +313,31 @@ fn a_folder_made_for_the_state_is_nobody_elses() {
     let made = folder.path().join("quotaflow");
     drop(sqlite(&made.join("state.db")));
     assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+fn answers_are_kept_while_they_are_young_and_the_oldest_go_first(store: Store) {
+    let later = |seconds| NOW + Duration::from_secs(seconds);
+    let keep = |name: &str, answer: &str, at: Moment| {
+        let kept = KeptAnswer { name: name.as_bytes(), answer: answer.as_bytes(), at };
+        store.keep_answer(&kept, 1_000).unwrap();
+    };
+    let get = |name: &str, since: Moment| {
+        let answer = store.answer(name.as_bytes(), since).unwrap();
+        answer.map(|answer| String::from_utf8(answer).unwrap())
+    };
+    assert_eq!(get("a", NOW), None);
+    keep("a", "first", NOW);
+    assert_eq!(get("a", NOW).as_deref(), Some("first"));
+    assert_eq!(get("a", later(1)), None, "too old for whoever asks this");
+    keep("a", "second", later(5));
+    assert_eq!(get("a", later(1)).as_deref(), Some("second"));
+    let names: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
+    names.iter().for_each(|name| keep(name, &"x".repeat(100), later(6)));
+    let left: Vec<bool> = names.iter().map(|name| get(name, NOW).is_some()).collect();
+    assert_eq!(get("a", NOW), None);
+    assert_eq!(left.iter().filter(|left| **left).count(), 5, "{left:?}");
+    assert!(left.is_sorted(), "the newest stay");
+    keep("a", &"x".repeat(2_000), later(7));
+    assert!(get("a", NOW).is_none(), "what is larger than all there is room for is not kept");
+    assert!(get("n19", NOW).is_some(), "and no other goes for it");
 }
