@@ -1,0 +1,313 @@
+//! What does a stream say, and is it over?
+//!
+//! [`Frames`] takes bytes apart into events, a `Stream` of the dialect reads one event, [`Gathered`] keeps what was said.
+
+mod asking;
+mod event;
+mod frames;
+mod gathered;
+mod plain;
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use crate::kernel::{Failure, FailureClass, Scope, Usage};
+
+use super::catalogue::Provider;
+use super::chat::Completion;
+use super::dialects;
+use super::wire::WireResponse;
+use event::{LARGEST_ANSWER, judged, too_large};
+use frames::Frames;
+use plain::Plain;
+
+pub(super) use gathered::{Fragment, Gathered};
+
+/// Something a stream said, as it came.
+///
+/// All pieces of one kind put together are what [`Completion`] has in the end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StreamPiece {
+    /// Some of the text; never empty.
+    Text(String),
+    /// Some of what the model thinks before it speaks; never empty.
+    Reasoning(String),
+    /// Some of a call of a tool. Fragments of several calls may take turns.
+    ToolCall {
+        /// Which call, counted from 0.
+        index: usize,
+        /// The id of the call, with the first fragment that tells it and never again.
+        id: Option<String>,
+        /// The name of the tool, with the first fragment that tells it and never again.
+        name: Option<String>,
+        /// The next part of its arguments, which are JSON in the end; may be empty.
+        arguments: String,
+    },
+}
+
+/// What an event told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// There is more to come.
+    More,
+    /// It was the last.
+    End,
+    /// Nothing that can be read.
+    Nonsense,
+    /// More than an answer can hold.
+    TooMuch,
+}
+
+#[derive(Debug)]
+enum Framing {
+    Events,
+    /// JSON came although events were asked for.
+    Json(Plain),
+}
+
+/// Reads the body of one stream, as its bytes come.
+///
+/// ```
+/// use bytes::Bytes;
+/// use quotaflow::kernel::{Amounts, Moment};
+/// use quotaflow::providers::{Headers, Provider, StreamPiece, WireResponse};
+///
+/// let openai = Provider::find("openai").unwrap();
+/// let (headers, body) = (Headers::default(), Bytes::new());
+/// let context = WireResponse {
+///     status: 200, headers: &headers, body: &body, now: Moment::EPOCH,
+///     estimate: Amounts::default(), model: "gpt-x",
+/// };
+/// let mut reader = openai.read_stream();
+/// let mut pieces = Vec::new();
+/// reader.feed(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hel", &context, &mut pieces).unwrap();
+/// assert!(pieces.is_empty());
+/// reader.feed(b"lo\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n", &context, &mut pieces).unwrap();
+/// assert_eq!(pieces, [StreamPiece::Text("Hello".to_owned())]);
+/// assert!(reader.is_done());
+/// assert_eq!(reader.finish(&context).unwrap().text, "Hello");
+/// ```
+#[derive(Debug)]
+pub struct StreamReader {
+    provider: Provider,
+    frames: Frames,
+    framing: Framing,
+    stream: dialects::Stream,
+    gathered: Gathered,
+    is_done: bool,
+    /// A whole answer that came in one body.
+    whole: Option<Completion>,
+    failed: Option<Failure>,
+    /// What only the end of the body completed.
+    rest: Vec<StreamPiece>,
+}
+
+impl Provider {
+    /// Reads the body of a 2xx answer to a request of [`Provider::encode_stream`].
+    pub fn read_stream(&self) -> StreamReader {
+        StreamReader {
+            provider: self.clone(),
+            frames: Frames::default(),
+            framing: Framing::Events,
+            stream: dialects::Stream::of(self.dialect),
+            gathered: Gathered::default(),
+            is_done: false,
+            whole: None,
+            failed: None,
+            rest: Vec::new(),
+        }
+    }
+}
+
+impl StreamReader {
+    /// Takes the next bytes, split anywhere, and appends what became complete with them to `pieces`.
+    ///
+    /// `context` gives status, headers, now, estimate and model; its body is not looked at. Bytes after the end are
+    /// ignored, and so are those after a failure, which is returned again.
+    ///
+    /// # Errors
+    /// A refusal inside the stream ([`Provider::refusal_in_event`]), an event that cannot be read or is larger than
+    /// 8 MiB, an answer of more than 32 MiB. Pieces before it are appended.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        context: &WireResponse<'_>,
+        pieces: &mut Vec<StreamPiece>,
+    ) -> Result<(), Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        let read = self.read(bytes, context, pieces);
+        read.inspect_err(|failure| self.failed = Some(failure.clone()))
+    }
+
+    /// Whether the event was read that ends every answer (`[DONE]`, `message_stop`), so that no more bytes are needed.
+    ///
+    /// Gemini has none: its answers are over when the body is.
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// The body is over: the whole answer.
+    ///
+    /// Its `raw` is what a body in one piece would have been: the event with the usage (Anthropic: the first), with all
+    /// that was said put into it.
+    ///
+    /// # Errors
+    /// A [`FailureClass::Network`] when the body ended before the answer did; what [`StreamReader::feed`] failed with.
+    pub fn finish(&mut self, context: &WireResponse<'_>) -> Result<Completion, Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        if let Some(whole) = self.whole.take() {
+            return Ok(whole);
+        }
+        if !self.is_done {
+            self.end(context)?;
+        }
+        let Some(body) = self.stream.finish(&mut self.gathered) else {
+            return Err(judged(&self.provider, self.stream.frame().as_bytes(), context));
+        };
+        let gathered = &mut self.gathered;
+        let answer = dialects::Answer {
+            tool_calls: gathered.tool_calls(),
+            text: std::mem::take(&mut gathered.text),
+            model: gathered.model.take(),
+            finish_reason: gathered.finish_reason.take(),
+            usage: gathered.usage,
+            id: gathered.id.take(),
+        };
+        Ok(dialects::completion(answer, Bytes::from(body.to_string()), context))
+    }
+
+    /// Pieces that only the end of the body completed, after [`StreamReader::finish`]: servers forget the blank line
+    /// after the last event. Nearly always none.
+    pub fn take_rest(&mut self) -> Vec<StreamPiece> {
+        std::mem::take(&mut self.rest)
+    }
+
+    /// The text so far; at most 32 MiB and one event. Empty again after [`StreamReader::finish`].
+    pub fn text_so_far(&self) -> &str {
+        &self.gathered.text
+    }
+
+    /// The usage, if the provider has told any of it already: Anthropic tells the input first, and the output is then
+    /// no less than what was read.
+    pub fn usage_so_far(&self) -> Option<Usage> {
+        self.stream.usage(&self.gathered)
+    }
+
+    /// How many bytes the model has produced: text, reasoning and arguments of tools.
+    pub fn output_bytes_so_far(&self) -> usize {
+        self.gathered.output_bytes
+    }
+
+    fn read(
+        &mut self,
+        mut bytes: &[u8],
+        context: &WireResponse<'_>,
+        pieces: &mut Vec<StreamPiece>,
+    ) -> Result<(), Failure> {
+        while !self.is_done && !bytes.is_empty() {
+            match &mut self.framing {
+                Framing::Events => match self.frames.take(&mut bytes) {
+                    frames::Found::Event => self.event(context, pieces)?,
+                    frames::Found::Nothing => {}
+                    frames::Found::Json => self.framing = Framing::Json(Plain::default()),
+                    frames::Found::TooLarge => return Err(too_large("one event of a stream")),
+                },
+                Framing::Json(plain) => match plain.take(&mut bytes, LARGEST_ANSWER) {
+                    plain::Found::Document => self.document(context, pieces)?,
+                    plain::Found::Nothing => {}
+                    plain::Found::TooLarge => return Err(too_large("a body in one piece")),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the event that the frames hand out.
+    fn event(
+        &mut self,
+        context: &WireResponse<'_>,
+        pieces: &mut Vec<StreamPiece>,
+    ) -> Result<(), Failure> {
+        let StreamReader { provider, frames, stream, gathered, .. } = self;
+        let told = event::read(
+            provider,
+            stream,
+            gathered,
+            (frames.name(), frames.data()),
+            context,
+            pieces,
+        );
+        self.is_done |= told? == Told::End;
+        Ok(())
+    }
+
+    /// Reads a document that came where events were asked for: a whole answer, or an element of a list of them.
+    fn document(
+        &mut self,
+        context: &WireResponse<'_>,
+        pieces: &mut Vec<StreamPiece>,
+    ) -> Result<(), Failure> {
+        let StreamReader { provider, framing, stream, gathered, .. } = self;
+        let Framing::Json(plain) = framing else { return Ok(()) };
+        if plain.is_list() {
+            // No event of such a list says that it was the last.
+            event::read(provider, stream, gathered, ("", plain.document()), context, pieces)?;
+            return Ok(());
+        }
+        let body = Bytes::copy_from_slice(plain.document());
+        let whole = provider.decode(&WireResponse { body: &body, ..*context })?;
+        if !whole.text.is_empty() {
+            gathered.add_text(whole.text.as_str().into(), pieces);
+        }
+        for (index, call) in whole.tool_calls.iter().enumerate() {
+            let text = |path| call.pointer(path).and_then(Value::as_str);
+            let fragment = Fragment {
+                place: Some(index as u64),
+                id: text("/id").map(Into::into),
+                name: text("/function/name").map(Into::into),
+                arguments: text("/function/arguments").unwrap_or("").to_owned(),
+                extra: None,
+            };
+            gathered.add_call(fragment, pieces).ok_or_else(|| too_large("a list of calls"))?;
+        }
+        gathered.usage = whole.usage;
+        self.whole = Some(whole);
+        self.is_done = true;
+        Ok(())
+    }
+
+    /// The body ended without the event that ends an answer, or that event was not ended itself.
+    fn end(&mut self, context: &WireResponse<'_>) -> Result<(), Failure> {
+        if self.frames.end() == frames::Found::Event {
+            let mut rest = Vec::new();
+            let read = self.event(context, &mut rest);
+            // What was cut off cannot be read, and is no other fault than that.
+            if read.is_err() && serde_json::from_slice::<IgnoredAny>(self.frames.data()).is_ok() {
+                return read;
+            }
+            self.rest = rest;
+        }
+        let is_whole = match &self.framing {
+            Framing::Events => true,
+            Framing::Json(plain) => plain.is_closed(),
+        };
+        if self.is_done || (is_whole && self.stream.may_end(&self.gathered)) {
+            return Ok(());
+        }
+        if !self.frames.strange().is_empty() && !self.gathered.is_answer {
+            return Err(judged(&self.provider, self.frames.strange(), context));
+        }
+        let header = |name| context.headers.get(name).map(str::to_owned);
+        let words = "the stream ended without its terminal event";
+        Err(Failure {
+            status: Some(context.status),
+            request_id: header("x-request-id").or_else(|| header("request-id")),
+            ..Failure::new(FailureClass::Network, Scope::Call, words)
+        })
+    }
+}
