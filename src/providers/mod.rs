@@ -4,9 +4,12 @@
 //! [`Provider::decode`] reads whatever came back, [`Provider::hints`] reads what the headers say about limits.
 //! [`Provider::refusal_in_event`] reads the events of a stream for refusals.
 
+mod answer_schema;
+mod answer_text;
 mod azure;
 mod catalogue;
 mod chat;
+mod closed_schemas;
 mod delays;
 mod dialects;
 mod entries;
@@ -18,9 +21,12 @@ mod params;
 mod rate_headers;
 mod redact;
 mod refusals;
+mod structured;
 mod transport;
 mod wire;
 
+pub use answer_schema::AnswerSchema;
+pub use answer_text::{JsonInText, json_in};
 pub use catalogue::{Dialect, Provider};
 pub use chat::{ChatRequest, Completion, Content, FinishReason, Message, Role};
 pub use foreign::{ForeignError, shown};

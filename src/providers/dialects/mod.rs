@@ -17,7 +17,7 @@ use crate::kernel::{Failure, Usage};
 use super::catalogue::{Dialect, Provider};
 use super::chat::{ChatRequest, Completion, Content, FinishReason, Role};
 use super::wire::{InvalidRequest, WireRequest, WireResponse};
-use super::{params, refusals};
+use super::{params, refusals, structured};
 
 /// Writes a request.
 pub(super) fn encode(
@@ -29,6 +29,7 @@ pub(super) fn encode(
     check_model(model)?;
     check_messages(request)?;
     params::check(provider, &request.params)?;
+    let request = &*structured::understood(provider, request, model);
     match provider.dialect {
         Dialect::OpenAi => openai::write(provider, request, model),
         Dialect::Anthropic => anthropic::write(provider, request, model),
