@@ -143,7 +143,10 @@ fn value_at(text: &str) -> Begins {
         Some(Ok(_)) => Begins::Whole(values.byte_offset()),
         Some(Err(error)) if !error.is_eof() => {
             let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
-            Begins::Nothing(lines.map(str::len).sum::<usize>() + error.column())
+            let read = lines.map(str::len).sum::<usize>() + error.column();
+            // A number without its last digits is wrong, not ended, to the parser.
+            let in_number = text.ends_with(['-', '+', '.', 'e', 'E']) && read >= text.len();
+            if in_number { Begins::Cut } else { Begins::Nothing(read) }
         }
         _ => Begins::Cut,
     }
