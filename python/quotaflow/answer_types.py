@@ -120,7 +120,7 @@ class TypeShape:
                 if made is not _BAD and not wrong:
                     tried.append((self._fit(schema, value, made), made))
                 elif self._may_be_meant(schema, value):
-                    tried.append((-1, wrong))
+                    tried.append((-len(wrong), wrong))
             if not tried:
                 kinds = " or ".join(dict.fromkeys(_kind_of_schema(schema) for schema, _ in ways))
                 faults.append(_at(place, f"is {_kind(value)}, not {kinds}"))
@@ -219,7 +219,7 @@ class TypeShape:
             extras = {field.name: _extras(field) for field in fields}
         else:
             named, extras = hints, {}
-            optional = set(hints) - cls.__required_keys__
+            optional = {name for name, hint in hints.items() if not _is_required_key(cls, name, hint)}
         parts = {name: self._understood(hint, f"{cls.__name__}.{name}") for name, hint in named.items()}
         schema: dict[str, Any] = {
             "type": "object",
@@ -283,6 +283,12 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _is_required_key(cls: Any, name: str, hint: Any) -> bool:
+    """What the class itself knows is wrong where its annotations are text."""
+    origin = typing.get_origin(hint)
+    return origin is typing.Required or (origin is not typing.NotRequired and name in cls.__required_keys__)
 
 
 def _extras(field: dataclasses.Field[Any]) -> dict[str, Any]:

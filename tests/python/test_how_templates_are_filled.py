@@ -71,7 +71,7 @@ def test_the_engine_can_be_chosen() -> None:
         ("{{ 1 / x }}", {"x": 0}, "line 1 of the template: ZeroDivisionError"),
         ("{% include 'x' %}{{ x }}", {"x": 0}, "no loader"),
         ("{{ x.__class__.__mro__ }}", {"x": 0}, "access to attribute '__class__'"),
-        ("{{ xs.append(1) }}", {"xs": []}, "not safely callable"),
+        ("{{ xs.append(1) }}", {"xs": []}, "access to attribute 'append'"),
         ("{{ lipsum() }}", {}, "needs lipsum"),
     ],
 )
@@ -88,7 +88,7 @@ def test_what_is_wrong_is_named(template: str, params: Mapping[str, Any], says: 
         ("{% for i in range(10 ** 12) %}{% endfor %}", {}, "turns"),
         ("{% for i in range(1000) %}{{ x }}{% endfor %}", {"x": "x" * 100_000}, "10,000,000 characters"),
         ("{{ 'x' * 10 ** 9 }}", {}, "a product"),
-        ("{{ 10 ** 9 ** 9 }}", {}, "a power"),
+        ("{{ 10 ** 99999 }}", {}, "a power"),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", {}, "without end"),
     ],
 )

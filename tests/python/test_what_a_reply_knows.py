@@ -18,7 +18,7 @@ TOOLS = '[{"id": "call_1", "type": "function", "function": {"name": "add", "argu
 
 def facts(reply: Reply) -> dict[str, Any]:
     names = [name for name, member in vars(Reply).items() if isinstance(member, property)]
-    assert len(names) == 11
+    assert len(names) == 13
     return {name: getattr(reply, name) for name in names}
 
 
