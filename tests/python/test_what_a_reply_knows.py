@@ -48,6 +48,8 @@ def test_it_knows_how_it_came_about() -> None:
         "finish_reason": "stop",
         "tool_calls": json.loads(TOOLS),
         "raw": {"id": "chatcmpl-1"},
+        "parsed": None,
+        "repaired": False,
     }
     assert reply.attempts[0].waited_seconds == 0.5
 
