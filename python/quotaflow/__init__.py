@@ -14,7 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from quotaflow import testing
     from quotaflow._quotaflow import Verdict, __version__
+    from quotaflow.answer_shapes import ResponseFormat
     from quotaflow.errors import (
+        AnswerError,
         AuthError,
         CallError,
         CallTimeoutError,
@@ -32,13 +34,16 @@ if TYPE_CHECKING:
         NoKeyError,
         NotFoundError,
         OverloadedError,
+        ParseError,
         PermissionDeniedError,
         QueueFullError,
         QuotaflowError,
         RateLimitError,
         ServerError,
         StateError,
+        TemplateError,
         TokenLimitError,
+        ValidationError,
     )
     from quotaflow.events import (
         BlockedEvent,
@@ -57,11 +62,12 @@ if TYPE_CHECKING:
     from quotaflow.rate_limiter import RateLimiter
     from quotaflow.records import Attempt, Usage
     from quotaflow.reply import Reply
-    from quotaflow.templates import prepare_prompt_with_context
+    from quotaflow.templates import prepare_prompt_with_context, render
     from quotaflow.trying_again import Retry, retrying
 
 __all__ = [
     "APIKeyManager",
+    "AnswerError",
     "Attempt",
     "AuthError",
     "BlockedEvent",
@@ -84,6 +90,7 @@ __all__ = [
     "NoKeyError",
     "NotFoundError",
     "OverloadedError",
+    "ParseError",
     "PermissionDeniedError",
     "Permit",
     "PermitKey",
@@ -93,19 +100,23 @@ __all__ = [
     "RateLimiter",
     "RecoveredEvent",
     "Reply",
+    "ResponseFormat",
     "Retry",
     "RetryEvent",
     "RotateEvent",
     "ServerError",
     "SettledEvent",
     "StateError",
+    "TemplateError",
     "TokenLimitError",
     "Usage",
+    "ValidationError",
     "Verdict",
     "WaitEvent",
     "__version__",
     "classify_error",
     "prepare_prompt_with_context",
+    "render",
     "retrying",
     "testing",
 ]
@@ -122,6 +133,7 @@ _HOMES = {
     "RateLimiter": "rate_limiter",
     "RecoveredEvent": "events",
     "Reply": "reply",
+    "ResponseFormat": "answer_shapes",
     "Retry": "trying_again",
     "RetryEvent": "events",
     "RotateEvent": "events",
@@ -132,6 +144,7 @@ _HOMES = {
     "__version__": "_quotaflow",
     "classify_error": "foreign_errors",
     "prepare_prompt_with_context": "templates",
+    "render": "templates",
     "retrying": "trying_again",
 }
 

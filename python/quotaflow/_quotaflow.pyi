@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias, final
 
 __all__ = [
+    "AnswerSchema",
     "CallOptions",
     "Core",
     "GuardOptions",
@@ -17,6 +18,7 @@ __all__ = [
     "canonical_provider",
     "classify_error",
     "digests_of_keys",
+    "json_in_text",
     "simulate",
     "whose_key",
     "whose_variable",
@@ -196,3 +198,9 @@ def digests_of_keys(texts: list[str], salt: str) -> list[tuple[str | None, str]]
 def canonical_provider(name: str) -> str: ...
 def whose_variable(name: str) -> str | None: ...
 def whose_key(text: str) -> tuple[bool, str | None]: ...
+def json_in_text(text: str) -> tuple[list[str], bool]: ...
+
+@final
+class AnswerSchema:
+    def __new__(cls, schema_json: str) -> AnswerSchema: ...
+    def faults(self, json: str) -> list[str]: ...

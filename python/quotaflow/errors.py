@@ -7,6 +7,7 @@
     │   └── InvalidPromptError                the prompt is wrong
     ├── StateError                            the remembered quotas cannot be read or written
     ├── ClosedError (RuntimeError)            the interface was closed
+    ├── TemplateError (ValueError)            a template, or what it is given, is wrong
     └── CallError                             a call brought no answer
         ├── RateLimitError                    rate_limited
         ├── TokenLimitError                   token_limited
@@ -23,7 +24,10 @@
         ├── ContextTooLongError               context_too_long
         ├── ContentFilteredError              content_filtered
         ├── DeadlineExceededError (TimeoutError)  the deadline came first
-        └── QueueFullError                    too many calls wait already
+        ├── QueueFullError                    too many calls wait already
+        └── AnswerError (ValueError)          an answer came, but not in the shape that was asked for
+            ├── ParseError                    there is no JSON in it, or not all of it
+            └── ValidationError               its JSON has another shape
 
 The word beside a `CallError` is its `failure`. Errors state facts: who was asked, what each attempt met, when
 it makes sense to come back. They never hold a key or a prompt. All of them survive pickling.
@@ -35,7 +39,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar, Unpack
 
-    from quotaflow.records import Attempt, Facts
+    from quotaflow.records import Attempt, Facts, Usage
 
 
 class QuotaflowError(Exception):
@@ -154,6 +158,17 @@ class ClosedError(QuotaflowError, RuntimeError):
     """
 
 
+class TemplateError(QuotaflowError, ValueError):
+    """A template, or what it is given, is wrong: correct what the message names; nothing was sent.
+
+    >>> try:
+    ...     llm.render("Name a $what.", {"waht": "river"})
+    ... except TemplateError as error:
+    ...     print(error.message)
+    Something is wrong
+    """
+
+
 class CallError(QuotaflowError):
     """A call brought no answer; `attempts` says what each try met.
 
@@ -179,7 +194,7 @@ class CallError(QuotaflowError):
     attempts: tuple[Attempt, ...]
     """Every try, the first first."""
 
-    _facts = ("hint", "status", "retry_after", "provider", "model", "key")
+    _facts: ClassVar[tuple[str, ...]] = ("hint", "status", "retry_after", "provider", "model", "key")
 
     def __init__(self, message: str = "", **facts: Unpack[Facts]) -> None:
         from quotaflow.records import Attempt
@@ -395,4 +410,54 @@ class QueueFullError(CallError):
     ... except QueueFullError as error:
     ...     print(f"again in {error.retry_after} s")
     again in 12.5 s
+    """
+
+
+class AnswerError(CallError, ValueError):
+    """An answer came and was paid, but has not the shape that was asked for: read `text`, or ask in another way.
+
+    >>> try:
+    ...     llm.send_prompt("Name a city.", response_format={"type": "object"})
+    ... except AnswerError as error:
+    ...     print(error.text, error.errors)
+    [] ('is a list, not an object',)
+    """
+
+    text: str
+    """What the model said; after a repair round, what it said last."""
+    errors: tuple[str, ...]
+    """What is wrong with it, each with its place, for instance `places.2.name: is missing`."""
+    finish_reason: str | None
+    """Why the model stopped: `length` when `max_tokens` cut it off."""
+    usage: Usage | None
+    """The tokens of all answers of this call, or `None` when the provider did not say."""
+
+    _facts = ("hint", "status", "retry_after", "provider", "model", "key", "finish_reason", "usage")
+
+    def __init__(self, message: str = "", **facts: Unpack[Facts]) -> None:
+        text, errors = facts.pop("text", None), facts.pop("errors", None)
+        super().__init__(message, **facts)
+        self.text = text or ""
+        self.errors = tuple(errors or ())
+
+
+class ParseError(AnswerError):
+    """The answer holds no JSON, or not all of it: raise `max_tokens` if that cut it off, or ask more clearly.
+
+    >>> try:
+    ...     llm.send_prompt("Name a city.", response_format={"type": "object"}, max_tokens=5)
+    ... except ParseError as error:
+    ...     print(error.finish_reason)
+    length
+    """
+
+
+class ValidationError(AnswerError):
+    """The answer is JSON of another shape, after the repair round too: ask more clearly, or ask for less.
+
+    >>> try:
+    ...     llm.send_prompt("Name a city.", response_format={"type": "object"})
+    ... except ValidationError as error:
+    ...     print(error.errors[0])
+    is a list, not an object
     """

@@ -11,6 +11,7 @@ from quotaflow.options import (
     managed_config,
     optional_name,
     state_address,
+    takes_a_shape,
     wants_text_for_errors,
 )
 from quotaflow.prompts import encode_prompt, unencodable_prompt
@@ -151,7 +152,10 @@ class LLMInterface(RunnableFace):
             skip_rate_limit: whether to send without waiting for quota of ours; what is sent is still counted.
             on_retry: called with each `Attempt` that another one follows, on the thread or loop that waits; what
                 it raises is reported and ignored.
-            params: everything else goes to the provider: `temperature`, `max_tokens`, `tools`, `response_format`…
+            params: everything else goes to the provider: `temperature`, `max_tokens`, `tools`… Of these,
+                `response_format` takes a pydantic model, a dataclass, a JSON schema, or a `ResponseFormat`: the
+                answer is held to it, and `reply.parsed` is the object. OpenAI's own `{"type": "json_schema", …}`
+                goes out as it is.
 
         Returns:
             The text of the answer as a `Reply`, which is a `str` that knows how it came about.
@@ -163,12 +167,22 @@ class LLMInterface(RunnableFace):
             StateError: the remembered quotas cannot be read or written.
             DeadlineExceededError: the deadline came, or could not be met.
             CallError: no target answered; the class says why, `attempts` what each try met.
+            AnswerError: there is an answer that does not have the shape that was asked for.
             ClosedError: the interface is closed.
 
         >>> reply = llm.send_prompt("Translate to French: bread", model="gpt-4o-mini", max_tokens=20)
         >>> reply.provider, reply.attempts[-1].succeeded
         ('openai', True)
         """
+        if "response_format" in params and takes_a_shape(params["response_format"]):
+            from quotaflow.shaped_answers import send_shaped
+
+            return send_shaped(self.send_prompt, self._errors_as_text, prompt, params | {
+                "task_name": task_name, "provider": provider, "model": model, "retry": retry,
+                "fallback": fallback, "max_retries": max_retries, "retry_delay": retry_delay, "system": system,
+                "priority": priority, "timeout": timeout, "deadline": deadline, "user": user,
+                "skip_rate_limit": skip_rate_limit, "on_retry": on_retry,
+            })  # fmt: skip
         options = self._options_for(
             task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority,
             timeout, deadline, user, skip_rate_limit, params, on_retry,
@@ -214,6 +228,15 @@ class LLMInterface(RunnableFace):
         >>> asyncio.run(llm.asend_prompt("Name a lake.", model="gpt-4o-mini")).finish_reason
         'stop'
         """
+        if "response_format" in params and takes_a_shape(params["response_format"]):
+            from quotaflow.shaped_answers import asend_shaped
+
+            return await asend_shaped(self.asend_prompt, self._errors_as_text, prompt, params | {
+                "task_name": task_name, "provider": provider, "model": model, "retry": retry,
+                "fallback": fallback, "max_retries": max_retries, "retry_delay": retry_delay, "system": system,
+                "priority": priority, "timeout": timeout, "deadline": deadline, "user": user,
+                "skip_rate_limit": skip_rate_limit, "on_retry": on_retry,
+            })  # fmt: skip
         options = self._options_for(
             task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority,
             timeout, deadline, user, skip_rate_limit, params, on_retry,
@@ -254,6 +277,18 @@ class LLMInterface(RunnableFace):
         from quotaflow.templates import prepare_prompt_with_context
 
         return prepare_prompt_with_context(template, data)
+
+    def render(
+        self, template: str, params: Mapping[str, Any], *, engine: Literal["auto", "jinja2", "dollar"] = "auto"
+    ) -> str:
+        """A prompt from a template; as `quotaflow.render`.
+
+        >>> llm.render("Translate to $language: $text", {"language": "French", "text": "bread"})
+        'Translate to French: bread'
+        """
+        from quotaflow.templates import render
+
+        return render(template, params, engine=engine)
 
     def status(self) -> dict[str, Any]:
         """Every key with its health, limits, what is used and left, until when it is blocked, and who waits.

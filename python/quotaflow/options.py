@@ -68,6 +68,19 @@ def make_options(
     )
 
 
+class HandedOn(dict[str, object]):
+    """A `response_format` that goes to Rust as it is: whoever made it reads the answer."""
+
+
+def takes_a_shape(response_format: object) -> bool:
+    """Whether the answer is to be held to a shape, which `quotaflow.shaped_answers` sees to.
+
+    >>> takes_a_shape({"type": "object"}), takes_a_shape(None)
+    (True, False)
+    """
+    return response_format is not None and type(response_format) is not HandedOn
+
+
 def guard_options(
     provider: object,
     tokens: object,

@@ -78,3 +78,7 @@ class Facts(TypedDict, total=False):
     model: str | None
     key: str | None
     attempts: Iterable[Attempt | tuple[Any, ...]]
+    text: str | None
+    errors: Iterable[str]
+    finish_reason: str | None
+    usage: Usage | None

@@ -21,8 +21,10 @@ class _Facts:
         "key",
         "latency",
         "model",
+        "parsed",
         "provider",
         "raw",
+        "repaired",
         "tool_calls",
         "usage",
     )
@@ -37,6 +39,8 @@ class _Facts:
     raw: bytes
     attempts: list[tuple[Any, ...]]
     error: CallError | None
+    parsed: Any
+    repaired: bool
 
 
 class Reply(str):
@@ -69,6 +73,8 @@ class Reply(str):
         raw: bytes = b"",
         attempts: list[tuple[Any, ...]] | None = None,
         error: CallError | None = None,
+        parsed: Any = None,
+        repaired: bool | None = False,
     ) -> Self:
         """A reply made by hand, for instance to test code that takes one."""
         facts = _Facts()
@@ -82,6 +88,8 @@ class Reply(str):
         facts.raw = raw
         facts.attempts = [] if attempts is None else attempts
         facts.error = error
+        facts.parsed = parsed
+        facts.repaired = bool(repaired)
         reply = str.__new__(cls, text)
         reply._outcome = facts
         return reply
@@ -133,6 +141,16 @@ class Reply(str):
         return error
 
     @property
+    def parsed(self) -> Any:
+        """The answer as the object that `response_format` asked for; `None` when nothing was asked for."""
+        return getattr(self._outcome, "parsed", None)
+
+    @property
+    def repaired(self) -> bool:
+        """Whether the first answer had another shape and the model was asked again; `usage` is that of both."""
+        return bool(getattr(self._outcome, "repaired", False))
+
+    @property
     def finish_reason(self) -> str | None:
         """Why the model stopped: `stop`, `length`, `tool_calls`, `content_filter`, or the provider's own word."""
         return self._outcome.finish_reason
@@ -171,6 +189,25 @@ def reply_from(outcome: Outcome) -> Reply:
     return reply
 
 
+def shaped_reply(reply: Reply, parsed: Any, first: Reply | None = None) -> Reply:
+    """The same reply with the object it holds; `first` is the answer that had to be repaired, and counts too."""
+    facts: dict[str, Any] = {name: getattr(reply._outcome, name, None) for name in _Facts.__slots__}
+    facts |= {"parsed": parsed, "repaired": first is not None}
+    if first is not None:
+        facts["usage"] = _sum_of_usage(first._outcome.usage, reply._outcome.usage)
+        facts["latency"] = first.latency + reply.latency
+        facts["attempts"] = [*first._outcome.attempts, *reply._outcome.attempts]
+    return Reply(str(reply), **facts)
+
+
+def _sum_of_usage(
+    one: tuple[int, int, int, int, int] | None, other: tuple[int, int, int, int, int] | None
+) -> tuple[int, int, int, int, int] | None:
+    if one is None or other is None:
+        return one or other
+    return (one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3], one[4] + other[4])
+
+
 def failed_reply(error: CallError) -> Reply:
     """The text that stands for an error, for those who want no exception.
 
@@ -180,11 +217,13 @@ def failed_reply(error: CallError) -> Reply:
     ('[LLM Error: all keys are used up]', 'rate_limited')
     """
     attempts = [tuple(getattr(attempt, name) for name in attempt.__slots__) for attempt in error.attempts]
+    usage = getattr(error, "usage", None)
     return Reply(
         f"[LLM Error: {error.message}]",
         provider=error.provider or "",
         model=error.model or "",
         key=error.key or "",
+        usage=None if usage is None else tuple(getattr(usage, name) for name in usage.__slots__),
         latency=sum(attempt.waited_seconds + attempt.seconds for attempt in error.attempts),
         attempts=attempts,
         error=error,

@@ -1,5 +1,6 @@
 //! The ring that speaks Python: the only files that name pyo3. It translates and decides nothing.
 
+mod answers;
 mod any_loop;
 mod call_options;
 mod classify;
@@ -23,6 +24,8 @@ use pyo3::pymodule;
 mod _quotaflow {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::answers::{AnswerSchema, json_in_text};
     #[pymodule_export]
     use super::call_options::CallOptions;
     #[pymodule_export]

@@ -45,6 +45,7 @@ mod tests {
 
     fn left(tree: Value) -> (Vec<String>, Option<String>) {
         let mut tree = tree;
+        tree.sort_all_objects();
         let warning = take_out(&mut tree);
         (tree.as_object().expect("a table").keys().cloned().collect(), warning)
     }

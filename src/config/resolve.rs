@@ -39,9 +39,13 @@ impl Settings {
     /// let text = error.unwrap_err().to_string();
     /// assert_eq!(text, "limits.openai.rpn: there is no such field; did you mean `rpm`?");
     /// ```
-    pub fn resolve(arguments: Arguments, sources: Sources) -> Result<Settings, ConfigError> {
+    pub fn resolve(mut arguments: Arguments, sources: Sources) -> Result<Settings, ConfigError> {
         let mut warnings = sources.warnings.clone();
         let mut tree = tree(&arguments, &sources)?;
+        // Which of several mistakes is told, and which key comes first, does not depend on how a format orders fields.
+        let trees = [&mut arguments.keys, &mut arguments.limits, &mut arguments.base_urls];
+        trees.into_iter().flatten().for_each(Value::sort_all_objects);
+        tree.sort_all_objects();
         warnings.extend(others::take_out(&mut tree));
         let file = match &arguments.config {
             Some(ConfigArgument::Value(_)) => None,

@@ -1,13 +1,13 @@
 //! Was this asked before, or is it being asked right now?
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -190,7 +190,7 @@ fn name(stop: &Stop, messages: &[Message]) -> Name {
         base_url: &'a str,
         model: &'a str,
         messages: &'a [Message],
-        params: &'a Map<String, Value>,
+        params: BTreeMap<&'a str, &'a Value>,
     }
     let provider = &stop.target.vendor.provider;
     let question = Question {
@@ -198,7 +198,7 @@ fn name(stop: &Stop, messages: &[Message]) -> Name {
         base_url: &provider.base_url,
         model: &stop.target.model,
         messages,
-        params: &stop.params,
+        params: stop.params.iter().map(|(name, value)| (name.as_str(), value)).collect(),
     };
     // Messages and parameters came as JSON; they are written as such, or are nothing that anybody asks twice.
     let text = serde_json::to_vec(&question).unwrap_or_default();

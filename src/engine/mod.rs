@@ -43,8 +43,8 @@ pub use usage::{Closed, Usage, UsedLimit};
 // The words of this ring's face: who calls it needs no ring below.
 pub use crate::kernel::{Failure, FailureClass, Moment, Origin, Period, Until};
 pub use crate::providers::{
-    Content, ForeignError, Headers, Message, Provider, Role, provider_of_key, provider_of_variable,
-    shown,
+    AnswerSchema, Content, ForeignError, Headers, Message, Provider, Role, json_in,
+    provider_of_key, provider_of_variable, shown,
 };
 
 use crate::config::{ProviderSettings, Settings, StateSetting};

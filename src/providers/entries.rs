@@ -3,6 +3,7 @@
 use super::catalogue::Dialect;
 use super::rate_headers::{self as headers, RateHeaders};
 use super::refusals::{self, Row};
+use super::structured::{Rules, Structured};
 use super::wire::KeyHeader;
 
 /// How a provider's limits come back, as far as its documentation says.
@@ -49,6 +50,8 @@ pub(super) struct Entry {
     pub(super) output_cap: OutputCap,
     /// Parameters that it knows under another name: ours, its own.
     pub(super) renamed: &'static [(&'static str, &'static str)],
+    /// How it keeps an answer to a shape.
+    pub(super) structured: Structured,
     /// Whether it is a server that people run themselves.
     pub(super) self_hosted: bool,
     /// Names of the environment variables that hold its address; only for who has no address of its own.
@@ -79,6 +82,7 @@ const OPENAI_LIKE: Entry = Entry {
     rate_headers: headers::OPENAI,
     output_cap: OutputCap::AsGiven,
     renamed: &[],
+    structured: Structured::Unknown,
     self_hosted: false,
     base_url_envs: &[],
     api_version: None,
@@ -92,6 +96,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         key_envs: &["OPENAI_API_KEY"],
         refills: Refills::Buckets,
         output_cap: OutputCap::ByModel,
+        structured: Structured::Schema(Rules::OpenAi),
         refusals: refusals::OPENAI,
         ..OPENAI_LIKE
     },
@@ -106,6 +111,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         reserves_max_tokens: false,
         counts_cached_input: false,
         rate_headers: headers::ANTHROPIC,
+        structured: Structured::Schema(Rules::Anthropic),
         refusals: refusals::ANTHROPIC,
         ..OPENAI_LIKE
     },
@@ -121,6 +127,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         reserves_max_tokens: false,
         counts_output: false,
         rate_headers: headers::NOTHING,
+        structured: Structured::Schema(Rules::Any),
         refusals: refusals::GEMINI,
         ..OPENAI_LIKE
     },
@@ -133,6 +140,8 @@ pub(super) static ENTRIES: [Entry; 14] = [
         // It reserves money for max_tokens, not tokens.
         reserves_max_tokens: false,
         rate_headers: headers::OPENROUTER,
+        // What a model knows depends on who serves it.
+        structured: Structured::Unknown,
         refusals: refusals::OPENROUTER,
         ..OPENAI_LIKE
     },
@@ -144,6 +153,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         refills: Refills::Buckets,
         counts_cached_input: false,
         rate_headers: headers::GROQ,
+        structured: Structured::JsonObject,
         refusals: refusals::GROQ,
         ..OPENAI_LIKE
     },
@@ -156,6 +166,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         rate_headers: headers::NOTHING,
         output_cap: OutputCap::MaxTokens,
         self_hosted: true,
+        structured: Structured::Schema(Rules::Unseen),
         refusals: refusals::OLLAMA,
         ..OPENAI_LIKE
     },
@@ -169,6 +180,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         rate_headers: headers::MISTRAL,
         output_cap: OutputCap::MaxTokens,
         renamed: &[("seed", "random_seed")],
+        structured: Structured::Schema(Rules::Any),
         refusals: refusals::MISTRAL,
         ..OPENAI_LIKE
     },
@@ -180,6 +192,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         reserves_max_tokens: false,
         rate_headers: headers::NOTHING,
         output_cap: OutputCap::MaxTokens,
+        structured: Structured::JsonObject,
         refusals: refusals::DEEPSEEK,
         ..OPENAI_LIKE
     },
@@ -192,6 +205,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         refills: Refills::Buckets,
         reserves_max_tokens: false,
         rate_headers: headers::XAI,
+        structured: Structured::Schema(Rules::OpenAi),
         refusals: refusals::XAI,
         ..OPENAI_LIKE
     },
@@ -205,6 +219,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         reserves_max_tokens: false,
         rate_headers: headers::TOGETHER,
         output_cap: OutputCap::MaxTokens,
+        structured: Structured::Schema(Rules::Any),
         refusals: refusals::TOGETHER,
         ..OPENAI_LIKE
     },
@@ -215,6 +230,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         refills: Refills::Buckets,
         rate_headers: headers::CEREBRAS,
         output_cap: OutputCap::MaxCompletionTokens,
+        structured: Structured::Schema(Rules::OpenAi),
         refusals: refusals::CEREBRAS,
         ..OPENAI_LIKE
     },
@@ -232,6 +248,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         output_cap: OutputCap::ByModel,
         base_url_envs: &["AZURE_OPENAI_ENDPOINT"],
         api_version: Some((AZURE_VERSION, "OPENAI_API_VERSION")),
+        structured: Structured::Schema(Rules::OpenAi),
         refusals: refusals::AZURE,
         ..OPENAI_LIKE
     },
@@ -258,6 +275,7 @@ const OWN_SERVER: Entry = Entry {
     reserves_max_tokens: false,
     rate_headers: headers::NOTHING,
     output_cap: OutputCap::MaxTokens,
+    structured: Structured::Schema(Rules::Unseen),
     self_hosted: true,
     ..OPENAI_LIKE
 };

@@ -5,9 +5,12 @@
 //! A stream is asked for with [`Provider::encode_stream`] and read with [`Provider::read_stream`];
 //! [`Provider::refusal_in_event`] reads the events of a stream for refusals.
 
+mod answer_schema;
+mod answer_text;
 mod azure;
 mod catalogue;
 mod chat;
+mod closed_schemas;
 mod delays;
 mod dialects;
 mod entries;
@@ -20,9 +23,12 @@ mod rate_headers;
 mod redact;
 mod refusals;
 mod streaming;
+mod structured;
 mod transport;
 mod wire;
 
+pub use answer_schema::AnswerSchema;
+pub use answer_text::{JsonInText, json_in};
 pub use catalogue::{Dialect, Provider};
 pub use chat::{ChatRequest, Completion, Content, FinishReason, Message, Role};
 pub use foreign::{ForeignError, shown};

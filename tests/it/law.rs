@@ -19,7 +19,7 @@ const RINGS: [(&str, &[&str]); 11] = [
 ];
 
 /// Tools that touch the world, and where each may be named. A path ends with a slash when it is a folder.
-const TOOLS: [(&str, &[&str]); 17] = [
+const TOOLS: [(&str, &[&str]); 18] = [
     ("pyo3", &["binding/", "lib.rs"]),
     ("pyo3_async_runtimes", &["binding/"]),
     ("reqwest", &["engine/transport.rs"]),
@@ -38,6 +38,7 @@ const TOOLS: [(&str, &[&str]); 17] = [
     ),
     ("axum", &["server/", "simulator/serve.rs"]),
     ("governor", &["kernel/meters/bucket.rs"]),
+    ("jsonschema", &["providers/answer_schema.rs"]),
     ("fastrand", &["engine/entropy.rs"]),
     ("dotenvy", &["config/"]),
     ("directories", &["config/sources.rs"]),

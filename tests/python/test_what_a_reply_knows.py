@@ -18,7 +18,7 @@ TOOLS = '[{"id": "call_1", "type": "function", "function": {"name": "add", "argu
 
 def facts(reply: Reply) -> dict[str, Any]:
     names = [name for name, member in vars(Reply).items() if isinstance(member, property)]
-    assert len(names) == 11
+    assert len(names) == 13
     return {name: getattr(reply, name) for name in names}
 
 
@@ -48,6 +48,8 @@ def test_it_knows_how_it_came_about() -> None:
         "finish_reason": "stop",
         "tool_calls": json.loads(TOOLS),
         "raw": {"id": "chatcmpl-1"},
+        "parsed": None,
+        "repaired": False,
     }
     assert reply.attempts[0].waited_seconds == 0.5
 

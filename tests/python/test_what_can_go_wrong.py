@@ -14,7 +14,7 @@ import pytest
 
 import quotaflow
 from quotaflow import errors
-from quotaflow.records import Attempt
+from quotaflow.records import Attempt, Usage
 
 ATTEMPT = ("openai", "gpt-4o-mini", "OPENAI_API_KEY", "rate_limited", 429, 1_700_000_000.0, 0.2, 0.0)
 
@@ -52,11 +52,16 @@ ALL_FACTS: dict[str, Any] = {
     "model": "gpt-4o-mini",
     "key": "OPENAI_API_KEY",
     "attempts": [ATTEMPT],
+    "text": "[]",
+    "errors": ("is a list, not an object",),
+    "finish_reason": "length",
+    "usage": Usage(30, 12),
 }
 
 
 def facts_for(cls: type[errors.QuotaflowError]) -> dict[str, Any]:
     names = set(cls._facts) | ({"attempts"} if issubclass(cls, errors.CallError) else set())
+    names |= {"text", "errors"} if issubclass(cls, errors.AnswerError) else set()
     return {name: value for name, value in ALL_FACTS.items() if name in names}
 
 
@@ -88,7 +93,8 @@ def test_each_failure_word_has_its_class_and_each_class_its_word() -> None:
         assert cls("x").failure == word
         assert drawn[cls.__name__][2] == word
     of_calls = {cls for cls in CLASSES if issubclass(cls, errors.CallError)}
-    wordless = {errors.CallError, errors.DeadlineExceededError, errors.QueueFullError}
+    of_answers = {errors.AnswerError, errors.ParseError, errors.ValidationError}
+    wordless = {errors.CallError, errors.DeadlineExceededError, errors.QueueFullError} | of_answers
     assert of_calls - wordless == set(FAILURES.values())
     assert all(cls("x").failure is None for cls in wordless)
 
@@ -98,7 +104,9 @@ def test_rust_raises_only_classes_that_exist() -> None:
     named = set(re.findall(r'=> "(\w+)"', source))
     assert named <= {cls.__name__ for cls in CLASSES}
     # The rest is raised by the face, or only a class of others.
-    assert {cls.__name__ for cls in CLASSES} - named == {"CallError", "InvalidPromptError"}
+    assert {cls.__name__ for cls in CLASSES} - named == {
+        "AnswerError", "CallError", "InvalidPromptError", "ParseError", "TemplateError", "ValidationError",
+    }  # fmt: skip
     assert {cls.__name__ for cls in FAILURES.values()} <= named
 
 
@@ -114,6 +122,8 @@ def test_the_docstring_says_what_to_do_and_its_example_runs(cls: type[errors.Quo
     class Failing:
         def send_prompt(self, *_: object, **__: object) -> str:
             raise cls("Something is wrong", **facts_for(cls))
+
+        render = send_prompt
 
     [test] = doctest.DocTestFinder(recurse=False).find(cls, globs=vars(errors) | {"llm": Failing()})
     assert test.examples
@@ -139,6 +149,8 @@ def test_a_fact_that_was_not_given_is_none(cls: type[errors.QuotaflowError]) -> 
         assert getattr(error, name) is None
     if isinstance(error, errors.CallError):
         assert error.attempts == ()
+    if isinstance(error, errors.AnswerError):
+        assert (error.text, error.errors) == ("", ())
 
 
 @pytest.mark.parametrize("cls", CLASSES)

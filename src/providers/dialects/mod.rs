@@ -20,7 +20,7 @@ use crate::kernel::{Failure, Usage};
 use super::catalogue::{Dialect, Provider};
 use super::chat::{ChatRequest, Completion, Content, FinishReason, Role};
 use super::wire::{InvalidRequest, WireRequest, WireResponse};
-use super::{params, refusals};
+use super::{params, refusals, structured};
 
 /// How an answer is to come.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,7 @@ pub(super) fn encode(
     check_model(model)?;
     check_messages(request)?;
     params::check(provider, &request.params)?;
+    let request = &*structured::understood(provider, request, model);
     match provider.dialect {
         Dialect::OpenAi => openai::write(provider, request, model, way),
         Dialect::Anthropic => anthropic::write(provider, request, model, way),

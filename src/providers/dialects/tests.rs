@@ -281,12 +281,6 @@ fn what_cannot_be_said_is_refused_with_its_place() {
             "messages[0].tool_call_id",
         ),
         ("anthropic", json!([{"role": "system", "content": "x"}]), nothing.clone(), "messages"),
-        (
-            "anthropic",
-            hello(),
-            json!({"response_format": {"type": "json_object"}}),
-            "response_format",
-        ),
         ("anthropic", hello(), json!({"tool_choice": "sometimes"}), "tool_choice"),
         ("gemini", hello(), json!({"tools": [{"type": "function"}]}), "tools[0].function.name"),
         (

@@ -101,16 +101,11 @@ fn others(params: &Map<String, Value>) -> Result<Map<String, Value>, InvalidRequ
         }
     }
     match tools::format(params)? {
-        Format::Text => {}
+        // It has no mode for JSON of any shape; the prompt asks for it by now.
+        Format::Text | Format::Json => {}
         Format::Schema(schema) => {
             let format = json!({"format": {"type": "json_schema", "schema": schema}});
             others.insert("output_config".to_owned(), format);
-        }
-        Format::Json => {
-            return Err(InvalidRequest::about(
-                "response_format",
-                "anthropic has no json_object mode; give a json_schema, or ask for JSON in the prompt",
-            ));
         }
     }
     Ok(others)

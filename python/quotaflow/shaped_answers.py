@@ -1,0 +1,228 @@
+"""How is an answer got that has the shape that was asked for?
+
+One call, and when its answer has another shape, a second one that shows the model what was wrong: the repair
+round. An answer that was cut off or refused is not sent back: it would come to the same.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from time import monotonic
+from time import time as now
+
+from quotaflow._quotaflow import json_in_text
+from quotaflow.answer_shapes import ResponseFormat, is_as_written
+from quotaflow.errors import AnswerError, CallError, InvalidArgumentError, ParseError, ValidationError
+from quotaflow.options import HandedOn
+from quotaflow.prompts import encode_prompt
+from quotaflow.reply import failed_reply, shaped_reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    from quotaflow.reply import Reply
+
+_LONGEST_MESSAGE = 500
+_MOST_FAULTS_SHOWN = 10
+# To ask again would come to the same.
+_NOT_REPAIRED = frozenset({"length", "content_filter"})
+_REPAIR = "This answer is not what was asked for:\n{faults}\nAnswer again, whole and corrected, with JSON only."
+
+
+def send_shaped(
+    send: Callable[..., Reply], errors_as_text: bool, prompt: object, arguments: dict[str, Any]
+) -> Reply:
+    """What `send` gives for the prompt, with `parsed`, after a repair round if need be.
+
+    Args:
+        send: sends a prompt with these arguments, as `LLMInterface.send_prompt` does.
+        errors_as_text: whether an `AnswerError` is to be given as the text of a reply.
+        prompt: the prompt, as `send` takes it.
+        arguments: the others, with what the caller gave as `response_format`.
+
+    Raises:
+        InvalidArgumentError: the `response_format` is none.
+        AnswerError: the answer does not have the shape, nor has the second one.
+    """
+    rounds = Rounds(prompt, arguments)
+    reply = rounds.judged(send(prompt, **rounds.arguments))
+    again = rounds.again()
+    if again is not None:
+        try:
+            reply = rounds.judged(send(again, **rounds.arguments))
+        except CallError as error:
+            rounds.failed(error)
+    return rounds.ended(reply, errors_as_text)
+
+
+async def asend_shaped(
+    send: Callable[..., Awaitable[Reply]], errors_as_text: bool, prompt: object, arguments: dict[str, Any]
+) -> Reply:
+    """The same for `asend_prompt`."""
+    rounds = Rounds(prompt, arguments)
+    reply = rounds.judged(await send(prompt, **rounds.arguments))
+    again = rounds.again()
+    if again is not None:
+        try:
+            reply = rounds.judged(await send(again, **rounds.arguments))
+        except CallError as error:
+            rounds.failed(error)
+    return rounds.ended(reply, errors_as_text)
+
+
+class Rounds:
+    """A prompt whose answer is to have a shape, between its rounds; `arguments` are those of the next one."""
+
+    def __init__(self, prompt: object, arguments: dict[str, Any]) -> None:
+        wanted = arguments["response_format"]
+        self.shape: ResponseFormat | None
+        if is_as_written(wanted):
+            # In OpenAI's own words it is a parameter like others: nothing is raised for its sake.
+            self.shape, handed_on = None, wanted
+            self._as_written = _shape_as_written(wanted)
+        else:
+            self.shape = wanted if isinstance(wanted, ResponseFormat) else ResponseFormat(wanted)
+            handed_on = self.shape.param
+        self.arguments = arguments | {"response_format": HandedOn(handed_on)}
+        self._prompt = prompt
+        self._began = monotonic()
+        self._first: Reply | None = None
+        self._last: Reply | None = None
+        self._error: AnswerError | None = None
+
+    def judged(self, reply: Reply) -> Reply:
+        """The reply with what it holds; what is wrong with it is kept for `again` and `ended`."""
+        if reply.error is not None:
+            # A text that stands for an error.
+            self.failed(reply.error)
+            return reply
+        if self.shape is None:
+            return shaped_reply(reply, _read_leniently(reply, self._as_written))
+        self._last, self._error = reply, None
+        try:
+            return shaped_reply(reply, parsed_answer(reply, self.shape), self._first)
+        except AnswerError as error:
+            made = shaped_reply(reply, None, self._first)
+            error.usage, error.attempts = made.usage, made.attempts
+            self._error = error
+            return made
+
+    def again(self) -> list[dict[str, Any]] | None:
+        """The prompt of the repair round; `None` when there is to be none."""
+        error, shape = self._error, self.shape
+        if error is None or shape is None or not shape.repair or self._first is not None:
+            return None
+        if error.finish_reason in _NOT_REPAIRED or not self._has_time():
+            return None
+        self._first = self._last
+        return repair_messages(self._prompt, error)
+
+    def _has_time(self) -> bool:
+        """Whether the caller's time is not over; the second round has what is left of it."""
+        timeout, deadline = self.arguments["timeout"], self.arguments["deadline"]
+        if timeout is not None:
+            seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+            self.arguments["timeout"] = left = seconds - (monotonic() - self._began)
+            if left <= 0:
+                return False
+        ends = deadline.timestamp() if isinstance(deadline, datetime) else deadline
+        return ends is None or ends > now()
+
+    def failed(self, error: CallError) -> None:
+        """A round brought no answer; what is wrong with the answer before is what there is to say."""
+        if self._error is not None:
+            self._error.__cause__ = error
+            self._error.attempts += error.attempts
+
+    def ended(self, reply: Reply, errors_as_text: bool) -> Reply:
+        """The reply, or what is wrong with it."""
+        if self._error is None:
+            return reply
+        if errors_as_text:
+            return failed_reply(self._error)
+        raise self._error
+
+
+def parsed_answer(reply: Reply, shape: ResponseFormat) -> Any:
+    """The object in an answer: the first JSON value that has the shape; `None` when it calls tools instead.
+
+    Raises:
+        ParseError: there is no JSON in it, or it was cut off or refused.
+        ValidationError: its JSON has another shape.
+
+    >>> from quotaflow import Reply
+    >>> parsed_answer(Reply('Here it is: {"name": "Rome"}'), ResponseFormat({"type": "object"}))
+    {'name': 'Rome'}
+    """
+    text = str(reply)
+    values, is_cut = json_in_text(text)
+    faults: list[str] = []
+    for value in values:
+        parsed, wrong = shape.read(value)
+        if not wrong:
+            return parsed
+        faults = faults or wrong
+    if reply.tool_calls:
+        return None
+    message, hint, kind = _what_is_wrong(reply, faults, is_cut)
+    raise kind(
+        message[:_LONGEST_MESSAGE],
+        hint=hint,
+        provider=reply.provider,
+        model=reply.model,
+        key=reply.key,
+        attempts=reply.attempts,
+        text=text,
+        errors=faults,
+        finish_reason=reply.finish_reason,
+        usage=reply.usage,
+    )
+
+
+def _what_is_wrong(reply: Reply, faults: list[str], is_cut: bool) -> tuple[str, str | None, type[AnswerError]]:
+    if reply.finish_reason == "length":
+        tokens = "" if reply.usage is None else f" after {reply.usage.output_tokens} tokens"
+        hint = "raise max_tokens, or ask for less; thinking counts, too"
+        return f"the answer was cut off by max_tokens{tokens}", hint, ParseError
+    if reply.finish_reason == "content_filter":
+        message = "the model refused to answer, or the provider's content filter withheld the answer"
+        return message, "rephrase the prompt; `text` has what was said", ParseError
+    if faults:
+        shown = "; ".join(faults[:_MOST_FAULTS_SHOWN])
+        return f"the JSON of the answer has another shape: {shown}", None, ValidationError
+    if is_cut:
+        return "the answer ends before its JSON does", None, ParseError
+    return "there is no JSON in the answer" if reply else "the answer is empty", None, ParseError
+
+
+def repair_messages(prompt: object, error: AnswerError) -> list[dict[str, Any]]:
+    """The conversation with the wrong answer and what is wrong with it.
+
+    >>> messages = repair_messages("Name a city.", ParseError("there is no JSON in the answer", text="Rome"))
+    >>> [message["role"] for message in messages]
+    ['user', 'assistant', 'user']
+    """
+    text, is_messages = encode_prompt(prompt)
+    messages: list[dict[str, Any]] = json.loads(text) if is_messages else [{"role": "user", "content": text}]
+    faults = "\n".join(f"- {fault}" for fault in error.errors[:_MOST_FAULTS_SHOWN]) or f"- {error.message}"
+    # An empty turn is refused by some.
+    said = [{"role": "assistant", "content": error.text}] if error.text.strip() else []
+    return [*messages, *said, {"role": "user", "content": _REPAIR.format(faults=faults)}]
+
+
+def _shape_as_written(wanted: Any) -> ResponseFormat | None:
+    try:
+        return None if wanted["type"] == "text" else ResponseFormat(wanted)
+    except InvalidArgumentError:
+        # It is the provider's to judge.
+        return None
+
+
+def _read_leniently(reply: Reply, shape: ResponseFormat | None) -> Any:
+    try:
+        return None if shape is None else parsed_answer(reply, shape)
+    except AnswerError:
+        return None
