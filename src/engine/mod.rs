@@ -3,6 +3,8 @@
 mod ask;
 mod booking;
 mod clock;
+mod costs;
+mod counting;
 mod drive;
 mod entropy;
 mod events;
@@ -29,6 +31,8 @@ use parking_lot::{Mutex, RwLock};
 
 pub use ask::{Answer, Ask, RetryHook};
 pub use clock::{Clock, Pause, SystemClock, TokioClock};
+pub use costs::{CostEstimate, cost_of_answer, price_book, use_newer_prices};
+pub use counting::PromptSize;
 pub use entropy::Entropy;
 pub use events::Events;
 pub use observe::{Notice, Observer, Silent};
@@ -76,6 +80,8 @@ pub struct Engine {
     observer: Arc<dyn Observer>,
     retry_budget: Mutex<RetryBudget>,
     closed: AtomicBool,
+    /// Whether prompts may be counted with tokenizers whose tables load beside the calls.
+    counts_exactly: AtomicBool,
 }
 
 impl fmt::Debug for Engine {
@@ -119,7 +125,9 @@ impl Engine {
             entropy,
             observer,
         };
-        Engine::in_world(settings, world)
+        let engine = Engine::in_world(settings, world)?;
+        engine.count_exactly();
+        Ok(engine)
     }
 
     /// An engine in a world of your choice.
@@ -141,6 +149,7 @@ impl Engine {
             )),
             clock: world.clock,
             closed: AtomicBool::new(false),
+            counts_exactly: AtomicBool::new(false),
             settings,
         };
         for provider in engine.settings.providers.values() {

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::kernel::{
     Block, Breaker, Configured, Failure, Lane, LedgerId, Limit, Moment, RetryPolicy, Suspects,
 };
-use crate::providers::Provider;
+use crate::providers::{Provider, Tokenizer};
 use crate::secret::Secret;
 
 /// What is shorter is no secret but a word that may stand anywhere ("none", "ollama").
@@ -80,6 +80,10 @@ pub(crate) struct Target {
     /// Whether a key is refused, so that an answer to another one says something about the two.
     watches: AtomicBool,
     pub(crate) changed: Notify,
+    /// The tokenizer of the model, where it is public.
+    pub(crate) tokenizer: Option<Tokenizer>,
+    /// Whether a limit on tokens was stated or told of.
+    pub(crate) counts_tokens: AtomicBool,
 }
 
 /// The lanes of a target and the ledgers they share, ready for one `update`.
@@ -177,9 +181,20 @@ impl Vendor {
                 suspects: Mutex::default(),
                 watches: AtomicBool::new(false),
                 changed: Notify::new(),
+                tokenizer: Tokenizer::of_model(model),
+                counts_tokens: AtomicBool::new(self.states_tokens(model)),
             })
         });
         made.clone()
+    }
+
+    /// Whether a limit on tokens of prompts was stated for `model`.
+    fn states_tokens(&self, model: &str) -> bool {
+        let counts = |key: &Key| {
+            let limits = [self.configured(key, model), self.configured(key, "*")];
+            limits.iter().flat_map(|limits| limits.iter()).any(|limit| limit.resource.is_of_prompts())
+        };
+        self.keys.iter().any(counts)
     }
 
     /// Every target that was asked for.

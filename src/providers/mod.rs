@@ -15,9 +15,11 @@ mod hints;
 mod local;
 mod naming;
 mod params;
+pub mod prices;
 mod rate_headers;
 mod redact;
 mod refusals;
+mod tokenizers;
 mod transport;
 mod wire;
 
@@ -25,5 +27,6 @@ pub use catalogue::{Dialect, Provider};
 pub use chat::{ChatRequest, Completion, Content, FinishReason, Message, Role};
 pub use foreign::{ForeignError, shown};
 pub use naming::{provider_of_key, provider_of_variable};
+pub use tokenizers::Tokenizer;
 pub use transport::TransportFault;
 pub use wire::{Headers, InvalidRequest, KeyHeader, WireRequest, WireResponse};
