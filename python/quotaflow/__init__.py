@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from quotaflow.key_manager import APIKeyManager
     from quotaflow.permits import Permit, PermitKey
     from quotaflow.rate_limiter import RateLimiter
-    from quotaflow.records import Attempt, Usage
+    from quotaflow.records import Attempt, CostEstimate, Usage
     from quotaflow.reply import Reply
     from quotaflow.templates import prepare_prompt_with_context
     from quotaflow.trying_again import Retry, retrying
@@ -71,6 +71,7 @@ __all__ = [
     "ConfigError",
     "ContentFilteredError",
     "ContextTooLongError",
+    "CostEstimate",
     "CreditExhaustedError",
     "DailyQuotaError",
     "DeadlineExceededError",
@@ -114,6 +115,7 @@ _HOMES = {
     "APIKeyManager": "key_manager",
     "Attempt": "records",
     "BlockedEvent": "events",
+    "CostEstimate": "records",
     "ExhaustedEvent": "events",
     "FallbackEvent": "events",
     "LLMInterface": "interface",

@@ -16,8 +16,11 @@ __all__ = [
     "__version__",
     "canonical_provider",
     "classify_error",
+    "cost_of",
     "digests_of_keys",
+    "prices_made_from",
     "simulate",
+    "take_prices",
     "whose_key",
     "whose_variable",
 ]
@@ -26,6 +29,11 @@ __version__: str
 
 # provider, model, key, failure, status, started_unix, seconds, waited_seconds
 _Attempt: TypeAlias = tuple[str, str, str, str | None, int | None, float, float, float]
+
+# tokens, at most that many, whether they were counted
+_Size: TypeAlias = tuple[int, int, bool]
+# provider, model, the prompt, tokens of the answer, most of them; low, expected and high cost in picodollars
+_Estimate: TypeAlias = tuple[str, str, _Size, int, int | None, int, int, int | None]
 
 @final
 class Core:
@@ -60,6 +68,10 @@ class Core:
     def take_over(self, usage: str) -> int: ...
     def stated(self, provider: str) -> str: ...
     def day_ends(self, provider: str, date: str) -> float | None: ...
+    def count_tokens(self, prompt: str, is_messages: bool, alone: bool, options: CallOptions) -> int: ...
+    def estimate_cost(
+        self, prompt: str, is_messages: bool, options: CallOptions
+    ) -> tuple[_Estimate | None, str, str]: ...
 
 @final
 class GuardOptions:
@@ -89,6 +101,7 @@ class GuardedCall:
     def fail(self, verdict: Verdict) -> None: ...
     def release(self) -> None: ...
     def attempts(self) -> list[_Attempt]: ...
+    def cost(self) -> int | None: ...
 
 @final
 class LoopPort:
@@ -196,3 +209,12 @@ def digests_of_keys(texts: list[str], salt: str) -> list[tuple[str | None, str]]
 def canonical_provider(name: str) -> str: ...
 def whose_variable(name: str) -> str | None: ...
 def whose_key(text: str) -> tuple[bool, str | None]: ...
+def cost_of(
+    provider: str,
+    model: str,
+    counts: tuple[int, int, int, int, int] | None,
+    body: bytes,
+    at_unix: float,
+) -> int | None: ...
+def prices_made_from() -> str: ...
+def take_prices(book: str) -> None: ...

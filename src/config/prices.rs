@@ -12,10 +12,7 @@ const DEAREST: f64 = 1_000_000.0;
 
 /// Reads `prices: {provider: {model: {input, output, …}}}`, in US dollars for a million tokens; `*` is every other model
 /// of the provider.
-pub(super) fn read(
-    top: &Table<'_>,
-    providers: &mut Providers,
-) -> Result<OwnPrices, ConfigError> {
+pub(super) fn read(top: &Table<'_>, providers: &mut Providers) -> Result<OwnPrices, ConfigError> {
     let mut prices = OwnPrices::default();
     for (name, settings) in &*providers {
         if settings.provider.is_self_hosted() {

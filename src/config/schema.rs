@@ -341,9 +341,10 @@ mod tests {
 
     #[test]
     fn no_synonym_is_a_field_of_its_own() {
-        for section in
-            [TOP, PROVIDER, KEY, TASK, LIMIT, RETRY, BUDGET, TIMEOUTS, QUEUE, LIMITS, STRATEGY, PRICE]
-        {
+        for section in [
+            TOP, PROVIDER, KEY, TASK, LIMIT, RETRY, BUDGET, TIMEOUTS, QUEUE, LIMITS, STRATEGY,
+            PRICE,
+        ] {
             for field in section.fields {
                 for also in field.also {
                     assert!(section.field(also).is_none(), "{also} for {}", field.name);

@@ -177,7 +177,8 @@ impl Drop for Held {
             return;
         }
         let ending = if self.left { Ending::Unknown } else { Ending::NeverSent };
-        let aftermath = Aftermath { ending, input_billed: None, rates: &[], failure: None, entropy: 0.0 };
+        let aftermath =
+            Aftermath { ending, input_billed: None, rates: &[], failure: None, entropy: 0.0 };
         // Nobody is left to hear that the store failed; what stays is counted on the safe side.
         let _ = self.end(aftermath);
     }

@@ -87,8 +87,7 @@ impl Engine {
     /// What these tokens cost at the prices that hold `now`, in millionths of a US dollar, rounded up; `None` when
     /// nobody knows the price.
     pub fn cost_of(&self, provider: &str, model: &str, usage: &Usage, now: Moment) -> Option<u64> {
-        let cost =
-            cost_of_answer(&self.settings.prices, provider, model, Some(usage), b"", now)?;
+        let cost = cost_of_answer(&self.settings.prices, provider, model, Some(usage), b"", now)?;
         Some(cost.div_ceil(MICRODOLLAR))
     }
 

@@ -98,6 +98,15 @@ impl Engine {
         Ok(PromptSize { provider, model, tokens, at_most, is_exact: counted.is_some() })
     }
 
+    /// The provider and the model that `ask` names, or its task.
+    ///
+    /// # Errors
+    /// When they cannot be told.
+    pub fn whose(&self, ask: &Ask) -> Result<(String, String), Error> {
+        let named = self.named(ask)?;
+        Ok((self.vendor(&named.provider)?.provider.name.clone(), named.model))
+    }
+
     /// How many tokens a text is for the model of `ask`, without the frame of a message.
     ///
     /// # Errors

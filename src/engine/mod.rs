@@ -42,7 +42,9 @@ pub use transport::{HttpTransport, Incoming, Outgoing, Sending, Transport};
 pub use usage::{Closed, Usage, UsedLimit};
 
 // The words of this ring's face: who calls it needs no ring below.
+pub use crate::kernel::Usage as TokenUsage;
 pub use crate::kernel::{Failure, FailureClass, Moment, Origin, Period, Until};
+pub use crate::providers::prices::{OwnPrices, PriceBook};
 pub use crate::providers::{
     Content, ForeignError, Headers, Message, Provider, Role, provider_of_key, provider_of_variable,
     shown,

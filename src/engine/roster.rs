@@ -192,7 +192,10 @@ impl Vendor {
     fn states_tokens(&self, model: &str) -> bool {
         let counts = |key: &Key| {
             let limits = [self.configured(key, model), self.configured(key, "*")];
-            limits.iter().flat_map(|limits| limits.iter()).any(|limit| limit.resource.is_of_prompts())
+            limits
+                .iter()
+                .flat_map(|limits| limits.iter())
+                .any(|limit| limit.resource.is_of_prompts())
         };
         self.keys.iter().any(counts)
     }

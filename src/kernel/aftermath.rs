@@ -232,7 +232,8 @@ mod tests {
         };
         let used = Amounts { requests: 1, input_tokens: 1, output_tokens: used - 1 };
         let ending = Ending::Answered(Some(used));
-        let aftermath = Aftermath { ending, input_billed: None, rates: &[told], failure: None, entropy: 0.0 };
+        let aftermath =
+            Aftermath { ending, input_billed: None, rates: &[told], failure: None, entropy: 0.0 };
         let now = NOW + while_;
         book(&mut ledgers, &lane, &held, aftermath, now);
         ledgers.get(lane.group).obstacle(next, 0, false, now)

@@ -133,9 +133,9 @@ impl Need {
     /// What to reserve on a lane, judged by its answers so far, never more than its limits allow for a part that is only
     /// a guess; and whether it is a guess that a small limit cut short.
     fn amounts(&self, lane: &Lane, ledgers: &Ledgers<'_>) -> (Amounts, bool) {
-        let input_tokens = self.counted_tokens.unwrap_or_else(|| {
-            ledgers.get(lane.group_model).inputs().bound(self.input_tokens)
-        });
+        let input_tokens = self
+            .counted_tokens
+            .unwrap_or_else(|| ledgers.get(lane.group_model).inputs().bound(self.input_tokens));
         let mut amounts = Amounts { requests: 1, input_tokens, output_tokens: 0 };
         if !self.counts_output {
             return (amounts, false);

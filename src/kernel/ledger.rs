@@ -10,11 +10,11 @@ use super::block::{Block, Blocks};
 use super::failure::{Failure, FailureClass};
 use super::health::Health;
 use super::hint::RateHint;
+use super::input_factor::InputFactor;
 use super::learned::{Lessons, Refused, only_watches};
 use super::limits::{Amounts, Limit, Period, Resource, Source};
 use super::meters::{Availability, Meter, Rule};
 use super::moment::Moment;
-use super::input_factor::InputFactor;
 use super::output_sizes::OutputSizes;
 
 /// Names a ledger: provider, quota group and model; the model `*` is the whole group.

@@ -259,10 +259,7 @@ mod tests {
                 "example_user",
                 "Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage.",
             ),
-            (
-                "example_assistant",
-                "Let's talk later when we're less busy about how to do better.",
-            ),
+            ("example_assistant", "Let's talk later when we're less busy about how to do better."),
         ];
         let last = "This late pivot means we don't have time to boil the ocean for the client deliverable.";
         let mut messages = vec![said(Role::System, None, system)];
@@ -291,7 +288,8 @@ mod tests {
     #[test]
     fn a_long_text_has_the_tokens_it_has_in_one_piece() {
         let whole = |text: &str| Tokenizer::O200k.tables().unwrap().count_ordinary(text) as u64;
-        let words = "It was the best of times, it was the worst of times; 1775 of them.\n".repeat(2_000);
+        let words =
+            "It was the best of times, it was the worst of times; 1775 of them.\n".repeat(2_000);
         assert!(words.len() > 4 * PIECE);
         assert_eq!(Tokenizer::O200k.count(&words), Some(whole(&words)));
     }
