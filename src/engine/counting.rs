@@ -113,11 +113,11 @@ impl Engine {
     /// As [`Engine::prompt_size`].
     pub fn text_size(&self, ask: &Ask, text: &str) -> Result<u64, Error> {
         let named = self.named(ask)?;
+        let vendor = self.vendor(&named.provider)?;
         let tokenizer = Tokenizer::of_model(&named.model);
         if let Some(tokens) = tokenizer.and_then(|tokenizer| tokenizer.count(text)) {
             return Ok(tokens);
         }
-        let vendor = self.vendor(&named.provider)?;
         let target = vendor.target(&named.model, self.settings.queue_max_size);
         Ok(self.lessons(&target)?.inputs.expected(ChatRequest::estimated_tokens(text)))
     }
