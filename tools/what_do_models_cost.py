@@ -21,14 +21,19 @@ def main() -> None:
     """Writes snapshot.json and the licence of what it was made from."""
     # By its path: the package cannot be imported before it is built, and it is built with the snapshot.
     spec = importlib.util.spec_from_file_location("price_data", ROOT / "python" / "quotaflow" / "price_data.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     price_data: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(price_data)
     from genai_prices.data import providers
 
     package = distribution("genai-prices")
     today = datetime.now(tz=UTC).date()
-    head = {"made_from": f"genai-prices {package.version}", "on": today.isoformat(), "licence": "LICENSE-genai-prices"}
+    head = {
+        "made_from": f"genai-prices {package.version}",
+        "on": today.isoformat(),
+        "licence": "LICENSE-genai-prices",
+    }
     text = written(head, price_data.slim(providers, today))
     (FOLDER / "snapshot.json").write_text(text, encoding="utf-8")
     licences = [file for file in package.files or () if file.name == "LICENSE"]

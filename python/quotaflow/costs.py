@@ -84,7 +84,8 @@ class CostsFace:
     ) -> CostEstimate | None:
         """What a call will cost in US dollars, or `None` when nobody knows the price of its model.
 
-        Sends nothing and needs no key. Nothing is assumed to come from a prompt cache, and nothing to be tried twice.
+        Sends nothing and needs no key. Nothing is assumed to come from a prompt cache, and nothing to be tried
+        twice.
 
         Args:
             prompt: text or messages, as `send_prompt` takes them.

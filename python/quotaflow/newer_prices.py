@@ -12,7 +12,7 @@ _looked: list[bool] = []
 
 
 def look_once() -> None:
-    """Looks for the package, the first time only; importing it takes a quarter of a second and happens if it is newer."""
+    """Looks for the package, the first time only; it is imported (a quarter of a second) if it is newer."""
     if _looked:
         return
     installed = _installed_version()
@@ -43,9 +43,12 @@ def _take_over(installed: str) -> None:
         from quotaflow.price_data import slim
 
         providers = import_module(f"{_PACKAGE}.data").providers
-        book = {"made_from": f"genai-prices {installed}", "providers": slim(providers, datetime.now(tz=UTC).date())}
+        book = {
+            "made_from": f"genai-prices {installed}",
+            "providers": slim(providers, datetime.now(tz=UTC).date()),
+        }
         take_prices(json.dumps(book))
-    except Exception as error:  # whatever somebody else's package does, there are prices
+    except Exception as error:  # noqa: BLE001 - whatever somebody else's package does, there are prices
         from quotaflow.logs import logger
 
         logger().warning(

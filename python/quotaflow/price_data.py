@@ -1,7 +1,8 @@
 """How do the prices that `genai-prices` brings become ours?
 
-Nothing of that package is imported here: its objects are only looked at, so that a newer release may look different
-in all we do not need. The result is the shape of `src/providers/prices/snapshot.json`, which `book.rs` describes.
+Nothing of that package is imported here: its objects are only looked at, so that a newer release may look
+different in all we do not need. The result is the shape of `src/providers/prices/snapshot.json`, which `book.rs`
+beside it describes.
 """
 
 from __future__ import annotations

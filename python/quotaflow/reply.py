@@ -118,9 +118,9 @@ class Reply(str):
     def cost(self) -> Decimal | None:
         """The price of this answer in US dollars, exactly; `None` when it cannot be told.
 
-        That is so while nobody knows the price of the model, which is warned of once, or when the provider did not say
-        how many tokens were used. What the provider itself charged wins (OpenRouter), then the prices of the config,
-        then published ones. Attempts that failed before are not billed by providers and not counted here.
+        That is so while nobody knows the price of the model, which is warned of once, or when the provider did
+        not say how many tokens were used. What the provider itself charged wins (OpenRouter), then the prices of
+        the config, then published ones. Attempts that failed before are not billed and not counted here.
 
         >>> Reply("Paris", provider="openai", model="gpt-4o-mini", usage=(1_000_000, 0, 0, 0, 0)).cost
         Decimal('0.15')

@@ -83,7 +83,8 @@ impl InputFactor {
         scaled(estimated, self.average)
     }
 
-    /// How many tokens a prompt of this estimate is at most, 95 times of 100: what to reserve for it.
+    /// How many tokens a prompt of this estimate is at most, 95 times of 100: what to reserve for it. Never less than
+    /// the estimate: what was too much comes back with the answer, and what was too little is refused.
     ///
     /// ```
     /// use quotaflow::kernel::InputFactor;
@@ -92,9 +93,11 @@ impl InputFactor {
     /// (0..200).for_each(|_| assert!(factor.saw(1_000, 1_300)));
     /// assert_eq!(factor.expected(1_000), 1_300);
     /// assert!((1_250..=1_400).contains(&factor.bound(1_000)));
+    /// (0..500).for_each(|_| assert!(factor.saw(1_000, 800)));
+    /// assert_eq!((factor.expected(1_000), factor.bound(1_000)), (800, 1_000));
     /// ```
     pub fn bound(&self, estimated: u64) -> u64 {
-        scaled(estimated, self.bound)
+        scaled(estimated, self.bound.max(ONE))
     }
 }
 
@@ -156,7 +159,7 @@ mod tests {
             prop_assert!(kept >= 450, "{kept} of 500");
             let true_average = recent.iter().map(billed).sum::<u64>() / 500;
             prop_assert!(factor.expected(1_000).abs_diff(true_average) <= true_average / 8);
-            prop_assert!(factor.bound(1_000) <= (low + spread) * 110 / 100);
+            prop_assert!(factor.bound(1_000) <= (low + spread).max(1_000) * 110 / 100);
         }
 
         /// Two neighbours at the edge of what can happen leave it finite and in order.

@@ -32,7 +32,9 @@ def llm() -> LLMInterface:
         ("<|endoftext|>", "gpt-4o", 7),
     ],
 )
-def test_openais_models_are_counted_with_their_tokenizer(llm: LLMInterface, text: str, model: str, tokens: int) -> None:
+def test_openais_models_are_counted_with_their_tokenizer(
+    llm: LLMInterface, text: str, model: str, tokens: int
+) -> None:
     assert llm.count_tokens(text, model) == tokens
 
 
@@ -46,7 +48,9 @@ def test_messages_have_a_frame(llm: LLMInterface) -> None:
 def test_the_provider_is_found_as_for_a_prompt(llm: LLMInterface) -> None:
     assert llm.count_tokens("hello world", "openai/gpt-4o") == 2
     assert llm.count_tokens("hello world", "llama3", provider="ollama") == 4
-    with LLMInterface({"models": {"default": {"provider": "openai", "model": "gpt-4o"}}}, state="memory") as planned:
+    with LLMInterface(
+        {"models": {"default": {"provider": "openai", "model": "gpt-4o"}}}, state="memory"
+    ) as planned:
         assert planned.count_tokens("hello world") == 2
 
 

@@ -191,7 +191,8 @@ NEWER = """
 class Named:
     def __init__(self, **facts): self.__dict__.update(facts)
 from decimal import Decimal
-model = Named(id="m", match=Named(equals="gpt-4o-mini"), prices=Named(input_mtok=Decimal(7), output_mtok=Decimal(9)))
+prices = Named(input_mtok=Decimal(7), output_mtok=Decimal(9))
+model = Named(id="m", match=Named(equals="gpt-4o-mini"), prices=prices)
 providers = [Named(id="openai", models=[model])]
 """
 ASK = """
