@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quotaflow._quotaflow import Outcome, cost_of
+from quotaflow._quotaflow import cost_of
 from quotaflow.prompts import encode_prompt, unencodable_prompt
 
 TYPE_CHECKING = False
@@ -141,11 +141,13 @@ def reply_cost(reply: Reply, warns: bool = True) -> Decimal | None:
     from quotaflow.newer_prices import look_once
 
     outcome = reply._outcome
-    if isinstance(outcome, Outcome):
+    stated: Any = getattr(outcome, "cost", None)
+    if callable(stated):
         look_once()
-        picodollars = outcome.cost()
-    elif outcome.cost is not None:
-        return outcome.cost
+        picodollars = stated()
+    elif stated is not None:
+        known: Decimal = stated
+        return known
     elif not outcome.provider or not outcome.model:
         return None
     else:
