@@ -20,7 +20,7 @@ AS_MATURIN = PYO3_BUILD_EXTENSION_MODULE=1 \
 # The pins stand in pyproject.toml and nowhere else: $(call pinned,<expression over the parsed file>).
 pinned = $$($(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*$(1))')
 
-.PHONY: help demo test bench format lint clean rust-lint rust-test python-lint python-test
+.PHONY: help demo test bench format lint clean prices rust-lint rust-test python-lint python-test
 .DELETE_ON_ERROR:
 # pip and cargo do not like company in one environment and one target directory.
 .NOTPARALLEL:
@@ -31,6 +31,7 @@ help:
 	@echo 'make bench   the numbers'
 	@echo 'make format  write Rust and Python in the one style'
 	@echo 'make lint    only the lints'
+	@echo 'make prices  the newest published prices, from the package genai-prices'
 	@echo 'make clean   remove what was built'
 
 demo: $(VENV)/demo-tools $(VENV)/wheel-release
@@ -47,6 +48,11 @@ format: $(VENV)/dev-tools
 	$(BIN)/ruff format
 
 lint: rust-lint python-lint
+
+# By hand: the newest published prices become the snapshot.
+prices: $(VENV)/made
+	$(BIN)/python -m pip install --quiet --upgrade genai-prices
+	$(BIN)/python tools/what_do_models_cost.py
 
 clean:
 	rm -rf $(VENV) $(CARGO_TARGET_DIR) .mypy_cache .ruff_cache .pytest_cache demo.svg

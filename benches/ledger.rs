@@ -67,6 +67,7 @@ impl Scene {
     fn pair(&self, store: &dyn QuotaStore) {
         const NEED: Need = Need {
             input_tokens: 40,
+            counted_tokens: None,
             max_output_tokens: None,
             reserves_max_tokens: true,
             counts_output: true,
@@ -92,7 +93,8 @@ impl Scene {
         let settling = store.update(&own.ids, &mut |ledgers| {
             own.conform(ledgers, now);
             let rates = &self.hints;
-            let aftermath = Aftermath { ending, rates, failure: None, entropy: 0.0 };
+            let aftermath =
+                Aftermath { ending, input_billed: None, rates, failure: None, entropy: 0.0 };
             book(ledgers, &own.lanes[0], &held, aftermath, now);
         });
         settling.unwrap();

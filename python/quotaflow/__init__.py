@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from quotaflow.key_manager import APIKeyManager
     from quotaflow.permits import Permit, PermitKey
     from quotaflow.rate_limiter import RateLimiter
-    from quotaflow.records import Attempt, Usage
+    from quotaflow.records import Attempt, CostEstimate, Usage
     from quotaflow.reply import Reply
     from quotaflow.templates import prepare_prompt_with_context, render
     from quotaflow.trying_again import Retry, retrying
@@ -77,6 +77,7 @@ __all__ = [
     "ConfigError",
     "ContentFilteredError",
     "ContextTooLongError",
+    "CostEstimate",
     "CreditExhaustedError",
     "DailyQuotaError",
     "DeadlineExceededError",
@@ -125,6 +126,7 @@ _HOMES = {
     "APIKeyManager": "key_manager",
     "Attempt": "records",
     "BlockedEvent": "events",
+    "CostEstimate": "records",
     "ExhaustedEvent": "events",
     "FallbackEvent": "events",
     "LLMInterface": "interface",

@@ -17,9 +17,12 @@ __all__ = [
     "__version__",
     "canonical_provider",
     "classify_error",
+    "cost_of",
     "digests_of_keys",
     "json_in_text",
+    "prices_made_from",
     "simulate",
+    "take_prices",
     "whose_key",
     "whose_variable",
 ]
@@ -28,6 +31,11 @@ __version__: str
 
 # provider, model, key, failure, status, started_unix, seconds, waited_seconds
 _Attempt: TypeAlias = tuple[str, str, str, str | None, int | None, float, float, float]
+
+# tokens, at most that many, whether they were counted
+_Size: TypeAlias = tuple[int, int, bool]
+# provider, model, the prompt, tokens of the answer, most of them; low, expected and high cost in picodollars
+_Estimate: TypeAlias = tuple[str, str, _Size, int, int | None, int, int, int | None]
 
 @final
 class Core:
@@ -62,6 +70,10 @@ class Core:
     def take_over(self, usage: str) -> int: ...
     def stated(self, provider: str) -> str: ...
     def day_ends(self, provider: str, date: str) -> float | None: ...
+    def count_tokens(self, prompt: str, is_messages: bool, alone: bool, options: CallOptions) -> int: ...
+    def estimate_cost(
+        self, prompt: str, is_messages: bool, options: CallOptions
+    ) -> tuple[_Estimate | None, str, str]: ...
 
 @final
 class GuardOptions:
@@ -143,6 +155,7 @@ class Outcome:
     def raw(self) -> bytes: ...
     @property
     def attempts(self) -> list[_Attempt]: ...
+    def cost(self) -> int | None: ...
 
 @final
 class Simulator:
@@ -204,3 +217,12 @@ def json_in_text(text: str) -> tuple[list[str], bool]: ...
 class AnswerSchema:
     def __new__(cls, schema_json: str) -> AnswerSchema: ...
     def faults(self, json: str) -> list[str]: ...
+def cost_of(
+    provider: str,
+    model: str,
+    counts: tuple[int, int, int, int, int] | None,
+    body: bytes,
+    at_unix: float,
+) -> int | None: ...
+def prices_made_from() -> str: ...
+def take_prices(book: str) -> None: ...

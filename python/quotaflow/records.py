@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from decimal import Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,32 @@ class Usage:
     def total_tokens(self) -> int:
         """Input and output together."""
         return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """What a call will cost, in US dollars, as `LLMInterface.estimate_cost` knows it before it is sent."""
+
+    provider: str
+    """The provider it would go to."""
+    model: str
+    """The model it would ask."""
+    input_tokens: int
+    """The prompt: counted, or estimated as earlier bills of the model suggest."""
+    max_input_tokens: int
+    """The prompt is no more than this 95 times of 100; the same as `input_tokens` when they were counted."""
+    is_exact: bool
+    """Whether the prompt was counted with the model's own tokenizer."""
+    output_tokens: int
+    """The answer: the median of those before, 256 while too few are known, never more than `max_tokens`."""
+    max_output_tokens: int | None
+    """The longest answer the call allows (`max_tokens`), or `None`."""
+    low: Decimal
+    """The cost of the prompt with an answer of no length."""
+    expected: Decimal
+    """The cost of `input_tokens` and `output_tokens`."""
+    high: Decimal | None
+    """The cost of `max_input_tokens` and `max_output_tokens`; `None` when nothing bounds the answer."""
 
 
 class Facts(TypedDict, total=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from decimal import Decimal
     from typing import Any, Self, SupportsIndex
 
     from quotaflow._quotaflow import Outcome
@@ -16,6 +17,7 @@ class _Facts:
 
     __slots__ = (
         "attempts",
+        "cost",
         "error",
         "finish_reason",
         "key",
@@ -41,6 +43,7 @@ class _Facts:
     error: CallError | None
     parsed: Any
     repaired: bool
+    cost: Decimal | None
 
 
 class Reply(str):
@@ -75,6 +78,7 @@ class Reply(str):
         error: CallError | None = None,
         parsed: Any = None,
         repaired: bool | None = False,
+        cost: Decimal | None = None,
     ) -> Self:
         """A reply made by hand, for instance to test code that takes one."""
         facts = _Facts()
@@ -90,6 +94,7 @@ class Reply(str):
         facts.error = error
         facts.parsed = parsed
         facts.repaired = bool(repaired)
+        facts.cost = cost
         reply = str.__new__(cls, text)
         reply._outcome = facts
         return reply
@@ -118,9 +123,19 @@ class Reply(str):
         return None if counts is None else Usage(*counts)
 
     @property
-    def cost(self) -> float | None:
-        """The price in US dollars, or `None` while no price is known; in this version always `None`."""
-        return None
+    def cost(self) -> Decimal | None:
+        """The price of this answer in US dollars, exactly; `None` when it cannot be told.
+
+        That is so while nobody knows the price of the model, which is warned of once, or when the provider did
+        not say how many tokens were used. What the provider itself charged wins (OpenRouter), then the prices of
+        the config, then published ones. Attempts that failed before are not billed and not counted here.
+
+        >>> Reply("Paris", provider="openai", model="gpt-4o-mini", usage=(1_000_000, 0, 0, 0, 0)).cost
+        Decimal('0.15')
+        """
+        from quotaflow.costs import reply_cost
+
+        return reply_cost(self)
 
     @property
     def latency(self) -> float:
@@ -174,7 +189,11 @@ class Reply(str):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         outcome = self._outcome
-        facts = {name: getattr(outcome, name, None) for name in _Facts.__slots__}
+        from quotaflow.costs import reply_cost
+
+        facts = {name: getattr(outcome, name, None) for name in _Facts.__slots__ if name != "cost"}
+        # Whoever reads it may not have the prices of this config.
+        facts["cost"] = reply_cost(self, warns=False)
         return (_restore, (type(self), str(self), facts))
 
 

@@ -5,6 +5,7 @@ mod any_loop;
 mod call_options;
 mod classify;
 mod core;
+mod costs;
 mod forks;
 mod guarding;
 mod loop_port;
@@ -32,6 +33,8 @@ mod _quotaflow {
     use super::classify::{Verdict, classify_error};
     #[pymodule_export]
     use super::core::Core;
+    #[pymodule_export]
+    use super::costs::{cost_of, prices_made_from, take_prices};
     #[pymodule_export]
     use super::guarding::{GuardOptions, GuardedCall};
     #[pymodule_export]

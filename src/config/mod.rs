@@ -28,6 +28,7 @@ mod keys;
 mod limits;
 mod others;
 mod pacing;
+mod prices;
 mod providers;
 mod reader;
 mod redact;

@@ -12,6 +12,7 @@ use super::keys::Keys;
 use super::limits;
 use super::others;
 use super::pacing::Pacing;
+use super::prices;
 use super::providers::{self, Providers, canonical, named, once};
 use super::reader::{Node, Table};
 use super::routes::{self, Written};
@@ -98,6 +99,7 @@ impl Settings {
             queue_max_size: behaviour::queue_max_size(&top)?,
             max_wait: behaviour::max_wait(&top)?,
             answer_cache: behaviour::answer_cache(&top)?,
+            prices: prices::read(&top, &mut providers)?.into(),
             providers,
             warnings,
         })

@@ -20,6 +20,8 @@ pub(super) enum Takes {
     /// A share of which nothing is left is no share.
     SomeShare,
     Multiplier,
+    /// US dollars.
+    Price,
     Flag,
     Budget,
 }
@@ -38,6 +40,7 @@ impl Takes {
             Takes::Seconds => "a number of seconds",
             Takes::Share => "a number from 0 to 1",
             Takes::SomeShare => "a number more than 0 and at most 1",
+            Takes::Price => "US dollars, a number from 0 to 1000000",
             Takes::Multiplier => "a number of 1 or more",
             Takes::Flag => "true or false",
             Takes::Budget => "a table with `share` and `reserve`",
@@ -98,6 +101,7 @@ pub(super) const TOP: Section = closed(&[
     field("queue", Takes::Table, &["max_size"]),
     field("max_wait", Takes::Seconds, &[]),
     field("answer_cache", Takes::Table, &["answers", "cached_answers"]),
+    field("prices", Takes::Table, &["costs", "pricing"]),
 ]);
 
 /// `providers.<name>`.
@@ -180,6 +184,16 @@ pub(super) const ANSWER_CACHE: Section = closed(&[
     field("ttl", Takes::Seconds, &["max_age", "expire", "seconds"]),
     field("max_bytes", Takes::Whole, &["max_size", "size", "bytes"]),
     field("always", Takes::Flag, &["enabled", "on", "default"]),
+]);
+
+/// `prices.<provider>.<model>`: US dollars for a million tokens, and for a call.
+pub(super) const PRICE: Section = closed(&[
+    field("input", Takes::Price, &["input_tokens", "prompt", "input_mtok", "input_cost"]),
+    field("output", Takes::Price, &["output_tokens", "completion", "output_mtok", "output_cost"]),
+    field("cached_input", Takes::Price, &["cached", "cache_read", "cache_hit"]),
+    field("cache_write", Takes::Price, &["cache_creation", "written"]),
+    field("reasoning", Takes::Price, &["thinking", "thoughts"]),
+    field("request", Takes::Price, &["call", "per_request"]),
 ]);
 
 /// Every limit with a period: name, what it counts, over which window. The likelier of two names comes first, for it is
@@ -335,9 +349,10 @@ mod tests {
 
     #[test]
     fn no_synonym_is_a_field_of_its_own() {
-        for section in
-            [TOP, PROVIDER, KEY, TASK, LIMIT, RETRY, BUDGET, TIMEOUTS, QUEUE, LIMITS, STRATEGY]
-        {
+        for section in [
+            TOP, PROVIDER, KEY, TASK, LIMIT, RETRY, BUDGET, TIMEOUTS, QUEUE, LIMITS, STRATEGY,
+            PRICE,
+        ] {
             for field in section.fields {
                 for also in field.also {
                     assert!(section.field(also).is_none(), "{also} for {}", field.name);

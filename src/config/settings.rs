@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use super::pacing::{Pacing, PacingSettings};
 use super::strategy::Strategy;
 use crate::kernel::Limit;
 use crate::providers::Provider;
+use crate::providers::prices::OwnPrices;
 use crate::secret::Secret;
 
 /// Everything the user can decide. Made by [`Settings::resolve`]; its `Debug` shows no key.
@@ -34,6 +36,8 @@ pub struct Settings {
     pub max_wait: Duration,
     /// Which answers are kept, to be given again.
     pub answer_cache: AnswerCache,
+    /// What tokens cost, where the user said so or a server is the user's own.
+    pub prices: Arc<OwnPrices>,
     /// What is probably not meant, one sentence each; never holds a key.
     pub warnings: Vec<String>,
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::error::Attempt;
 use crate::kernel::{Moment, Usage};
 use crate::providers::Message;
+use crate::providers::prices::OwnPrices;
 
 /// Is told of an attempt that failed and will be followed by another one. Called on the engine's threads; must return
 /// at once.
@@ -111,6 +112,8 @@ pub struct Answer {
     pub tool_calls: Vec<Value>,
     /// The provider's body.
     pub raw: Bytes,
+    /// The user's own prices, for [`Answer::cost`].
+    pub prices: Arc<OwnPrices>,
     /// From the call to the answer, waits and failed attempts included.
     pub latency: Duration,
     /// Every attempt, the answered one last; none when the answer was given before.

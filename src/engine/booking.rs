@@ -1,6 +1,7 @@
 //! How is a lane held, and how is it certain that it is let go of?
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Engine;
 use super::roster::{Lanes, Target};
@@ -21,6 +22,8 @@ pub(crate) struct Held {
     pub(crate) reservation: Reservation,
     /// It finds out whether its target is well again.
     pub(crate) probes: bool,
+    /// How many tokens the whole prompt was, once the provider said so of one that we estimated.
+    pub(crate) input_billed: Option<u64>,
     left: bool,
     over: bool,
 }
@@ -116,7 +119,8 @@ impl Held {
         reservation: Reservation,
     ) -> Self {
         let (engine, target) = (engine.clone(), target.clone());
-        Held { engine, target, lanes, reservation, probes: false, left: false, over: false }
+        let (probes, left, over, input_billed) = (false, false, false, None);
+        Held { engine, target, lanes, reservation, probes, input_billed, left, over }
     }
 
     /// The place of its key.
@@ -136,8 +140,12 @@ impl Held {
         hints: &Hints,
         failure: Option<&crate::kernel::Failure>,
     ) -> Result<Change, StoreError> {
+        if hints.rates.iter().any(|rate| rate.resource.is_of_prompts()) {
+            self.target.counts_tokens.store(true, Ordering::Relaxed);
+        }
         let entropy = if failure.is_some() { self.engine.entropy.draw() } else { 0.0 };
-        self.end(Aftermath { ending, rates: &hints.rates, failure, entropy })
+        let input_billed = self.input_billed;
+        self.end(Aftermath { ending, input_billed, rates: &hints.rates, failure, entropy })
     }
 
     fn end(&mut self, aftermath: Aftermath<'_>) -> Result<Change, StoreError> {
@@ -169,7 +177,8 @@ impl Drop for Held {
             return;
         }
         let ending = if self.left { Ending::Unknown } else { Ending::NeverSent };
-        let aftermath = Aftermath { ending, rates: &[], failure: None, entropy: 0.0 };
+        let aftermath =
+            Aftermath { ending, input_billed: None, rates: &[], failure: None, entropy: 0.0 };
         // Nobody is left to hear that the store failed; what stays is counted on the safe side.
         let _ = self.end(aftermath);
     }

@@ -145,6 +145,7 @@ impl Engine {
             finish_reason: kept.finish_reason,
             tool_calls: kept.tool_calls,
             raw: Bytes::from(kept.raw),
+            prices: self.settings.prices.clone(),
             latency: Duration::ZERO,
             attempts: Vec::new(),
             cached: true,

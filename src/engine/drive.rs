@@ -137,7 +137,8 @@ impl Sending {
         let mut event = Event::Begin;
         loop {
             let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
-            let need = |stop: &Stop| need(request, stop, ahead, priority);
+            let engine = self.run.engine.clone();
+            let need = |stop: &Stop| need(&engine, request, stop, ahead, priority);
             event = match self.run.advance(event, need).await? {
                 Next::Send(held) => self.attempt(held).await?,
                 Next::Succeed => return self.finish(),
@@ -179,6 +180,7 @@ impl Sending {
                 let used = completion.usage.map(|usage| {
                     counted(&usage, provider.counts_output, provider.counts_cached_input)
                 });
+                held.input_billed = completion.usage.map(|usage| usage.input_tokens);
                 self.answer = Some(completion);
                 self.run.answered(held, used, &hints)
             }
@@ -223,6 +225,7 @@ impl Sending {
             finish_reason: completion.finish_reason,
             tool_calls: completion.tool_calls,
             raw: completion.raw,
+            prices: run.engine.settings.prices.clone(),
             latency: run.engine.clock.now().since(run.began),
             attempts: std::mem::take(&mut run.attempts),
             cached: false,
@@ -231,6 +234,7 @@ impl Sending {
 }
 
 pub(super) fn need(
+    engine: &Engine,
     request: &ChatRequest,
     stop: &Stop,
     ahead_of_limits: bool,
@@ -239,6 +243,7 @@ pub(super) fn need(
     let provider = &stop.target.vendor.provider;
     Need {
         input_tokens: request.estimated_input_tokens(&stop.params),
+        counted_tokens: stop.counted(engine, request),
         max_output_tokens: ChatRequest::max_output_tokens(&stop.params),
         reserves_max_tokens: provider.reserves_max_tokens,
         counts_output: provider.counts_output,

@@ -4,6 +4,8 @@ mod ask;
 mod booking;
 mod cache;
 mod clock;
+mod costs;
+mod counting;
 mod drive;
 mod entropy;
 mod events;
@@ -31,6 +33,8 @@ use parking_lot::{Mutex, RwLock};
 
 pub use ask::{Answer, Ask, CacheWish, RetryHook};
 pub use clock::{Clock, Pause, SystemClock, TokioClock};
+pub use costs::{CostEstimate, cost_of_answer, price_book, use_newer_prices};
+pub use counting::PromptSize;
 pub use entropy::Entropy;
 pub use events::Events;
 pub use observe::{Notice, Observer, Silent};
@@ -41,7 +45,9 @@ pub use transport::{HttpTransport, Incoming, Outgoing, Sending, Transport};
 pub use usage::{Closed, Usage, UsedLimit};
 
 // The words of this ring's face: who calls it needs no ring below.
+pub use crate::kernel::Usage as TokenUsage;
 pub use crate::kernel::{Failure, FailureClass, Moment, Origin, Period, Until};
+pub use crate::providers::prices::{OwnPrices, PriceBook};
 pub use crate::providers::{
     AnswerSchema, Content, ForeignError, Headers, Message, Provider, Role, json_in,
     provider_of_key, provider_of_variable, shown,
@@ -81,6 +87,8 @@ pub struct Engine {
     /// Questions that are being answered, for others who ask the same.
     flights: cache::Flights,
     closed: AtomicBool,
+    /// Whether prompts may be counted with tokenizers whose tables load beside the calls.
+    counts_exactly: AtomicBool,
 }
 
 impl fmt::Debug for Engine {
@@ -124,7 +132,9 @@ impl Engine {
             entropy,
             observer,
         };
-        Engine::in_world(settings, world)
+        let engine = Engine::in_world(settings, world)?;
+        engine.count_exactly();
+        Ok(engine)
     }
 
     /// An engine in a world of your choice.
@@ -147,6 +157,7 @@ impl Engine {
             clock: world.clock,
             flights: cache::Flights::default(),
             closed: AtomicBool::new(false),
+            counts_exactly: AtomicBool::new(false),
             settings,
         };
         for provider in engine.settings.providers.values() {

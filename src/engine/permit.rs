@@ -3,7 +3,7 @@
 //! It waits in the same lines, takes from the same ledgers and follows the same state machine as a prompt of ours.
 //! Only the sending is left to the caller, who says what came of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::Engine;
@@ -154,7 +154,7 @@ impl Engine {
             has_deadline: expires.is_some(),
             on_retry: guard.on_retry.clone(),
         };
-        let route = vec![Stop { target, params: serde_json::Map::new() }];
+        let route = vec![Stop { target, params: serde_json::Map::new(), counted: OnceLock::new() }];
         let run = Run::new(self.clone(), route, policy, manner, began);
         Ok(Guarded { run, need, next: Some(Event::Begin), held: None, expires })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::kernel::{
     Bound, Forecast, Ledger, LedgerId, Moment, PlannedManner, PlannedShare, PlannedTarget, forecast,
 };
-use crate::providers::{ChatRequest, Message};
+use crate::providers::{ChatRequest, Message, Tokenizer};
 
 /// How long an answer takes when none came yet.
 const USUAL_LATENCY: Duration = Duration::from_secs(1);
@@ -105,16 +106,22 @@ struct Present {
 }
 
 impl Engine {
-    /// About how many tokens each of these conversations is at the first target of the route.
+    /// How many tokens each of these conversations will be billed as at the first target of the route: counted where the
+    /// model's tokenizer is known, else estimated and corrected by what bills taught.
     ///
     /// # Errors
-    /// [`Error`] when `ask` has no route.
+    /// [`Error`] when `ask` has no route, or the state cannot be read.
     pub fn prompt_sizes(&self, ask: &Ask, prompts: Vec<Vec<Message>>) -> Result<Vec<u64>, Error> {
         let route = self.route(ask)?;
         let Some(stop) = route.first() else { return Err(no_route()) };
+        let tokenizer = Tokenizer::of_model(&stop.target.model)
+            .filter(|_| self.counts_exactly.load(Ordering::Relaxed));
+        let lessons = self.lessons(&stop.target)?;
         let size = |messages| {
             let request = ChatRequest { messages, params: serde_json::Map::new() };
-            request.estimated_input_tokens(&stop.params)
+            let counted = tokenizer.and_then(|known| known.count_chat(&request, &stop.params));
+            let estimated = || request.estimated_input_tokens(&stop.params);
+            counted.unwrap_or_else(|| lessons.inputs.expected(estimated()))
         };
         Ok(prompts.into_iter().map(size).collect())
     }
@@ -204,7 +211,7 @@ impl Engine {
             let learned = sizes.filter_map(crate::kernel::OutputSizes::mean).max();
             let output = load.output_tokens.or(learned).unwrap_or(USUAL_OUTPUT);
             let nothing = ChatRequest { messages: Vec::new(), params: serde_json::Map::new() };
-            let need = need(&nothing, stop, ask.skip_rate_limit, ask.priority);
+            let need = need(self, &nothing, stop, ask.skip_rate_limit, ask.priority);
             targets.push(PlannedTarget {
                 picked,
                 lanes: lanes.lanes.clone(),

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::kernel::{
     Block, Breaker, Configured, Failure, Lane, LedgerId, Limit, Moment, RetryPolicy, Suspects,
 };
-use crate::providers::Provider;
+use crate::providers::{Provider, Tokenizer};
 use crate::secret::Secret;
 
 /// What is shorter is no secret but a word that may stand anywhere ("none", "ollama").
@@ -82,6 +82,10 @@ pub(crate) struct Target {
     /// How long an answer takes lately, in nanoseconds; 0 before the first.
     latency: AtomicU64,
     pub(crate) changed: Notify,
+    /// The tokenizer of the model, where it is public.
+    pub(crate) tokenizer: Option<Tokenizer>,
+    /// Whether a limit on tokens was stated or told of.
+    pub(crate) counts_tokens: AtomicBool,
 }
 
 /// The lanes of a target and the ledgers they share, ready for one `update`.
@@ -180,9 +184,23 @@ impl Vendor {
                 watches: AtomicBool::new(false),
                 latency: AtomicU64::new(0),
                 changed: Notify::new(),
+                tokenizer: Tokenizer::of_model(model),
+                counts_tokens: AtomicBool::new(self.states_tokens(model)),
             })
         });
         made.clone()
+    }
+
+    /// Whether a limit on tokens of prompts was stated for `model`.
+    fn states_tokens(&self, model: &str) -> bool {
+        let counts = |key: &Key| {
+            let limits = [self.configured(key, model), self.configured(key, "*")];
+            limits
+                .iter()
+                .flat_map(|limits| limits.iter())
+                .any(|limit| limit.resource.is_of_prompts())
+        };
+        self.keys.iter().any(counts)
     }
 
     /// Every target that was asked for.

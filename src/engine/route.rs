@@ -1,6 +1,6 @@
 //! Where does a call go, and where next?
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
@@ -21,6 +21,8 @@ type Checked = Option<Result<Stop, Error>>;
 pub(crate) struct Stop {
     pub(crate) target: Arc<Target>,
     pub(crate) params: Map<String, Value>,
+    /// The prompt in the model's tokens, once it was asked for; see [`Stop::counted`].
+    pub(crate) counted: OnceLock<Option<u64>>,
 }
 
 impl Engine {
@@ -127,33 +129,43 @@ impl Engine {
         }
     }
 
+    /// The target that the call names, or its task, without asking for keys.
+    pub(crate) fn named(&self, ask: &Ask) -> Result<Named, Error> {
+        let routes = &self.settings.routes;
+        let task = ask.task_name.as_deref().and_then(|task| routes.tasks.get(task));
+        self.wanted(ask, task.map(|task| &task.target).or(routes.default.as_ref()))
+    }
+
     fn primary(&self, ask: &Ask, planned: Option<&Named>) -> Result<Stop, Error> {
-        let nothing = Map::new();
+        let wanted = self.wanted(ask, planned)?;
+        self.stop(&wanted.provider, &wanted.model, &wanted.params, ask)
+    }
+
+    fn wanted(&self, ask: &Ask, planned: Option<&Named>) -> Result<Named, Error> {
+        let named = |provider: &str, model: &str| Named {
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            params: Map::new(),
+        };
         match (&ask.provider, &ask.model) {
-            (Some(provider), Some(model)) => self.stop(provider, model, &nothing, ask),
-            (None, Some(model)) => {
-                let provider = self.provider_of(model, planned)?;
-                self.stop(&provider, model, &nothing, ask)
-            }
+            (Some(provider), Some(model)) => Ok(named(provider, model)),
+            (None, Some(model)) => Ok(named(&self.provider_of(model, planned)?, model)),
             (Some(provider), None) => {
                 let vendor = self.vendor(provider)?;
-                let model = planned
-                    .filter(|planned| planned.provider == vendor.provider.name)
-                    .map(|planned| (planned.model.clone(), planned.params.clone()))
-                    .or_else(|| Some((vendor.settings.default_model.clone()?, Map::new())));
-                let Some((model, params)) = model else {
+                let planned =
+                    planned.filter(|planned| planned.provider == vendor.provider.name).cloned();
+                let usual = || Some(named(provider, vendor.settings.default_model.as_ref()?));
+                planned.or_else(usual).ok_or_else(|| {
                     let message = format!("no model was given for provider {provider}");
-                    return Err(Error::argument("model", message).hint(
+                    Error::argument("model", message).hint(
                         "pass model=\"…\", or set default_model for the provider in the config",
-                    ));
-                };
-                self.stop(provider, &model, &params, ask)
+                    )
+                })
             }
-            (None, None) => match planned {
-                Some(named) => self.stop(&named.provider, &named.model, &named.params, ask),
-                None => Err(Error::argument("model", "neither a model nor a provider was given")
-                    .hint("pass model=\"…\", or write models.default in the config")),
-            },
+            (None, None) => planned.cloned().ok_or_else(|| {
+                Error::argument("model", "neither a model nor a provider was given")
+                    .hint("pass model=\"…\", or write models.default in the config")
+            }),
         }
     }
 
@@ -188,7 +200,8 @@ impl Engine {
         if vendor.keys.is_empty() {
             return Err(self.no_key(&vendor));
         }
-        Ok(Stop { target: vendor.target(model, self.settings.queue_max_size), params })
+        let target = vendor.target(model, self.settings.queue_max_size);
+        Ok(Stop { target, params, counted: OnceLock::new() })
     }
 
     fn no_key(&self, vendor: &Vendor) -> Error {

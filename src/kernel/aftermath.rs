@@ -12,6 +12,8 @@ use super::moment::Moment;
 pub struct Aftermath<'a> {
     /// What becomes of the reservation.
     pub ending: Ending,
+    /// How many tokens the whole prompt was, cached ones too, if the provider said so of one that we estimated.
+    pub input_billed: Option<u64>,
     /// What the headers said about limits.
     pub rates: &'a [RateHint],
     /// The failure, if it was one.
@@ -46,6 +48,9 @@ pub fn book(
         ledgers.get_mut(place).heed(hint, held.at, now);
     }
     let recovered = settle(ledgers, lane, held, aftermath.ending, now);
+    if let Some(billed) = aftermath.input_billed {
+        ledgers.get_mut(lane.group_model).saw_input(held.estimated, billed);
+    }
     let scope = aftermath.failure.map(|failure| failure.scope);
     let about = match scope {
         Some(Scope::GroupFreeModels) => lane.free_models.unwrap_or(lane.group_model),
@@ -171,7 +176,7 @@ mod tests {
                 &mut ledgers,
                 &lane,
                 &held,
-                Aftermath { ending, rates, failure: None, entropy: 0.0 },
+                Aftermath { ending, input_billed: None, rates, failure: None, entropy: 0.0 },
                 NOW,
             );
         }
@@ -227,7 +232,8 @@ mod tests {
         };
         let used = Amounts { requests: 1, input_tokens: 1, output_tokens: used - 1 };
         let ending = Ending::Answered(Some(used));
-        let aftermath = Aftermath { ending, rates: &[told], failure: None, entropy: 0.0 };
+        let aftermath =
+            Aftermath { ending, input_billed: None, rates: &[told], failure: None, entropy: 0.0 };
         let now = NOW + while_;
         book(&mut ledgers, &lane, &held, aftermath, now);
         ledgers.get(lane.group).obstacle(next, 0, false, now)

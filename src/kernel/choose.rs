@@ -84,8 +84,10 @@ impl Lane {
 /// What a call needs, before it is known how long its answer will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// The prompt, estimated.
+    /// The prompt, estimated; what answers of the model taught corrects it.
     pub input_tokens: u64,
+    /// The prompt, counted with the model's own tokenizer; taken as it is, instead of the estimate.
+    pub counted_tokens: Option<u64>,
     /// The longest answer the caller allows, if it said so.
     pub max_output_tokens: Option<u64>,
     /// The provider charges `max_output_tokens` when it admits the call (OpenAI, not Anthropic or Gemini).
@@ -117,6 +119,7 @@ impl Need {
     pub const fn of(tokens: u64) -> Need {
         Need {
             input_tokens: tokens,
+            counted_tokens: Some(tokens),
             max_output_tokens: None,
             reserves_max_tokens: false,
             counts_output: false,
@@ -130,8 +133,10 @@ impl Need {
     /// What to reserve on a lane, judged by its answers so far, never more than its limits allow for a part that is only
     /// a guess; and whether it is a guess that a small limit cut short.
     fn amounts(&self, lane: &Lane, ledgers: &Ledgers<'_>) -> (Amounts, bool) {
-        let mut amounts =
-            Amounts { requests: 1, input_tokens: self.input_tokens, output_tokens: 0 };
+        let input_tokens = self
+            .counted_tokens
+            .unwrap_or_else(|| ledgers.get(lane.group_model).inputs().bound(self.input_tokens));
+        let mut amounts = Amounts { requests: 1, input_tokens, output_tokens: 0 };
         if !self.counts_output {
             return (amounts, false);
         }
@@ -145,7 +150,7 @@ impl Need {
             Some(max) => learned.unwrap_or(USUAL_OUTPUT).min(max),
             None => learned.unwrap_or(USUAL_OUTPUT),
         };
-        let limits = [(Resource::Tokens, self.input_tokens), (Resource::OutputTokens, 0)];
+        let limits = [(Resource::Tokens, input_tokens), (Resource::OutputTokens, 0)];
         for (resource, taken) in limits {
             let most = lane.ledgers.iter().filter_map(|place| ledgers.get(*place).most(resource));
             let Some(most) = most.min() else { continue };
@@ -197,6 +202,8 @@ pub struct Reservation {
     pub lane: usize,
     /// What was taken.
     pub amounts: Amounts,
+    /// The prompt, estimated: what its bill is compared with.
+    pub estimated: u64,
     /// When.
     pub at: Moment,
 }
@@ -236,7 +243,7 @@ pub fn reserve_anyway(
         Choice::Never(None) => lanes.iter().position(may)?,
     };
     let (amounts, _) = need.amounts(&lanes[lane], ledgers);
-    let reservation = Reservation { lane, amounts, at: now };
+    let reservation = Reservation { lane, amounts, estimated: need.input_tokens, at: now };
     take(ledgers, &lanes[lane], &reservation);
     Some(reservation)
 }
@@ -275,7 +282,8 @@ pub fn choose(
             None => {
                 let wear = wear(ledgers, lane, now);
                 if best.as_ref().is_none_or(|(known, _)| wear < *known) {
-                    best = Some((wear, Reservation { lane: place, amounts, at: now }));
+                    let estimated = need.input_tokens;
+                    best = Some((wear, Reservation { lane: place, amounts, estimated, at: now }));
                 }
             }
             Some(obstacle @ Obstacle::TooLarge { .. }) => {

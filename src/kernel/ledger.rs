@@ -10,6 +10,7 @@ use super::block::{Block, Blocks};
 use super::failure::{Failure, FailureClass};
 use super::health::Health;
 use super::hint::RateHint;
+use super::input_factor::InputFactor;
 use super::learned::{Lessons, Refused, only_watches};
 use super::limits::{Amounts, Limit, Period, Resource, Source};
 use super::meters::{Availability, Meter, Rule};
@@ -55,6 +56,8 @@ pub struct Ledger {
     learned: Lessons,
     #[serde(default)]
     outputs: OutputSizes,
+    #[serde(default, skip_serializing_if = "is_untaught")]
+    inputs: InputFactor,
     /// The quota group this key was found to belong to; only on a key's own ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     member_of: Option<String>,
@@ -76,6 +79,10 @@ pub struct Ledger {
     rules: Option<Effective>,
     #[serde(skip)]
     changed: bool,
+}
+
+fn is_untaught(inputs: &InputFactor) -> bool {
+    inputs.seen() == 0
 }
 
 /// What was ever sent through a ledger.
@@ -717,6 +724,16 @@ impl Ledger {
     pub fn saw_output(&mut self, tokens: u64) {
         self.outputs.saw(tokens);
         self.changed = true;
+    }
+
+    /// By how much estimates of prompts of this model are wrong.
+    pub fn inputs(&self) -> &InputFactor {
+        &self.inputs
+    }
+
+    /// Learns that a prompt of this estimate was billed as `billed` tokens.
+    pub fn saw_input(&mut self, estimated: u64, billed: u64) {
+        self.changed |= self.inputs.saw(estimated, billed);
     }
 
     /// Whether there is something that must be stored; asking forgets it.

@@ -34,6 +34,13 @@ impl Resource {
     ];
 }
 
+impl Resource {
+    /// Whether how long a prompt is counts against it.
+    pub fn is_of_prompts(self) -> bool {
+        matches!(self, Resource::Tokens | Resource::InputTokens)
+    }
+}
+
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -82,13 +82,27 @@ impl OutputSizes {
     /// assert_eq!(sizes.p95(), None);
     /// (0..100).for_each(|n| sizes.saw(if n < 97 { 60 } else { 4_000 }));
     /// assert_eq!(sizes.p95(), Some(64));
+    /// assert_eq!(sizes.median(), Some(64));
     /// ```
     pub fn p95(&self) -> Option<u64> {
-        let total: u32 = self.counts.iter().sum();
-        if total < ENOUGH {
+        self.not_exceeded_by(self.seen() - self.seen() / 20)
+    }
+
+    /// A length that half of the answers do not exceed; `None` while too few are known.
+    pub fn median(&self) -> Option<u64> {
+        self.not_exceeded_by(self.seen().div_ceil(2))
+    }
+
+    /// How many answers are counted.
+    pub fn seen(&self) -> u32 {
+        self.counts.iter().sum()
+    }
+
+    fn not_exceeded_by(&self, answers: u32) -> Option<u64> {
+        if self.seen() < ENOUGH {
             return None;
         }
-        let mut left = total - total / 20;
+        let mut left = answers;
         for (bin, count) in self.counts.iter().enumerate() {
             if *count >= left {
                 return Some(upper_edge(bin));

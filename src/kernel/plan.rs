@@ -271,7 +271,7 @@ impl Forecaster<'_> {
             return Err(Some((ends, Bound::Concurrency(self.manner.most_in_flight))));
         }
         let target = &self.targets[place];
-        let need = Need { input_tokens: size, ..target.need };
+        let need = Need { input_tokens: size, counted_tokens: Some(size), ..target.need };
         let mut ledgers = Ledgers::new(&mut self.ledgers, &target.picked);
         let refusal = match reserve(&mut ledgers, &target.lanes, &[], &need, self.clock) {
             Choice::Reserved(reservation) => {

@@ -82,6 +82,13 @@ impl ChatRequest {
         weight.tokens() + 4 * self.messages.len() as u64 + 3
     }
 
+    /// About how many tokens a text is, by the same rule and without a frame.
+    pub fn estimated_tokens(text: &str) -> u64 {
+        let mut weight = Weight::default();
+        weight.text(text);
+        weight.tokens()
+    }
+
     /// The longest answer that `params` allow, if they say so.
     pub fn max_output_tokens(params: &Map<String, Value>) -> Option<u64> {
         ["max_tokens", "max_completion_tokens"].iter().find_map(|name| params.get(*name)?.as_u64())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def test_it_knows_how_it_came_about() -> None:
         "usage": Usage(
             input_tokens=30, output_tokens=12, cached_tokens=4, cache_write_tokens=2, reasoning_tokens=5
         ),
-        "cost": None,
+        "cost": Decimal("0.0000114"),
         "latency": 0.75,
         "attempts": (Attempt(*ATTEMPT),),
         "error": None,

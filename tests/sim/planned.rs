@@ -43,12 +43,10 @@ async fn planned_and_done(
     warm: u64,
 ) -> (Planned, f64, Vec<Ended>) {
     let engine = world.fresh_engine();
-    let mut load = load(prompts, &prompt, &engine);
     for _ in 0..warm {
-        let answered = world.carry_out(&engine, prompt.clone()).await;
-        load.sizes[0].0 = answered.answer().usage.unwrap().input_tokens;
+        world.carry_out(&engine, prompt.clone()).await;
     }
-    let planned = engine.plan(&prompt, &load).unwrap();
+    let planned = engine.plan(&prompt, &load(prompts, &prompt, &engine)).unwrap();
     let calls: Vec<_> = (0..prompts).map(|_| world.call(&engine, prompt.clone(), None)).collect();
     let ended = World::all(calls).await;
     let done = ended.iter().filter(|ended| ended.is_answered()).map(|ended| ended.lasted).max();

@@ -6,6 +6,7 @@ mod keys;
 mod limits;
 mod pacing;
 mod precedence;
+mod prices;
 mod routes;
 mod secrets;
 mod strategy;

@@ -7,6 +7,7 @@ mod keys;
 mod marks;
 mod retrying;
 mod routing;
+mod sizing;
 mod trouble;
 mod waiting;
 
