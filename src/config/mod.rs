@@ -39,6 +39,7 @@ mod sources;
 mod strategy;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use arguments::{Arguments, ConfigArgument};
 pub use error::ConfigError;
@@ -51,3 +52,4 @@ pub use settings::{
 };
 pub use sources::{ConfigFile, Places, Sources};
 pub use strategy::{LocalTargets, Strategy, Wanted};
+pub use users::{UserSettings, Users};

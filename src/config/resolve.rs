@@ -19,6 +19,7 @@ use super::schema::{self, Takes};
 use super::settings::Settings;
 use super::sources::Sources;
 use super::strategy;
+use super::users;
 
 impl Settings {
     /// What holds, from everything the user wrote: arguments, then the config file, then the environment, then the
@@ -93,6 +94,7 @@ impl Settings {
             timeouts: behaviour::timeouts(&top)?,
             queue_max_size: behaviour::queue_max_size(&top)?,
             max_wait: behaviour::max_wait(&top)?,
+            users: users::users(&top)?,
             providers,
             warnings,
         })

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::pacing::{Pacing, PacingSettings};
 use super::strategy::Strategy;
+use super::users::Users;
 use crate::kernel::Limit;
 use crate::providers::Provider;
 use crate::secret::Secret;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub queue_max_size: usize,
     /// The longest block of a provider that is waited out when a call has no deadline. Default 300 s.
     pub max_wait: Duration,
+    /// How users share the waiting lines, and how much each may use.
+    pub users: Users,
     /// What is probably not meant, one sentence each; never holds a key.
     pub warnings: Vec<String>,
 }

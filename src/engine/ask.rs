@@ -49,6 +49,9 @@ pub struct Ask {
     pub timeout: Option<Duration>,
     /// When the answer must be there.
     pub deadline: Option<Moment>,
+    /// On whose behalf: those of one priority share the lines by user, and the user's own limits hold. `None`: nobody's
+    /// in particular.
+    pub user: Option<String>,
     /// Go ahead of the local limits; what is used is still counted.
     pub skip_rate_limit: bool,
     /// Is told of every attempt that another one follows.
@@ -71,6 +74,7 @@ impl Ask {
             priority: 3,
             timeout: None,
             deadline: None,
+            user: None,
             skip_rate_limit: false,
             on_retry: None,
         }

@@ -11,6 +11,7 @@ mod group;
 mod marks;
 mod observe;
 mod permit;
+mod queued;
 mod roster;
 mod route;
 mod run;
@@ -18,6 +19,7 @@ mod stated;
 mod status;
 mod transport;
 mod usage;
+mod users;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -33,6 +35,7 @@ pub use entropy::Entropy;
 pub use events::Events;
 pub use observe::{Notice, Observer, Silent};
 pub use permit::{Guard, Guarded, Outlook, Permit};
+pub use queued::Queued;
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
 pub use transport::{HttpTransport, Incoming, Outgoing, Sending, Transport};
 pub use usage::{Closed, Usage, UsedLimit};
@@ -75,6 +78,7 @@ pub struct Engine {
     entropy: Entropy,
     observer: Arc<dyn Observer>,
     retry_budget: Mutex<RetryBudget>,
+    users: users::UserRoll,
     closed: AtomicBool,
 }
 
@@ -140,6 +144,7 @@ impl Engine {
                 world.clock.now(),
             )),
             clock: world.clock,
+            users: users::UserRoll::new(&settings.users),
             closed: AtomicBool::new(false),
             settings,
         };

@@ -9,6 +9,7 @@ mod precedence;
 mod routes;
 mod secrets;
 mod strategy;
+mod users;
 
 use std::path::PathBuf;
 
