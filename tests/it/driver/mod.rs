@@ -4,9 +4,11 @@ mod cancelling;
 mod guarding;
 mod keys;
 mod marks;
+mod queueing;
 mod retrying;
 mod routing;
 mod trouble;
+mod users;
 mod waiting;
 
 use std::collections::VecDeque;
