@@ -33,12 +33,14 @@ if TYPE_CHECKING:
         NotFoundError,
         OverloadedError,
         PermissionDeniedError,
+        QueueCleared,
         QueueFullError,
         QuotaflowError,
         RateLimitError,
         ServerError,
         StateError,
         TokenLimitError,
+        UserLimitError,
     )
     from quotaflow.events import (
         BlockedEvent,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from quotaflow.interface import LLMInterface
     from quotaflow.key_manager import APIKeyManager
     from quotaflow.permits import Permit, PermitKey
+    from quotaflow.queues import QueuedCall
     from quotaflow.rate_limiter import RateLimiter
     from quotaflow.records import Attempt, Usage
     from quotaflow.reply import Reply
@@ -87,7 +90,9 @@ __all__ = [
     "PermissionDeniedError",
     "Permit",
     "PermitKey",
+    "QueueCleared",
     "QueueFullError",
+    "QueuedCall",
     "QuotaflowError",
     "RateLimitError",
     "RateLimiter",
@@ -101,6 +106,7 @@ __all__ = [
     "StateError",
     "TokenLimitError",
     "Usage",
+    "UserLimitError",
     "Verdict",
     "WaitEvent",
     "__version__",
@@ -119,6 +125,7 @@ _HOMES = {
     "LLMInterface": "interface",
     "Permit": "permits",
     "PermitKey": "permits",
+    "QueuedCall": "queues",
     "RateLimiter": "rate_limiter",
     "RecoveredEvent": "events",
     "Reply": "reply",

@@ -23,7 +23,9 @@
         ├── ContextTooLongError               context_too_long
         ├── ContentFilteredError              content_filtered
         ├── DeadlineExceededError (TimeoutError)  the deadline came first
-        └── QueueFullError                    too many calls wait already
+        ├── QueueFullError                    too many calls wait already
+        ├── QueueCleared                      taken out of the waiting line
+        └── UserLimitError                    a limit of its user is used up
 
 The word beside a `CallError` is its `failure`. Errors state facts: who was asked, what each attempt met, when
 it makes sense to come back. They never hold a key or a prompt. All of them survive pickling.
@@ -396,3 +398,34 @@ class QueueFullError(CallError):
     ...     print(f"again in {error.retry_after} s")
     again in 12.5 s
     """
+
+
+class QueueCleared(CallError):  # noqa: N818 - it tells of a deed, not of a fault
+    """The call was taken out of the waiting line by `clear_queue()`: nothing was sent; send it again if it is wanted.
+
+    >>> try:
+    ...     llm.send_prompt("Hello", priority=1)
+    ... except QueueCleared as error:
+    ...     print(f"not sent to {error.provider}")
+    not sent to openai
+    """
+
+
+class UserLimitError(CallError):
+    """A limit of the user in `user=` is used up: wait for `retry_after`; another key or model would not help.
+
+    >>> try:
+    ...     llm.send_prompt("Hello", user="alice")
+    ... except UserLimitError as error:
+    ...     print(f"{error.limit}: {error.used} of {error.amount}, again in {error.retry_after} s")
+    rpm: 10 of 10, again in 12.5 s
+    """
+
+    limit: str | None
+    """What the limit is called in the config, for instance `rpm` or `cost_per_day`."""
+    used: float | None
+    """How much of it is used: requests, tokens or US dollars."""
+    amount: float | None
+    """How much it allows."""
+
+    _facts = ("hint", "status", "retry_after", "provider", "model", "key", "limit", "used", "amount")

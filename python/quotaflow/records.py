@@ -77,4 +77,7 @@ class Facts(TypedDict, total=False):
     provider: str | None
     model: str | None
     key: str | None
+    limit: str | None
+    used: float | None
+    amount: float | None
     attempts: Iterable[Attempt | tuple[Any, ...]]

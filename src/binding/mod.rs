@@ -9,6 +9,7 @@ mod guarding;
 mod loop_port;
 mod naming;
 mod outcome;
+mod queue;
 mod raising;
 mod runtime;
 mod simulate;

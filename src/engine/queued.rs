@@ -119,7 +119,8 @@ impl Engine {
             self.estimates(target, &ahead, now)?
         };
         for ((queued, estimate), own) in all[began..].iter_mut().zip(estimates).zip(own_ends) {
-            let at = estimate.map(|at| at.max(first.unwrap_or(at)).max(own.unwrap_or(at)));
+            let at = estimate.map(|at| at.max(first.unwrap_or(at)));
+            let at = own.map(|own| at.map_or(own, |at| at.max(own))).or(at);
             queued.eta = at.map(|at| at.since(now).as_secs_f64());
         }
         Ok(())

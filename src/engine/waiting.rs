@@ -314,7 +314,10 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
         let waiter = {
             let mut line = target.line.lock();
             match outcome {
-                Waited::Reserved(_) => line.waiters.serve(ticket),
+                Waited::Reserved(_) => {
+                    line.in_the_way = None;
+                    line.waiters.serve(ticket)
+                }
                 _ => line.waiters.leave(ticket),
             }
         };

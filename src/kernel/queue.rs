@@ -28,8 +28,14 @@ pub struct Standing {
 /// Every tenth turn belongs to the priority of the one who waited longest: nobody starves, and a long line of old batch
 /// calls still cannot hold up an urgent one for more than one turn.
 const TURNS_BY_AGE: u64 = 10;
+/// Somebody of this priority or above is probably a person who looks at a screen: a turn by age is put off for them,
+/// but not for so long that they could keep it away for ever.
+const PERSONS: u8 = 5;
+/// The last turn to which one by age is put off.
+const PUT_OFF_TO: u64 = 2 * TURNS_BY_AGE;
 
-/// A bounded line: higher priority first, every tenth turn by age. Within one priority those go first who had a turn
+/// A bounded line: higher priority first, every tenth turn by age (put off for nine more while somebody of priority 5 or
+/// above waits). Within one priority those go first who had a turn
 /// before and failed; then tenants share by weight and tokens, each in order of arrival.
 ///
 /// Joining, leaving, being served and being next cost O(log n).
@@ -56,7 +62,8 @@ pub struct WaitingLine<T> {
     aside: BTreeSet<(Moment, Reverse<u8>, Aside)>,
     most: usize,
     arrivals: u64,
-    turn: u64,
+    /// How many were served in turn since the last turn by age.
+    since_age: u64,
 }
 
 #[derive(Debug)]
@@ -106,7 +113,7 @@ impl<T> WaitingLine<T> {
             aside: BTreeSet::new(),
             most,
             arrivals: 0,
-            turn: 0,
+            since_age: 0,
         }
     }
 
@@ -147,11 +154,23 @@ impl<T> WaitingLine<T> {
     /// Whose turn it is; `None` when nobody waits who is not set aside.
     pub fn next_ticket(&self) -> Option<Ticket> {
         let next = |class: &Class| class.next().map(Ticket);
-        if self.turn % TURNS_BY_AGE == TURNS_BY_AGE - 1 {
-            let aged = self.classes.values().filter_map(|class| Some((class.oldest()?, class)));
-            return aged.min_by_key(|(oldest, _)| *oldest).and_then(|(_, class)| next(class));
+        match self.class_by_age() {
+            Some(class) => next(class),
+            None => self.classes.values().find_map(next),
         }
-        self.classes.values().find_map(next)
+    }
+
+    /// The priority of the one who waited longest, if the turn goes by age.
+    fn class_by_age(&self) -> Option<&Class> {
+        if self.since_age + 1 < TURNS_BY_AGE {
+            return None;
+        }
+        let aged =
+            self.classes.iter().filter_map(|(rank, class)| Some((class.oldest()?, rank, class)));
+        let (_, aged, class) = aged.min_by_key(|(oldest, ..)| *oldest)?;
+        let (first, _) = self.classes.iter().find(|(_, class)| class.next().is_some())?;
+        let puts_off = first.0 >= PERSONS && aged.0 < PERSONS && self.since_age + 1 < PUT_OFF_TO;
+        (!puts_off).then_some(class)
     }
 
     /// The one whose turn it is.
@@ -180,8 +199,9 @@ impl<T> WaitingLine<T> {
 
     /// Serves the one with `ticket`: it leaves, its tenant pays, and the turn passes on.
     pub fn serve(&mut self, ticket: Ticket) -> Option<T> {
+        let by_age = self.class_by_age().is_some();
         let who = self.serve_out_of_turn(ticket)?;
-        self.turn += 1;
+        self.since_age = if by_age { 0 } else { self.since_age + 1 };
         Some(who)
     }
 

@@ -17,6 +17,7 @@ mod learned_month;
 mod network;
 mod small_worlds;
 mod speed;
+mod tenants;
 mod trace;
 mod unknown_limits;
 mod watch;

@@ -25,7 +25,7 @@ fn serve_all<T>(line: &mut WaitingLine<T>) -> Vec<T> {
 const TENANTS: [&str; 4] = ["", "a", "b", "c"];
 
 proptest! {
-    /// Equal priority is served in order of arrival; everybody is served; nobody is passed by more than nine others for
+    /// Equal priority is served in order of arrival; everybody is served; nobody is passed by more than nineteen others for
     /// each place before it in order of arrival.
     #[test]
     fn everyone_is_served_in_order_and_nobody_starves(priorities in prop::collection::vec(0_u8..10, 1..300)) {
@@ -40,7 +40,7 @@ proptest! {
             prop_assert!(arrivals.is_sorted());
         }
         for (turn, (_, arrival)) in served.iter().enumerate() {
-            prop_assert!(turn as u64 <= (arrival + 1) * TURNS_BY_AGE);
+            prop_assert!(turn as u64 <= (arrival + 1) * PUT_OFF_TO);
         }
     }
 
@@ -62,7 +62,7 @@ proptest! {
         }
         if ageing {
             // Turns by age belong to a priority and not to a tenant of it.
-            (0..TURNS_BY_AGE / 2).for_each(|_| line.turn += 1);
+            line.since_age = TURNS_BY_AGE / 2;
         }
         let mut served: Vec<[f64; 4]> = vec![[0.0; 4]];
         let mut backlogged = vec![left];
@@ -173,12 +173,12 @@ proptest! {
             prop_assert_eq!(line.in_order().len(), inside.len());
         }
         line.bring_back(Moment::FAR_FUTURE);
-        line.turn = 0;
+        line.since_age = 0;
         let listed: Vec<u64> = line.in_order().into_iter().map(|(_, _, who)| who.2).collect();
         let mut served = Vec::new();
         while let Some(who) = serve_next(&mut line) {
             // The listing leaves turns by age out of account.
-            line.turn = 0;
+            line.since_age = 0;
             served.push(who.2);
         }
         prop_assert_eq!(listed, served);
@@ -208,20 +208,33 @@ fn who_was_served_before_goes_ahead_of_its_own_priority_only() {
 
 #[test]
 fn who_is_urgent_may_go_ahead_without_taking_the_turn_of_who_is_old() {
-    let mut line = WaitingLine::new(20);
+    let mut line = WaitingLine::new(30);
     line.join(plain(1), "old").unwrap();
-    for _ in 0..9 {
+    for _ in 0..19 {
         line.join(plain(5), "urgent").unwrap();
     }
-    for _ in 0..9 {
+    for _ in 0..19 {
         assert_eq!(line.urgent(), None, "it is their turn anyway");
-        serve_next(&mut line);
+        assert_eq!(serve_next(&mut line), Some("urgent"));
     }
     line.join(plain(5), "late").unwrap();
     let (ticket, who) = line.urgent().unwrap();
     assert_eq!(*who, "late");
     line.serve_out_of_turn(ticket);
     assert_eq!((line.head(), line.urgent()), (Some(&"old"), None));
+}
+
+#[test]
+fn a_turn_by_age_waits_for_a_person_and_not_for_a_batch() {
+    let mut line = WaitingLine::new(30);
+    line.join(plain(1), "old").unwrap();
+    (0..12).for_each(|_| _ = line.join(plain(3), "batch").unwrap());
+    (0..9).for_each(|_| assert_eq!(serve_next(&mut line), Some("batch")));
+    let person = line.join(plain(6), "person").unwrap();
+    assert_eq!(line.head(), Some(&"person"));
+    line.leave(person);
+    assert_eq!(serve_next(&mut line), Some("old"));
+    assert_eq!(serve_next(&mut line), Some("batch"));
 }
 
 #[test]
