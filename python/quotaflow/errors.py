@@ -401,7 +401,7 @@ class QueueFullError(CallError):
 
 
 class QueueCleared(CallError):  # noqa: N818 - it tells of a deed, not of a fault
-    """The call was taken out of the waiting line by `clear_queue()`: nothing was sent; send it again if it is wanted.
+    """`clear_queue()` took the call out of the waiting line: nothing was sent; send it again if it is wanted.
 
     >>> try:
     ...     llm.send_prompt("Hello", priority=1)

@@ -143,8 +143,8 @@ class LLMInterface(RunnableFace, QueueFace):
                 Left at 1.0, the config has the word: `base_delay` of the target's limits or `retry.retry_delay`.
                 When the provider says how long to wait, that is the least.
             system: instructions that come before the prompt.
-            priority: who is served first when several wait: 9 before 0; equals share by user, and those of one user
-                go in order of arrival. Every tenth turn belongs to the priority of the one who waited longest.
+            priority: who is served first when several wait: 9 before 0. Equals share by user, and those of one
+                user go in order. Every tenth turn belongs to the priority of the one who waited longest.
             timeout: the seconds the whole call may take, waits included, or a timedelta; `None` for the configured
                 one. A wait that is known to be longer fails at once.
             deadline: the same as a moment: an aware datetime or seconds since 1970; `None` for never.

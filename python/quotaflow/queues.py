@@ -31,8 +31,7 @@ class QueuedCall:
     waited: float
     """How long it has waited in this line, in seconds."""
     eta: float | None
-    """In how many seconds it will be its turn, judged by the quotas, if nobody comes or goes; `None` when nobody can
-    say."""
+    """In how many seconds it will be its turn if nobody comes or goes, judged by the quotas; `None`: unknown."""
     tokens: int
     """How many tokens it will take, estimated: its prompt and the answer it reserves."""
     obstacle: str | None

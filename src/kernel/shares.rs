@@ -45,6 +45,17 @@ fn progress(size: &Amounts, weight: u32) -> u128 {
 
 impl Shares {
     pub(super) fn join(&mut self, name: &Arc<str>, arrival: u64, size: Amounts) {
+        // Behind others of its tenant it changes no order.
+        if let Some(tenant) = self.tenants.get_mut(name)
+            && !tenant.calls.is_empty()
+        {
+            tenant.calls.insert(arrival, size);
+            tenant.waiting = tenant.waiting.plus(&size);
+            if !tenant.is_aside {
+                self.waiting = self.waiting.plus(&size);
+            }
+            return;
+        }
         self.take_out(name);
         let tenant = self.tenants.entry(name.clone()).or_default();
         if tenant.calls.is_empty() {

@@ -115,8 +115,8 @@ def test_who_waits_for_a_minute_of_their_own_holds_up_nobody(make_llm: Callable[
 
 def test_the_queue_lists_who_waits(full: LLMInterface) -> None:
     async def run() -> None:
-        begin = [full.asend_prompt("Hi", model=MODEL, priority=2), full.asend_prompt("Hi", model=MODEL, user="ann")]
-        tasks = [asyncio.create_task(call) for call in begin]
+        ways: list[dict[str, Any]] = [{"priority": 2}, {"user": "ann"}]
+        tasks = [asyncio.create_task(full.asend_prompt("Hi", model=MODEL, **way)) for way in ways]
         await until_waiting(full, 2)
         person, batch = full.queue()
         assert isinstance(person, QueuedCall)

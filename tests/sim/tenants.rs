@@ -150,10 +150,10 @@ fn over_a_day_users_share_by_weight_nobody_starves_and_persons_hardly_wait() {
             let right = weight / 6.0;
             assert!((share / right - 1.0).abs() < 0.05, "{user}: {share} instead of {right}");
             // And so in every hour.
-            for hour in 1..hours - 1 {
-                let all: u64 =
-                    ["alice", "bob", "carol"].iter().map(|user| shares[user][hour]).sum();
-                let share = shares[user][hour] as f64 / all as f64;
+            let hourly = |user: &str| shares[user][1..hours - 1].to_vec();
+            let all = [hourly("alice"), hourly("bob"), hourly("carol")];
+            for (hour, tokens) in hourly(user).into_iter().enumerate() {
+                let share = tokens as f64 / all.iter().map(|one| one[hour]).sum::<u64>() as f64;
                 assert!((share / right - 1.0).abs() < 0.05, "{user}, hour {hour}: {share}");
             }
         }
