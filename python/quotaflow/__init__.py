@@ -56,9 +56,8 @@ if TYPE_CHECKING:
     from quotaflow.interface import LLMInterface
     from quotaflow.key_manager import APIKeyManager
     from quotaflow.permits import Permit, PermitKey
-    from quotaflow.queues import QueuedCall
     from quotaflow.rate_limiter import RateLimiter
-    from quotaflow.records import Attempt, Usage
+    from quotaflow.records import Attempt, QueuedCall, Usage
     from quotaflow.reply import Reply
     from quotaflow.templates import prepare_prompt_with_context
     from quotaflow.trying_again import Retry, retrying
@@ -125,7 +124,7 @@ _HOMES = {
     "LLMInterface": "interface",
     "Permit": "permits",
     "PermitKey": "permits",
-    "QueuedCall": "queues",
+    "QueuedCall": "records",
     "RateLimiter": "rate_limiter",
     "RecoveredEvent": "events",
     "Reply": "reply",

@@ -181,7 +181,7 @@ class CallError(QuotaflowError):
     attempts: tuple[Attempt, ...]
     """Every try, the first first."""
 
-    _facts = ("hint", "status", "retry_after", "provider", "model", "key")
+    _facts: ClassVar[tuple[str, ...]] = ("hint", "status", "retry_after", "provider", "model", "key")
 
     def __init__(self, message: str = "", **facts: Unpack[Facts]) -> None:
         from quotaflow.records import Attempt

@@ -2,40 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from quotaflow._quotaflow import Core
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedCall:
-    """One call that waits for quota.
-
-    >>> call = QueuedCall("openai", "gpt-4o-mini", 3, None, 1, 0.5, 12.0, 300, "10 requests per minute used up")
-    >>> call.position, call.eta
-    (1, 12.0)
-    """
-
-    provider: str
-    """The provider it waits for."""
-    model: str | None
-    """The model; `None` for a guarded call that named none."""
-    priority: int
-    """0 to 9; higher goes first."""
-    user: str | None
-    """On whose behalf it is sent."""
-    position: int
-    """Its place in the line of its provider and model, from 1."""
-    waited: float
-    """How long it has waited in this line, in seconds."""
-    eta: float | None
-    """In how many seconds it will be its turn if nobody comes or goes, judged by the quotas; `None`: unknown."""
-    tokens: int
-    """How many tokens it will take, estimated: its prompt and the answer it reserves."""
-    obstacle: str | None
-    """Which limit or block it waits for, in words."""
+    from quotaflow.records import QueuedCall
 
 
 class QueueFace:
@@ -55,6 +25,8 @@ class QueueFace:
         []
         """
         import json
+
+        from quotaflow.records import QueuedCall
 
         return [QueuedCall(**call) for call in json.loads(self._core.queue())]
 

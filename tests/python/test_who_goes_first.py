@@ -205,5 +205,3 @@ def test_users_that_cannot_be_meant_are_named_with_their_place() -> None:
     with pytest.raises(ConfigError, match=r"did you mean `weight`\?") as raised:
         LLMInterface({"users": {"alice": {"wieght": 3}}}, state="memory")
     assert raised.value.path == "users.alice.wieght"
-
-
