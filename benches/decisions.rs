@@ -66,7 +66,7 @@ fn resident() -> f64 {
 /// A ledger for each key over all models, then one for each key at each model, all of them used.
 fn ledgers(now: Moment) -> Vec<Ledger> {
     let (stated, none): (Configured, Configured) = (limits(), Vec::new().into());
-    let used = Amounts { requests: 1, input_tokens: 40, output_tokens: 30 };
+    let used = Amounts { requests: 1, input_tokens: 40, output_tokens: 30, spend: 0 };
     let told = |resource| RateHint {
         resource,
         period: Period::Minute,

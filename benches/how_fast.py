@@ -259,6 +259,7 @@ def main() -> int:
             parts: dict[str, Callable[[], None]] = {
                 "ledger": lambda: ledger(programs["ledger"]),
                 "decisions": lambda: decisions(programs["decisions"]),
+                "queue": lambda: decisions(programs["waiting_line"]),
                 "sequential": lambda: sequential(stage, fast),
                 "one": lambda: concurrent(stage, fast, "0 ms", 1, {}),
                 "64": lambda: concurrent(

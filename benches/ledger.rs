@@ -88,7 +88,7 @@ impl Scene {
         };
         let now = SystemClock.now();
         let own = &self.alone[held.lane];
-        let used = Amounts { requests: 1, input_tokens: 38, output_tokens: 16 };
+        let used = Amounts { requests: 1, input_tokens: 38, output_tokens: 16, spend: 0 };
         let ending = Ending::Answered(Some(used));
         let settling = store.update(&own.ids, &mut |ledgers| {
             own.conform(ledgers, now);

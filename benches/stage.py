@@ -32,7 +32,7 @@ CLEAN = {
 def built_programs() -> dict[str, str]:
     """Builds the Rust programs beside this file; says where they are."""
     command = ["cargo", "bench", "--locked", "--no-default-features", "--no-run", "--message-format=json"]
-    command += ["--bench", "decisions", "--bench", "ledger", "--bench", "reqwest_loop"]
+    command += ["--bench", "decisions", "--bench", "ledger", "--bench", "reqwest_loop", "--bench", "waiting_line"]
     told = subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.PIPE, text=True).stdout
     lines = [json.loads(line) for line in told.splitlines()]
     return {line["target"]["name"]: line["executable"] for line in lines if line.get("executable")}

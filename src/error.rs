@@ -28,6 +28,10 @@ pub enum ErrorKind {
     Closed,
     /// Too many calls wait already.
     QueueFull,
+    /// The call was taken out of the waiting line on request.
+    QueueCleared,
+    /// A limit of the user on whose behalf the call is made stands in the way.
+    UserLimit,
     /// The caller's deadline or timeout cannot be met or has passed.
     Deadline,
     /// A provider failed or refused, or a limit stands in the way.
@@ -57,6 +61,8 @@ impl ErrorKind {
             ErrorKind::State(store),
             ErrorKind::Closed,
             ErrorKind::QueueFull,
+            ErrorKind::QueueCleared,
+            ErrorKind::UserLimit,
             ErrorKind::Deadline,
             ErrorKind::Internal,
         ];
@@ -125,8 +131,21 @@ pub struct Facts {
     pub model: Option<String>,
     /// The label of the key concerned.
     pub key: Option<String>,
+    /// Which limit of its user stood in the way, if one did.
+    pub user_limit: Option<UserLimit>,
     /// Every attempt, oldest first.
     pub attempts: Vec<Attempt>,
+}
+
+/// A limit of a user that stood in the way of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserLimit {
+    /// What it is called in the config, for instance `rpm`.
+    pub name: &'static str,
+    /// How much of it is used, in units of what it counts; money in millionths of a US dollar.
+    pub used: u64,
+    /// How much it allows.
+    pub amount: u64,
 }
 
 impl Error {
@@ -137,7 +156,10 @@ impl Error {
                 Status::Permanent
             }
             ErrorKind::State(_) | ErrorKind::Closed | ErrorKind::Internal => Status::Permanent,
-            ErrorKind::QueueFull | ErrorKind::Deadline => Status::Temporary,
+            ErrorKind::QueueFull
+            | ErrorKind::QueueCleared
+            | ErrorKind::UserLimit
+            | ErrorKind::Deadline => Status::Temporary,
             ErrorKind::Failure(
                 FailureClass::InvalidRequest
                 | FailureClass::ContextTooLong
@@ -163,6 +185,7 @@ impl Error {
             provider: None,
             model: None,
             key: None,
+            user_limit: None,
             attempts: Vec::new(),
         }))
     }

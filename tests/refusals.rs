@@ -151,7 +151,12 @@ fn complaints(fixture: &Fixture) -> Vec<String> {
         headers: &headers,
         body: &body,
         now: moment(&fixture.now),
-        estimate: Amounts { requests: 1, input_tokens: fixture.estimated_input, output_tokens: 0 },
+        estimate: Amounts {
+            requests: 1,
+            input_tokens: fixture.estimated_input,
+            output_tokens: 0,
+            spend: 0,
+        },
         model: &fixture.model,
     };
     let mut found = Vec::new();

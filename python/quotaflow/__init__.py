@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         OverloadedError,
         ParseError,
         PermissionDeniedError,
+        QueueCleared,
         QueueFullError,
         QuotaflowError,
         RateLimitError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         StateError,
         TemplateError,
         TokenLimitError,
+        UserLimitError,
         ValidationError,
     )
     from quotaflow.events import (
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
     from quotaflow.key_manager import APIKeyManager
     from quotaflow.permits import Permit, PermitKey
     from quotaflow.rate_limiter import RateLimiter
-    from quotaflow.records import Attempt, CostEstimate, Usage
+    from quotaflow.records import Attempt, CostEstimate, QueuedCall, Usage
     from quotaflow.reply import Reply
     from quotaflow.templates import prepare_prompt_with_context, render
     from quotaflow.trying_again import Retry, retrying
@@ -95,7 +97,9 @@ __all__ = [
     "PermissionDeniedError",
     "Permit",
     "PermitKey",
+    "QueueCleared",
     "QueueFullError",
+    "QueuedCall",
     "QuotaflowError",
     "RateLimitError",
     "RateLimiter",
@@ -111,6 +115,7 @@ __all__ = [
     "TemplateError",
     "TokenLimitError",
     "Usage",
+    "UserLimitError",
     "ValidationError",
     "Verdict",
     "WaitEvent",
@@ -132,6 +137,7 @@ _HOMES = {
     "LLMInterface": "interface",
     "Permit": "permits",
     "PermitKey": "permits",
+    "QueuedCall": "records",
     "RateLimiter": "rate_limiter",
     "RecoveredEvent": "events",
     "Reply": "reply",

@@ -25,6 +25,8 @@
         ├── ContentFilteredError              content_filtered
         ├── DeadlineExceededError (TimeoutError)  the deadline came first
         ├── QueueFullError                    too many calls wait already
+        ├── QueueCleared                      taken out of the waiting line
+        ├── UserLimitError                    a limit of its user is used up
         └── AnswerError (ValueError)          an answer came, but not in the shape that was asked for
             ├── ParseError                    there is no JSON in it, or not all of it
             └── ValidationError               its JSON has another shape
@@ -461,3 +463,34 @@ class ValidationError(AnswerError):
     ...     print(error.errors[0])
     is a list, not an object
     """
+
+
+class QueueCleared(CallError):  # noqa: N818 - it tells of a deed, not of a fault
+    """`clear_queue()` took the call out of the waiting line: nothing was sent; send it again if it is wanted.
+
+    >>> try:
+    ...     llm.send_prompt("Hello", priority=1)
+    ... except QueueCleared as error:
+    ...     print(f"not sent to {error.provider}")
+    not sent to openai
+    """
+
+
+class UserLimitError(CallError):
+    """A limit of the user in `user=` is used up: wait for `retry_after`; another key or model would not help.
+
+    >>> try:
+    ...     llm.send_prompt("Hello", user="alice")
+    ... except UserLimitError as error:
+    ...     print(f"{error.limit}: {error.used} of {error.amount}, again in {error.retry_after} s")
+    rpm: 10 of 10, again in 12.5 s
+    """
+
+    limit: str | None
+    """What the limit is called in the config, for instance `rpm` or `cost_per_day`."""
+    used: float | None
+    """How much of it is used: requests, tokens or US dollars."""
+    amount: float | None
+    """How much it allows."""
+
+    _facts = ("hint", "status", "retry_after", "provider", "model", "key", "limit", "used", "amount")

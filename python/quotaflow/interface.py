@@ -16,6 +16,7 @@ from quotaflow.options import (
     wants_text_for_errors,
 )
 from quotaflow.prompts import encode_prompt, unencodable_prompt
+from quotaflow.queues import QueueFace
 from quotaflow.reply import failed_reply, reply_from
 from quotaflow.runnable import RunnableFace
 
@@ -43,7 +44,7 @@ _MOST_KEPT_OPTIONS = 256
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-class LLMInterface(CostsFace, RunnableFace):
+class LLMInterface(CostsFace, RunnableFace, QueueFace):
     """Sends prompts over your keys, models and providers as fast as their quotas allow.
 
     Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a
@@ -144,12 +145,13 @@ class LLMInterface(CostsFace, RunnableFace):
                 Left at 1.0, the config has the word: `base_delay` of the target's limits or `retry.retry_delay`.
                 When the provider says how long to wait, that is the least.
             system: instructions that come before the prompt.
-            priority: who is served first when several wait: 9 before 0; equals in order of arrival. Every tenth
-                turn belongs to the one who waited longest.
+            priority: who is served first when several wait: 9 before 0. Equals share by user, and those of one
+                user go in order. Every tenth turn belongs to the priority of the one who waited longest.
             timeout: the seconds the whole call may take, waits included, or a timedelta; `None` for the configured
                 one. A wait that is known to be longer fails at once.
             deadline: the same as a moment: an aware datetime or seconds since 1970; `None` for never.
-            user: on whose behalf; it stays here and is not sent.
+            user: on whose behalf: users share the waiting lines by weight and have the limits that `users` in the
+                config states. It stays here and is not sent.
             skip_rate_limit: whether to send without waiting for quota of ours; what is sent is still counted.
             on_retry: called with each `Attempt` that another one follows, on the thread or loop that waits; what
                 it raises is reported and ignored.
@@ -167,6 +169,8 @@ class LLMInterface(CostsFace, RunnableFace):
             NoKeyError: a provider is needed that has no key.
             StateError: the remembered quotas cannot be read or written.
             DeadlineExceededError: the deadline came, or could not be met.
+            UserLimitError: a limit of `user` is used up.
+            QueueCleared: `clear_queue` ended it while it waited.
             CallError: no target answered; the class says why, `attempts` what each try met.
             AnswerError: there is an answer that does not have the shape that was asked for.
             ClosedError: the interface is closed.

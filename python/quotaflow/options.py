@@ -195,6 +195,11 @@ def optional_name(name: str, value: object) -> str | None:
     return _name(name, value)
 
 
+def optional_whole(name: str, value: object, most: int) -> int | None:
+    """A whole number from 0 to `most`, or `None`; raises `InvalidArgumentError` for anything else."""
+    return None if value is None else _whole(name, value, most)
+
+
 def _path(name: str, value: str | PathLike[Any]) -> str:
     path = fspath(value)
     if not isinstance(path, str) or not path:

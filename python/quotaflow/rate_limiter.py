@@ -12,6 +12,7 @@ from quotaflow.options import (
     managed_config,
     state_address,
 )
+from quotaflow.queues import QueueFace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from quotaflow.permits import Acquisition
 
 
-class RateLimiter(Bookkeeping):
+class RateLimiter(Bookkeeping, QueueFace):
     """Keeps calls of official SDKs, databases and scrapers within their quotas.
 
     It takes what `LLMInterface` takes, waits in the same way, and counts in the same place: with the same `state`

@@ -1,4 +1,4 @@
-"""What does one attempt look like, what was used for one answer, and what may an error be told?"""
+"""What does one attempt look like, what was used for an answer, who waits, and what may an error be told?"""
 
 from __future__ import annotations
 
@@ -93,6 +93,35 @@ class CostEstimate:
     """The cost of `max_input_tokens` and `max_output_tokens`; `None` when nothing bounds the answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class QueuedCall:
+    """One call that waits for quota.
+
+    >>> call = QueuedCall("openai", "gpt-4o-mini", 3, None, 1, 0.5, 12.0, 300, "10 requests per minute used up")
+    >>> call.position, call.eta
+    (1, 12.0)
+    """
+
+    provider: str
+    """The provider it waits for."""
+    model: str | None
+    """The model; `None` for a guarded call that named none."""
+    priority: int
+    """0 to 9; higher goes first."""
+    user: str | None
+    """On whose behalf it is sent."""
+    position: int
+    """Its place in the line of its provider and model, from 1."""
+    waited: float
+    """How long it has waited in this line, in seconds."""
+    eta: float | None
+    """In how many seconds it will be its turn if nobody comes or goes, judged by the quotas; `None`: unknown."""
+    tokens: int
+    """How many tokens it will take, estimated: its prompt and the answer it reserves."""
+    obstacle: str | None
+    """Which limit or block it waits for, in words."""
+
+
 class Facts(TypedDict, total=False):
     """Everything an error may be told when it is made; each class keeps what it has an attribute for."""
 
@@ -104,6 +133,9 @@ class Facts(TypedDict, total=False):
     provider: str | None
     model: str | None
     key: str | None
+    limit: str | None
+    used: float | None
+    amount: float | None
     attempts: Iterable[Attempt | tuple[Any, ...]]
     text: str | None
     errors: Iterable[str]

@@ -41,8 +41,6 @@ impl CallOptions {
         on_retry: Option<Py<PyAny>>,
         debug: bool,
     ) -> PyResult<Self> {
-        // Whose call it is stays here: nothing is shared out by user yet, and nothing of it goes to the provider.
-        let _ = user;
         let params: Map<String, Value> = match params_json {
             Some(text) => serde_json::from_str(text).map_err(|error| {
                 super::raising::raise(py, &Error::argument("params", error.to_string()))
@@ -61,6 +59,7 @@ impl CallOptions {
             priority,
             timeout: timeout.map(Duration::from_secs_f64),
             deadline: deadline.map(|at| Moment::from_nanos((at * 1e9) as i64)),
+            user,
             skip_rate_limit,
             ..Ask::new(Vec::new())
         };

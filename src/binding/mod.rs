@@ -12,6 +12,7 @@ mod loop_port;
 mod naming;
 mod outcome;
 mod planning;
+mod queue;
 mod raising;
 mod runtime;
 mod simulate;

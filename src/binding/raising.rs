@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyList};
 
 use crate::engine::FailureClass;
-use crate::error::{Attempt, Error, ErrorKind};
+use crate::error::{Attempt, Error, ErrorKind, UserLimit};
 
 /// The exception class of a kind; the classes stand in `quotaflow/errors.py`.
 pub(super) const fn class_name(kind: &ErrorKind) -> &'static str {
@@ -15,6 +15,8 @@ pub(super) const fn class_name(kind: &ErrorKind) -> &'static str {
         ErrorKind::State(_) => "StateError",
         ErrorKind::Closed => "ClosedError",
         ErrorKind::QueueFull => "QueueFullError",
+        ErrorKind::QueueCleared => "QueueCleared",
+        ErrorKind::UserLimit => "UserLimitError",
         ErrorKind::Deadline => "DeadlineExceededError",
         ErrorKind::Internal => "QuotaflowError",
         ErrorKind::Failure(class) => match class {
@@ -56,7 +58,22 @@ fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>>
         }
         ErrorKind::NoKey => facts.set_item("provider", error.provider.as_deref())?,
         ErrorKind::InvalidArgument { .. } | ErrorKind::Closed | ErrorKind::Internal => {}
-        ErrorKind::QueueFull | ErrorKind::Deadline | ErrorKind::Failure(_) => {
+        ErrorKind::QueueFull
+        | ErrorKind::QueueCleared
+        | ErrorKind::UserLimit
+        | ErrorKind::Deadline
+        | ErrorKind::Failure(_) => {
+            if let Some(UserLimit { name, used, amount }) = error.user_limit {
+                facts.set_item("limit", name)?;
+                // Money is told in dollars, everything else as it is counted.
+                if name.starts_with("cost") {
+                    facts.set_item("used", used as f64 / 1e6)?;
+                    facts.set_item("amount", amount as f64 / 1e6)?;
+                } else {
+                    facts.set_item("used", used)?;
+                    facts.set_item("amount", amount)?;
+                }
+            }
             facts.set_item("failure", error.failure.map(FailureClass::name))?;
             facts.set_item("status", error.http_status)?;
             facts.set_item("retry_after", error.retry_after.map(|after| after.as_secs_f64()))?;

@@ -19,6 +19,9 @@ const MOST: u64 = 1_000_000_000_000;
 /// More calls in flight than this no process can hold.
 const MOST_IN_FLIGHT: u64 = 100_000;
 
+/// Nobody means to spend more in a day.
+const MOST_DOLLARS: f64 = 1e9;
+
 const REFILLS: [&str; 3] = ["bucket", "rolling", "calendar"];
 
 /// What is stated of a provider: over all models, and by model.
@@ -45,7 +48,7 @@ impl Stated {
 pub(super) fn of_provider(node: &Node<'_>, provider: &Provider) -> Result<Stated, ConfigError> {
     let table = node.table(LIMITS)?;
     let mut stated = Stated {
-        limits: read(&table, provider)?,
+        limits: read(&table, &refills_of(provider))?,
         pacing: pacing::read(&table)?,
         ..Stated::default()
     };
@@ -55,7 +58,7 @@ pub(super) fn of_provider(node: &Node<'_>, provider: &Provider) -> Result<Stated
                 return Err(node.error("a model's name is shown, and this one looks like a key"));
             }
             let table = node.table(MODEL_LIMITS)?;
-            let said = (read(&table, provider)?, pacing::read(&table)?);
+            let said = (read(&table, &refills_of(provider))?, pacing::read(&table)?);
             stated.by_model.insert(model.trim().to_owned(), said);
         }
     }
@@ -64,7 +67,7 @@ pub(super) fn of_provider(node: &Node<'_>, provider: &Provider) -> Result<Stated
 
 /// Reads `{rpm: 60, …}` of one key.
 pub(super) fn of_key(node: &Node<'_>, provider: &Provider) -> Result<Vec<Limit>, ConfigError> {
-    read(&node.table(KEY_LIMITS)?, provider)
+    read(&node.table(KEY_LIMITS)?, &refills_of(provider))
 }
 
 /// What a limit is called in the config; `None` for one that cannot be stated there.
@@ -83,18 +86,26 @@ pub fn limit_name(resource: Resource, period: Period) -> Option<&'static str> {
 }
 
 /// Lays `over` on `under`: the same resource over the same period is replaced, the rest stays.
-fn lay_over(under: &mut Vec<Limit>, over: Vec<Limit>) {
+pub(super) fn lay_over(under: &mut Vec<Limit>, over: Vec<Limit>) {
     let same = |a: &Limit, b: &Limit| a.resource == b.resource && a.period == b.period;
     under.retain(|limit| !over.iter().any(|other| same(limit, other)));
     under.extend(over);
     under.sort_by_key(|limit| (limit.resource, limit.period));
 }
 
-fn read(table: &Table<'_>, provider: &Provider) -> Result<Vec<Limit>, ConfigError> {
+/// How a limit refills of which only the amount is stated.
+type Usual<'a> = &'a dyn Fn(Resource, Period, NonZeroU64) -> Refill;
+
+fn refills_of(provider: &Provider) -> impl Fn(Resource, Period, NonZeroU64) -> Refill {
+    move |resource, period, amount| provider.refill(resource, period, amount)
+}
+
+/// Every limit that stands in a table.
+pub(super) fn read(table: &Table<'_>, usual: Usual<'_>) -> Result<Vec<Limit>, ConfigError> {
     let mut limits = Vec::new();
     for (name, resource, period) in LIMIT_NAMES {
         if let Some(node) = table.get(name) {
-            limits.push(limit(&node, resource, period, provider)?);
+            limits.push(limit(&node, resource, period, usual)?);
         }
     }
     if let Some(node) = table.get("concurrency") {
@@ -114,22 +125,32 @@ fn positive(node: &Node<'_>, most: u64) -> Result<NonZeroU64, ConfigError> {
     NonZeroU64::new(node.whole(1, most)?).ok_or_else(|| node.wrong())
 }
 
+/// Dollars, in millionths.
+fn micros(node: &Node<'_>) -> Result<NonZeroU64, ConfigError> {
+    let dollars = node.number(0.000_001, MOST_DOLLARS)?;
+    NonZeroU64::new((dollars * 1e6).round() as u64).ok_or_else(|| node.wrong())
+}
+
 fn limit(
     node: &Node<'_>,
     resource: Resource,
     period: Period,
-    provider: &Provider,
+    usual: Usual<'_>,
 ) -> Result<Limit, ConfigError> {
+    let stated_amount = |node: &Node<'_>| match resource {
+        Resource::Spend => micros(node),
+        _ => positive(node, MOST),
+    };
     if !node.is_table() {
-        let amount = positive(node, MOST)?;
-        return Ok(configured(resource, period, amount, provider.refill(resource, period, amount)));
+        let amount = stated_amount(node)?;
+        return Ok(configured(resource, period, amount, usual(resource, period, amount)));
     }
     let table = node.table(schema::LIMIT)?;
     let amount = table.get("amount").ok_or_else(|| {
         node.error("`amount` is missing").hint("write {amount: 60, refill: bucket}, or just 60")
     })?;
-    let amount = positive(&amount, MOST)?;
-    let usual = provider.refill(resource, period, amount);
+    let amount = stated_amount(&amount)?;
+    let usual = usual(resource, period, amount);
     let refill = match table.get("refill") {
         Some(node) => stated_refill(&node, &table, amount, &usual)?,
         None => usual,

@@ -40,6 +40,7 @@ mod sources;
 mod strategy;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use arguments::{Arguments, ConfigArgument};
 pub use error::ConfigError;
@@ -52,3 +53,4 @@ pub use settings::{
 };
 pub use sources::{ConfigFile, Places, Sources};
 pub use strategy::{LocalTargets, Strategy, Wanted};
+pub use users::{UserSettings, Users};

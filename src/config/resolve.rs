@@ -20,6 +20,7 @@ use super::schema::{self, Takes};
 use super::settings::Settings;
 use super::sources::Sources;
 use super::strategy;
+use super::users;
 
 impl Settings {
     /// What holds, from everything the user wrote: arguments, then the config file, then the environment, then the
@@ -100,6 +101,7 @@ impl Settings {
             max_wait: behaviour::max_wait(&top)?,
             answer_cache: behaviour::answer_cache(&top)?,
             prices: prices::read(&top, &mut providers)?.into(),
+            users: users::users(&top)?,
             providers,
             warnings,
         })

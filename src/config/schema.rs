@@ -14,11 +14,13 @@ pub(super) enum Takes {
     TextOrList,
     Keys,
     Limit,
+    Cost,
     Whole,
     Seconds,
     Share,
     /// A share of which nothing is left is no share.
     SomeShare,
+    SomeWeight,
     Multiplier,
     /// US dollars.
     Price,
@@ -36,11 +38,13 @@ impl Takes {
             Takes::TextOrList => "a text or a list of texts",
             Takes::Keys => "a key, a table with `key` or `env`, or a list of these",
             Takes::Limit => "a positive whole number or a table with `amount`",
+            Takes::Cost => "an amount of US dollars or a table with `amount`",
             Takes::Whole => "a whole number",
             Takes::Seconds => "a number of seconds",
             Takes::Share => "a number from 0 to 1",
             Takes::SomeShare => "a number more than 0 and at most 1",
             Takes::Price => "US dollars, a number from 0 to 1000000",
+            Takes::SomeWeight => "a number more than 0",
             Takes::Multiplier => "a number of 1 or more",
             Takes::Flag => "true or false",
             Takes::Budget => "a table with `share` and `reserve`",
@@ -102,6 +106,7 @@ pub(super) const TOP: Section = closed(&[
     field("max_wait", Takes::Seconds, &[]),
     field("answer_cache", Takes::Table, &["answers", "cached_answers"]),
     field("prices", Takes::Table, &["costs", "pricing"]),
+    field("users", Takes::Table, &["tenants"]),
 ]);
 
 /// `providers.<name>`.
@@ -198,9 +203,9 @@ pub(super) const PRICE: Section = closed(&[
 
 /// Every limit with a period: name, what it counts, over which window. The likelier of two names comes first, for it is
 /// the one suggested when both are as near.
-pub(super) const LIMIT_NAMES: [(&str, Resource, Period); 20] = {
+pub(super) const LIMIT_NAMES: [(&str, Resource, Period); 22] = {
     use Period::{Day, Hour, Minute, Month, Second};
-    use Resource::{InputTokens, OutputTokens, Requests, Tokens};
+    use Resource::{InputTokens, OutputTokens, Requests, Spend, Tokens};
     [
         ("rpm", Requests, Minute),
         ("tpm", Tokens, Minute),
@@ -222,11 +227,13 @@ pub(super) const LIMIT_NAMES: [(&str, Resource, Period); 20] = {
         ("output_tps", OutputTokens, Second),
         ("output_tph", OutputTokens, Hour),
         ("output_tpmonth", OutputTokens, Month),
+        ("cost_per_day", Spend, Day),
+        ("cost_per_month", Spend, Month),
     ]
 };
 
-const LIMIT_FIELDS: [Field; 27] = {
-    let mut fields = [field("models", Takes::Table, &["model"]); 27];
+const LIMIT_FIELDS: [Field; 29] = {
+    let mut fields = [field("models", Takes::Table, &["model"]); 29];
     let mut index = 0;
     while index < LIMIT_NAMES.len() {
         let name = LIMIT_NAMES[index].0;
@@ -238,9 +245,12 @@ const LIMIT_FIELDS: [Field; 27] = {
             4 => &["requests_per_second", "qps"],
             10 => &["itpm"],
             15 => &["otpm"],
+            20 => &["cost", "budget", "daily_budget", "daily_cost", "spend"],
             _ => &[],
         };
-        fields[index] = field(name, Takes::Limit, also);
+        let is_money = matches!(LIMIT_NAMES[index].1, Resource::Spend);
+        let takes = if is_money { Takes::Cost } else { Takes::Limit };
+        fields[index] = field(name, takes, also);
         index += 1;
     }
     fields[index] =
@@ -271,10 +281,23 @@ const PACING_FIELDS: [Field; 5] = [
 pub(super) const LIMITS: Section = closed(&LIMIT_FIELDS);
 
 /// The limits of one model: no models below.
-pub(super) const MODEL_LIMITS: Section = closed(LIMIT_FIELDS.split_at(26).0);
+pub(super) const MODEL_LIMITS: Section = closed(LIMIT_FIELDS.split_at(28).0);
 
 /// The limits of one key: nothing that belongs to a call.
-pub(super) const KEY_LIMITS: Section = closed(LIMIT_FIELDS.split_at(21).0);
+pub(super) const KEY_LIMITS: Section = closed(LIMIT_FIELDS.split_at(23).0);
+
+const USER_FIELDS: [Field; 23] = {
+    let mut fields = [field("weight", Takes::SomeWeight, &["share", "priority", "importance"]); 23];
+    let mut index = 0;
+    while index < LIMIT_NAMES.len() {
+        fields[index] = LIMIT_FIELDS[index];
+        index += 1;
+    }
+    fields
+};
+
+/// `users.<name>`: a share of the waiting lines, and limits with a period.
+pub(super) const USER: Section = closed(&USER_FIELDS);
 
 impl Section {
     /// The field with this name.
@@ -343,6 +366,11 @@ mod tests {
         assert!(MODEL_LIMITS.field("pause_threshold").is_some());
         assert!(KEY_LIMITS.field("max_tokens_per_request").is_none());
         assert!(KEY_LIMITS.field("concurrency").is_some());
+        assert!(
+            KEY_LIMITS.field("cost_per_month").is_some()
+                && KEY_LIMITS.field("base_delay").is_none()
+        );
+        assert!(USER.field("weight").is_some() && USER.field("concurrency").is_none());
         assert!(TASK.field("fallback").is_some() && TARGET.field("fallback").is_none());
         assert!(TARGET.field("base_url").is_some());
     }
@@ -350,8 +378,20 @@ mod tests {
     #[test]
     fn no_synonym_is_a_field_of_its_own() {
         for section in [
-            TOP, PROVIDER, KEY, TASK, LIMIT, RETRY, BUDGET, TIMEOUTS, QUEUE, LIMITS, STRATEGY,
+            TOP,
+            PROVIDER,
+            KEY,
+            TASK,
+            LIMIT,
+            RETRY,
+            BUDGET,
+            TIMEOUTS,
+            QUEUE,
+            LIMITS,
+            STRATEGY,
             PRICE,
+            USER,
+            ANSWER_CACHE,
         ] {
             for field in section.fields {
                 for also in field.also {

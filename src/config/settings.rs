@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::pacing::{Pacing, PacingSettings};
 use super::strategy::Strategy;
+use super::users::Users;
 use crate::kernel::Limit;
 use crate::providers::Provider;
 use crate::providers::prices::OwnPrices;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub answer_cache: AnswerCache,
     /// What tokens cost, where the user said so or a server is the user's own.
     pub prices: Arc<OwnPrices>,
+    /// How users share the waiting lines, and how much each may use.
+    pub users: Users,
     /// What is probably not meant, one sentence each; never holds a key.
     pub warnings: Vec<String>,
 }

@@ -50,6 +50,9 @@ pub struct Ask {
     pub timeout: Option<Duration>,
     /// When the answer must be there.
     pub deadline: Option<Moment>,
+    /// On whose behalf: those of one priority share the lines by user, and the user's own limits hold. `None`: nobody's
+    /// in particular.
+    pub user: Option<String>,
     /// Go ahead of the local limits; what is used is still counted.
     pub skip_rate_limit: bool,
     /// Whether an answer to the same question may be given again, and how old it may be. Default: as configured.
@@ -86,6 +89,7 @@ impl Ask {
             priority: 3,
             timeout: None,
             deadline: None,
+            user: None,
             skip_rate_limit: false,
             cache: CacheWish::default(),
             on_retry: None,

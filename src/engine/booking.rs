@@ -1,13 +1,15 @@
 //! How is a lane held, and how is it certain that it is let go of?
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Engine;
 use super::roster::{Lanes, Target};
+use super::users::User;
 use crate::kernel::{
-    Aftermath, Change, Choice, Ending, Hints, Ledgers, Moment, Need, Obstacle, Refusal,
-    Reservation, book, reserve, reserve_anyway,
+    Aftermath, Change, Choice, Ending, Hints, LedgerId, Ledgers, Moment, Need, Obstacle, OwnLimit,
+    Refusal, Reservation, book, reserve, reserve_anyway, reserve_for, settle_own,
 };
 use crate::stores::StoreError;
 
@@ -19,6 +21,7 @@ pub(crate) struct Held {
     engine: Arc<Engine>,
     pub(crate) target: Arc<Target>,
     lanes: Arc<Lanes>,
+    user: Arc<User>,
     pub(crate) reservation: Reservation,
     /// It finds out whether its target is well again.
     pub(crate) probes: bool,
@@ -34,6 +37,16 @@ pub(crate) enum Booked {
     Reserved(Held),
     NotNow(Refusal),
     Never(Option<Refusal>),
+    /// A limit of the user stands in the way.
+    OwnLimit(OwnLimit),
+}
+
+/// The ledgers of these lanes, and last the one of the user's own limits if there are any.
+fn with_own<'a>(ids: &'a [LedgerId], user: &User) -> Cow<'a, [LedgerId]> {
+    match &user.own {
+        None => Cow::Borrowed(ids),
+        Some(own) => Cow::Owned(ids.iter().chain([&own.id]).cloned().collect()),
+    }
 }
 
 impl Engine {
@@ -43,24 +56,36 @@ impl Engine {
         target: &Arc<Target>,
         need: &Need,
         barred: &[usize],
+        user: &Arc<User>,
     ) -> Result<Booked, StoreError> {
         let lanes = target.lanes();
         let now = self.clock.now();
-        let mut choice = Choice::Never(None);
+        let mut choice = Ok(Choice::Never(None));
         let mut candidates = None;
-        self.store.update(&lanes.ids, &mut |ledgers| {
+        self.store.update(&with_own(&lanes.ids, user), &mut |ledgers| {
             conform(ledgers, &lanes, now);
             if self.observer.wants_decisions() {
                 candidates = Some(describe(ledgers, target, &lanes, now));
             }
-            choice = reserve(ledgers, &lanes.lanes, barred, need, now);
+            choice = match &user.own {
+                None => Ok(reserve(ledgers, &lanes.lanes, barred, need, now)),
+                Some(own) => {
+                    let place = lanes.ids.len();
+                    ledgers.get_mut(place).conform(&own.limits, now);
+                    reserve_for(place, ledgers, &lanes.lanes, barred, need, now)
+                }
+            };
         })?;
+        let choice = match choice {
+            Ok(choice) => choice,
+            Err(limit) => return Ok(Booked::OwnLimit(limit)),
+        };
         Ok(match choice {
             Choice::Reserved(reservation) => {
                 if let Some(candidates) = candidates {
                     self.tell_decision(target, &reservation, candidates);
                 }
-                Booked::Reserved(Held::new(self, target, lanes, reservation))
+                Booked::Reserved(Held::new(self, target, lanes, reservation, user.clone()))
             }
             Choice::NotNow(refusal) => Booked::NotNow(refusal),
             Choice::Never(refusal) => Booked::Never(refusal),
@@ -80,7 +105,7 @@ impl Engine {
             conform(ledgers, &lanes, now);
             taken = reserve_anyway(ledgers, &lanes.lanes, need, now);
         })?;
-        Ok(taken.map(|reservation| Held::new(self, target, lanes, reservation)))
+        Ok(taken.map(|reservation| Held::new(self, target, lanes, reservation, self.user(None))))
     }
 
     fn tell_decision(&self, target: &Target, reservation: &Reservation, candidates: String) {
@@ -117,15 +142,26 @@ impl Held {
         target: &Arc<Target>,
         lanes: Arc<Lanes>,
         reservation: Reservation,
+        user: Arc<User>,
     ) -> Self {
         let (engine, target) = (engine.clone(), target.clone());
         let (probes, left, over, input_billed) = (false, false, false, None);
-        Held { engine, target, lanes, reservation, probes, input_billed, left, over }
+        Held { engine, target, lanes, user, reservation, probes, input_billed, left, over }
     }
 
     /// The place of its key.
     pub(crate) fn key(&self) -> usize {
         self.lanes.lanes[self.reservation.lane].key
+    }
+
+    /// On whose behalf it is held.
+    pub(crate) fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// The limits that its lane was configured with, ledger by ledger.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = &crate::kernel::Configured> {
+        self.lanes.alone[self.reservation.lane].configured.iter()
     }
 
     /// From now on the provider may have seen it.
@@ -161,9 +197,14 @@ impl Held {
         let lanes = &self.lanes.alone[self.reservation.lane];
         let now = self.engine.clock.now();
         let mut change = Change::default();
-        let written = self.engine.store.update(&lanes.ids, &mut |ledgers| {
+        let written = self.engine.store.update(&with_own(&lanes.ids, &self.user), &mut |ledgers| {
             conform(ledgers, lanes, now);
             change = book(ledgers, &lanes.lanes[0], &self.reservation, aftermath, now);
+            if let Some(own) = &self.user.own {
+                let ledger = ledgers.get_mut(lanes.ids.len());
+                ledger.conform(&own.limits, now);
+                settle_own(ledger, &self.reservation, aftermath.ending, now);
+            }
         });
         // Written down or not: it is no longer in flight, and whoever waits for that must hear of it.
         self.engine.wake_lines(&self.target.vendor);

@@ -13,7 +13,7 @@ use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
 use super::transport::Outgoing;
 use crate::error::{Error, ErrorKind};
-use crate::kernel::{CallPolicy, Event, Hints, Moment, Need, counted};
+use crate::kernel::{CallPolicy, Event, Hints, Moment, Need};
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
 
 impl Engine {
@@ -120,6 +120,7 @@ impl Sending {
         let manner = Manner {
             priority: ask.priority,
             ahead: ask.skip_rate_limit,
+            user: engine.user(ask.user.as_deref()),
             has_deadline: deadline.is_some(),
             on_retry: ask.on_retry.take(),
         };
@@ -177,9 +178,7 @@ impl Sending {
         self.run.end_attempt(now, outcome.as_ref().err(), status);
         Ok(match outcome {
             Ok(completion) => {
-                let used = completion.usage.map(|usage| {
-                    counted(&usage, provider.counts_output, provider.counts_cached_input)
-                });
+                let used = completion.usage.map(|usage| engine.billed(&held, &usage));
                 held.input_billed = completion.usage.map(|usage| usage.input_tokens);
                 self.answer = Some(completion);
                 self.run.answered(held, used, &hints)

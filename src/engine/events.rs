@@ -74,6 +74,10 @@ impl Notice {
                 let reason = format!("{ahead} in line before it");
                 at(target, json!({"key": null, "reason": reason, "until": null}))
             }),
+            Notice::WaitsForOwn { target, obstacle } => add("wait", &|| {
+                let (reason, until) = (format!("of its user: {obstacle}"), obstacle.until());
+                at(target, json!({"key": null, "reason": reason, "until": until.and_then(seconds)}))
+            }),
             Notice::Rotates { target, from, to, failure } => add("rotate", &|| {
                 at(target, json!({"from_key": from, "to_key": to, "failure": failure}))
             }),

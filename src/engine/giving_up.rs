@@ -2,8 +2,11 @@
 
 use super::roster::Target;
 use super::route::Stop;
-use crate::error::{Error, ErrorKind};
-use crate::kernel::{FailureClass, GiveUp, Moment, Obstacle, Period, Refusal, Resource};
+use crate::config::limit_name;
+use crate::error::{Error, ErrorKind, UserLimit};
+use crate::kernel::{
+    FailureClass, GiveUp, Late, Moment, Obstacle, OwnLimit, Period, Refusal, Resource, dollars,
+};
 use crate::providers::ChatRequest;
 
 /// The kernel's reason in words and facts.
@@ -38,6 +41,8 @@ pub(super) fn error(reason: GiveUp, target: &Target, has_deadline: bool, now: Mo
             format!("{}: too many calls wait already", target.name),
         )
         .hint("send fewer calls at once, or raise queue.max_size in the config"),
+        GiveUp::OwnLimit(limit) => own_limit(&limit, now),
+        GiveUp::TooLate(late) => too_late(late, target, now),
     };
     error.with(|facts| facts.retry_after = retry_after)
 }
@@ -95,6 +100,49 @@ fn too_far(refusal: &Refusal, target: &Target, has_deadline: bool) -> Error {
         facts.failure = Some(class);
         facts.hint = hint;
     })
+}
+
+/// Which limit of its user stands in the way of a call.
+fn own_limit(own: &OwnLimit, now: Moment) -> Error {
+    let (message, limit) = match &own.obstacle {
+        Obstacle::TooLarge { limit, requested, most } => (
+            format!("the call asks for {requested} of at most {most} that its user has ({limit})"),
+            limit,
+        ),
+        Obstacle::Limit { limit, until, .. } => (
+            format!(
+                "this user has used {} of {limit}; there is more in {} s",
+                in_words(limit.resource, own.used),
+                until.since(now).as_secs() + 1
+            ),
+            limit,
+        ),
+        other => return Error::new(ErrorKind::Internal, other.to_string()),
+    };
+    let limit_name = limit_name(limit.resource, limit.period).unwrap_or_default();
+    let hint = format!("wait for retry_after, or raise {limit_name} of the user in the config");
+    Error::new(ErrorKind::UserLimit, message).hint(hint).with(|facts| {
+        facts.user_limit =
+            Some(UserLimit { name: limit_name, used: own.used, amount: limit.amount.get() });
+    })
+}
+
+fn in_words(resource: Resource, amount: u64) -> String {
+    match resource {
+        Resource::Spend => dollars(amount),
+        _ => amount.to_string(),
+    }
+}
+
+fn too_late(late: Late, target: &Target, now: Moment) -> Error {
+    let when = match late.at {
+        Some(at) => format!("in {:.0} s at the earliest", at.since(now).as_secs_f64()),
+        None => "not for months".to_owned(),
+    };
+    let message =
+        format!("{}: {} calls go before this one, and its turn is {when}", target.name, late.ahead);
+    Error::new(ErrorKind::Deadline, message)
+        .hint("allow more time, raise its priority, or add a key or a fallback")
 }
 
 /// The class under which an obstacle is known to callers.

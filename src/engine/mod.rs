@@ -15,6 +15,7 @@ mod marks;
 mod observe;
 mod permit;
 mod plan;
+mod queued;
 mod roster;
 mod route;
 mod run;
@@ -22,6 +23,7 @@ mod stated;
 mod status;
 mod transport;
 mod usage;
+mod users;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -40,6 +42,7 @@ pub use events::Events;
 pub use observe::{Notice, Observer, Silent};
 pub use permit::{Guard, Guarded, Outlook, Permit};
 pub use plan::{Load, Plan, PlannedKey, PlannedLimit};
+pub use queued::Queued;
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
 pub use transport::{HttpTransport, Incoming, Outgoing, Sending, Transport};
 pub use usage::{Closed, Usage, UsedLimit};
@@ -86,6 +89,7 @@ pub struct Engine {
     retry_budget: Mutex<RetryBudget>,
     /// Questions that are being answered, for others who ask the same.
     flights: cache::Flights,
+    users: users::UserRoll,
     closed: AtomicBool,
     /// Whether prompts may be counted with tokenizers whose tables load beside the calls.
     counts_exactly: AtomicBool,
@@ -156,6 +160,7 @@ impl Engine {
             )),
             clock: world.clock,
             flights: cache::Flights::default(),
+            users: users::UserRoll::new(&settings.users),
             closed: AtomicBool::new(false),
             counts_exactly: AtomicBool::new(false),
             settings,

@@ -25,6 +25,13 @@ pub enum Notice {
         /// How many came before it.
         ahead: usize,
     },
+    /// A call waits for a limit of its own user.
+    WaitsForOwn {
+        /// Where it wants to go.
+        target: String,
+        /// The limit.
+        obstacle: Obstacle,
+    },
     /// A call waits before it tries a provider again that was in trouble.
     Rests {
         /// Where it wants to go.
@@ -119,6 +126,9 @@ impl fmt::Display for Notice {
             }
             Notice::Queues { target, ahead } => {
                 write!(f, "waiting for {target}: {ahead} in line before it")
+            }
+            Notice::WaitsForOwn { target, obstacle } => {
+                write!(f, "waiting for {target}: the limit of its user, {obstacle}")
             }
             Notice::Rests { target, failure, pause } => {
                 write!(f, "trying {target} again in {:.1} s after {failure}", pause.as_secs_f64())

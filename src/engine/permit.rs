@@ -17,7 +17,7 @@ use super::run::{Manner, Next, Run, closed};
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
     Amounts, CallPolicy, Choice, Ending, Event, Failure, FailureClass, Hints, Lane, Ledgers,
-    Moment, Need, Obstacle, Period, Scope, Usage, choose, counted,
+    Moment, Need, Obstacle, Period, Scope, Usage, choose,
 };
 use crate::secret::Secret;
 
@@ -151,6 +151,7 @@ impl Engine {
         let manner = Manner {
             priority: guard.priority,
             ahead: false,
+            user: self.user(None),
             has_deadline: expires.is_some(),
             on_retry: guard.on_retry.clone(),
         };
@@ -259,10 +260,9 @@ impl Guarded {
     pub fn settle(&mut self, tokens: Option<(u64, u64)>) {
         let Some(held) = self.held.take() else { return };
         self.run.end_attempt(self.run.engine.clock.now(), None, None);
-        let provider = &held.target.vendor.provider;
         let used = tokens.map(|(input_tokens, output_tokens)| {
             let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-            counted(&usage, provider.counts_output, provider.counts_cached_input)
+            self.run.engine.billed(&held, &usage)
         });
         // Nothing follows: the call is over.
         let _ = self.run.answered(held, used, &Hints::default());
@@ -333,7 +333,8 @@ impl Outlook {
         period: Period,
         now: Moment,
     ) -> Outlook {
-        let amounts = Amounts { requests: 1, input_tokens: need.input_tokens, output_tokens: 0 };
+        let amounts =
+            Amounts { requests: 1, input_tokens: need.input_tokens, output_tokens: 0, spend: 0 };
         let mut soonest: Option<Duration> = None;
         for lane in lanes.iter().filter(|lane| need.only_key.is_none_or(|key| key == lane.key)) {
             let mut wait = Some(Duration::ZERO);

@@ -10,11 +10,12 @@ use super::giving_up;
 use super::observe::Notice;
 use super::roster::Target;
 use super::route::Stop;
+use super::users::User;
 use super::waiting::{Rank, Waited};
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
     Action, Amounts, BreakerState, Call, CallPolicy, Change, Ending, Event, Failure, FailureClass,
-    Hints, Moment, Need, Patience, Refusal, SameLane,
+    Hints, Moment, Need, Obstacle, Patience, Refusal, SameLane,
 };
 use crate::stores::StoreError;
 
@@ -27,6 +28,8 @@ pub(super) struct Manner {
     pub(super) ahead: bool,
     /// Whether it asked to be done by some instant.
     pub(super) has_deadline: bool,
+    /// On whose behalf it is.
+    pub(super) user: Arc<User>,
     /// Is told of every attempt that another one follows.
     pub(super) on_retry: Option<RetryHook>,
 }
@@ -54,6 +57,8 @@ pub(super) struct Run {
     under_way: bool,
     /// What the last lane asked for said, until that was told or overcome.
     refused: Option<Refusal>,
+    /// A limit of its user said no, until that was told or overcome.
+    held_up_by_own: Option<Obstacle>,
     /// Since when it has been waiting.
     idle_since: Moment,
     /// The key of the last refusal and why, until the next lane is chosen.
@@ -80,6 +85,7 @@ impl Run {
             held: None,
             under_way: false,
             refused: None,
+            held_up_by_own: None,
             idle_since: began,
             left_key: None,
         }
@@ -136,6 +142,7 @@ impl Run {
         need: &impl Fn(&Stop) -> Need,
     ) -> Result<Event, Error> {
         self.refused = None;
+        self.held_up_by_own = None;
         let target = self.route[place].target.clone();
         let now = self.engine.clock.now();
         let probes = target.breaker.lock().state(now) == BreakerState::HalfOpen;
@@ -165,12 +172,16 @@ impl Run {
             return Ok(Event::OthersWait);
         }
         let need = Need { last_resort, ..need(&self.route[place]) };
-        Ok(match self.engine.try_reserve(target, &need, barred)? {
+        Ok(match self.engine.try_reserve(target, &need, barred, &self.manner.user)? {
             Booked::Reserved(held) => self.hold(held),
             Booked::Never(refusal) => Event::Never(refusal),
             Booked::NotNow(refusal) => {
                 self.refused = Some(refusal.clone());
                 Event::NotNow(refusal)
+            }
+            Booked::OwnLimit(limit) => {
+                self.held_up_by_own = Some(limit.obstacle.clone());
+                Event::OwnLimit(limit)
             }
         })
     }
@@ -187,12 +198,16 @@ impl Run {
         self.tell_of_wait(&target);
         let priority = self.manner.priority;
         let rank = if self.call.comes_back() { Rank::Again(priority) } else { Rank::New(priority) };
-        let waited = self.engine.wait_in_line(&target, rank, need, barred, patience).await;
+        let user = self.manner.user.clone();
+        let waited = self.engine.wait_in_line(&target, rank, need, barred, patience, user).await;
         Ok(match waited {
             Waited::Reserved(held) => self.hold(held),
             Waited::NotNow(refusal) => Event::NotNow(refusal),
             Waited::Never(refusal) => Event::Never(refusal),
             Waited::LineFull => Event::LineFull,
+            Waited::OwnLimit(limit) => Event::OwnLimit(limit),
+            Waited::TooLate(late) => Event::TooLate(late),
+            Waited::Cleared => return Err(cleared(&target)),
             Waited::StateFailed(error) => return Err(error.into()),
             Waited::Closed => return Err(closed()),
         })
@@ -335,7 +350,10 @@ impl Run {
                 let key = target.vendor.keys[refusal.lane].label.clone();
                 Notice::Waits { target: name, key, obstacle: refusal.obstacle }
             }
-            None => Notice::Queues { target: name, ahead: target.line.lock().len() },
+            None => match self.held_up_by_own.take() {
+                Some(obstacle) => Notice::WaitsForOwn { target: name, obstacle },
+                None => Notice::Queues { target: name, ahead: target.line.lock().len() },
+            },
         });
     }
 
@@ -383,6 +401,11 @@ impl Run {
         error.attempts = std::mem::take(&mut self.attempts);
         error
     }
+}
+
+fn cleared(target: &Target) -> Error {
+    let message = format!("{}: the call was taken out of the waiting line", target.name);
+    Error::new(ErrorKind::QueueCleared, message).hint("clear_queue() was called; send it again")
 }
 
 pub(super) fn closed() -> Error {

@@ -252,6 +252,9 @@ impl Engine {
             .flat_map(|(vendor, key)| ledgers_of(vendor, key, &stored))
             .map(|(_, id)| id)
             .collect();
+        if provider.is_none() && label.is_none() {
+            ids.extend(Self::ledgers_of_users(&stored).cloned());
+        }
         ids.sort();
         ids.dedup();
         self.store.update(&ids, &mut |ledgers| {
@@ -283,7 +286,7 @@ pub(super) fn ledgers_of(
 
 /// The end of what holds for a day or longer: a used-up limit, whatever it counts, or a refusal that said so.
 fn exhausted_until(ledger: &Ledger, now: Moment) -> Option<Moment> {
-    let least = Amounts { requests: 1, input_tokens: 1, output_tokens: 1 };
+    let least = Amounts { requests: 1, input_tokens: 1, output_tokens: 1, spend: 0 };
     let limits = [Period::Day, Period::Month].into_iter().filter_map(|period| {
         ledger.limit_in_the_way(period, &least, 0, now).and_then(|obstacle| obstacle.until())
     });

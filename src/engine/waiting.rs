@@ -3,15 +3,20 @@
 //! One task per line that has somebody in it asks for a lane on behalf of whoever is next, and sleeps until the instant
 //! the kernel named or until something changed. So nobody overtakes, and a thousand waiters cost one timer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::Engine;
-use super::booking::{Booked, Held};
+use super::booking::{Booked, Held, conform};
 use super::roster::{Target, Vendor};
-use crate::kernel::{Need, Obstacle, Origin, Patience, Refusal, Ticket, WaitingLine};
+use super::users::User;
+use crate::kernel::{
+    Amounts, Late, Moment, Need, Obstacle, Origin, OwnLimit, Patience, Refusal, Standing, Ticket,
+    WaitingLine, eta,
+};
 use crate::stores::StoreError;
 
 /// The line before one target.
@@ -19,13 +24,19 @@ use crate::stores::StoreError;
 pub(crate) struct Line {
     waiters: WaitingLine<Waiter>,
     served: bool,
+    /// What stood in the way of the one whose turn it was last.
+    in_the_way: Option<Refusal>,
+    /// Which limits of their own hold users up.
+    own_limits: BTreeMap<Arc<str>, Obstacle>,
 }
 
 #[derive(Debug)]
-struct Waiter {
+pub(super) struct Waiter {
     need: Need,
     barred: Arc<[usize]>,
     patience: Patience,
+    user: Arc<User>,
+    pub(super) since: Moment,
     reply: oneshot::Sender<Waited>,
 }
 
@@ -43,14 +54,21 @@ pub(crate) enum Waited {
     /// At the head of the line it turned out to be too far away.
     NotNow(Refusal),
     Never(Option<Refusal>),
+    /// A limit of its user lasts longer than it can wait.
+    OwnLimit(OwnLimit),
+    /// Too many go before it.
+    TooLate(Late),
     StateFailed(StoreError),
     LineFull,
+    /// Somebody emptied the line.
+    Cleared,
     Closed,
 }
 
 impl Line {
     pub(crate) fn new(most: usize) -> Self {
-        Line { waiters: WaitingLine::new(most), served: false }
+        let waiters = WaitingLine::new(most);
+        Line { waiters, served: false, in_the_way: None, own_limits: BTreeMap::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -63,12 +81,49 @@ impl Line {
 
     /// Sends everybody home.
     pub(crate) fn close(&mut self) {
-        while let Some(waiter) =
-            self.waiters.next_ticket().and_then(|next| self.waiters.serve(next))
-        {
+        for waiter in self.waiters.clear(None) {
             // Whoever has stopped listening has left already.
             let _ = waiter.reply.send(Waited::Closed);
         }
+    }
+
+    /// Takes out those of a priority below `below`, all of them when it is `None`. Says how many.
+    pub(super) fn clear(&mut self, below: Option<u8>) -> usize {
+        let gone = self.waiters.clear(below);
+        let listened = gone.into_iter().map(|waiter| waiter.reply.send(Waited::Cleared));
+        listened.filter(Result::is_ok).count()
+    }
+
+    /// Everybody in the order in which they will be served.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (&Standing, &Waiter)> {
+        self.waiters.in_order().into_iter().map(|(_, standing, waiter)| (standing, waiter))
+    }
+
+    /// What stood in the way of whoever was next, when that was found out last.
+    pub(super) fn in_the_way(&self) -> Option<&Refusal> {
+        self.in_the_way.as_ref()
+    }
+
+    /// Which limit of the user's own holds it up.
+    pub(super) fn own_limit(&self, user: &str, now: Moment) -> Option<&Obstacle> {
+        self.own_limits.get(user).filter(|own| own.until().is_some_and(|until| until > now))
+    }
+
+    /// The user of the one with `ticket` is held up by a limit of its own: nobody waits for that.
+    fn set_aside(
+        &mut self,
+        ticket: Ticket,
+        user: &User,
+        own: OwnLimit,
+        until: Moment,
+        now: Moment,
+    ) {
+        // What was reserved may be given back before that.
+        let crowd = 1 + self.waiters.set_aside_count() / LOOKED_AT_A_SECOND;
+        let soon = now + LOOK_AGAIN.saturating_mul(u32::try_from(crowd).unwrap_or(u32::MAX));
+        self.waiters.set_aside(ticket, until.min(soon));
+        self.own_limits.retain(|_, own| own.until().is_some_and(|until| until > now));
+        self.own_limits.insert(user.name.clone(), own.obstacle);
     }
 }
 
@@ -90,9 +145,11 @@ impl Drop for Place<'_> {
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After so many admissions in a row the line lets other tasks run.
 const BREATHE_EVERY: u32 = 32;
+/// How many users that are held up by limits of their own are looked at again in a second.
+const LOOKED_AT_A_SECOND: usize = 64;
 
 impl Engine {
-    /// Waits for a lane of `target` behind everybody who came before.
+    /// Waits for a lane of `target` behind everybody who goes before.
     pub(crate) async fn wait_in_line(
         self: &Arc<Self>,
         target: &Arc<Target>,
@@ -100,17 +157,27 @@ impl Engine {
         need: Need,
         barred: Vec<usize>,
         patience: Patience,
+        user: Arc<User>,
     ) -> Waited {
+        let (Rank::New(priority) | Rank::Again(priority)) = rank;
+        let tenant = user.name.clone();
+        let standing = Standing { priority, tenant, weight: user.weight, size: need.size() };
+        match self.too_late(target, rank, &standing, &need, &barred, patience) {
+            Ok(None) => {}
+            Ok(Some(late)) => return Waited::TooLate(late),
+            Err(error) => return Waited::StateFailed(error),
+        }
         let (reply, ended) = oneshot::channel();
-        let waiter = Waiter { need, barred: barred.into(), patience, reply };
+        let since = self.clock.now();
+        let waiter = Waiter { need, barred: barred.into(), patience, user, since, reply };
         let ticket = {
             let mut line = target.line.lock();
             if self.is_closed() {
                 return Waited::Closed;
             }
             let joined = match rank {
-                Rank::New(priority) => line.waiters.join(priority, waiter),
-                Rank::Again(priority) => line.waiters.rejoin(priority, waiter),
+                Rank::New(_) => line.waiters.join(standing, waiter),
+                Rank::Again(_) => line.waiters.rejoin(standing, waiter),
             };
             let Ok(ticket) = joined else { return Waited::LineFull };
             if !std::mem::replace(&mut line.served, true) {
@@ -123,6 +190,39 @@ impl Engine {
         ended.await.unwrap_or(Waited::Closed)
     }
 
+    /// Whether so many go before a call that its turn cannot come in time, however well it goes.
+    fn too_late(
+        &self,
+        target: &Target,
+        rank: Rank,
+        standing: &Standing,
+        need: &Need,
+        barred: &[usize],
+        patience: Patience,
+    ) -> Result<Option<Late>, StoreError> {
+        let (Rank::New(_), Patience::Until(end)) = (rank, patience) else { return Ok(None) };
+        let ahead = target.line.lock().waiters.ahead_of(standing);
+        if ahead.requests == 0 {
+            return Ok(None);
+        }
+        // Estimates may be too large, and what is reserved for answers comes back when they are short.
+        let through = Amounts {
+            requests: ahead.requests + 1,
+            input_tokens: (ahead.input_tokens + need.input_tokens) / 2,
+            output_tokens: 0,
+            spend: 0,
+        };
+        let lanes = target.lanes();
+        let now = self.clock.now();
+        let mut at = None;
+        self.store.update(&lanes.ids, &mut |ledgers| {
+            conform(ledgers, &lanes, now);
+            at = eta(ledgers, &lanes.lanes, barred, &through, now);
+        })?;
+        let in_time = at.is_some_and(|at| at <= end);
+        Ok((!in_time).then_some(Late { ahead: ahead.requests, at }))
+    }
+
     /// Something was given back or opened: whoever is next may try.
     pub(crate) fn wake_lines(&self, vendor: &Vendor) {
         for target in vendor.waited_for() {
@@ -131,38 +231,96 @@ impl Engine {
     }
 }
 
+/// Whose turn it is.
+enum Turn {
+    Of(Ticket, Asking),
+    /// Everybody is held up by limits of their own, until then.
+    Nobodys(Option<Moment>),
+    Over,
+}
+
+/// What the engine asks for on behalf of somebody.
+#[derive(Clone)]
+struct Asking {
+    need: Need,
+    barred: Arc<[usize]>,
+    patience: Patience,
+    user: Arc<User>,
+}
+
+impl Waiter {
+    fn asking(&self) -> Asking {
+        let (need, patience) = (self.need, self.patience);
+        Asking { need, barred: self.barred.clone(), patience, user: self.user.clone() }
+    }
+}
+
+impl Line {
+    fn turn(&mut self, now: Moment) -> Turn {
+        self.waiters.bring_back(now);
+        let next = self.waiters.next_ticket();
+        match next.and_then(|ticket| Some((ticket, self.waiters.get(ticket)?.asking()))) {
+            Some((ticket, asking)) => Turn::Of(ticket, asking),
+            None if self.waiters.is_empty() => {
+                self.served = false;
+                self.in_the_way = None;
+                Turn::Over
+            }
+            None => Turn::Nobodys(self.waiters.next_back()),
+        }
+    }
+}
+
 async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
     let mut admitted: u32 = 0;
     loop {
-        let next = {
-            let mut line = target.line.lock();
-            let next = line.waiters.next_ticket();
-            match next.and_then(|ticket| Some((ticket, line.waiters.head()?))) {
-                Some((ticket, head)) => (ticket, head.need, head.barred.clone(), head.patience),
-                None => {
-                    line.served = false;
-                    return;
-                }
+        let turn = target.line.lock().turn(engine.clock.now());
+        let (ticket, head) = match turn {
+            Turn::Of(ticket, head) => (ticket, head),
+            Turn::Nobodys(until) => {
+                rest(&engine, &target, None, until).await;
+                continue;
             }
+            Turn::Over => return,
         };
-        let (ticket, need, barred, patience) = next;
-        let outcome = match engine.try_reserve(&target, &need, &barred) {
+        let outcome = match engine.try_reserve(&target, &head.need, &head.barred, &head.user) {
             Ok(Booked::Reserved(held)) => Waited::Reserved(held),
             Ok(Booked::Never(refusal)) => Waited::Never(refusal),
             Err(error) => Waited::StateFailed(error),
+            Ok(Booked::OwnLimit(own)) => {
+                held_up(&engine, &target, ticket, &head, own);
+                continue;
+            }
             Ok(Booked::NotNow(refusal)) => {
                 let now = engine.clock.now();
+                target.line.lock().in_the_way = Some(refusal.clone());
                 if refusal.is_kept() && admit_urgent(&engine, &target) {
                     continue;
                 }
-                if refusal.at.is_none_or(|at| patience.covers(at, now)) {
-                    rest(&engine, &target, &refusal).await;
+                let mut also = None;
+                if !head.barred.is_empty() {
+                    match admit_elsewhere(&engine, &target, &head.barred) {
+                        Elsewhere::Admitted => continue,
+                        Elsewhere::NotBefore(at) => also = at,
+                    }
+                }
+                if refusal.at.is_none_or(|at| head.patience.covers(at, now)) {
+                    rest(&engine, &target, Some(&refusal), also).await;
                     continue;
                 }
                 Waited::NotNow(refusal)
             }
         };
-        let waiter = target.line.lock().waiters.serve(ticket);
+        let waiter = {
+            let mut line = target.line.lock();
+            match outcome {
+                Waited::Reserved(_) => {
+                    line.in_the_way = None;
+                    line.waiters.serve(ticket)
+                }
+                _ => line.waiters.leave(ticket),
+            }
+        };
         if let Some(waiter) = waiter {
             // A call that was dropped meanwhile gives its lane back by dropping what is sent to it.
             let _ = waiter.reply.send(outcome);
@@ -174,35 +332,93 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
     }
 }
 
+/// A limit of its own user stands in the way of somebody: it waits aside, or is told if it cannot wait so long.
+fn held_up(engine: &Engine, target: &Target, ticket: Ticket, asking: &Asking, own: OwnLimit) {
+    let now = engine.clock.now();
+    let mut line = target.line.lock();
+    match own.worth_waiting(asking.patience, now) {
+        Some(until) => line.set_aside(ticket, &asking.user, own, until, now),
+        None => {
+            if let Some(waiter) = line.waiters.leave(ticket) {
+                let _ = waiter.reply.send(Waited::OwnLimit(own));
+            }
+        }
+    }
+}
+
 /// What stands in the way of the one whose turn it is is kept for those who matter more: the most urgent one may go
-/// before it. Says whether it did.
+/// before it. Says whether something changed.
 fn admit_urgent(engine: &Arc<Engine>, target: &Arc<Target>) -> bool {
     let urgent = {
         let line = target.line.lock();
-        line.waiters.urgent().map(|(ticket, who)| (ticket, who.need, who.barred.clone()))
+        line.waiters.urgent().map(|(ticket, who)| (ticket, who.asking()))
     };
-    let Some((ticket, need, barred)) = urgent else { return false };
-    let Ok(Booked::Reserved(held)) = engine.try_reserve(target, &need, &barred) else {
-        return false;
-    };
-    if let Some(waiter) = target.line.lock().waiters.leave(ticket) {
-        let _ = waiter.reply.send(Waited::Reserved(held));
+    let Some((ticket, asking)) = urgent else { return false };
+    match engine.try_reserve(target, &asking.need, &asking.barred, &asking.user) {
+        Ok(Booked::Reserved(held)) => admit(target, ticket, held),
+        Ok(Booked::OwnLimit(own)) => held_up(engine, target, ticket, &asking, own),
+        _ => return false,
     }
     true
 }
 
-async fn rest(engine: &Engine, target: &Target, refusal: &Refusal) {
-    let unsure = match &refusal.obstacle {
-        Obstacle::Block(block) => block.origin == Origin::Guess,
-        _ => false,
+/// What came of letting somebody go where the one whose turn it is may not.
+enum Elsewhere {
+    Admitted,
+    /// When that makes sense again.
+    NotBefore(Option<Moment>),
+}
+
+/// Lanes that failed the one whose turn it is are closed to it: the first of those who had no turn yet may take one of
+/// them, and only of them, so that it takes nothing from the one it passes.
+fn admit_elsewhere(
+    engine: &Arc<Engine>,
+    target: &Arc<Target>,
+    closed_to_head: &[usize],
+) -> Elsewhere {
+    let first = {
+        let line = target.line.lock();
+        line.waiters.first_of_the_new().map(|(ticket, who)| (ticket, who.asking()))
     };
+    let Some((ticket, asking)) = first else { return Elsewhere::NotBefore(None) };
+    let lanes = target.lanes().lanes.len();
+    let barred: Vec<usize> = (0..lanes)
+        .filter(|lane| !closed_to_head.contains(lane) || asking.barred.contains(lane))
+        .collect();
+    match engine.try_reserve(target, &asking.need, &barred, &asking.user) {
+        Ok(Booked::Reserved(held)) => admit(target, ticket, held),
+        Ok(Booked::OwnLimit(own)) => held_up(engine, target, ticket, &asking, own),
+        Ok(Booked::NotNow(refusal)) => return Elsewhere::NotBefore(refusal.at),
+        _ => return Elsewhere::NotBefore(None),
+    }
+    Elsewhere::Admitted
+}
+
+/// Lets somebody go whose turn it is not.
+fn admit(target: &Target, ticket: Ticket, held: Held) {
+    if let Some(waiter) = target.line.lock().waiters.serve_out_of_turn(ticket) {
+        let _ = waiter.reply.send(Waited::Reserved(held));
+    }
+}
+
+/// Sleeps until trying makes sense: for what stands in the way, at `also`, when somebody who is set aside comes back,
+/// or when something changes.
+async fn rest(engine: &Engine, target: &Target, refusal: Option<&Refusal>, also: Option<Moment>) {
     // While one lane waits for a call to end, another one may open.
     let soon = engine.clock.now() + LOOK_AGAIN;
-    let at = match refusal.at {
-        Some(at) if unsure => at.min(soon),
-        Some(at) => at,
-        None => soon,
-    };
+    let at = refusal.map(|refusal| {
+        let unsure = match &refusal.obstacle {
+            Obstacle::Block(block) => block.origin == Origin::Guess,
+            _ => false,
+        };
+        match refusal.at {
+            Some(at) if unsure => at.min(soon),
+            Some(at) => at,
+            None => soon,
+        }
+    });
+    let back = target.line.lock().waiters.next_back();
+    let at = at.into_iter().chain(also).chain(back).min().unwrap_or(soon);
     tokio::select! {
         biased;
         () = target.changed.notified() => {}

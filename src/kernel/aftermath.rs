@@ -230,7 +230,7 @@ mod tests {
         let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], need, NOW) else {
             panic!("nothing was used yet")
         };
-        let used = Amounts { requests: 1, input_tokens: 1, output_tokens: used - 1 };
+        let used = Amounts { requests: 1, input_tokens: 1, output_tokens: used - 1, spend: 0 };
         let ending = Ending::Answered(Some(used));
         let aftermath =
             Aftermath { ending, input_billed: None, rates: &[told], failure: None, entropy: 0.0 };
@@ -262,7 +262,7 @@ mod tests {
         };
         // Headers are written when a call is admitted: with all of `max_tokens` taken.
         let told = RateHint { resource: Resource::Tokens, ..told(10_000, 5_000) };
-        let next = Amounts { requests: 1, input_tokens: 9_800, output_tokens: 0 };
+        let next = Amounts { requests: 1, input_tokens: 9_800, output_tokens: 0, spend: 0 };
         let span = Duration::from_secs(1);
         assert_eq!(obstacle_after_an_answer(tokens, &need, 101, told, span, &next), None);
     }

@@ -9,6 +9,7 @@ use super::choose::Refusal;
 use super::failure::{Failure, FailureClass, Origin, SameLane};
 use super::ledger::Obstacle;
 use super::moment::Moment;
+use super::own_limit::OwnLimit;
 use super::retry::RetryPolicy;
 
 /// What a call may do.
@@ -46,6 +47,10 @@ pub enum Event {
     Never(Option<Refusal>),
     /// The waiting line is full.
     LineFull,
+    /// A limit of the caller itself stands in the way, wherever it goes.
+    OwnLimit(OwnLimit),
+    /// So many go before it that it cannot be its turn in time.
+    TooLate(Late),
     /// An answer came.
     Answered,
     /// The attempt failed.
@@ -125,6 +130,19 @@ pub enum GiveUp {
     NoLane,
     /// The waiting line is full.
     LineFull,
+    /// A limit of the caller itself stands in the way.
+    OwnLimit(OwnLimit),
+    /// It cannot be its turn in time.
+    TooLate(Late),
+}
+
+/// A place in a waiting line that is too far back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// How many go before it, at least.
+    pub ahead: u64,
+    /// When it could be its turn at the earliest; `None`: not for months.
+    pub at: Option<Moment>,
 }
 
 /// One call on its way.
@@ -195,6 +213,15 @@ impl Call {
             Event::Never(Some(refusal)) => self.next_target(GiveUp::TooLarge(refusal)),
             Event::Never(None) => self.next_target(GiveUp::NoLane),
             Event::LineFull => self.next_target(GiveUp::LineFull),
+            Event::TooLate(late) => self.next_target(GiveUp::TooLate(late)),
+            Event::OwnLimit(limit) if limit.worth_waiting(self.patience(), now).is_some() => {
+                self.wait()
+            }
+            Event::OwnLimit(limit) => {
+                // It would stand in the way at every key and every target.
+                self.blamed = self.target;
+                Action::GiveUp(GiveUp::OwnLimit(limit))
+            }
             Event::Answered => Action::Succeed,
             Event::Failed { failure, budget_wait, entropy } => {
                 self.after(failure, budget_wait, entropy, now)
@@ -343,7 +370,8 @@ impl GiveUp {
         match self {
             GiveUp::Failed(failure) => failure.until.map(|until| until.at),
             GiveUp::TooFar(refusal) => refusal.at,
-            GiveUp::TooLarge(_) | GiveUp::NoLane | GiveUp::LineFull => None,
+            GiveUp::OwnLimit(limit) => limit.until(),
+            GiveUp::TooLarge(_) | GiveUp::NoLane | GiveUp::LineFull | GiveUp::TooLate(_) => None,
         }
     }
 
@@ -351,7 +379,8 @@ impl GiveUp {
     pub fn obstacle(&self) -> Option<&Obstacle> {
         match self {
             GiveUp::TooFar(refusal) | GiveUp::TooLarge(refusal) => Some(&refusal.obstacle),
-            GiveUp::Failed(_) | GiveUp::NoLane | GiveUp::LineFull => None,
+            GiveUp::OwnLimit(limit) => Some(&limit.obstacle),
+            GiveUp::Failed(_) | GiveUp::NoLane | GiveUp::LineFull | GiveUp::TooLate(_) => None,
         }
     }
 }

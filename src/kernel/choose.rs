@@ -130,13 +130,24 @@ impl Need {
         }
     }
 
+    /// How large the call is before a lane is known: what its user pays with in the waiting line.
+    pub fn size(&self) -> Amounts {
+        let output_tokens = match self.max_output_tokens {
+            _ if !self.counts_output => 0,
+            Some(max) if self.reserves_max_tokens => max,
+            Some(max) => max.min(USUAL_OUTPUT),
+            None => USUAL_OUTPUT,
+        };
+        Amounts { requests: 1, input_tokens: self.input_tokens, output_tokens, spend: 0 }
+    }
+
     /// What to reserve on a lane, judged by its answers so far, never more than its limits allow for a part that is only
     /// a guess; and whether it is a guess that a small limit cut short.
     fn amounts(&self, lane: &Lane, ledgers: &Ledgers<'_>) -> (Amounts, bool) {
         let input_tokens = self
             .counted_tokens
             .unwrap_or_else(|| ledgers.get(lane.group_model).inputs().bound(self.input_tokens));
-        let mut amounts = Amounts { requests: 1, input_tokens, output_tokens: 0 };
+        let mut amounts = Amounts { requests: 1, input_tokens, output_tokens: 0, spend: 0 };
         if !self.counts_output {
             return (amounts, false);
         }
@@ -218,14 +229,25 @@ pub fn reserve(
 ) -> Choice {
     let choice = choose(ledgers, lanes, barred, need, now);
     if let Choice::Reserved(reservation) = &choice {
-        take(ledgers, &lanes[reservation.lane], reservation);
-        if need.last_resort {
-            for place in &lanes[reservation.lane].ledgers {
-                ledgers.get_mut(*place).probe_early(now);
-            }
-        }
+        take_lane(ledgers, lanes, reservation, need, now);
     }
     choice
+}
+
+/// Takes what was chosen.
+pub(super) fn take_lane(
+    ledgers: &mut Ledgers<'_>,
+    lanes: &[Lane],
+    reservation: &Reservation,
+    need: &Need,
+    now: Moment,
+) {
+    take(ledgers, &lanes[reservation.lane], reservation);
+    if need.last_resort {
+        for place in &lanes[reservation.lane].ledgers {
+            ledgers.get_mut(*place).probe_early(now);
+        }
+    }
 }
 
 /// Takes what a call took that nobody could hold up: it was sent already. Its lane is the one that would be chosen, or
@@ -372,6 +394,18 @@ pub enum Ending {
     NeverSent,
 }
 
+impl Ending {
+    /// What stays counted of what was reserved.
+    pub(super) fn used(&self, reserved: &Amounts) -> Amounts {
+        match self {
+            Ending::Answered(Some(used)) => *used,
+            Ending::Answered(None) | Ending::Unknown => *reserved,
+            Ending::Refused => Amounts { requests: reserved.requests, ..Amounts::default() },
+            Ending::NeverSent => Amounts::default(),
+        }
+    }
+}
+
 /// Ends a reservation on every ledger of its lane. Says whether an answer opened something that was closed.
 pub fn settle(
     ledgers: &mut Ledgers<'_>,
@@ -382,12 +416,7 @@ pub fn settle(
 ) -> bool {
     let mut recovered = false;
     let reserved = held.amounts;
-    let used = match ending {
-        Ending::Answered(Some(used)) => used,
-        Ending::Answered(None) | Ending::Unknown => reserved,
-        Ending::Refused => Amounts { requests: reserved.requests, ..Amounts::default() },
-        Ending::NeverSent => Amounts::default(),
-    };
+    let used = ending.used(&reserved);
     for place in &lane.ledgers {
         let ledger = ledgers.get_mut(*place);
         ledger.ended(held.at);
@@ -413,6 +442,7 @@ pub fn counted(usage: &Usage, counts_output: bool, counts_cached_input: bool) ->
         requests: 1,
         input_tokens: usage.input_tokens.saturating_sub(cached),
         output_tokens: if counts_output { usage.output_tokens } else { 0 },
+        spend: 0,
     }
 }
 

@@ -271,6 +271,20 @@ impl Ledger {
         self.worst(block.map(Obstacle::Block), amounts, kept, now, |_| true)
     }
 
+    /// How much is used of the limit that is an obstacle, in units of its resource.
+    pub fn used_of(&self, obstacle: &Obstacle, now: Moment) -> u64 {
+        let (Obstacle::Limit { limit, .. } | Obstacle::TooLarge { limit, .. }) = obstacle else {
+            return self.in_flight;
+        };
+        let counted = self.metered().find(|(rule, _)| rule.limit == *limit);
+        counted.map_or(0, |(rule, meter)| meter.used(rule, self.in_flight, now))
+    }
+
+    /// Every limit that holds, with its state.
+    pub(super) fn rules_and_meters(&self) -> impl Iterator<Item = (&Rule, &Meter)> {
+        self.metered()
+    }
+
     /// The limit over `period` that lasts longest; blocks are left out of account.
     pub fn limit_in_the_way(
         &self,
@@ -291,7 +305,11 @@ impl Ledger {
         concerns: impl Fn(&Rule) -> bool,
     ) -> Option<Obstacle> {
         for (rule, meter) in self.metered().filter(|(rule, _)| concerns(rule)) {
-            let amount = amounts.of(rule.limit.resource);
+            let amount = match rule.limit.resource {
+                // What it costs is known afterwards; before, there must be some left.
+                Resource::Spend => amounts.spend.max(1),
+                resource => amounts.of(resource),
+            };
             let limit = || rule.limit.clone();
             let with_kept = rule.with_kept(amount, kept);
             let found = match meter.availability(rule, with_kept, self.in_flight, now) {

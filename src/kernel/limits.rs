@@ -21,16 +21,19 @@ pub enum Resource {
     OutputTokens,
     /// Calls in flight at the same time; it has no period and is never stored.
     Concurrency,
+    /// Money, in millionths of a US dollar; what a call costs is known when its answer is there.
+    Spend,
 }
 
 impl Resource {
     /// Every resource, in the order in which limits are listed.
-    pub const ALL: [Resource; 5] = [
+    pub const ALL: [Resource; 6] = [
         Resource::Requests,
         Resource::Tokens,
         Resource::InputTokens,
         Resource::OutputTokens,
         Resource::Concurrency,
+        Resource::Spend,
     ];
 }
 
@@ -49,6 +52,7 @@ impl fmt::Display for Resource {
             Resource::InputTokens => "input tokens",
             Resource::OutputTokens => "output tokens",
             Resource::Concurrency => "calls in flight",
+            Resource::Spend => "millionths of a dollar",
         })
     }
 }
@@ -170,6 +174,8 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.resource == Resource::Concurrency {
             write!(f, "{} calls in flight", self.amount)
+        } else if self.resource == Resource::Spend {
+            write!(f, "{} per {}", dollars(self.amount.get()), self.period)
         } else {
             let resource = self.resource.to_string();
             let plural = if self.amount.get() == 1 { 1 } else { 0 };
@@ -177,6 +183,19 @@ impl fmt::Display for Limit {
             write!(f, "{} {resource} per {}", self.amount, self.period)
         }
     }
+}
+
+/// Millionths of a US dollar as people write them.
+///
+/// ```
+/// use quotaflow::kernel::dollars;
+/// assert_eq!((dollars(1_500_000), dollars(20)), ("$1.50".to_owned(), "$0.00002".to_owned()));
+/// ```
+pub fn dollars(micros: u64) -> String {
+    let text = format!("${}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    let cents = text.len() - 4;
+    let (whole, rest) = text.split_at(cents);
+    format!("{whole}{}", rest.trim_end_matches('0'))
 }
 
 /// What a call will take, or has taken, from every limit of its lane.
@@ -188,6 +207,9 @@ pub struct Amounts {
     pub input_tokens: u64,
     /// Tokens of the answer that count against an output or a total limit.
     pub output_tokens: u64,
+    /// Millionths of a US dollar; nothing until the answer is there.
+    #[serde(default)]
+    pub spend: u64,
 }
 
 impl Amounts {
@@ -195,7 +217,7 @@ impl Amounts {
     ///
     /// ```
     /// use quotaflow::kernel::{Amounts, Resource};
-    /// let amounts = Amounts { requests: 1, input_tokens: 30, output_tokens: 12 };
+    /// let amounts = Amounts { requests: 1, input_tokens: 30, output_tokens: 12, spend: 0 };
     /// assert_eq!(amounts.of(Resource::Tokens), 42);
     /// ```
     pub fn of(&self, resource: Resource) -> u64 {
@@ -205,6 +227,29 @@ impl Amounts {
             Resource::InputTokens => self.input_tokens,
             Resource::OutputTokens => self.output_tokens,
             Resource::Concurrency => 1,
+            Resource::Spend => self.spend,
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Amounts) -> Amounts {
+        Amounts {
+            requests: self.requests.saturating_add(other.requests),
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            spend: self.spend.saturating_add(other.spend),
+        }
+    }
+
+    /// What is left without `other`; nothing is less than none.
+    #[must_use]
+    pub fn minus(&self, other: &Amounts) -> Amounts {
+        Amounts {
+            requests: self.requests.saturating_sub(other.requests),
+            input_tokens: self.input_tokens.saturating_sub(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_sub(other.output_tokens),
+            spend: self.spend.saturating_sub(other.spend),
         }
     }
 }

@@ -7,6 +7,7 @@ mod block;
 mod breaker;
 mod call;
 mod choose;
+mod eta;
 mod failure;
 mod health;
 mod hint;
@@ -17,31 +18,35 @@ mod limits;
 mod meters;
 mod moment;
 mod output_sizes;
+mod own_limit;
 mod plan;
 mod queue;
 mod retry;
+mod shares;
 mod suspects;
 
 pub use aftermath::{Aftermath, Change, book, close};
 pub use block::{Block, Blocks};
 pub use breaker::{Breaker, BreakerState};
-pub use call::{Action, Call, CallPolicy, Event, GiveUp, Patience};
+pub use call::{Action, Call, CallPolicy, Event, GiveUp, Late, Patience};
 pub use choose::{
     Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, choose, counted, reserve,
     reserve_anyway, settle,
 };
+pub use eta::eta;
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
 pub use health::{DEGRADED_BELOW, Health};
 pub use hint::{Hints, RateHint};
 pub use input_factor::InputFactor;
 pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
-pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage};
+pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage, dollars};
 pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
 pub use moment::Moment;
 pub use output_sizes::OutputSizes;
+pub use own_limit::{OwnLimit, reserve_for, settle_own};
 pub use plan::{
     Bound, Forecast, PlannedManner, PlannedShare, PlannedTarget, PlannedWait, forecast,
 };
-pub use queue::{Ticket, WaitingLine};
+pub use queue::{Standing, Ticket, WaitingLine};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use suspects::Suspects;

@@ -343,7 +343,7 @@ impl Forecaster<'_> {
         };
         let target = &self.targets[over.target];
         let output_tokens = if target.need.counts_output { target.output_tokens } else { 0 };
-        let used = Amounts { requests: 1, input_tokens, output_tokens };
+        let used = Amounts { requests: 1, input_tokens, output_tokens, spend: 0 };
         let mut ledgers = Ledgers::new(&mut self.ledgers, &target.picked);
         let lane = &target.lanes[reservation.lane];
         settle(&mut ledgers, lane, &reservation, Ending::Answered(Some(used)), over.ends);

@@ -178,6 +178,7 @@ impl Provider {
         let calendar = |zone: &str| Refill::Calendar { zone: zone.to_owned() };
         match (resource, period, self.entry.refills) {
             (Resource::Concurrency, ..) => Refill::Release,
+            (Resource::Spend, ..) => Refill::Rolling,
             (_, Period::Month, _) => calendar("UTC"),
             (_, Period::Day, Refills::MidnightDays { zone }) => calendar(zone),
             (Resource::Requests, Period::Second | Period::Minute, Refills::Buckets) => {

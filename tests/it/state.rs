@@ -11,7 +11,8 @@ use quotaflow::stores::{QuotaStore, SqliteStore, StoreError};
 pub(crate) const NOW: Moment = Moment::from_seconds(1_800_000_000);
 
 /// One request.
-pub(crate) const ONE: Amounts = Amounts { requests: 1, input_tokens: 0, output_tokens: 0 };
+pub(crate) const ONE: Amounts =
+    Amounts { requests: 1, input_tokens: 0, output_tokens: 0, spend: 0 };
 
 pub(crate) fn id(name: &str) -> LedgerId {
     LedgerId::new("openai", name, "*")

@@ -51,6 +51,9 @@ ALL_FACTS: dict[str, Any] = {
     "provider": "openai",
     "model": "gpt-4o-mini",
     "key": "OPENAI_API_KEY",
+    "limit": "rpm",
+    "used": 10,
+    "amount": 10,
     "attempts": [ATTEMPT],
     "text": "[]",
     "errors": ("is a list, not an object",),
@@ -71,7 +74,7 @@ def drawn_tree() -> dict[str, tuple[str, tuple[str, ...], str]]:
     above: dict[int, str] = {}
     assert errors.__doc__ is not None
     for line in errors.__doc__.splitlines():
-        found = re.match(r"    ([│├└─ ]*)(\w+Error)(?: \((\w+)\))?(.*)$", line)
+        found = re.match(r"    ([│├└─ ]*)([A-Z]\w+)(?: \((\w+)\))?(.*)$", line)
         if found:
             depth = len(found[1]) // 4
             above[depth] = found[2]
@@ -94,7 +97,13 @@ def test_each_failure_word_has_its_class_and_each_class_its_word() -> None:
         assert drawn[cls.__name__][2] == word
     of_calls = {cls for cls in CLASSES if issubclass(cls, errors.CallError)}
     of_answers = {errors.AnswerError, errors.ParseError, errors.ValidationError}
-    wordless = {errors.CallError, errors.DeadlineExceededError, errors.QueueFullError} | of_answers
+    wordless = {
+        errors.CallError,
+        errors.DeadlineExceededError,
+        errors.QueueFullError,
+        errors.QueueCleared,
+        errors.UserLimitError,
+    } | of_answers
     assert of_calls - wordless == set(FAILURES.values())
     assert all(cls("x").failure is None for cls in wordless)
 

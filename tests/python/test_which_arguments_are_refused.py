@@ -47,6 +47,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("priority", -1, "priority is -1"),
     ("priority", 3.0, "priority is 3.0"),
     ("priority", True, "priority is True"),
+    ("priority", "high", "priority is of type str"),
     ("timeout", 0, "timeout is 0"),
     ("timeout", nan, "timeout is nan"),
     ("timeout", timedelta(0), "timeout is 0.0"),

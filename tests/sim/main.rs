@@ -18,6 +18,7 @@ mod network;
 mod planned;
 mod small_worlds;
 mod speed;
+mod tenants;
 mod trace;
 mod unknown_limits;
 mod watch;

@@ -10,6 +10,7 @@ mod prices;
 mod routes;
 mod secrets;
 mod strategy;
+mod users;
 
 use std::path::PathBuf;
 

@@ -106,7 +106,7 @@ proptest! {
             let provider = Provider::find(name).unwrap();
             let response = WireResponse {
                 status, headers: &headers, body: &body, now: Moment::EPOCH,
-                estimate: Amounts { requests: 1, input_tokens: 9, output_tokens: 9 }, model: "m",
+                estimate: Amounts { requests: 1, input_tokens: 9, output_tokens: 9, spend: 0 }, model: "m",
             };
             let _ = super::judge(&provider, &response);
             let mut hints = provider.hints(&headers, response.now);

@@ -5,10 +5,12 @@ mod cancelling;
 mod guarding;
 mod keys;
 mod marks;
+mod queueing;
 mod retrying;
 mod routing;
 mod sizing;
 mod trouble;
+mod users;
 mod waiting;
 
 use std::collections::VecDeque;

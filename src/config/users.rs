@@ -1,0 +1,92 @@
+//! Which users share a waiting line by which weights, and how much may each use?
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+
+use super::error::ConfigError;
+use super::limits::{lay_over, read};
+use super::reader::{Node, Table};
+use super::redact::shown;
+use super::schema::{self, Takes};
+use crate::kernel::{Limit, Period, Refill, Resource};
+
+/// The entry that holds for everybody who has none.
+const EVERYBODY: &str = "default";
+
+/// The weight of a user of whom none is stated, in thousandths.
+const USUAL_WEIGHT: u32 = 1_000;
+
+/// What is stated of those on whose behalf calls are made (`user=`).
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Users {
+    /// Holds for everybody without an entry.
+    pub default: UserSettings,
+    /// Those with an entry of their own, by name; what it does not state is the default's.
+    pub named: BTreeMap<String, UserSettings>,
+}
+
+/// One user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserSettings {
+    /// The share of a waiting line, in thousandths; 1000 is the usual weight of 1.
+    pub weight: u32,
+    /// Limits over all targets together. They roll unless the user says otherwise.
+    pub limits: Vec<Limit>,
+}
+
+impl Default for UserSettings {
+    fn default() -> Self {
+        UserSettings { weight: USUAL_WEIGHT, limits: Vec::new() }
+    }
+}
+
+impl Users {
+    /// What holds for the user of this name.
+    ///
+    /// ```
+    /// use quotaflow::config::{Arguments, ConfigArgument, Settings, Sources};
+    /// use serde_json::json;
+    /// let config = json!({"users": {"default": {"rpm": 10}, "alice": {"weight": 2.5}}});
+    /// let config = Some(ConfigArgument::Value(config));
+    /// let arguments = Arguments { config, state: Some("memory".into()), ..Arguments::default() };
+    /// let users = Settings::resolve(arguments, Sources::default()).unwrap().users;
+    /// assert_eq!((users.of("alice").weight, users.of("alice").limits.len()), (2_500, 1));
+    /// assert_eq!(users.of("bob").weight, 1_000);
+    /// ```
+    pub fn of(&self, name: &str) -> &UserSettings {
+        self.named.get(name).unwrap_or(&self.default)
+    }
+}
+
+/// Reads `users: {default: {rpm: 10}, alice: {weight: 3, cost_per_day: 1.5}}`.
+pub(super) fn users(top: &Table<'_>) -> Result<Users, ConfigError> {
+    let Some(node) = top.get("users") else { return Ok(Users::default()) };
+    let entries = node.entries(Takes::Table)?;
+    let mut users = Users::default();
+    for (name, node) in entries.iter().filter(|(name, _)| *name == EVERYBODY) {
+        let _ = name;
+        users.default = user(node, &users.default)?;
+    }
+    for (name, node) in entries.iter().filter(|(name, _)| *name != EVERYBODY) {
+        if name.trim().is_empty() {
+            return Err(node.error("a user needs a name").hint("write default for everybody else"));
+        }
+        if shown(name, false) != *name {
+            return Err(node.error("a user's name is shown, and this one looks like a key"));
+        }
+        users.named.insert((*name).to_owned(), user(node, &users.default)?);
+    }
+    Ok(users)
+}
+
+fn user(node: &Node<'_>, default: &UserSettings) -> Result<UserSettings, ConfigError> {
+    let table = node.table(schema::USER)?;
+    let mut settings = default.clone();
+    if let Some(node) = table.get("weight") {
+        let weight = node.number(0.001, 1_000_000.0)?;
+        settings.weight = (weight * f64::from(USUAL_WEIGHT)).round() as u32;
+    }
+    let rolls = |_: Resource, _: Period, _: NonZeroU64| Refill::Rolling;
+    lay_over(&mut settings.limits, read(&table, &rolls)?);
+    Ok(settings)
+}

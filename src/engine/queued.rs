@@ -1,0 +1,166 @@
+//! Who waits for what, when will it be their turn, and how is a line emptied?
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Engine;
+use super::booking::conform;
+use super::roster::Target;
+use crate::error::Error;
+use crate::kernel::{Amounts, Ledger, Ledgers, Moment, Obstacle, eta};
+use crate::stores::StoreError;
+
+/// One call that waits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Queued {
+    /// The provider it waits for.
+    pub provider: String,
+    /// The model; `None` when it named none.
+    pub model: Option<String>,
+    /// 0 to 9, higher goes first.
+    pub priority: u8,
+    /// On whose behalf; `None`: nobody's in particular.
+    pub user: Option<String>,
+    /// Its place in the line of its target, from 1.
+    pub position: usize,
+    /// For how many seconds it has waited in this line.
+    pub waited: f64,
+    /// In how many seconds it will be its turn if nobody comes or goes; `None` when nobody can say.
+    pub eta: Option<f64>,
+    /// How many tokens it will take, estimated.
+    pub tokens: u64,
+    /// Which limit or block it waits for; `None` when that was not found out yet.
+    pub obstacle: Option<String>,
+}
+
+/// Of a longer line so many places are estimated, and those between them by their distance.
+const ESTIMATED: usize = 128;
+
+impl Engine {
+    /// Everybody who waits, by target, in the order in which they will be served: turns by age are left out of account.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn queue(&self) -> Result<Vec<Queued>, StoreError> {
+        let now = self.clock.now();
+        let mut all = Vec::new();
+        for vendor in self.known_vendors() {
+            for target in vendor.known_targets() {
+                self.list(&target, &mut all, now)?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Takes calls out of the waiting lines: those of one provider, of a priority below `below`, or all. They end with
+    /// [`crate::error::ErrorKind::QueueCleared`]. Says how many.
+    ///
+    /// # Errors
+    /// When there is no such provider.
+    pub fn clear_queue(&self, provider: Option<&str>, below: Option<u8>) -> Result<usize, Error> {
+        let vendors = match provider {
+            Some(name) => vec![self.vendor(name)?],
+            None => self.known_vendors(),
+        };
+        let targets = vendors.iter().flat_map(|vendor| vendor.known_targets());
+        Ok(targets
+            .map(|target| {
+                let cleared = target.line.lock().clear(below);
+                target.changed.notify_one();
+                cleared
+            })
+            .sum())
+    }
+
+    fn list(
+        &self,
+        target: &Arc<Target>,
+        all: &mut Vec<Queued>,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let began = all.len();
+        let mut ahead = Vec::new();
+        let mut sum = Amounts::default();
+        let mut own_ends = Vec::new();
+        let in_the_way;
+        {
+            let line = target.line.lock();
+            in_the_way = line.in_the_way().cloned();
+            let words = in_the_way.as_ref().map(|refusal| refusal.obstacle.to_string());
+            for (place, (standing, waiter)) in line.in_order().enumerate() {
+                sum = sum.plus(&standing.size);
+                ahead.push(sum);
+                let own = line.own_limit(&standing.tenant, now);
+                own_ends.push(own.and_then(Obstacle::until));
+                let own = own.map(|own| format!("of its user: {own}"));
+                let size = &standing.size;
+                all.push(Queued {
+                    provider: target.vendor.provider.name.clone(),
+                    model: (target.model != "*").then(|| target.model.clone()),
+                    priority: standing.priority,
+                    user: (!standing.tenant.is_empty()).then(|| standing.tenant.to_string()),
+                    position: place + 1,
+                    waited: now.since(waiter.since).as_secs_f64(),
+                    eta: None,
+                    tokens: size.input_tokens.saturating_add(size.output_tokens),
+                    obstacle: own.or_else(|| words.clone()),
+                });
+            }
+        }
+        if ahead.is_empty() {
+            return Ok(());
+        }
+        let is_anybodys_guess = in_the_way.as_ref().is_some_and(|refusal| refusal.at.is_none());
+        let first = in_the_way.and_then(|refusal| refusal.at);
+        let estimates = if is_anybodys_guess {
+            vec![None; ahead.len()]
+        } else {
+            self.estimates(target, &ahead, now)?
+        };
+        for ((queued, estimate), own) in all[began..].iter_mut().zip(estimates).zip(own_ends) {
+            let at = estimate.map(|at| at.max(first.unwrap_or(at)));
+            let at = own.map(|own| at.map_or(own, |at| at.max(own))).or(at);
+            queued.eta = at.map(|at| at.since(now).as_secs_f64());
+        }
+        Ok(())
+    }
+
+    /// When so much can have gone through, for each of a growing series.
+    fn estimates(
+        &self,
+        target: &Target,
+        ahead: &[Amounts],
+        now: Moment,
+    ) -> Result<Vec<Option<Moment>>, StoreError> {
+        let lanes = target.lanes();
+        let mut copies: Vec<Ledger> = Vec::new();
+        self.store.update(&lanes.ids, &mut |ledgers| {
+            conform(ledgers, &lanes, now);
+            copies = (0..ledgers.len()).map(|place| ledgers.get(place).clone()).collect();
+        })?;
+        // Nobody waits for the state while this is worked out.
+        let places: Vec<usize> = (0..copies.len()).collect();
+        let ledgers = Ledgers::new(&mut copies, &places);
+        let of = |place: usize| eta(&ledgers, &lanes.lanes, &[], &ahead[place], now);
+        let stride = ahead.len().div_ceil(ESTIMATED).max(1);
+        let mut estimates = Vec::with_capacity(ahead.len());
+        let mut before = of(0);
+        estimates.push(before);
+        for start in (0..ahead.len() - 1).step_by(stride) {
+            let end = (start + stride).min(ahead.len() - 1);
+            let after = of(end);
+            for place in start + 1..=end {
+                estimates.push(match (before, after) {
+                    (Some(before), Some(after)) => {
+                        let share = (place - start) as f64 / (end - start) as f64;
+                        Some(before + after.since(before).mul_f64(share))
+                    }
+                    _ => None,
+                });
+            }
+            before = after;
+        }
+        Ok(estimates)
+    }
+}

@@ -1,0 +1,116 @@
+//! On whose behalf is a call, what is their share of the lines, and which limits of theirs hold?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Engine;
+use super::booking::Held;
+use super::observe::Notice;
+use crate::config::{UserSettings, Users};
+use crate::kernel::{Amounts, Configured, LedgerId, Limit, Resource, Usage, counted};
+use crate::secret::Secret;
+
+/// The place of a provider in the names of ledgers of users.
+const NAMESPACE: &str = "user";
+
+/// Somebody on whose behalf calls are made; the empty name is everybody who was not named.
+#[derive(Debug)]
+pub(crate) struct User {
+    pub(crate) name: Arc<str>,
+    /// In thousandths.
+    pub(crate) weight: u32,
+    /// The ledger of their own limits, if they have any.
+    pub(crate) own: Option<Own>,
+}
+
+/// The limits of one user over all targets, and the ledger that counts them.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) id: LedgerId,
+    pub(crate) limits: Configured,
+}
+
+/// What was stated of users, ready for calls.
+#[derive(Debug)]
+pub(super) struct UserRoll {
+    default: Stated,
+    named: BTreeMap<String, Stated>,
+    nobody: Arc<User>,
+    /// The models without a price that were told of.
+    unpriced: Mutex<BTreeSet<String>>,
+}
+
+#[derive(Debug)]
+struct Stated {
+    weight: u32,
+    limits: Configured,
+}
+
+impl From<&UserSettings> for Stated {
+    fn from(settings: &UserSettings) -> Self {
+        Stated { weight: settings.weight, limits: settings.limits.clone().into() }
+    }
+}
+
+impl UserRoll {
+    pub(super) fn new(users: &Users) -> Self {
+        let named = users.named.iter().map(|(name, user)| (name.clone(), user.into())).collect();
+        let nobody = User { name: "".into(), weight: users.default.weight, own: None };
+        UserRoll {
+            default: (&users.default).into(),
+            named,
+            nobody: Arc::new(nobody),
+            unpriced: Mutex::default(),
+        }
+    }
+}
+
+impl Engine {
+    /// The user of this name.
+    pub(super) fn user(&self, name: Option<&str>) -> Arc<User> {
+        let Some(name) = name else { return self.users.nobody.clone() };
+        let stated = self.users.named.get(name).unwrap_or(&self.users.default);
+        // The name of a person is nobody's business who reads the file.
+        let own = (!stated.limits.is_empty()).then(|| Own {
+            id: LedgerId::new(NAMESPACE, &format!("{OWN}{}", self.digest_of(name)), "*"),
+            limits: stated.limits.clone(),
+        });
+        Arc::new(User { name: name.into(), weight: stated.weight, own })
+    }
+
+    fn digest_of(&self, name: &str) -> String {
+        Secret::new(name).digest(self.store.salt())
+    }
+
+    /// What counts of an answer that a provider billed like this: its tokens, and what it cost.
+    pub(super) fn billed(&self, held: &Held, usage: &Usage) -> Amounts {
+        let target = &held.target;
+        let provider = &target.vendor.provider;
+        let counted = counted(usage, provider.counts_output, provider.counts_cached_input);
+        let money = |limits: &[Limit]| limits.iter().any(|limit| limit.resource == Resource::Spend);
+        let of_user = held.user().own.as_ref().is_some_and(|own| money(&own.limits));
+        // Finding a price takes longer than all the rest of a call.
+        if !of_user && !held.limits().any(|limits| money(limits)) {
+            return counted;
+        }
+        let cost = self.cost_of(&provider.name, &target.model, usage, self.clock.now());
+        if cost.is_none() && self.users.unpriced.lock().insert(target.name.clone()) {
+            self.observer.notice(&Notice::Warns(format!(
+                "nobody knows what {} costs: it does not count against limits on cost",
+                target.name
+            )));
+        }
+        Amounts { spend: cost.unwrap_or(0), ..counted }
+    }
+
+    /// The ledgers of all users that anything was ever counted for.
+    pub(super) fn ledgers_of_users(stored: &[LedgerId]) -> impl Iterator<Item = &LedgerId> {
+        let prefix = format!("{NAMESPACE}|{OWN}");
+        stored.iter().filter(move |id| id.as_str().starts_with(&prefix))
+    }
+}
+
+/// No quota group of a provider is named like this, even if one is called `user`.
+const OWN: &str = "own-";
