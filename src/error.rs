@@ -32,6 +32,11 @@ pub enum ErrorKind {
     Deadline,
     /// A provider failed or refused, or a limit stands in the way.
     Failure(FailureClass),
+    /// A stream broke off in the middle of its answer.
+    Interrupted {
+        /// What the caller was given of the answer.
+        text: String,
+    },
     /// A bug of ours.
     Internal,
 }
@@ -58,6 +63,7 @@ impl ErrorKind {
             ErrorKind::Closed,
             ErrorKind::QueueFull,
             ErrorKind::Deadline,
+            ErrorKind::Interrupted { text: "half".to_owned() },
             ErrorKind::Internal,
         ];
         kinds.extend(FailureClass::ALL.map(ErrorKind::Failure));
@@ -137,7 +143,9 @@ impl Error {
                 Status::Permanent
             }
             ErrorKind::State(_) | ErrorKind::Closed | ErrorKind::Internal => Status::Permanent,
-            ErrorKind::QueueFull | ErrorKind::Deadline => Status::Temporary,
+            ErrorKind::QueueFull | ErrorKind::Deadline | ErrorKind::Interrupted { .. } => {
+                Status::Temporary
+            }
             ErrorKind::Failure(
                 FailureClass::InvalidRequest
                 | FailureClass::ContextTooLong

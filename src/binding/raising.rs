@@ -16,6 +16,7 @@ pub(super) const fn class_name(kind: &ErrorKind) -> &'static str {
         ErrorKind::Closed => "ClosedError",
         ErrorKind::QueueFull => "QueueFullError",
         ErrorKind::Deadline => "DeadlineExceededError",
+        ErrorKind::Interrupted { .. } => "StreamInterrupted",
         ErrorKind::Internal => "QuotaflowError",
         ErrorKind::Failure(class) => match class {
             FailureClass::RateLimited => "RateLimitError",
@@ -56,7 +57,13 @@ fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>>
         }
         ErrorKind::NoKey => facts.set_item("provider", error.provider.as_deref())?,
         ErrorKind::InvalidArgument { .. } | ErrorKind::Closed | ErrorKind::Internal => {}
-        ErrorKind::QueueFull | ErrorKind::Deadline | ErrorKind::Failure(_) => {
+        ErrorKind::QueueFull
+        | ErrorKind::Deadline
+        | ErrorKind::Failure(_)
+        | ErrorKind::Interrupted { .. } => {
+            if let ErrorKind::Interrupted { text } = &error.kind {
+                facts.set_item("text", text)?;
+            }
             facts.set_item("failure", error.failure.map(FailureClass::name))?;
             facts.set_item("status", error.http_status)?;
             facts.set_item("retry_after", error.retry_after.map(|after| after.as_secs_f64()))?;

@@ -98,6 +98,8 @@ pub struct Answer {
     pub raw: Bytes,
     /// From the call to the answer, waits and failed attempts included.
     pub latency: Duration,
+    /// From the call to the first piece of a stream; `None` when it was none.
+    pub first_token: Option<Duration>,
     /// Every attempt, the answered one last.
     pub attempts: Vec<Attempt>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::roster::{Lanes, Target};
 use crate::kernel::{
-    Aftermath, Change, Choice, Ending, Hints, Ledgers, Moment, Need, Obstacle, Refusal,
+    Aftermath, Amounts, Change, Choice, Ending, Hints, Ledgers, Moment, Need, Obstacle, Refusal,
     Reservation, book, reserve, reserve_anyway,
 };
 use crate::stores::StoreError;
@@ -22,6 +22,8 @@ pub(crate) struct Held {
     /// It finds out whether its target is well again.
     pub(crate) probes: bool,
     left: bool,
+    /// What was used of it until now, once an answer has begun to arrive.
+    so_far: Option<Amounts>,
     over: bool,
 }
 
@@ -116,7 +118,16 @@ impl Held {
         reservation: Reservation,
     ) -> Self {
         let (engine, target) = (engine.clone(), target.clone());
-        Held { engine, target, lanes, reservation, probes: false, left: false, over: false }
+        Held {
+            engine,
+            target,
+            lanes,
+            reservation,
+            probes: false,
+            left: false,
+            so_far: None,
+            over: false,
+        }
     }
 
     /// The place of its key.
@@ -127,6 +138,20 @@ impl Held {
     /// From now on the provider may have seen it.
     pub(crate) fn leaves(&mut self) {
         self.left = true;
+    }
+
+    /// An answer is arriving and has taken this much: what stays counted if nobody waits for the rest.
+    pub(crate) fn used_so_far(&mut self, used: Amounts) {
+        self.so_far = Some(used);
+    }
+
+    /// How it ends if it is cut off now.
+    pub(crate) fn cut_off(&self) -> Ending {
+        match (self.left, self.so_far) {
+            (false, _) => Ending::NeverSent,
+            (true, Some(used)) => Ending::CutOff(used),
+            (true, None) => Ending::Unknown,
+        }
     }
 
     /// Ends the reservation. Says what that changed.
@@ -168,7 +193,7 @@ impl Drop for Held {
         if self.over {
             return;
         }
-        let ending = if self.left { Ending::Unknown } else { Ending::NeverSent };
+        let ending = self.cut_off();
         let aftermath = Aftermath { ending, rates: &[], failure: None, entropy: 0.0 };
         // Nobody is left to hear that the store failed; what stays is counted on the safe side.
         let _ = self.end(aftermath);

@@ -11,9 +11,11 @@ use super::ask::{Answer, Ask};
 use super::booking::Held;
 use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
-use super::transport::Outgoing;
+use super::transport::{Incoming, Outgoing};
 use crate::error::{Error, ErrorKind};
-use crate::kernel::{CallPolicy, Event, Hints, Moment, Need, counted};
+use crate::kernel::{
+    Amounts, CallPolicy, Event, Failure, Hints, Moment, Need, Usage, counted,
+};
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
 
 impl Engine {
@@ -23,21 +25,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`] with all attempts.
-    pub async fn send(self: &Arc<Self>, mut ask: Ask) -> Result<Answer, Error> {
-        if self.is_closed() {
-            return Err(closed());
-        }
-        let began = self.clock.now();
-        let expires = expiry(ask.timeout, ask.deadline, self.settings.timeouts.call, began);
-        if ask.deadline.is_some_and(|deadline| deadline <= began) {
-            return Err(Error::argument("deadline", "the deadline has passed already"));
-        }
-        let route = self.route(&ask)?;
-        let messages = std::mem::take(&mut ask.messages);
-        let request = ChatRequest { messages, params: Map::new() };
-        let route = self.fitting(route, &request)?;
-        let mut sending = Sending::new(self, ask, request, route, began, expires);
-        let outcome = self.in_time(expires, sending.drive()).await;
+    pub async fn send(self: &Arc<Self>, ask: Ask) -> Result<Answer, Error> {
+        let mut sending = Sending::prepared(self, ask, Form::Whole)?;
+        let outcome = self.in_time(sending.expires, sending.drive()).await;
         outcome.map_err(|error| sending.run.with_facts(error))
     }
 
@@ -72,10 +62,22 @@ pub(super) fn expiry(
     }
 }
 
+/// How the answer is to come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    /// All at once.
+    Whole,
+    /// In pieces, with this longest silence between two; `None`: the provider's.
+    Pieces(Option<Duration>),
+}
+
 /// A prompt on its way.
-struct Sending {
-    run: Run,
-    request: ChatRequest,
+pub(super) struct Sending {
+    pub(super) run: Run,
+    pub(super) request: ChatRequest,
+    /// When it is over at the latest.
+    pub(super) expires: Option<Moment>,
+    form: Form,
     ahead_of_limits: bool,
     priority: u8,
     /// The encoded request of each stop, once it was needed.
@@ -84,6 +86,27 @@ struct Sending {
 }
 
 impl Sending {
+    /// A call that is checked and has not begun.
+    pub(super) fn prepared(
+        engine: &Arc<Engine>,
+        mut ask: Ask,
+        form: Form,
+    ) -> Result<Sending, Error> {
+        if engine.is_closed() {
+            return Err(closed());
+        }
+        let began = engine.clock.now();
+        let expires = expiry(ask.timeout, ask.deadline, engine.settings.timeouts.call, began);
+        if ask.deadline.is_some_and(|deadline| deadline <= began) {
+            return Err(Error::argument("deadline", "the deadline has passed already"));
+        }
+        let route = engine.route(&ask)?;
+        let messages = std::mem::take(&mut ask.messages);
+        let request = ChatRequest { messages, params: Map::new() };
+        let route = engine.fitting(route, &request)?;
+        Ok(Sending { form, ..Sending::new(engine, ask, request, route, began, expires) })
+    }
+
     fn new(
         engine: &Arc<Engine>,
         mut ask: Ask,
@@ -111,6 +134,8 @@ impl Sending {
         Sending {
             encoded: route.iter().map(|_| None).collect(),
             request,
+            expires: deadline,
+            form: Form::Whole,
             priority: ask.priority,
             ahead_of_limits: ask.skip_rate_limit,
             run: Run::new(engine.clone(), route, policy, manner, began),
@@ -121,13 +146,20 @@ impl Sending {
     async fn drive(&mut self) -> Result<Answer, Error> {
         let mut event = Event::Begin;
         loop {
-            let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
-            let need = |stop: &Stop| need(request, stop, ahead, priority);
-            event = match self.run.advance(event, need).await? {
+            event = match self.advance(event).await? {
                 Next::Send(held) => self.attempt(held).await?,
-                Next::Succeed => return self.finish(),
+                Next::Succeed => {
+                    let answer = self.answer.take();
+                    return self.finish(answer);
+                }
             }
         }
+    }
+
+    /// Goes on after `event` until there is something to send or nothing more to do.
+    pub(super) async fn advance(&mut self, event: Event) -> Result<Next, Error> {
+        let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
+        self.run.advance(event, |stop| need(request, stop, ahead, priority)).await
     }
 
     /// Sends the request down the lane that is held and books what comes of it.
@@ -137,23 +169,10 @@ impl Sending {
         let engine = self.run.engine.clone();
         let sent = engine.transport.post(outgoing).await;
         let now = engine.clock.now();
-        let provider = &held.target.vendor.provider;
         let (outcome, hints, status) = match sent {
             Err(failure) => (Err(failure), Hints::default(), None),
             Ok(incoming) => {
-                let response = WireResponse {
-                    status: incoming.status,
-                    headers: &incoming.headers,
-                    body: &incoming.body,
-                    now,
-                    estimate: held.reservation.amounts,
-                    model: &held.target.model,
-                };
-                let mut hints = provider.hints(&incoming.headers, now);
-                let decoded = provider.decode(&response);
-                if decoded.as_ref().is_err_and(|failure| failure.class.is_quota()) {
-                    hints.refine(&provider.limits_told(&response));
-                }
+                let (decoded, hints) = read_whole(&held, &incoming, now);
                 (decoded, hints, Some(incoming.status))
             }
         };
@@ -161,9 +180,7 @@ impl Sending {
         self.run.end_attempt(now, outcome.as_ref().err(), status);
         Ok(match outcome {
             Ok(completion) => {
-                let used = completion.usage.map(|usage| {
-                    counted(&usage, provider.counts_output, provider.counts_cached_input)
-                });
+                let used = completion.usage.map(|usage| held.counted(&usage));
                 self.answer = Some(completion);
                 self.run.answered(held, used, &hints)
             }
@@ -171,12 +188,17 @@ impl Sending {
         })
     }
 
-    fn outgoing(&mut self, held: &Held) -> Result<Outgoing, Error> {
+    /// The request for the stop the call is at, with the key of the lane.
+    pub(super) fn outgoing(&mut self, held: &Held) -> Result<Outgoing, Error> {
         let place = self.run.stop();
         let vendor = &held.target.vendor;
         if self.encoded[place].is_none() {
             self.request.params = self.run.route[place].params.clone();
-            let mut wire = vendor.provider.encode(&self.request, &held.target.model)?;
+            let (provider, model) = (&vendor.provider, &held.target.model);
+            let mut wire = match self.form {
+                Form::Whole => provider.encode(&self.request, model)?,
+                Form::Pieces(_) => provider.encode_stream(&self.request, model)?,
+            };
             let body = Bytes::from(std::mem::take(&mut wire.body));
             self.encoded[place] = Some((wire, body));
         }
@@ -184,19 +206,30 @@ impl Sending {
             return Err(Error::new(ErrorKind::Internal, "a request was not encoded"));
         };
         let secret = vendor.keys[held.key()].secret.clone();
+        let usual = || vendor.settings.timeout.unwrap_or(self.run.engine.settings.timeouts.read);
         Ok(Outgoing {
             url: wire.path_url.clone(),
             headers: wire.headers.clone(),
             key: wire.key_header.zip(secret),
             body: body.clone(),
             is_near: vendor.local,
-            read_timeout: vendor.settings.timeout.unwrap_or(self.run.engine.settings.timeouts.read),
+            read_timeout: match self.form {
+                Form::Pieces(Some(silence)) => silence,
+                Form::Pieces(None) | Form::Whole => usual(),
+            },
         })
     }
 
-    fn finish(&mut self) -> Result<Answer, Error> {
+    /// Something else is asked from now on.
+    pub(super) fn ask_instead(&mut self, change: impl FnOnce(&mut ChatRequest)) {
+        change(&mut self.request);
+        self.encoded.iter_mut().for_each(|encoded| *encoded = None);
+    }
+
+    /// What the caller gets for the answer to the last attempt.
+    pub(super) fn finish(&mut self, completion: Option<Completion>) -> Result<Answer, Error> {
         let run = &mut self.run;
-        let (Some(completion), Some(attempt)) = (self.answer.take(), run.attempts.last()) else {
+        let (Some(completion), Some(attempt)) = (completion, run.attempts.last()) else {
             return Err(Error::new(ErrorKind::Internal, "a call succeeded without an answer"));
         };
         Ok(Answer {
@@ -209,8 +242,40 @@ impl Sending {
             tool_calls: completion.tool_calls,
             raw: completion.raw,
             latency: run.engine.clock.now().since(run.began),
+            first_token: None,
             attempts: std::mem::take(&mut run.attempts),
         })
+    }
+}
+
+/// What an answer that is there as a whole says, and what it says about limits.
+pub(super) fn read_whole(
+    held: &Held,
+    incoming: &Incoming,
+    now: Moment,
+) -> (Result<Completion, Failure>, Hints) {
+    let provider = &held.target.vendor.provider;
+    let response = WireResponse {
+        status: incoming.status,
+        headers: &incoming.headers,
+        body: &incoming.body,
+        now,
+        estimate: held.reservation.amounts,
+        model: &held.target.model,
+    };
+    let mut hints = provider.hints(&incoming.headers, now);
+    let decoded = provider.decode(&response);
+    if decoded.as_ref().is_err_and(|failure| failure.class.is_quota()) {
+        hints.refine(&provider.limits_told(&response));
+    }
+    (decoded, hints)
+}
+
+impl Held {
+    /// What of a bill counts against the limits of its provider.
+    pub(super) fn counted(&self, usage: &Usage) -> Amounts {
+        let provider = &self.target.vendor.provider;
+        counted(usage, provider.counts_output, provider.counts_cached_input)
     }
 }
 

@@ -16,6 +16,7 @@ mod route;
 mod run;
 mod stated;
 mod status;
+mod stream;
 mod transport;
 mod usage;
 mod waiting;
@@ -34,7 +35,10 @@ pub use events::Events;
 pub use observe::{Notice, Observer, Silent};
 pub use permit::{Guard, Guarded, Outlook, Permit};
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
-pub use transport::{HttpTransport, Incoming, Outgoing, Sending, Transport};
+pub use stream::{Resume, Seam, StreamEvent, Streaming};
+pub use transport::{
+    Chunks, HttpTransport, Incoming, NextChunk, Opened, Opening, Outgoing, Sending, Transport,
+};
 pub use usage::{Closed, Usage, UsedLimit};
 
 // The words of this ring's face: who calls it needs no ring below.
@@ -76,6 +80,8 @@ pub struct Engine {
     observer: Arc<dyn Observer>,
     retry_budget: Mutex<RetryBudget>,
     closed: AtomicBool,
+    /// Tells streams that wait for a piece that it was closed.
+    closing: tokio::sync::Notify,
 }
 
 impl fmt::Debug for Engine {
@@ -141,6 +147,7 @@ impl Engine {
             )),
             clock: world.clock,
             closed: AtomicBool::new(false),
+            closing: tokio::sync::Notify::new(),
             settings,
         };
         for provider in engine.settings.providers.values() {
@@ -219,9 +226,10 @@ impl Engine {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Sends everybody who waits home and takes no more calls; calls under way come to their end.
+    /// Sends everybody who waits home and takes no more calls; calls under way come to their end, streams end here.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.closing.notify_waiters();
         for vendor in self.known_vendors() {
             for target in vendor.known_targets() {
                 target.line.lock().close();

@@ -360,6 +360,8 @@ pub enum Ending {
     Refused,
     /// Nobody knows whether it was worked on: all of it stays counted.
     Unknown,
+    /// It broke off, or was no longer wanted, when this much had been used: that stays counted.
+    CutOff(Amounts),
     /// It provably never left this machine: nothing counts.
     NeverSent,
 }
@@ -375,7 +377,7 @@ pub fn settle(
     let mut recovered = false;
     let reserved = held.amounts;
     let used = match ending {
-        Ending::Answered(Some(used)) => used,
+        Ending::Answered(Some(used)) | Ending::CutOff(used) => used,
         Ending::Answered(None) | Ending::Unknown => reserved,
         Ending::Refused => Amounts { requests: reserved.requests, ..Amounts::default() },
         Ending::NeverSent => Amounts::default(),
@@ -392,7 +394,7 @@ pub fn settle(
                 }
             }
             Ending::NeverSent => ledger.forget_send(),
-            Ending::Refused | Ending::Unknown => {}
+            Ending::Refused | Ending::Unknown | Ending::CutOff(_) => {}
         }
     }
     recovered
