@@ -197,7 +197,7 @@ impl Provider {
         request: &ChatRequest,
         model: &str,
     ) -> Result<WireRequest, InvalidRequest> {
-        dialects::encode(self, request, model)
+        dialects::encode(self, request, model, dialects::Way::Whole)
     }
 
     /// Looks at the parameters of a call before anything is reserved.

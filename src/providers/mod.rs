@@ -2,6 +2,7 @@
 //!
 //! A call meets it three times: [`Provider::encode`] makes the bytes of a request,
 //! [`Provider::decode`] reads whatever came back, [`Provider::hints`] reads what the headers say about limits.
+//! A stream is asked for with [`Provider::encode_stream`] and read with [`Provider::read_stream`];
 //! [`Provider::refusal_in_event`] reads the events of a stream for refusals.
 
 mod azure;
@@ -18,6 +19,7 @@ mod params;
 mod rate_headers;
 mod redact;
 mod refusals;
+mod streaming;
 mod transport;
 mod wire;
 
@@ -25,5 +27,6 @@ pub use catalogue::{Dialect, Provider};
 pub use chat::{ChatRequest, Completion, Content, FinishReason, Message, Role};
 pub use foreign::{ForeignError, shown};
 pub use naming::{provider_of_key, provider_of_variable};
+pub use streaming::{StreamPiece, StreamReader};
 pub use transport::TransportFault;
 pub use wire::{Headers, InvalidRequest, KeyHeader, WireRequest, WireResponse};

@@ -1,5 +1,6 @@
 //! How are fields read that servers write in more than one type, without failing the whole answer?
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
@@ -8,6 +9,17 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 /// A text: a string, or a list of parts whose texts are joined; anything else is none.
 #[derive(Debug, Default)]
 pub(super) struct Text(pub(super) Option<String>);
+
+/// A text that is not copied unless it has to be; anything else than a string is none.
+#[derive(Debug, Default)]
+pub(super) struct Word<'a>(pub(super) Option<Cow<'a, str>>);
+
+impl<'a> Word<'a> {
+    /// The text, unless there is none or nothing in it.
+    pub(super) fn filled(self) -> Option<Cow<'a, str>> {
+        self.0.filter(|text| !text.is_empty())
+    }
+}
 
 /// A count: a whole number, also written as a float; anything else is none.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,6 +74,33 @@ impl<'de> Deserialize<'de> for Text {
                     }
                 }
                 Ok(Text(Some(whole)))
+            }
+            read_over!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64);
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Word<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Word<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Word<'de>, E> {
+                Ok(Word(Some(Cow::Borrowed(text))))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Word<'de>, E> {
+                Ok(Word(Some(Cow::Owned(text.to_owned()))))
+            }
+            fn visit_string<E>(self, text: String) -> Result<Word<'de>, E> {
+                Ok(Word(Some(Cow::Owned(text))))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Word<'de>, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Word(None))
             }
             read_over!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64);
         }

@@ -9,6 +9,8 @@ mod tests;
 mod tools;
 
 use bytes::Bytes;
+pub(super) use openai::Stream as OpenAiStream;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -19,20 +21,30 @@ use super::chat::{ChatRequest, Completion, Content, FinishReason, Role};
 use super::wire::{InvalidRequest, WireRequest, WireResponse};
 use super::{params, refusals};
 
+/// How an answer is to come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way<'a> {
+    /// In one body.
+    Whole,
+    /// As a stream, with what the caller said in `stream_options`.
+    InPieces(Option<&'a Value>),
+}
+
 /// Writes a request.
 pub(super) fn encode(
     provider: &Provider,
     request: &ChatRequest,
     model: &str,
+    way: Way<'_>,
 ) -> Result<WireRequest, InvalidRequest> {
     check_address(provider)?;
     check_model(model)?;
     check_messages(request)?;
     params::check(provider, &request.params)?;
     match provider.dialect {
-        Dialect::OpenAi => openai::write(provider, request, model),
-        Dialect::Anthropic => anthropic::write(provider, request, model),
-        Dialect::Gemini => gemini::write(provider, request, model),
+        Dialect::OpenAi => openai::write(provider, request, model, way),
+        Dialect::Anthropic => anthropic::write(provider, request, model, way),
+        Dialect::Gemini => gemini::write(provider, request, model, way),
     }
 }
 
@@ -51,8 +63,13 @@ pub(super) fn decode(
         None
     };
     let Some(answer) = answer else { return Err(refusals::judge(provider, response)) };
+    Ok(completion(answer, Bytes::clone(response.body), response))
+}
+
+/// An answer as a caller gets it, whichever way it came.
+pub(super) fn completion(answer: Answer, raw: Bytes, response: &WireResponse<'_>) -> Completion {
     let header = |name| response.headers.get(name).map(str::to_owned);
-    Ok(Completion {
+    Completion {
         text: answer.text,
         model: answer.model,
         finish_reason: match answer.finish_reason {
@@ -64,20 +81,20 @@ pub(super) fn decode(
         },
         usage: answer.usage,
         tool_calls: answer.tool_calls,
-        raw: Bytes::clone(response.body),
+        raw,
         request_id: header("x-request-id").or_else(|| header("request-id")).or(answer.id),
-    })
+    }
 }
 
 /// What every dialect reads out of a good answer.
 #[derive(Debug, Default)]
-struct Answer {
-    text: String,
-    model: Option<String>,
-    finish_reason: Option<FinishReason>,
-    usage: Option<Usage>,
-    tool_calls: Vec<Value>,
-    id: Option<String>,
+pub(super) struct Answer {
+    pub(super) text: String,
+    pub(super) model: Option<String>,
+    pub(super) finish_reason: Option<FinishReason>,
+    pub(super) usage: Option<Usage>,
+    pub(super) tool_calls: Vec<Value>,
+    pub(super) id: Option<String>,
 }
 
 /// A table from a provider's words to ours; a word that is not in it stays as it is.

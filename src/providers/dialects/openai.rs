@@ -1,5 +1,7 @@
 //! How does OpenAI's chat dialect write a request and an answer?
 
+mod stream;
+
 use bytes::Bytes;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde::{Deserialize, de::IgnoredAny};
@@ -13,7 +15,9 @@ use super::super::chat::{ChatRequest, Message};
 use super::super::entries::OutputCap;
 use super::super::wire::{InvalidRequest, WireRequest};
 use super::lenient::{Count, Text};
-use super::{Answer, finish_reason, posted, versioned};
+use super::{Answer, Way, finish_reason, posted, versioned};
+
+pub(in super::super) use stream::Stream;
 
 /// Words of OpenAI and of its relatives (`eos`: Together, `model_length`: Mistral).
 const FINISH_REASONS: [(&str, &str); 5] = [
@@ -30,10 +34,14 @@ const REASONING: [&str; 4] = ["o1", "o3", "o4", "gpt-5"];
 /// Parameters that are ours, or that only say what is so anyway.
 const NOT_SENT: [&str; 3] = ["extra_body", "stream", "n"];
 
+/// Who ends every stream with its usage. Mistral's older models refuse `stream_options` as unknown.
+const TELL_USAGE_UNASKED: [&str; 2] = ["mistral", "openrouter"];
+
 pub(super) fn write(
     provider: &Provider,
     request: &ChatRequest,
     model: &str,
+    way: Way<'_>,
 ) -> Result<WireRequest, InvalidRequest> {
     let cap_name = match provider.entry.output_cap {
         OutputCap::ByModel if REASONING.iter().any(|start| model.starts_with(start)) => {
@@ -44,8 +52,9 @@ pub(super) fn write(
         OutputCap::MaxCompletionTokens => Some("max_completion_tokens"),
     };
     let renamed = provider.entry.renamed;
-    let body =
-        Body { model, messages: &request.messages, params: &request.params, cap_name, renamed };
+    let (messages, params) = (&request.messages, &request.params);
+    let usage_asked = !TELL_USAGE_UNASKED.contains(&provider.entry.name);
+    let body = Body { model, messages, params, cap_name, renamed, way, usage_asked };
     let url = match &provider.api_version {
         Some(version) => azure::chat_url(&provider.base_url, model, version),
         None => versioned(provider) + "/chat/completions",
@@ -62,6 +71,9 @@ struct Body<'a> {
     cap_name: Option<&'static str>,
     /// Parameters that have another name there.
     renamed: &'static [(&'static str, &'static str)],
+    way: Way<'a>,
+    /// Whether a stream only tells its usage when it is asked to.
+    usage_asked: bool,
 }
 
 impl Serialize for Body<'_> {
@@ -84,6 +96,16 @@ impl Serialize for Body<'_> {
                     let theirs = self.renamed.iter().find(|(ours, _)| *ours == name);
                     map.serialize_entry(theirs.map_or(name, |(_, theirs)| theirs), value)?;
                 }
+            }
+        }
+        if let Way::InPieces(options) = self.way {
+            map.serialize_entry("stream", &true)?;
+            let mut options = options.and_then(Value::as_object).cloned().unwrap_or_default();
+            if self.usage_asked {
+                options.insert("include_usage".to_owned(), true.into());
+            }
+            if !options.is_empty() {
+                map.serialize_entry("stream_options", &options)?;
             }
         }
         map.end()

@@ -25,6 +25,11 @@ const ENDS: [(&str, &[&str]); 2] = [
     ),
 ];
 
+/// Whether an event is worth a closer look; a look at its text without reading it.
+pub(in super::super) fn could_be(event: &str, text: &str) -> bool {
+    REFUSALS.contains(&event) || MARKS.iter().any(|mark| text.contains(mark))
+}
+
 /// The refusal in an event, or `None` when it is an ordinary one, a comment or the end.
 pub(in super::super) fn in_event(
     provider: &Provider,
@@ -32,8 +37,7 @@ pub(in super::super) fn in_event(
     response: &WireResponse<'_>,
 ) -> Option<Failure> {
     let named = REFUSALS.contains(&event);
-    let text = std::str::from_utf8(response.body).unwrap_or("");
-    if !named && !MARKS.iter().any(|mark| text.contains(mark)) {
+    if !could_be(event, std::str::from_utf8(response.body).unwrap_or("")) {
         return None;
     }
     let facts = Facts::of_event(response, named);

@@ -42,7 +42,7 @@ pub(super) use anthropic::ROWS as ANTHROPIC;
 pub(super) use azure::ROWS as AZURE;
 pub(super) use cerebras::ROWS as CEREBRAS;
 pub(super) use deepseek::ROWS as DEEPSEEK;
-pub(super) use event::in_event;
+pub(super) use event::{could_be, in_event};
 pub(super) use gemini::ROWS as GEMINI;
 pub(super) use groq::ROWS as GROQ;
 pub(super) use llamacpp::ROWS as LLAMACPP;

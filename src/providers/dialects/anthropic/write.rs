@@ -7,7 +7,7 @@ use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
 use super::super::super::wire::{InvalidRequest, WireRequest};
 use super::super::tools::{self, Choice, Format, Picture, Tool};
-use super::super::{instructions, output_cap, param, posted, stops};
+use super::super::{Way, instructions, output_cap, param, posted, stops};
 
 /// The version of the dialect that is spoken here.
 const VERSION: &str = "2023-06-01";
@@ -62,8 +62,13 @@ pub(in super::super) fn write(
     provider: &Provider,
     request: &ChatRequest,
     model: &str,
+    way: Way<'_>,
 ) -> Result<WireRequest, InvalidRequest> {
     let params = &request.params;
+    let mut others = others(params)?;
+    if let Way::InPieces(_) = way {
+        others.insert("stream".to_owned(), true.into());
+    }
     let body = Body {
         model,
         max_tokens: output_cap(params).unwrap_or(MAX_TOKENS),
@@ -72,7 +77,7 @@ pub(in super::super) fn write(
         stop_sequences: stops(params),
         tools: tools::tools(params)?.iter().map(tool).collect(),
         tool_choice: tool_choice(params)?,
-        others: others(params)?,
+        others,
     };
     let base = provider.base_url.strip_suffix("/v1").unwrap_or(&provider.base_url);
     let url = format!("{base}/v1/messages");

@@ -7,7 +7,7 @@ use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
 use super::super::super::wire::{InvalidRequest, WireRequest};
 use super::super::tools::{self, Choice, Format, Picture, Tool};
-use super::super::{instructions, output_cap, param, posted, stops, texts, versioned};
+use super::super::{Way, instructions, output_cap, param, posted, stops, texts, versioned};
 
 /// Parameters of `generationConfig` that only have another name there.
 const CONFIG: [(&str, &str); 9] = [
@@ -58,6 +58,7 @@ pub(in super::super) fn write(
     provider: &Provider,
     request: &ChatRequest,
     model: &str,
+    way: Way<'_>,
 ) -> Result<WireRequest, InvalidRequest> {
     let params = &request.params;
     let body = Body {
@@ -72,7 +73,11 @@ pub(in super::super) fn write(
     let model = model.strip_prefix("models/").unwrap_or(model);
     // Tuned models have a collection of their own.
     let collection = if model.starts_with("tunedModels/") { "" } else { "models/" };
-    let url = format!("{}/{collection}{model}:generateContent", versioned(provider));
+    let method = match way {
+        Way::Whole => "generateContent",
+        Way::InPieces(_) => "streamGenerateContent?alt=sse",
+    };
+    let url = format!("{}/{collection}{model}:{method}", versioned(provider));
     posted(provider, url, &body, params)
 }
 

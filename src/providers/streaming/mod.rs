@@ -1,0 +1,347 @@
+//! What does a stream say, and is it over?
+//!
+//! [`Frames`] takes bytes apart into events, a `Stream` of the dialect reads one event, [`Gathered`] keeps what was said.
+
+mod frames;
+mod gathered;
+mod plain;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::kernel::{Failure, FailureClass, Scope, Usage};
+
+use super::catalogue::{Dialect, Provider};
+use super::chat::{ChatRequest, Completion};
+use super::transport::TransportFault;
+use super::wire::{InvalidRequest, WireRequest, WireResponse};
+use super::{dialects, refusals};
+use frames::Frames;
+use plain::Plain;
+
+pub(super) use gathered::{Fragment, Gathered};
+
+/// An answer of which more was said than this is a failure, so that memory is bounded.
+const LARGEST_ANSWER: usize = 32 << 20;
+
+/// Something a stream said, as it came.
+///
+/// All pieces of one kind put together are what [`Completion`] has in the end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StreamPiece {
+    /// Some of the text; never empty.
+    Text(String),
+    /// Some of what the model thinks before it speaks; never empty.
+    Reasoning(String),
+    /// Some of a call of a tool. Fragments of several calls may take turns.
+    ToolCall {
+        /// Which call, counted from 0.
+        index: usize,
+        /// The id of the call, with the first fragment that tells it and never again.
+        id: Option<String>,
+        /// The name of the tool, with the first fragment that tells it and never again.
+        name: Option<String>,
+        /// The next part of its arguments, which are JSON in the end; may be empty.
+        arguments: String,
+    },
+}
+
+/// What an event told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// There is more to come.
+    More,
+    /// It was the last.
+    End,
+    /// Nothing that can be read.
+    Nonsense,
+    /// More than an answer can hold.
+    TooMuch,
+}
+
+#[derive(Debug)]
+enum Grammar {
+    OpenAi(dialects::OpenAiStream),
+}
+
+#[derive(Debug)]
+enum Framing {
+    Events,
+    /// JSON came although events were asked for.
+    Json(Plain),
+}
+
+/// Reads the body of one stream, as its bytes come.
+///
+/// ```
+/// use bytes::Bytes;
+/// use quotaflow::kernel::{Amounts, Moment};
+/// use quotaflow::providers::{Headers, Provider, StreamPiece, WireResponse};
+///
+/// let openai = Provider::find("openai").unwrap();
+/// let (headers, body) = (Headers::default(), Bytes::new());
+/// let context = WireResponse {
+///     status: 200, headers: &headers, body: &body, now: Moment::EPOCH,
+///     estimate: Amounts::default(), model: "gpt-x",
+/// };
+/// let mut reader = openai.read_stream();
+/// let mut pieces = Vec::new();
+/// reader.feed(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hel", &context, &mut pieces).unwrap();
+/// assert!(pieces.is_empty());
+/// reader.feed(b"lo\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n", &context, &mut pieces).unwrap();
+/// assert_eq!(pieces, [StreamPiece::Text("Hello".to_owned())]);
+/// assert!(reader.is_done());
+/// assert_eq!(reader.finish(&context).unwrap().text, "Hello");
+/// ```
+#[derive(Debug)]
+pub struct StreamReader {
+    provider: Provider,
+    frames: Frames,
+    framing: Framing,
+    grammar: Grammar,
+    gathered: Gathered,
+    is_done: bool,
+    /// A whole answer that came in one body.
+    whole: Option<Completion>,
+    failed: Option<Failure>,
+}
+
+impl Provider {
+    /// Like [`Provider::encode`], but asks for a stream, and for its usage where a stream only tells it when asked.
+    ///
+    /// `stream` among the parameters may be anything; what `stream_options` holds besides goes along (OpenAI's dialect).
+    ///
+    /// # Errors
+    /// When a message or a parameter cannot be said in this provider's dialect.
+    pub fn encode_stream(
+        &self,
+        request: &ChatRequest,
+        model: &str,
+    ) -> Result<WireRequest, InvalidRequest> {
+        let params = &request.params;
+        let extra = |name| params.get("extra_body").is_some_and(|extra| extra.get(name).is_some());
+        if !params.contains_key("stream")
+            && !params.contains_key("stream_options")
+            && !extra("stream")
+        {
+            return dialects::encode(self, request, model, dialects::Way::InPieces(None));
+        }
+        let mut request = request.clone();
+        request.params.remove("stream");
+        let options = request.params.remove("stream_options");
+        if let Some(Value::Object(extra)) = request.params.get_mut("extra_body") {
+            extra.remove("stream");
+        }
+        dialects::encode(self, &request, model, dialects::Way::InPieces(options.as_ref()))
+    }
+
+    /// Reads the body of a 2xx answer to a request of [`Provider::encode_stream`].
+    pub fn read_stream(&self) -> StreamReader {
+        StreamReader {
+            provider: self.clone(),
+            frames: Frames::default(),
+            framing: Framing::Events,
+            grammar: match self.dialect {
+                Dialect::OpenAi | Dialect::Anthropic | Dialect::Gemini => {
+                    Grammar::OpenAi(Default::default())
+                }
+            },
+            gathered: Gathered::default(),
+            is_done: false,
+            whole: None,
+            failed: None,
+        }
+    }
+}
+
+impl StreamReader {
+    /// Takes the next bytes, split anywhere, and appends what became complete with them to `pieces`.
+    ///
+    /// `context` gives status, headers, now, estimate and model; its body is not looked at. Bytes after the end are
+    /// ignored, and so are those after a failure, which is returned again.
+    ///
+    /// # Errors
+    /// A refusal inside the stream ([`Provider::refusal_in_event`]), an event that cannot be read or is larger than
+    /// 8 MiB, an answer of more than 32 MiB. Pieces before it are appended.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        context: &WireResponse<'_>,
+        pieces: &mut Vec<StreamPiece>,
+    ) -> Result<(), Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        let read = self.read(bytes, context, pieces);
+        read.inspect_err(|failure| self.failed = Some(failure.clone()))
+    }
+
+    /// Whether the event was read that ends every answer (`[DONE]`, `message_stop`), so that no more bytes are needed.
+    ///
+    /// Gemini has none: its answers are over when the body is.
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// The body is over: the whole answer.
+    ///
+    /// Its `raw` is what a body in one piece would have been: the event with the usage (Anthropic: the first), with all
+    /// that was said put into it.
+    ///
+    /// # Errors
+    /// A [`FailureClass::Network`] when the body ended before the answer did; what [`StreamReader::feed`] failed with.
+    pub fn finish(&mut self, context: &WireResponse<'_>) -> Result<Completion, Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        if let Some(whole) = self.whole.take() {
+            return Ok(whole);
+        }
+        if !self.is_done {
+            self.end(context)?;
+        }
+        let body = match &mut self.grammar {
+            Grammar::OpenAi(stream) => stream.finish(&mut self.gathered),
+        };
+        let Some(body) = body else { return Err(self.no_answer(context)) };
+        let gathered = &mut self.gathered;
+        let answer = dialects::Answer {
+            tool_calls: gathered.tool_calls(),
+            text: std::mem::take(&mut gathered.text),
+            model: gathered.model.take(),
+            finish_reason: gathered.finish_reason.take(),
+            usage: gathered.usage,
+            id: gathered.id.take(),
+        };
+        Ok(dialects::completion(answer, Bytes::from(body.to_string()), context))
+    }
+
+    /// The text so far; at most 32 MiB and one event. Empty again after [`StreamReader::finish`].
+    pub fn text_so_far(&self) -> &str {
+        &self.gathered.text
+    }
+
+    /// The usage, if the provider has told it already.
+    pub fn usage_so_far(&self) -> Option<Usage> {
+        self.gathered.usage
+    }
+
+    /// How many bytes the model has produced: text, reasoning and arguments of tools.
+    pub fn output_bytes_so_far(&self) -> usize {
+        self.gathered.output_bytes
+    }
+
+    fn read(
+        &mut self,
+        mut bytes: &[u8],
+        context: &WireResponse<'_>,
+        pieces: &mut Vec<StreamPiece>,
+    ) -> Result<(), Failure> {
+        while !self.is_done && !bytes.is_empty() {
+            match &mut self.framing {
+                Framing::Events => match self.frames.take(&mut bytes) {
+                    frames::Found::Event => self.event(context, pieces)?,
+                    frames::Found::Nothing => {}
+                    frames::Found::Json => self.framing = Framing::Json(Plain::default()),
+                    frames::Found::TooLarge => return Err(too_large("one event of a stream")),
+                },
+                Framing::Json(plain) => match plain.take(&mut bytes, LARGEST_ANSWER) {
+                    plain::Found::Document => self.document(context, pieces)?,
+                    plain::Found::Nothing => {}
+                    plain::Found::TooLarge => return Err(too_large("a body in one piece")),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the event that the frames hand out.
+    fn event(
+        &mut self,
+        context: &WireResponse<'_>,
+        pieces: &mut Vec<StreamPiece>,
+    ) -> Result<(), Failure> {
+        let (name, data) = (self.frames.name(), self.frames.data());
+        let lossy;
+        let text = match std::str::from_utf8(data) {
+            Ok(text) => text,
+            Err(_) => {
+                lossy = String::from_utf8_lossy(data);
+                &lossy
+            }
+        };
+        if refusals::could_be(name, text) {
+            let body = Bytes::copy_from_slice(data);
+            let refusal = WireResponse { body: &body, ..*context };
+            if let Some(failure) = self.provider.refusal_in_event(name, &refusal) {
+                return Err(failure);
+            }
+        }
+        let told = match &mut self.grammar {
+            Grammar::OpenAi(stream) => stream.read(text, &mut self.gathered, pieces),
+        };
+        match told {
+            Told::More if self.gathered.output_bytes <= LARGEST_ANSWER => Ok(()),
+            Told::More | Told::TooMuch => Err(too_large("a streamed answer")),
+            Told::End => {
+                self.is_done = true;
+                Ok(())
+            }
+            Told::Nonsense => {
+                let body = Bytes::copy_from_slice(data);
+                Err(refusals::judge(&self.provider, &WireResponse { body: &body, ..*context }))
+            }
+        }
+    }
+
+    /// Reads a document that came where events were asked for: a whole answer.
+    fn document(
+        &mut self,
+        context: &WireResponse<'_>,
+        pieces: &mut Vec<StreamPiece>,
+    ) -> Result<(), Failure> {
+        let Framing::Json(plain) = &self.framing else { return Ok(()) };
+        let body = Bytes::copy_from_slice(plain.document());
+        let whole = self.provider.decode(&WireResponse { body: &body, ..*context })?;
+        if !whole.text.is_empty() {
+            self.gathered.add_text(whole.text.as_str().into(), pieces);
+        }
+        self.gathered.usage = whole.usage;
+        self.whole = Some(whole);
+        self.is_done = true;
+        Ok(())
+    }
+
+    /// The body ended without the event that ends an answer, or that event was not ended.
+    fn end(&mut self, context: &WireResponse<'_>) -> Result<(), Failure> {
+        if self.frames.end() == frames::Found::Event {
+            let mut nothing = Vec::new();
+            // What was cut off cannot be read, and is no other fault than that.
+            let _ = self.event(context, &mut nothing);
+        }
+        if self.is_done {
+            return Ok(());
+        }
+        if !self.frames.strange().is_empty() && !self.gathered.is_answer {
+            let body = Bytes::copy_from_slice(self.frames.strange());
+            return Err(refusals::judge(&self.provider, &WireResponse { body: &body, ..*context }));
+        }
+        let words = "the stream ended without its terminal event";
+        Err(Failure {
+            status: Some(context.status),
+            request_id: context.headers.get("x-request-id").map(str::to_owned),
+            ..Failure::new(FailureClass::Network, Scope::Call, words)
+        })
+    }
+
+    /// What a stream that ended as it should, but said nothing, means.
+    fn no_answer(&self, context: &WireResponse<'_>) -> Failure {
+        let Grammar::OpenAi(stream) = &self.grammar;
+        let body = Bytes::copy_from_slice(stream.frame().as_bytes());
+        refusals::judge(&self.provider, &WireResponse { body: &body, ..*context })
+    }
+}
+
+fn too_large(what: &str) -> Failure {
+    TransportFault::BodyTooLarge.failure(what)
+}
