@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         RateLimitError,
         ServerError,
         StateError,
+        StreamInterrupted,
         TokenLimitError,
     )
     from quotaflow.events import (
@@ -54,14 +55,17 @@ if TYPE_CHECKING:
     from quotaflow.interface import LLMInterface
     from quotaflow.key_manager import APIKeyManager
     from quotaflow.permits import Permit, PermitKey
+    from quotaflow.pieces import Piece
     from quotaflow.rate_limiter import RateLimiter
     from quotaflow.records import Attempt, Usage
     from quotaflow.reply import Reply
+    from quotaflow.streams import AsyncPromptStream, PromptStream
     from quotaflow.templates import prepare_prompt_with_context
     from quotaflow.trying_again import Retry, retrying
 
 __all__ = [
     "APIKeyManager",
+    "AsyncPromptStream",
     "Attempt",
     "AuthError",
     "BlockedEvent",
@@ -87,6 +91,8 @@ __all__ = [
     "PermissionDeniedError",
     "Permit",
     "PermitKey",
+    "Piece",
+    "PromptStream",
     "QueueFullError",
     "QuotaflowError",
     "RateLimitError",
@@ -99,6 +105,7 @@ __all__ = [
     "ServerError",
     "SettledEvent",
     "StateError",
+    "StreamInterrupted",
     "TokenLimitError",
     "Usage",
     "Verdict",
@@ -112,6 +119,7 @@ __all__ = [
 
 _HOMES = {
     "APIKeyManager": "key_manager",
+    "AsyncPromptStream": "streams",
     "Attempt": "records",
     "BlockedEvent": "events",
     "ExhaustedEvent": "events",
@@ -119,6 +127,8 @@ _HOMES = {
     "LLMInterface": "interface",
     "Permit": "permits",
     "PermitKey": "permits",
+    "Piece": "pieces",
+    "PromptStream": "streams",
     "RateLimiter": "rate_limiter",
     "RecoveredEvent": "events",
     "Reply": "reply",

@@ -23,7 +23,8 @@
         ├── ContextTooLongError               context_too_long
         ├── ContentFilteredError              content_filtered
         ├── DeadlineExceededError (TimeoutError)  the deadline came first
-        └── QueueFullError                    too many calls wait already
+        ├── QueueFullError                    too many calls wait already
+        └── StreamInterrupted                 a stream broke off in the middle of its answer
 
 The word beside a `CallError` is its `failure`. Errors state facts: who was asked, what each attempt met, when
 it makes sense to come back. They never hold a key or a prompt. All of them survive pickling.
@@ -396,3 +397,22 @@ class QueueFullError(CallError):
     ...     print(f"again in {error.retry_after} s")
     again in 12.5 s
     """
+
+
+class StreamInterrupted(CallError):
+    """A stream broke off after its first piece: use `text`, ask again, or pass `resume=` so that it goes on by itself.
+
+    `failure` says what broke it: `network` when the connection did or the answer had no end, `timeout` when the
+    provider was silent for too long, or what the provider said.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except StreamInterrupted as error:
+    ...     print(error.text, error.failure)
+    Once upon a ti server_error
+    """
+
+    text: str | None
+    """The text that had arrived, without what a restart made void."""
+
+    _facts = ("hint", "status", "retry_after", "provider", "model", "key", "text")

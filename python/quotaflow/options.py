@@ -182,6 +182,11 @@ def optional_name(name: str, value: object) -> str | None:
     return _name(name, value)
 
 
+def optional_span(name: str, value: object) -> float | None:
+    """Seconds or a timedelta, as seconds; raises `InvalidArgumentError` when it is no span."""
+    return None if value is None else _span(name, value)
+
+
 def _path(name: str, value: str | PathLike[Any]) -> str:
     path = fspath(value)
     if not isinstance(path, str) or not path:

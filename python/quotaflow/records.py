@@ -77,4 +77,5 @@ class Facts(TypedDict, total=False):
     provider: str | None
     model: str | None
     key: str | None
+    text: str | None
     attempts: Iterable[Attempt | tuple[Any, ...]]

@@ -18,6 +18,7 @@ class _Facts:
         "attempts",
         "error",
         "finish_reason",
+        "first_token_latency",
         "key",
         "latency",
         "model",
@@ -32,6 +33,7 @@ class _Facts:
     key: str
     usage: tuple[int, int, int, int, int] | None
     latency: float
+    first_token_latency: float | None
     finish_reason: str | None
     tool_calls: str | None
     raw: bytes
@@ -69,6 +71,7 @@ class Reply(str):
         raw: bytes = b"",
         attempts: list[tuple[Any, ...]] | None = None,
         error: CallError | None = None,
+        first_token_latency: float | None = None,
     ) -> Self:
         """A reply made by hand, for instance to test code that takes one."""
         facts = _Facts()
@@ -77,6 +80,7 @@ class Reply(str):
         facts.key = key
         facts.usage = usage
         facts.latency = latency
+        facts.first_token_latency = first_token_latency
         facts.finish_reason = finish_reason
         facts.tool_calls = tool_calls
         facts.raw = raw
@@ -118,6 +122,11 @@ class Reply(str):
     def latency(self) -> float:
         """Seconds from the call to the answer, waits and failed attempts included."""
         return self._outcome.latency
+
+    @property
+    def first_token_latency(self) -> float | None:
+        """Seconds from the call to the first piece of a stream; `None` for an answer that came as a whole."""
+        return self._outcome.first_token_latency
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

@@ -3,7 +3,6 @@
 //! One crossing brings all pieces that are there. Nothing is read ahead of who asks, so a consumer that stops leaves the
 //! rest with the server.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -135,7 +134,8 @@ impl StreamCall {
     /// The stream for whoever waits for its next piece.
     fn take(&self, py: Python<'_>) -> PyResult<Box<Streaming>> {
         if !self.threads.are_of_this_process() {
-            let error = Error::new(ErrorKind::Closed, "this stream belongs to the parent of a fork");
+            let error =
+                Error::new(ErrorKind::Closed, "this stream belongs to the parent of a fork");
             return Err(raise(py, &error.hint("begin a new one in each process")));
         }
         let mut place = self.shared.place.lock();
@@ -249,7 +249,9 @@ pub(super) fn objects(py: Python<'_>, events: Vec<StreamEvent>) -> PyResult<Py<P
 
 fn object(py: Python<'_>, event: StreamEvent) -> PyResult<Py<PyAny>> {
     match event {
-        StreamEvent::Piece(StreamPiece::Text(text)) => Ok(PyString::new(py, &text).into_any().unbind()),
+        StreamEvent::Piece(StreamPiece::Text(text)) => {
+            Ok(PyString::new(py, &text).into_any().unbind())
+        }
         StreamEvent::Piece(StreamPiece::Reasoning(text)) => ("reasoning", text).into_py_any(py),
         StreamEvent::Piece(StreamPiece::ToolCall { index, id, name, arguments }) => {
             ("tool_call", arguments, index, id, name).into_py_any(py)

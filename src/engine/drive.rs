@@ -13,9 +13,7 @@ use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
 use super::transport::{Incoming, Outgoing};
 use crate::error::{Error, ErrorKind};
-use crate::kernel::{
-    Amounts, CallPolicy, Event, Failure, Hints, Moment, Need, Usage, counted,
-};
+use crate::kernel::{Amounts, CallPolicy, Event, Failure, Hints, Moment, Need, Usage, counted};
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
 
 impl Engine {

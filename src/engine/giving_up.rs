@@ -53,7 +53,8 @@ pub(super) fn interrupted(error: Error, text: String, was_resumed: bool) -> Erro
         facts.message = message;
         if !was_resumed {
             facts.hint = Some(
-                "pass resume=\"continue\" or resume=\"restart\" to have it go on by itself".to_owned(),
+                "pass resume=\"continue\" or resume=\"restart\" to have it go on by itself"
+                    .to_owned(),
             );
             // Nothing was tried again so far.
             if facts.status == Status::Exhausted {

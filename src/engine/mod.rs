@@ -44,8 +44,8 @@ pub use usage::{Closed, Usage, UsedLimit};
 // The words of this ring's face: who calls it needs no ring below.
 pub use crate::kernel::{Failure, FailureClass, Moment, Origin, Period, Until};
 pub use crate::providers::{
-    Content, ForeignError, Headers, Message, Provider, Role, provider_of_key, provider_of_variable,
-    shown,
+    Content, ForeignError, Headers, Message, Provider, Role, StreamPiece, provider_of_key,
+    provider_of_variable, shown,
 };
 
 use crate::config::{ProviderSettings, Settings, StateSetting};

@@ -5,7 +5,6 @@
 //! as its caller chose, by the remedies of the same state machine.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -245,7 +244,11 @@ impl Streaming {
             Err(Ok(incoming)) => {
                 let (read, hints) = read_whole(&held, &incoming, now);
                 let not_a_stream = || TransportFault::Broken.failure("no stream was opened");
-                (read.map_or_else(|failure| failure, |_| not_a_stream()), hints, Some(incoming.status))
+                (
+                    read.map_or_else(|failure| failure, |_| not_a_stream()),
+                    hints,
+                    Some(incoming.status),
+                )
             }
             Err(Err(failure)) => (failure, Hints::default(), None),
         };
@@ -366,11 +369,11 @@ impl Reading {
         now: Moment,
         pieces: &mut Vec<StreamPiece>,
     ) -> Result<Option<Completion>, Failure> {
-        const NOTHING: &Bytes = &Bytes::new();
+        let nothing = Bytes::new();
         let context = WireResponse {
             status: self.status,
             headers: &self.headers,
-            body: NOTHING,
+            body: &nothing,
             now,
             estimate: self.held.reservation.amounts,
             model: &self.held.target.model,
