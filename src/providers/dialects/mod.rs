@@ -4,12 +4,13 @@ mod anthropic;
 mod gemini;
 mod lenient;
 mod openai;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod tools;
 
 use bytes::Bytes;
-pub(super) use openai::Stream as OpenAiStream;
+pub(super) use streams::Stream;
 
 use serde::Serialize;
 use serde_json::{Map, Value};

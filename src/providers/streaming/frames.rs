@@ -96,7 +96,7 @@ impl Frames {
         if !line.is_empty() {
             self.line_over(&line);
         }
-        if self.has_data { self.hand_out() } else { Found::Nothing }
+        if self.is_event() { self.hand_out() } else { Found::Nothing }
     }
 
     /// The name of the event that was handed out last; empty when it has none.
@@ -112,6 +112,11 @@ impl Frames {
     /// The beginning of what came instead of events.
     pub(super) fn strange(&self) -> &[u8] {
         &self.strange
+    }
+
+    /// Whether what was read since the last event is one; an error needs no data to be told of.
+    fn is_event(&self) -> bool {
+        !self.data.trim_ascii().is_empty() || self.name == "error"
     }
 
     fn hand_out(&mut self) -> Found {
@@ -140,9 +145,13 @@ impl Frames {
     /// Reads a line; whether an event ends with it.
     fn line_over(&mut self, line: &[u8]) -> bool {
         match line.first() {
-            None if self.has_data => return true,
+            None if self.is_event() => return true,
             // An event without data is none.
-            None => self.name.clear(),
+            None => {
+                self.name.clear();
+                self.data.clear();
+                self.has_data = false;
+            }
             Some(b':') => {}
             // One line of JSON where an event should be.
             Some(b'{') => self.add(line),

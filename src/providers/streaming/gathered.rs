@@ -26,6 +26,8 @@ pub(in super::super) struct Gathered {
     pub(in super::super) is_answer: bool,
     /// How many bytes the model produced, in whichever place.
     pub(in super::super) output_bytes: usize,
+    /// How many bytes are kept besides.
+    pub(in super::super) held: usize,
 }
 
 /// One call of a tool while it comes.
@@ -96,6 +98,8 @@ impl Gathered {
         };
         let id = new(&mut call.id, id);
         let name = new(&mut call.name, name);
+        let words = [&id, &name].into_iter().flatten().map(String::len).sum::<usize>();
+        self.held += words + extra.as_ref().map_or(0, |extra| extra.to_string().len());
         call.arguments.push_str(&arguments);
         call.extra = extra.or(call.extra.take());
         self.output_bytes += arguments.len();

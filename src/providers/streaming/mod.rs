@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::kernel::{Failure, FailureClass, Scope, Usage};
 
-use super::catalogue::{Dialect, Provider};
+use super::catalogue::Provider;
 use super::chat::{ChatRequest, Completion};
 use super::transport::TransportFault;
 use super::wire::{InvalidRequest, WireRequest, WireResponse};
@@ -60,11 +60,6 @@ pub(super) enum Told {
 }
 
 #[derive(Debug)]
-enum Grammar {
-    OpenAi(dialects::OpenAiStream),
-}
-
-#[derive(Debug)]
 enum Framing {
     Events,
     /// JSON came although events were asked for.
@@ -98,7 +93,7 @@ pub struct StreamReader {
     provider: Provider,
     frames: Frames,
     framing: Framing,
-    grammar: Grammar,
+    stream: dialects::Stream,
     gathered: Gathered,
     is_done: bool,
     /// A whole answer that came in one body.
@@ -141,11 +136,7 @@ impl Provider {
             provider: self.clone(),
             frames: Frames::default(),
             framing: Framing::Events,
-            grammar: match self.dialect {
-                Dialect::OpenAi | Dialect::Anthropic | Dialect::Gemini => {
-                    Grammar::OpenAi(Default::default())
-                }
-            },
+            stream: dialects::Stream::of(self.dialect),
             gathered: Gathered::default(),
             is_done: false,
             whole: None,
@@ -200,10 +191,9 @@ impl StreamReader {
         if !self.is_done {
             self.end(context)?;
         }
-        let body = match &mut self.grammar {
-            Grammar::OpenAi(stream) => stream.finish(&mut self.gathered),
+        let Some(body) = self.stream.finish(&mut self.gathered) else {
+            return Err(judged(&self.provider, self.stream.frame().as_bytes(), context));
         };
-        let Some(body) = body else { return Err(self.no_answer(context)) };
         let gathered = &mut self.gathered;
         let answer = dialects::Answer {
             tool_calls: gathered.tool_calls(),
@@ -221,9 +211,10 @@ impl StreamReader {
         &self.gathered.text
     }
 
-    /// The usage, if the provider has told it already.
+    /// The usage, if the provider has told any of it already: Anthropic tells the input first, and the output is then
+    /// no less than what was read.
     pub fn usage_so_far(&self) -> Option<Usage> {
-        self.gathered.usage
+        self.stream.usage(&self.gathered)
     }
 
     /// How many bytes the model has produced: text, reasoning and arguments of tools.
@@ -261,85 +252,101 @@ impl StreamReader {
         context: &WireResponse<'_>,
         pieces: &mut Vec<StreamPiece>,
     ) -> Result<(), Failure> {
-        let (name, data) = (self.frames.name(), self.frames.data());
-        let lossy;
-        let text = match std::str::from_utf8(data) {
-            Ok(text) => text,
-            Err(_) => {
-                lossy = String::from_utf8_lossy(data);
-                &lossy
-            }
-        };
-        if refusals::could_be(name, text) {
-            let body = Bytes::copy_from_slice(data);
-            let refusal = WireResponse { body: &body, ..*context };
-            if let Some(failure) = self.provider.refusal_in_event(name, &refusal) {
-                return Err(failure);
-            }
-        }
-        let told = match &mut self.grammar {
-            Grammar::OpenAi(stream) => stream.read(text, &mut self.gathered, pieces),
-        };
-        match told {
-            Told::More if self.gathered.output_bytes <= LARGEST_ANSWER => Ok(()),
-            Told::More | Told::TooMuch => Err(too_large("a streamed answer")),
-            Told::End => {
-                self.is_done = true;
-                Ok(())
-            }
-            Told::Nonsense => {
-                let body = Bytes::copy_from_slice(data);
-                Err(refusals::judge(&self.provider, &WireResponse { body: &body, ..*context }))
-            }
-        }
+        let StreamReader { provider, frames, stream, gathered, .. } = self;
+        let told =
+            event(provider, stream, gathered, (frames.name(), frames.data()), context, pieces);
+        self.is_done |= told? == Told::End;
+        Ok(())
     }
 
-    /// Reads a document that came where events were asked for: a whole answer.
+    /// Reads a document that came where events were asked for: a whole answer, or an element of a list of them.
     fn document(
         &mut self,
         context: &WireResponse<'_>,
         pieces: &mut Vec<StreamPiece>,
     ) -> Result<(), Failure> {
-        let Framing::Json(plain) = &self.framing else { return Ok(()) };
-        let body = Bytes::copy_from_slice(plain.document());
-        let whole = self.provider.decode(&WireResponse { body: &body, ..*context })?;
-        if !whole.text.is_empty() {
-            self.gathered.add_text(whole.text.as_str().into(), pieces);
+        let StreamReader { provider, framing, stream, gathered, .. } = self;
+        let Framing::Json(plain) = framing else { return Ok(()) };
+        if plain.is_list() {
+            // No event of such a list says that it was the last.
+            event(provider, stream, gathered, ("", plain.document()), context, pieces)?;
+            return Ok(());
         }
-        self.gathered.usage = whole.usage;
+        let body = Bytes::copy_from_slice(plain.document());
+        let whole = provider.decode(&WireResponse { body: &body, ..*context })?;
+        if !whole.text.is_empty() {
+            gathered.add_text(whole.text.as_str().into(), pieces);
+        }
+        for (index, call) in whole.tool_calls.iter().enumerate() {
+            let text = |path| call.pointer(path).and_then(Value::as_str);
+            let fragment = Fragment {
+                place: Some(index as u64),
+                id: text("/id").map(Into::into),
+                name: text("/function/name").map(Into::into),
+                arguments: text("/function/arguments").unwrap_or("").to_owned(),
+                extra: None,
+            };
+            gathered.add_call(fragment, pieces).ok_or_else(|| too_large("a list of calls"))?;
+        }
+        gathered.usage = whole.usage;
         self.whole = Some(whole);
         self.is_done = true;
         Ok(())
     }
 
-    /// The body ended without the event that ends an answer, or that event was not ended.
+    /// The body ended without the event that ends an answer, or that event was not ended itself.
     fn end(&mut self, context: &WireResponse<'_>) -> Result<(), Failure> {
         if self.frames.end() == frames::Found::Event {
-            let mut nothing = Vec::new();
-            // What was cut off cannot be read, and is no other fault than that.
-            let _ = self.event(context, &mut nothing);
+            // What was cut off cannot be read, and is no other fault than that. What it says is in the whole answer.
+            let _ = self.event(context, &mut Vec::new());
         }
-        if self.is_done {
+        if self.is_done || self.stream.may_end(&self.gathered) {
             return Ok(());
         }
         if !self.frames.strange().is_empty() && !self.gathered.is_answer {
-            let body = Bytes::copy_from_slice(self.frames.strange());
-            return Err(refusals::judge(&self.provider, &WireResponse { body: &body, ..*context }));
+            return Err(judged(&self.provider, self.frames.strange(), context));
         }
+        let header = |name| context.headers.get(name).map(str::to_owned);
         let words = "the stream ended without its terminal event";
         Err(Failure {
             status: Some(context.status),
-            request_id: context.headers.get("x-request-id").map(str::to_owned),
+            request_id: header("x-request-id").or_else(|| header("request-id")),
             ..Failure::new(FailureClass::Network, Scope::Call, words)
         })
     }
+}
 
-    /// What a stream that ended as it should, but said nothing, means.
-    fn no_answer(&self, context: &WireResponse<'_>) -> Failure {
-        let Grammar::OpenAi(stream) = &self.grammar;
-        let body = Bytes::copy_from_slice(stream.frame().as_bytes());
-        refusals::judge(&self.provider, &WireResponse { body: &body, ..*context })
+/// Reads one event: its name and its data.
+fn event(
+    provider: &Provider,
+    stream: &mut dialects::Stream,
+    gathered: &mut Gathered,
+    (name, data): (&str, &[u8]),
+    context: &WireResponse<'_>,
+    pieces: &mut Vec<StreamPiece>,
+) -> Result<Told, Failure> {
+    let text = String::from_utf8_lossy(data);
+    if refusals::could_be(name, &text) {
+        let body = Bytes::copy_from_slice(data);
+        let refusal = WireResponse { body: &body, ..*context };
+        if let Some(failure) = provider.refusal_in_event(name, &refusal) {
+            return Err(failure);
+        }
     }
+    match stream.read(&text, gathered, pieces) {
+        Told::Nonsense => Err(judged(provider, data, context)),
+        Told::TooMuch => Err(too_large("a streamed answer")),
+        Told::More if gathered.output_bytes + gathered.held > LARGEST_ANSWER => {
+            Err(too_large("a streamed answer"))
+        }
+        told => Ok(told),
+    }
+}
+
+/// What a body means that is no answer.
+fn judged(provider: &Provider, body: &[u8], context: &WireResponse<'_>) -> Failure {
+    let body = Bytes::copy_from_slice(body);
+    refusals::judge(provider, &WireResponse { body: &body, ..*context })
 }
 
 fn too_large(what: &str) -> Failure {

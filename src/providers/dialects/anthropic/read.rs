@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kernel;
 
@@ -10,7 +10,7 @@ use super::super::lenient::{Count, Text};
 use super::super::{Answer, finish_reason, tools};
 
 /// A full window ends an answer as a full cap does; there is text to show for it.
-const FINISH_REASONS: [(&str, &str); 6] = [
+pub(super) const FINISH_REASONS: [(&str, &str); 6] = [
     ("end_turn", "stop"),
     ("stop_sequence", "stop"),
     ("max_tokens", "length"),
@@ -45,9 +45,10 @@ struct Block {
     input: Option<Value>,
 }
 
-#[derive(Default, Deserialize)]
+/// What it counts; the counts of a stream are cumulative.
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Usage {
+pub(super) struct Usage {
     input_tokens: Count,
     cache_creation_input_tokens: Count,
     cache_read_input_tokens: Count,
@@ -55,10 +56,41 @@ struct Usage {
     output_tokens_details: Option<OutputDetails>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct OutputDetails {
     thinking_tokens: Count,
+}
+
+impl Usage {
+    /// Takes over what was told later; nothing is ever taken back.
+    pub(super) fn raise(&mut self, told: Usage) {
+        for (known, told) in [
+            (&mut self.input_tokens, told.input_tokens),
+            (&mut self.cache_creation_input_tokens, told.cache_creation_input_tokens),
+            (&mut self.cache_read_input_tokens, told.cache_read_input_tokens),
+            (&mut self.output_tokens, told.output_tokens),
+        ] {
+            known.0 = known.0.max(told.0);
+        }
+        self.output_tokens_details =
+            told.output_tokens_details.or(self.output_tokens_details.take());
+    }
+
+    /// As it stands in an answer.
+    pub(super) fn written(&self) -> Value {
+        let mut written = json!({
+            "input_tokens": self.input_tokens.0,
+            "cache_creation_input_tokens": self.cache_creation_input_tokens.0,
+            "cache_read_input_tokens": self.cache_read_input_tokens.0,
+            "output_tokens": self.output_tokens.0,
+        });
+        if let Some(details) = &self.output_tokens_details {
+            written["output_tokens_details"] =
+                json!({"thinking_tokens": details.thinking_tokens.0});
+        }
+        written
+    }
 }
 
 /// The answer in a body; `None` when there is none in it.
@@ -84,25 +116,26 @@ pub(in super::super) fn read(body: &Bytes) -> Option<Answer> {
         text,
         model: reply.model.0,
         finish_reason: finish_reason(&FINISH_REASONS, reply.stop_reason.0),
-        usage: reply.usage.and_then(count),
+        usage: reply.usage.as_ref().and_then(count),
         tool_calls,
         id: reply.id.0,
     })
 }
 
 /// Anthropic's `input_tokens` leaves the cached part out; ours is the whole input.
-fn count(usage: Usage) -> Option<kernel::Usage> {
+pub(super) fn count(usage: &Usage) -> Option<kernel::Usage> {
     usage.input_tokens.0.or(usage.output_tokens.0)?;
     let cached_tokens = usage.cache_read_input_tokens.or_zero();
     let cache_write_tokens = usage.cache_creation_input_tokens.or_zero();
     let fresh = usage.input_tokens.or_zero();
     let output_tokens = usage.output_tokens.or_zero();
-    let details = usage.output_tokens_details.unwrap_or_default();
+    let details = usage.output_tokens_details.as_ref();
+    let thinking = details.map_or(0, |details| details.thinking_tokens.or_zero());
     Some(kernel::Usage {
         input_tokens: fresh.saturating_add(cached_tokens).saturating_add(cache_write_tokens),
         output_tokens,
         cached_tokens,
         cache_write_tokens,
-        reasoning_tokens: details.thinking_tokens.or_zero().min(output_tokens),
+        reasoning_tokens: thinking.min(output_tokens),
     })
 }

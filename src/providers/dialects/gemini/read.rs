@@ -9,7 +9,7 @@ use crate::kernel;
 use super::super::lenient::{Count, Text};
 use super::super::{Answer, finish_reason, tools};
 
-const FINISH_REASONS: [(&str, &str); 14] = [
+pub(super) const FINISH_REASONS: [(&str, &str); 14] = [
     ("STOP", "stop"),
     ("MAX_TOKENS", "length"),
     ("SAFETY", "content_filter"),
@@ -32,57 +32,73 @@ const BROKEN: [&str; 4] =
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Reply {
+pub(super) struct Reply {
     #[serde(default)]
-    candidates: Option<Vec<Candidate>>,
+    pub(super) candidates: Option<Vec<Candidate>>,
     #[serde(default)]
-    usage_metadata: Option<Usage>,
+    pub(super) usage_metadata: Option<Usage>,
     #[serde(default)]
-    model_version: Text,
+    pub(super) model_version: Text,
     #[serde(default)]
-    response_id: Text,
+    pub(super) response_id: Text,
     #[serde(default)]
     error: Option<IgnoredAny>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Candidate {
-    content: Option<Said>,
-    finish_reason: Text,
+pub(super) struct Candidate {
+    pub(super) content: Option<Said>,
+    pub(super) finish_reason: Text,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Said {
-    parts: Option<Vec<Part>>,
+pub(super) struct Said {
+    pub(super) parts: Option<Vec<Part>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Part {
-    text: Text,
-    thought: Option<bool>,
-    thought_signature: Text,
-    function_call: Option<Call>,
+pub(super) struct Part {
+    pub(super) text: Text,
+    pub(super) thought: Option<bool>,
+    pub(super) thought_signature: Text,
+    pub(super) function_call: Option<Call>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Call {
+pub(super) struct Call {
     id: Text,
-    name: Text,
-    args: Option<Value>,
+    pub(super) name: Text,
+    pub(super) args: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Usage {
+pub(super) struct Usage {
     prompt_token_count: Count,
     tool_use_prompt_token_count: Count,
     candidates_token_count: Count,
     thoughts_token_count: Count,
     cached_content_token_count: Count,
+}
+
+impl Call {
+    /// Gemini often gives no id; this one stays unique over the turns of a conversation.
+    pub(super) fn told_id(&self, response: Option<&str>, place: usize) -> String {
+        match (self.id.0.as_deref(), response) {
+            (Some(id), _) => id.to_owned(),
+            (None, Some(response)) => format!("call_{response}_{place}"),
+            (None, None) => format!("call_{place}"),
+        }
+    }
+}
+
+/// Whether an end is one that makes nothing said no answer.
+pub(super) fn is_broken(reason: &str) -> bool {
+    BROKEN.contains(&reason)
 }
 
 /// The answer in a body; `None` when there is none in it.
@@ -96,14 +112,8 @@ pub(in super::super) fn read(body: &Bytes) -> Option<Answer> {
     let mut tool_calls = Vec::new();
     let parts = candidate.content.and_then(|said| said.parts).unwrap_or_default();
     for part in parts {
-        if let Some(mut call) = part.function_call {
-            let place = tool_calls.len();
-            // Gemini often gives no id; this one stays unique over the turns of a conversation.
-            let id = match (call.id.0.take(), reply.response_id.0.as_deref()) {
-                (Some(id), _) => id,
-                (None, Some(response)) => format!("call_{response}_{place}"),
-                (None, None) => format!("call_{place}"),
-            };
+        if let Some(call) = part.function_call {
+            let id = call.told_id(reply.response_id.0.as_deref(), tool_calls.len());
             tool_calls.push(tool_call(&id, call, part.thought_signature));
         } else if part.thought != Some(true) {
             text.push_str(part.text.0.as_deref().unwrap_or(""));
@@ -111,7 +121,7 @@ pub(in super::super) fn read(body: &Bytes) -> Option<Answer> {
     }
     let reason = finish_reason(&FINISH_REASONS, candidate.finish_reason.0);
     let nothing = text.is_empty() && tool_calls.is_empty();
-    if nothing && reason.as_deref().is_some_and(|reason| BROKEN.contains(&reason)) {
+    if nothing && reason.as_deref().is_some_and(is_broken) {
         return None;
     }
     Some(Answer {
@@ -136,7 +146,7 @@ fn tool_call(id: &str, call: Call, signature: Text) -> Value {
 }
 
 /// Thoughts are counted beside the candidates; the cached part is inside the prompt.
-fn count(usage: Usage) -> Option<kernel::Usage> {
+pub(super) fn count(usage: Usage) -> Option<kernel::Usage> {
     usage.prompt_token_count.0.or(usage.candidates_token_count.0)?;
     let prompt = usage.prompt_token_count.or_zero();
     let input_tokens = prompt.saturating_add(usage.tool_use_prompt_token_count.or_zero());

@@ -183,11 +183,8 @@ impl Stream {
         Told::More
     }
 
-    /// What only the end tells; the body that a whole answer would have had.
-    pub(in super::super::super) fn finish(&mut self, gathered: &mut Gathered) -> Option<Value> {
-        if !gathered.is_answer {
-            return None;
-        }
+    /// Reads what only the end tells; the body that a whole answer would have had.
+    pub(in super::super::super) fn finish(&mut self, gathered: &mut Gathered) -> Value {
         if self.has_declined {
             gathered.finish_reason = Some("content_filter".to_owned());
         }
@@ -203,10 +200,10 @@ impl Stream {
         let mut body = serde_json::from_str(&self.frame).unwrap_or_else(|_| json!({}));
         body["object"] = "chat.completion".into();
         body["choices"] = json!([choice]);
-        Some(body)
+        body
     }
 
-    /// The last event that was worth keeping, for the text of an error.
+    /// The first chunk, or the last one with usage.
     pub(in super::super::super) fn frame(&self) -> &str {
         &self.frame
     }

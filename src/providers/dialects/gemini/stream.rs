@@ -1,0 +1,111 @@
+//! What do the chunks of Gemini's streamGenerateContent say?
+
+use serde_json::{Value, json};
+
+use super::super::super::streaming::{Fragment, Gathered, StreamPiece, Told};
+use super::super::finish_reason;
+use super::read::{FINISH_REASONS, Part, Reply, count, is_broken};
+
+/// Reads the chunks of one answer.
+#[derive(Debug, Default)]
+pub(in super::super::super) struct Stream {
+    /// The last chunk: the frame of the whole answer.
+    frame: String,
+    /// The calls as they came.
+    calls: Vec<Value>,
+    /// Why the model stopped, in Gemini's word.
+    finish_reason: Option<String>,
+}
+
+impl Stream {
+    /// Reads the data of one event.
+    pub(in super::super::super) fn read(
+        &mut self,
+        data: &str,
+        gathered: &mut Gathered,
+        pieces: &mut Vec<StreamPiece>,
+    ) -> Told {
+        let Ok(chunk) = serde_json::from_str::<Reply>(data) else { return Told::Nonsense };
+        data.clone_into(&mut self.frame);
+        // Each chunk tells it anew; the last one counts.
+        gathered.usage = chunk.usage_metadata.and_then(count).or(gathered.usage);
+        gathered.id = gathered.id.take().or(chunk.response_id.0);
+        gathered.model = gathered.model.take().or(chunk.model_version.0);
+        let Some(candidate) = chunk.candidates.into_iter().flatten().next() else {
+            return Told::More;
+        };
+        gathered.is_answer = true;
+        for part in candidate.content.and_then(|said| said.parts).into_iter().flatten() {
+            if self.part(part, gathered, pieces).is_none() {
+                return Told::TooMuch;
+            }
+        }
+        if let Some(reason) = candidate.finish_reason.0 {
+            gathered.finish_reason = finish_reason(&FINISH_REASONS, Some(reason.clone()));
+            self.finish_reason = Some(reason);
+        }
+        Told::More
+    }
+
+    fn part(
+        &mut self,
+        part: Part,
+        gathered: &mut Gathered,
+        pieces: &mut Vec<StreamPiece>,
+    ) -> Option<()> {
+        if let Some(call) = part.function_call {
+            let place = gathered.calls.len();
+            let id = call.told_id(gathered.id.as_deref(), place);
+            let signature = part.thought_signature.0;
+            let args = call.args.unwrap_or_else(|| json!({}));
+            let name = call.name.0.unwrap_or_default();
+            self.calls.push(json!({"functionCall": {"name": name, "args": args}}));
+            if let (Some(signature), Some(call)) = (&signature, self.calls.last_mut()) {
+                call["thoughtSignature"] = signature.as_str().into();
+            }
+            let fragment = Fragment {
+                place: Some(place as u64),
+                id: Some(id.into()),
+                name: Some(name.into()),
+                arguments: args.to_string(),
+                extra: signature
+                    .map(|signature| json!({"google": {"thought_signature": signature}})),
+            };
+            return gathered.add_call(fragment, pieces);
+        }
+        match part.text.0.filter(|text| !text.is_empty()) {
+            Some(text) if part.thought == Some(true) => gathered.add_reasoning(text.into(), pieces),
+            Some(text) => gathered.add_text(text.into(), pieces),
+            None => {}
+        }
+        Some(())
+    }
+
+    /// The body that a whole answer would have had; `None` when it is none.
+    pub(in super::super::super) fn finish(&mut self, gathered: &Gathered) -> Option<Value> {
+        let nothing = gathered.text.is_empty() && gathered.calls.is_empty();
+        if nothing && gathered.finish_reason.as_deref().is_some_and(is_broken) {
+            return None;
+        }
+        let mut parts = Vec::with_capacity(self.calls.len() + 2);
+        if !gathered.reasoning.is_empty() {
+            parts.push(json!({"text": gathered.reasoning, "thought": true}));
+        }
+        if !gathered.text.is_empty() {
+            parts.push(json!({"text": gathered.text}));
+        }
+        parts.append(&mut self.calls);
+        let mut body: Value = serde_json::from_str(&self.frame).unwrap_or_else(|_| json!({}));
+        let last = body.pointer("/candidates/0").filter(|last| last.is_object());
+        let mut candidate = last.cloned().unwrap_or_else(|| json!({}));
+        candidate["content"] = json!({"role": "model", "parts": parts});
+        candidate["finishReason"] = self.finish_reason.as_deref().into();
+        body["candidates"] = json!([candidate]);
+        Some(body)
+    }
+
+    /// The last chunk.
+    pub(in super::super::super) fn frame(&self) -> &str {
+        &self.frame
+    }
+}

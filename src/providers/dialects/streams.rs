@@ -1,0 +1,82 @@
+//! What do the events of a stream say, in whichever dialect?
+
+use serde_json::Value;
+
+use crate::kernel::Usage;
+
+use super::super::catalogue::Dialect;
+use super::super::streaming::{Gathered, StreamPiece, Told};
+use super::{anthropic, gemini, openai};
+
+/// Reads the events of one answer.
+#[derive(Debug)]
+pub(in super::super) enum Stream {
+    OpenAi(openai::Stream),
+    Anthropic(anthropic::Stream),
+    Gemini(gemini::Stream),
+}
+
+impl Stream {
+    pub(in super::super) fn of(dialect: Dialect) -> Stream {
+        match dialect {
+            Dialect::OpenAi => Stream::OpenAi(openai::Stream::default()),
+            Dialect::Anthropic => Stream::Anthropic(anthropic::Stream::default()),
+            Dialect::Gemini => Stream::Gemini(gemini::Stream::default()),
+        }
+    }
+
+    /// Reads the data of one event that is no refusal.
+    pub(in super::super) fn read(
+        &mut self,
+        data: &str,
+        gathered: &mut Gathered,
+        pieces: &mut Vec<StreamPiece>,
+    ) -> Told {
+        match self {
+            Stream::OpenAi(stream) => stream.read(data, gathered, pieces),
+            Stream::Anthropic(stream) => stream.read(data, gathered, pieces),
+            Stream::Gemini(stream) => stream.read(data, gathered, pieces),
+        }
+    }
+
+    /// Whether a body may end here although no event said that it was the last: only Gemini has none that does.
+    pub(in super::super) fn may_end(&self, gathered: &Gathered) -> bool {
+        matches!(self, Stream::Gemini(_)) && gathered.finish_reason.is_some()
+    }
+
+    /// What was told of the usage so far.
+    pub(in super::super) fn usage(&self, gathered: &Gathered) -> Option<Usage> {
+        let mut usage = gathered.usage?;
+        if let Stream::Anthropic(stream) = self
+            && !stream.has_told_output()
+        {
+            // What it tells at the start is of the input; four bytes are about a token.
+            let read = gathered.output_bytes.div_ceil(4) as u64;
+            usage.output_tokens = usage.output_tokens.max(read);
+        }
+        Some(usage)
+    }
+
+    /// Reads what only the end shows, and gives the body that an answer in one piece would have had.
+    ///
+    /// `None` when what was said is no answer.
+    pub(in super::super) fn finish(&mut self, gathered: &mut Gathered) -> Option<Value> {
+        if !gathered.is_answer {
+            return None;
+        }
+        match self {
+            Stream::OpenAi(stream) => Some(stream.finish(gathered)),
+            Stream::Anthropic(stream) => Some(stream.finish()),
+            Stream::Gemini(stream) => stream.finish(gathered),
+        }
+    }
+
+    /// An event that shows what kind of stream this was, for the text of an error.
+    pub(in super::super) fn frame(&self) -> &str {
+        match self {
+            Stream::OpenAi(stream) => stream.frame(),
+            Stream::Anthropic(stream) => stream.frame(),
+            Stream::Gemini(stream) => stream.frame(),
+        }
+    }
+}
