@@ -58,7 +58,13 @@ impl StreamCall {
         let tell = |py: Python<'_>| self.tell(py);
         let came = self.threads.wait(py, self.shared.pull(&mut stream), tell);
         let is_over = !matches!(&came, Ok(Ok(events)) if !events.is_empty());
-        py.detach(|| self.threads.enter(|| self.shared.put_back(stream, is_over)));
+        let broke_off = !matches!(&came, Ok(Ok(_)));
+        py.detach(|| {
+            self.threads.enter(|| self.shared.put_back(stream, is_over));
+            if broke_off {
+                self.hang_up();
+            }
+        });
         let told = tell(py);
         let came = came?;
         told?;
@@ -141,6 +147,10 @@ impl StreamCall {
         let mut place = self.shared.place.lock();
         match std::mem::replace(&mut *place, Place::Away) {
             Place::Here(stream) => Ok(stream),
+            // Whoever waited may have been cancelled together with the stream.
+            Place::Away if self.shared.is_closed.load(Ordering::Acquire) => {
+                Err(raise(py, &closed()))
+            }
             Place::Away => {
                 let words = "somebody else waits for the next piece of this stream";
                 Err(raise(py, &Error::argument("stream", words).hint("read it from one place")))
@@ -179,10 +189,14 @@ impl StreamCall {
         let is_arriving = stream.is_arriving();
         self.threads.enter(|| drop(stream));
         if is_arriving {
-            // A connection is only closed by a runtime that runs, and nobody may be blocked on it; without a thread it
-            // is closed when the next call is sent.
-            drop(self.threads.spawn(async {}));
+            self.hang_up();
         }
+    }
+
+    /// A connection is only closed by a runtime that runs, and maybe nobody blocks on it now.
+    fn hang_up(&self) {
+        // Without a thread that could run it, it is closed when the next call is sent.
+        drop(self.threads.spawn(async {}));
     }
 }
 
