@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use serde_json::Value;
 
 use super::Engine;
 use super::ask::{Answer, Ask};
@@ -98,6 +99,9 @@ struct Reading {
     hints: Hints,
     /// Whether it has said anything.
     spoke: bool,
+    /// How many bytes of text were handed out of it, and whether any of a tool call was.
+    text: usize,
+    calls: bool,
     taken: usize,
 }
 
@@ -235,11 +239,9 @@ impl Streaming {
         let (failure, hints, status) = match opened {
             Ok(Opened { status, headers, body }) => {
                 let (reader, hints) = (provider.read_stream(), provider.hints(&headers, now));
-                let taken = 0;
-                let mut reading =
-                    Reading { held, body, reader, status, headers, hints, spoke: false, taken };
-                reading.count();
-                return Ok(State::Reading(Box::new(reading)));
+                return Ok(State::Reading(Box::new(Reading::new(
+                    held, body, reader, status, headers, hints,
+                ))));
             }
             Err(Ok(incoming)) => {
                 let (read, hints) = read_whole(&held, &incoming, now);
@@ -266,8 +268,8 @@ impl Streaming {
         let now = self.sending.run.engine.clock.now();
         let mut pieces = Vec::new();
         let read = chunk.and_then(|chunk| reading.read(chunk.as_deref(), now, &mut pieces));
+        reading.complete(&mut pieces, read.as_ref().ok().and_then(Option::as_ref));
         if !pieces.is_empty() {
-            reading.spoke = true;
             self.hand_out(pieces, now);
         }
         reading.count();
@@ -362,6 +364,41 @@ impl Streaming {
 }
 
 impl Reading {
+    fn new(
+        held: Held,
+        body: Box<dyn Chunks>,
+        reader: StreamReader,
+        status: u16,
+        headers: Headers,
+        hints: Hints,
+    ) -> Self {
+        let (spoke, text, calls, taken) = (false, 0, false, 0);
+        let mut reading =
+            Reading { held, body, reader, status, headers, hints, spoke, text, calls, taken };
+        reading.count();
+        reading
+    }
+
+    /// Takes note of what is handed out, and adds what the whole answer has beyond it: the words of a server that
+    /// streams nothing, or of a last event that was read when the body was over.
+    fn complete(&mut self, pieces: &mut Vec<StreamPiece>, answer: Option<&Completion>) {
+        for piece in pieces.iter() {
+            match piece {
+                StreamPiece::Text(text) => self.text += text.len(),
+                StreamPiece::ToolCall { .. } => self.calls = true,
+                StreamPiece::Reasoning(_) => {}
+            }
+        }
+        if let Some(answer) = answer {
+            let rest = answer.text.get(self.text..).filter(|rest| !rest.is_empty());
+            pieces.extend(rest.map(|rest| StreamPiece::Text(rest.to_owned())));
+            if !self.calls {
+                pieces.extend(answer.tool_calls.iter().enumerate().map(whole_call));
+            }
+        }
+        self.spoke |= !pieces.is_empty();
+    }
+
     /// The answer, once it is whole; until then what arrived of it becomes `pieces`.
     fn read(
         &mut self,
@@ -399,6 +436,19 @@ impl Reading {
         used.output_tokens = used.output_tokens.max(produced);
         let used = self.held.counted(&used);
         self.held.used_so_far(used);
+    }
+}
+
+/// A tool call in the OpenAI shape as one piece.
+fn whole_call((index, call): (usize, &Value)) -> StreamPiece {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    let function = call.get("function");
+    let arguments = text(function.and_then(|function| function.get("arguments")));
+    StreamPiece::ToolCall {
+        index,
+        id: text(call.get("id")),
+        name: text(function.and_then(|function| function.get("name"))),
+        arguments: arguments.unwrap_or_default(),
     }
 }
 
