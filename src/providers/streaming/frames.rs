@@ -6,6 +6,9 @@ pub(super) const LARGEST_EVENT: usize = 8 << 20;
 /// The bytes of a byte order mark, which may stand before everything.
 const MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
+/// The fields of an event that mean something here.
+const FIELDS: [&str; 5] = ["data", "event", "error", "id", "retry"];
+
 /// What there is to do after a look at some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -93,7 +96,8 @@ impl Frames {
             return Found::Nothing;
         }
         let line = std::mem::take(&mut self.line);
-        if !line.is_empty() {
+        let cut_off = |field: &&str| field.as_bytes().starts_with(&line);
+        if !FIELDS.iter().any(cut_off) {
             self.line_over(&line);
         }
         if self.is_event() { self.hand_out() } else { Found::Nothing }

@@ -7,6 +7,7 @@ mod gathered;
 mod plain;
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::kernel::{Failure, FailureClass, Scope, Usage};
@@ -99,6 +100,8 @@ pub struct StreamReader {
     /// A whole answer that came in one body.
     whole: Option<Completion>,
     failed: Option<Failure>,
+    /// What only the end of the body completed.
+    rest: Vec<StreamPiece>,
 }
 
 impl Provider {
@@ -141,6 +144,7 @@ impl Provider {
             is_done: false,
             whole: None,
             failed: None,
+            rest: Vec::new(),
         }
     }
 }
@@ -204,6 +208,12 @@ impl StreamReader {
             id: gathered.id.take(),
         };
         Ok(dialects::completion(answer, Bytes::from(body.to_string()), context))
+    }
+
+    /// Pieces that only the end of the body completed, after [`StreamReader::finish`]: servers forget the blank line
+    /// after the last event. Nearly always none.
+    pub fn take_rest(&mut self) -> Vec<StreamPiece> {
+        std::mem::take(&mut self.rest)
     }
 
     /// The text so far; at most 32 MiB and one event. Empty again after [`StreamReader::finish`].
@@ -297,10 +307,19 @@ impl StreamReader {
     /// The body ended without the event that ends an answer, or that event was not ended itself.
     fn end(&mut self, context: &WireResponse<'_>) -> Result<(), Failure> {
         if self.frames.end() == frames::Found::Event {
-            // What was cut off cannot be read, and is no other fault than that. What it says is in the whole answer.
-            let _ = self.event(context, &mut Vec::new());
+            let mut rest = Vec::new();
+            let read = self.event(context, &mut rest);
+            // What was cut off cannot be read, and is no other fault than that.
+            if read.is_err() && serde_json::from_slice::<IgnoredAny>(self.frames.data()).is_ok() {
+                return read;
+            }
+            self.rest = rest;
         }
-        if self.is_done || self.stream.may_end(&self.gathered) {
+        let is_whole = match &self.framing {
+            Framing::Events => true,
+            Framing::Json(plain) => plain.is_closed(),
+        };
+        if self.is_done || (is_whole && self.stream.may_end(&self.gathered)) {
             return Ok(());
         }
         if !self.frames.strange().is_empty() && !self.gathered.is_answer {

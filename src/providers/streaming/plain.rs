@@ -20,6 +20,7 @@ pub(super) struct Plain {
     escaped: bool,
     handed_out: bool,
     is_list: bool,
+    is_closed: bool,
 }
 
 impl Plain {
@@ -46,7 +47,10 @@ impl Plain {
                 // Between documents: blanks, the list around them and its commas.
                 b'[' if self.depth == 0 => (self.is_list, from) = (true, seen),
                 b'{' if self.depth == 0 => (self.depth, from) = (1, seen - 1),
-                _ if self.depth == 0 => from = seen,
+                _ if self.depth == 0 => {
+                    self.is_closed |= byte == b']';
+                    from = seen;
+                }
                 b'"' => self.in_text = true,
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' => {
@@ -73,6 +77,11 @@ impl Plain {
     /// The document that is complete, or what there is of it.
     pub(super) fn document(&self) -> &[u8] {
         &self.buffer
+    }
+
+    /// Whether the list that the documents stand in is over.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Whether documents stand in a list.

@@ -59,10 +59,11 @@ impl Stream {
             let signature = part.thought_signature.0;
             let args = call.args.unwrap_or_else(|| json!({}));
             let name = call.name.0.unwrap_or_default();
-            self.calls.push(json!({"functionCall": {"name": name, "args": args}}));
-            if let (Some(signature), Some(call)) = (&signature, self.calls.last_mut()) {
-                call["thoughtSignature"] = signature.as_str().into();
+            let mut written = json!({"functionCall": {"id": id, "name": name, "args": args}});
+            if let Some(signature) = &signature {
+                written["thoughtSignature"] = signature.as_str().into();
             }
+            self.calls.push(written);
             let fragment = Fragment {
                 place: Some(place as u64),
                 id: Some(id.into()),

@@ -18,8 +18,10 @@ const END: &str = "[DONE]";
 pub(in super::super::super) struct Stream {
     /// The first chunk, or the last one with usage: the frame of the whole answer.
     frame: String,
-    /// The model declined, and said so in the place for that.
-    has_declined: bool,
+    /// What the model said to decline, in the place for that.
+    refusal: String,
+    /// Whether there is a text beside that.
+    has_text: bool,
 }
 
 #[derive(Deserialize)]
@@ -155,14 +157,16 @@ impl Stream {
             gathered.add_reasoning(thinking, pieces);
         }
         if let Some(text) = delta.content.text.filled() {
+            self.has_text = true;
             gathered.add_text(text, pieces);
         }
         if let Some(refusal) = delta.refusal.filled() {
             // As in a whole answer: it is the text when there is no other.
-            if self.has_declined || gathered.text.is_empty() {
-                gathered.add_text(refusal, pieces);
+            self.refusal.push_str(&refusal);
+            match self.has_text {
+                false => gathered.add_text(refusal, pieces),
+                true => gathered.held += refusal.len(),
             }
-            self.has_declined = true;
         }
         for call in delta.tool_calls.into_iter().flatten() {
             let (name, arguments) = match call.function {
@@ -185,10 +189,14 @@ impl Stream {
 
     /// Reads what only the end tells; the body that a whole answer would have had.
     pub(in super::super::super) fn finish(&mut self, gathered: &mut Gathered) -> Value {
-        if self.has_declined {
-            gathered.finish_reason = Some("content_filter".to_owned());
-        }
         let mut message = json!({"role": "assistant", "content": gathered.text});
+        if !self.refusal.is_empty() {
+            gathered.finish_reason = Some("content_filter".to_owned());
+            message["refusal"] = self.refusal.as_str().into();
+            if !self.has_text {
+                message["content"] = Value::Null;
+            }
+        }
         if !gathered.reasoning.is_empty() {
             message["reasoning_content"] = gathered.reasoning.as_str().into();
         }
@@ -199,6 +207,11 @@ impl Stream {
         let choice = json!({"index": 0, "message": message, "finish_reason": reason});
         let mut body = serde_json::from_str(&self.frame).unwrap_or_else(|_| json!({}));
         body["object"] = "chat.completion".into();
+        if body.get("usage").is_none_or(Value::is_null)
+            && let Some(usage) = body.pointer("/x_groq/usage").cloned()
+        {
+            body["usage"] = usage;
+        }
         body["choices"] = json!([choice]);
         body
     }
