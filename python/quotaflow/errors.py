@@ -406,10 +406,11 @@ class StreamInterrupted(CallError):
     provider was silent for too long, or what the provider said.
 
     >>> try:
-    ...     llm.send_prompt("Hello")
+    ...     for piece in llm.stream_prompt("Tell me a story."):
+    ...         print(piece, end="")
     ... except StreamInterrupted as error:
-    ...     print(error.text, error.failure)
-    Once upon a ti server_error
+    ...     print(error.text)
+    Once upon a ti
     """
 
     text: str | None

@@ -43,7 +43,7 @@ from streaming_servers import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMITS = {"openai": {"tpd": 1_000_000}}
+LIMITS = {"openai": {"tpd": {"amount": 1_000_000, "refill": "rolling"}}}
 
 
 def tokens(llm: LLMInterface) -> int:

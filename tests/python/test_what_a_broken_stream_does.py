@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from quotaflow import PromptStream
 
-LIMITS = {"openai": {"tpd": 1_000_000}}
+LIMITS = {"openai": {"tpd": {"amount": 1_000_000, "refill": "rolling"}}}
 BEGUN = HEAD + said("Once upon ") + said("a ti")
 ROUTE = {
     "models": {
@@ -114,7 +114,7 @@ def test_so_it_is_under_asyncio() -> None:
 
 def test_usage_that_was_told_before_a_break_is_what_counts() -> None:
     answer = HEAD + claude_said("Once")
-    limits = {"anthropic": {"tpd": 1_000_000}}
+    limits = {"anthropic": {"tpd": {"amount": 1_000_000, "refill": "rolling"}}}
     with in_turn(answer) as server, interface(server, limits=limits) as llm:
         with pytest.raises(StreamInterrupted, match="terminal event"):
             list(llm.stream_prompt("Tell me a story, " * 40, model=CLAUDE))

@@ -18,7 +18,7 @@ TOOLS = '[{"id": "call_1", "type": "function", "function": {"name": "add", "argu
 
 def facts(reply: Reply) -> dict[str, Any]:
     names = [name for name, member in vars(Reply).items() if isinstance(member, property)]
-    assert len(names) == 11
+    assert len(names) == 12
     return {name: getattr(reply, name) for name in names}
 
 
@@ -33,7 +33,8 @@ def test_it_is_a_string() -> None:
 
 
 def test_it_knows_how_it_came_about() -> None:
-    reply = reply_from(ScriptedOutcome(tool_calls=TOOLS))  # type: ignore[arg-type]
+    outcome = ScriptedOutcome(tool_calls=TOOLS, first_token_latency=0.125)
+    reply = reply_from(outcome)  # type: ignore[arg-type]
     assert facts(reply) == {
         "provider": "openai",
         "model": "gpt-4o-mini",
@@ -43,6 +44,7 @@ def test_it_knows_how_it_came_about() -> None:
         ),
         "cost": None,
         "latency": 0.75,
+        "first_token_latency": 0.125,
         "attempts": (Attempt(*ATTEMPT),),
         "error": None,
         "finish_reason": "stop",

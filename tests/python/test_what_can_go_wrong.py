@@ -51,6 +51,7 @@ ALL_FACTS: dict[str, Any] = {
     "provider": "openai",
     "model": "gpt-4o-mini",
     "key": "OPENAI_API_KEY",
+    "text": "Once upon a ti",
     "attempts": [ATTEMPT],
 }
 
@@ -66,7 +67,7 @@ def drawn_tree() -> dict[str, tuple[str, tuple[str, ...], str]]:
     above: dict[int, str] = {}
     assert errors.__doc__ is not None
     for line in errors.__doc__.splitlines():
-        found = re.match(r"    ([│├└─ ]*)(\w+Error)(?: \((\w+)\))?(.*)$", line)
+        found = re.match(r"    ([│├└─ ]*)(\w+(?:Error|Interrupted))(?: \((\w+)\))?(.*)$", line)
         if found:
             depth = len(found[1]) // 4
             above[depth] = found[2]
@@ -88,7 +89,12 @@ def test_each_failure_word_has_its_class_and_each_class_its_word() -> None:
         assert cls("x").failure == word
         assert drawn[cls.__name__][2] == word
     of_calls = {cls for cls in CLASSES if issubclass(cls, errors.CallError)}
-    wordless = {errors.CallError, errors.DeadlineExceededError, errors.QueueFullError}
+    wordless = {
+        errors.CallError,
+        errors.DeadlineExceededError,
+        errors.QueueFullError,
+        errors.StreamInterrupted,
+    }
     assert of_calls - wordless == set(FAILURES.values())
     assert all(cls("x").failure is None for cls in wordless)
 
@@ -114,6 +120,8 @@ def test_the_docstring_says_what_to_do_and_its_example_runs(cls: type[errors.Quo
     class Failing:
         def send_prompt(self, *_: object, **__: object) -> str:
             raise cls("Something is wrong", **facts_for(cls))
+
+        stream_prompt = send_prompt
 
     [test] = doctest.DocTestFinder(recurse=False).find(cls, globs=vars(errors) | {"llm": Failing()})
     assert test.examples
