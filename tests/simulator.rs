@@ -1,4 +1,4 @@
-//! Does the stand-in count, speak and fail as the providers do?
+//! Does the stand-in count, speak, stream and fail as the providers do?
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail tests too")]
 
@@ -10,6 +10,8 @@ mod limits;
 mod shapes;
 #[path = "simulator/sockets.rs"]
 mod sockets;
+#[path = "simulator/streams.rs"]
+mod streams;
 
 use quotaflow::simulator::{Answer, IncomingRequest, Simulator, SimulatorSettings};
 use serde_json::{Value, json};

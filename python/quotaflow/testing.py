@@ -88,6 +88,7 @@ def simulator(
     *,
     keys: Iterable[Mapping[str, Any]] | None = None,
     latency: float | timedelta | Mapping[str, float] | None = None,
+    stream: Mapping[str, float] | None = None,
     faults: Iterable[Mapping[str, Any]] | None = None,
     seed: int | None = None,
     port: int = 0,
@@ -100,8 +101,12 @@ def simulator(
             "rpd", …}}`; keys of one organisation share their limits. Default: one each that plays OpenAI,
             Anthropic and Gemini, without limits.
         latency: how long each answer takes, in seconds, as a timedelta, or `{"min": …, "max": …}`; default 0.
-        faults: what goes wrong, and when: `{"when": {"provider", "key", "model", "between", "nth", "every",
-            "first", "rate"}, "do": {"status": 529}}`; the first that fits is taken.
+        stream: how streams come: `{"pieces": 4, "pause": 0.02}` is the number of events with text and the seconds
+            before each; default 4 and 0. A text with fewer characters goes on until it fills them.
+        faults: what goes wrong, and when: `{"when": {"provider", "key", "model", "stream", "between", "nth",
+            "every", "first", "rate"}, "do": {"status": 529}}`; the first that fits is taken.
+            `"do": {"after": 2, "then": "reset"}` breaks streams after so many pieces; also `"end"`, `"error"`,
+            `{"error": 429}` and `{"stall": 30}`.
         seed: where its chance starts; default 0.
         port: where it listens on 127.0.0.1; 0 for any free port.
 
@@ -120,6 +125,8 @@ def simulator(
     chosen["keys"] = _labelled(chosen.get("keys", DEFAULT_KEYS))
     if latency is not None:
         chosen["latency"] = latency.total_seconds() if isinstance(latency, timedelta) else latency
+    if stream is not None:
+        chosen["stream"] = dict(stream)
     if faults is not None:
         chosen["faults"] = list(faults)
     if seed is not None:

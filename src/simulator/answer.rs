@@ -49,6 +49,8 @@ pub enum Fault {
     Hang,
     /// The body is replaced by so many bytes of white space.
     Huge(u64),
+    /// A stream is sent as far as its body goes; then the connection is reset.
+    ResetAfterBody,
 }
 
 /// What a request holds at the stand-in until it is over; hand it to [`Simulator::finished`](super::Simulator::finished).
@@ -69,6 +71,15 @@ pub struct Ticket {
     pub(super) tokens_count: bool,
 }
 
+/// How a body is sent that comes in pieces.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Streamed {
+    /// Where in the body each event ends.
+    pub ends: Vec<usize>,
+    /// Where nothing is sent for a while, and for how long; in the order of places.
+    pub pauses: Vec<(usize, Duration)>,
+}
+
 /// One answer, ready to be sent after `delay`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -80,6 +91,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// How long the model thinks before the answer is sent.
     pub delay: Duration,
+    /// How it comes in pieces; `None`: in one.
+    pub stream: Option<Streamed>,
     /// What goes wrong on the connection, if anything.
     pub fault: Option<Fault>,
     /// What the request holds until it is over; `None` when it was turned away at the door.
@@ -94,6 +107,7 @@ impl Answer {
             headers: vec![("content-type", Cow::Borrowed("application/json"))],
             body,
             delay: Duration::ZERO,
+            stream: None,
             fault: None,
             ticket: None,
         }
@@ -103,6 +117,13 @@ impl Answer {
     pub(super) fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// Whether it is begun as a stream; some faults strike before that.
+    pub(super) fn is_sent_as_stream(&self) -> bool {
+        let fault = self.fault.as_ref();
+        let later = |fault: &Fault| matches!(fault, Fault::HalfBody | Fault::ResetAfterBody);
+        self.stream.is_some() && fault.is_none_or(later)
     }
 
     /// The value of a header, by its lower-case name.

@@ -30,7 +30,6 @@ pub(super) enum Problem {
     BadKey,
     NotJson(String),
     Missing(&'static str),
-    NoStreaming,
     NoSuchModel,
 }
 
@@ -46,6 +45,12 @@ pub(super) struct Asked<'a> {
     /// The beginning of the last text.
     pub(super) echo: String,
     pub(super) max_tokens: Option<u64>,
+    /// The answer is to come as a stream.
+    pub(super) streams: bool,
+    /// The stream is to tell its usage (OpenAI's dialect).
+    pub(super) wants_usage: bool,
+    /// The stream is to be one of events; Gemini sends a list otherwise.
+    pub(super) wants_events: bool,
     pub(super) problem: Option<Problem>,
 }
 
@@ -90,6 +95,9 @@ impl<'a> Asked<'a> {
             characters: 0,
             echo: String::new(),
             max_tokens: None,
+            streams: false,
+            wants_usage: false,
+            wants_events: true,
             problem: None,
         };
         asked.problem = asked.fill(directory, request, path).err();
@@ -140,7 +148,17 @@ impl<'a> Asked<'a> {
                 return Err(Problem::Missing("max_tokens"));
             }
         }
-        if streams || body.stream == Some(true) { Err(Problem::NoStreaming) } else { Ok(()) }
+        self.streams = match dialect {
+            Dialect::GeminiGenerate => streams,
+            _ => body.stream == Some(true),
+        };
+        if dialect == Dialect::GeminiGenerate {
+            let query = request.path.split_once('?').map_or("", |(_, query)| query);
+            self.wants_events = query.split('&').any(|pair| pair == "alt=sse");
+        }
+        let options = body.stream_options;
+        self.wants_usage = options.and_then(|options| options.include_usage) == Some(true);
+        Ok(())
     }
 }
 
@@ -213,6 +231,12 @@ struct Body<'a> {
     #[serde(rename = "generationConfig", alias = "generation_config")]
     generation: Option<Generation>,
     stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
 }
 
 #[derive(Deserialize)]

@@ -15,6 +15,7 @@ use super::settings::{
     KeySettings, Latency, OutputTokens, Provider, SettingsError, SimulatorSettings, TokenSettings,
 };
 use super::stats::{Counter, Outcome, Stats, TimelineEntry};
+use super::stream_settings::StreamSettings;
 
 /// The stand-in without its sockets: bytes and an instant in, an answer out. The same seed, requests and instants
 /// give the same answers.
@@ -41,6 +42,7 @@ use super::stats::{Counter, Outcome, Stats, TimelineEntry};
 pub struct Simulator {
     latency: Latency,
     tokens: TokenSettings,
+    streams: StreamSettings,
     directory: Arc<Directory>,
     keys: Vec<Key>,
     organizations: Vec<Organization>,
@@ -82,6 +84,7 @@ impl Simulator {
         Ok(Simulator {
             latency: settings.latency,
             tokens: settings.tokens,
+            streams: settings.stream,
             directory: Arc::new(directory),
             keys,
             organizations,
@@ -168,6 +171,9 @@ impl Simulator {
             limits: Vec::new(),
             idle_retry_after: None,
             delay,
+            pieces: self.streams.pieces,
+            pause: Duration::from_secs_f64(self.streams.pause),
+            mid_stream: None,
             ticket: None,
         };
         decision.verdict = match self.admit(asked, seconds, &mut decision) {
@@ -210,7 +216,8 @@ impl Simulator {
             return Err(Verdict::Refused(refusal));
         }
         let label = self.counter.label(key);
-        let occasion = Occasion { provider: asked.provider, label, model: &asked.model, seconds };
+        let (provider, streams) = (asked.provider, asked.streams);
+        let occasion = Occasion { provider, label, model: &asked.model, streams, seconds };
         let effect = self.faults.strike(occasion, &mut self.random);
         if !effect.as_ref().is_some_and(FaultEffect::is_free) {
             self.meters[place].take(wanted, decision.now);
@@ -236,8 +243,10 @@ impl Simulator {
         }
         let Some(effect) = effect else { return Ok(()) };
         decision.delay += Duration::from_secs_f64(effect.slow);
+        decision.mid_stream = effect.then;
+        let spoils = effect.then.is_some_and(|middle| middle.spoils());
         // Only slow: the answer itself is right.
-        if effect.status.is_none() && effect.shape.is_none() {
+        if effect.status.is_none() && effect.shape.is_none() && !spoils {
             return Ok(());
         }
         Err(Verdict::Struck(effect))

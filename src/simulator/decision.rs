@@ -7,6 +7,7 @@ use super::asked::{Asked, Problem};
 use super::fault_settings::{FaultEffect, FaultShape};
 use super::meters::{LimitView, Refusal};
 use super::settings::Provider;
+use super::stream_settings::{MidStream, Then};
 use super::words;
 
 /// The verdict on a request and everything needed to put it into words.
@@ -26,6 +27,11 @@ pub(super) struct Decision {
     /// A `retry-after` on a success, which means nothing (Anthropic sends such).
     pub(super) idle_retry_after: Option<u64>,
     pub(super) delay: Duration,
+    /// In how many pieces a stream has its text.
+    pub(super) pieces: u64,
+    /// How long a stream waits before each of them.
+    pub(super) pause: Duration,
+    pub(super) mid_stream: Option<MidStream>,
     pub(super) ticket: Option<Ticket>,
 }
 
@@ -51,6 +57,10 @@ impl Decision {
             Verdict::Refused(refusal) => words::status_of_refusal(provider, refusal),
             Verdict::Struck(FaultEffect {
                 shape: Some(FaultShape::Timeout | FaultShape::Reset | FaultShape::HalfBody),
+                ..
+            }) => 0,
+            Verdict::Struck(FaultEffect {
+                then: Some(MidStream { then: Then::Reset | Then::End, .. }),
                 ..
             }) => 0,
             Verdict::Struck(effect) => effect.status.unwrap_or(200),

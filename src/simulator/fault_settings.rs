@@ -8,6 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::settings::{Provider, SettingsError};
+use super::stream_settings::{MidStream, Then};
 
 /// One rule: for the requests that fit `when`, `do` that.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -23,7 +24,8 @@ pub struct FaultRule {
 
 /// Which requests a rule is for; everything that is said must hold.
 ///
-/// The rule counts the requests that fit `provider`, `key`, `model` and `between` and that the limits let through;
+/// The rule counts the requests that fit `provider`, `key`, `model`, `stream` and `between` and that the limits let
+/// through;
 /// `nth`, `every`, `first` and `rate` choose among those.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -34,6 +36,9 @@ pub struct FaultWhen {
     pub key: Option<String>,
     /// Only this model.
     pub model: Option<String>,
+    /// Only those that ask for a stream (true), or only those that do not. What breaks a stream in the middle is for
+    /// streams in any case.
+    pub stream: Option<bool>,
     /// Only between these seconds since the start, the second excluded.
     pub between: Option<(f64, f64)>,
     /// Only these (the first is 1).
@@ -57,6 +62,9 @@ pub struct FaultEffect {
     pub body: Option<String>,
     /// Think for so many seconds more.
     pub slow: f64,
+    /// What happens in the middle of a stream; in settings `{after: 2, then: reset}` (or `end`, `error`,
+    /// `{error: 429}`, `{stall: 30}`), `after` counting pieces of text, by default none.
+    pub then: Option<MidStream>,
     /// What else is wrong with the answer.
     pub shape: Option<FaultShape>,
 }
@@ -118,6 +126,16 @@ impl FaultRule {
         if effect.status.is_some_and(|status| !(200..=599).contains(&status)) {
             return wrong("do.status: an HTTP status between 200 and 599".into());
         }
+        if let Some(middle) = &effect.then {
+            if effect.status.is_some() || effect.shape.is_some() {
+                return wrong(
+                    "do: what breaks a stream goes with no status and no other fault".into(),
+                );
+            }
+            if let Some(complaint) = middle.complaint() {
+                return wrong(format!("do.{complaint}"));
+            }
+        }
         if effect.status.is_none() && (effect.retry_after.is_some() || effect.body.is_some()) {
             return wrong("do: retry_after and body go with a status".into());
         }
@@ -160,6 +178,8 @@ struct Written {
     body: Option<String>,
     slow: Option<f64>,
     huge: Option<u64>,
+    after: Option<u64>,
+    then: Option<Then>,
     timeout: Flag,
     reset: Flag,
     half_body: Flag,
@@ -185,7 +205,13 @@ impl Written {
             return Err("an answer can be wrong in one way at a time");
         }
         let (status, retry_after, body) = (self.status, self.retry_after, self.body);
-        Ok(FaultEffect { status, retry_after, body, slow: self.slow.unwrap_or(0.0), shape })
+        let then = match (self.after, self.then) {
+            (after, Some(then)) => Some(MidStream { after: after.unwrap_or(0), then }),
+            (Some(_), None) => return Err("after says nothing without then"),
+            (None, None) => None,
+        };
+        let slow = self.slow.unwrap_or(0.0);
+        Ok(FaultEffect { status, retry_after, body, slow, then, shape })
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) struct Occasion<'a> {
     pub(super) provider: Provider,
     pub(super) label: &'a str,
     pub(super) model: &'a str,
+    pub(super) streams: bool,
     /// Seconds since the start.
     pub(super) seconds: f64,
 }
@@ -45,6 +46,8 @@ impl Faults {
             let concerned = when.provider.is_none_or(|provider| provider == occasion.provider)
                 && when.key.as_deref().is_none_or(|label| label == occasion.label)
                 && when.model.as_deref().is_none_or(|model| model == occasion.model)
+                && when.stream.is_none_or(|stream| stream == occasion.streams)
+                && (rule.effect.then.is_none() || occasion.streams)
                 && when.between.is_none_or(|(from, to)| (from..to).contains(&occasion.seconds));
             if !concerned {
                 continue;

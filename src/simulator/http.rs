@@ -115,8 +115,8 @@ fn unchunked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Bad> {
     }
 }
 
-/// Appends the head of an answer whose body has `length` bytes.
-pub(super) fn write_head(out: &mut Vec<u8>, answer: &Answer, length: u64, stays: bool) {
+/// Appends the head of an answer whose body has `length` bytes, or comes in chunks.
+pub(super) fn write_head(out: &mut Vec<u8>, answer: &Answer, length: Option<u64>, stays: bool) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {} {}\r\n", answer.status, reason(answer.status));
     for (name, value) in &answer.headers {
@@ -128,7 +128,10 @@ pub(super) fn write_head(out: &mut Vec<u8>, answer: &Answer, length: u64, stays:
     if !stays {
         out.extend_from_slice(b"connection: close\r\n");
     }
-    let _ = write!(out, "content-length: {length}\r\n\r\n");
+    let _ = match length {
+        Some(length) => write!(out, "content-length: {length}\r\n\r\n"),
+        None => write!(out, "transfer-encoding: chunked\r\n\r\n"),
+    };
 }
 
 fn reason(status: u16) -> &'static str {

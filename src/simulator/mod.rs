@@ -12,6 +12,7 @@
 //! seed: 7                                   # of every chance below
 //! latency: {min: 0.01, max: 0.05}           # seconds, or one number
 //! tokens: {overhead: 7, output: 16}         # output: a number or {min, max}
+//! stream: {pieces: 4, pause: 0.02}          # events with text, and seconds before each
 //! timeline: 100000                          # entries kept; 0: none
 //! keys:
 //!   - {key: sk-test-1, label: one, provider: openai, organization: org-a, limits: {rpm: 600, burst: 20, tpm: 90000}}
@@ -37,6 +38,7 @@
 //!   - {when: {model: gpt-4o, rate: 0.05}, do: timeout}   # or reset, half_body, html, empty, error_in_200
 //!   - {when: {every: 100}, do: {slow: 2.5}}
 //!   - {when: {first: 1}, do: {huge: 100000000}}
+//!   - {when: {stream: true, nth: [2]}, do: {after: 2, then: reset}}   # or end, error, {error: 429}, {stall: 30}
 //!   - {when: {key: two}, do: {status: 500, body: 'not even JSON'}}
 //! # "#)?;
 //! # Ok::<(), quotaflow::simulator::SettingsError>(())
@@ -59,9 +61,11 @@ mod random;
 mod serve;
 mod settings;
 mod stats;
+mod stream_sending;
+mod stream_settings;
 mod words;
 
-pub use answer::{Answer, Fault, IncomingRequest, Ticket};
+pub use answer::{Answer, Fault, IncomingRequest, Streamed, Ticket};
 pub use decide::Simulator;
 pub use fault_settings::{FaultEffect, FaultRule, FaultShape, FaultWhen};
 pub use limit_settings::{LimitKind, LimitSetting, LimitsSetting, RefillSetting};
@@ -71,3 +75,4 @@ pub use settings::{
     TimelineLength, TokenSettings,
 };
 pub use stats::{KeyStats, Stats, TimelineEntry};
+pub use stream_settings::{MidStream, StreamSettings, Then};

@@ -20,6 +20,7 @@ use super::fault_settings::FaultRule;
 use super::http::{Arrival, Bad, arrival, write_head};
 use super::settings::{SettingsError, SimulatorSettings};
 use super::stats::{Stats, TimelineEntry};
+use super::stream_sending;
 
 const BLOCK: usize = 64 * 1024;
 
@@ -204,7 +205,7 @@ async fn converse(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
             }
             Err(bad) => {
                 let status = if bad == Bad::TooLarge { 413 } else { 400 };
-                write_head(&mut out, &Answer::json(status, Vec::new()), 0, false);
+                write_head(&mut out, &Answer::json(status, Vec::new()), Some(0), false);
                 return stream.write_all(&out).await;
             }
         };
@@ -214,6 +215,16 @@ async fn converse(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         let mut slot = Slot { ticket: answer.ticket, shared };
         if !answer.delay.is_zero() {
             tokio::time::sleep(answer.delay).await;
+        }
+        if let Some(streamed) = answer.stream.as_ref().filter(|_| answer.is_sent_as_stream()) {
+            let leave = || slot.leave();
+            if stream_sending::send(&mut stream, &answer, streamed, stays, &mut buffer, leave)
+                .await?
+                && stays
+            {
+                continue;
+            }
+            return Ok(());
         }
         if !matches!(answer.fault, Some(Fault::Hang)) {
             slot.leave();
@@ -271,7 +282,7 @@ async fn send(
         Some(Fault::Huge(bytes)) => bytes,
         _ => answer.body.len() as u64,
     };
-    write_head(out, answer, length, stays);
+    write_head(out, answer, Some(length), stays);
     match answer.fault {
         None => {
             out.extend_from_slice(&answer.body);
@@ -284,7 +295,7 @@ async fn send(
             stream.shutdown().await?;
             Ok(false)
         }
-        Some(Fault::ResetBeforeAnswer) => {
+        Some(Fault::ResetBeforeAnswer | Fault::ResetAfterBody) => {
             // Closing without lingering sends a reset instead of an orderly end.
             stream.set_zero_linger()?;
             Ok(false)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault_settings::FaultRule;
 use super::limit_settings::{LimitKind, LimitsSetting};
+use super::stream_settings::StreamSettings;
 
 /// Whom a key plays: the provider decides refills, headers and the words of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,6 +52,8 @@ pub struct SimulatorSettings {
     pub latency: Latency,
     /// How many tokens answers have.
     pub tokens: TokenSettings,
+    /// How streams come.
+    pub stream: StreamSettings,
     /// The keys it knows; any other is refused as the provider refuses it.
     pub keys: Vec<KeySettings>,
     /// What goes wrong, and when; the first rule that fits is taken.
@@ -208,6 +211,7 @@ impl SimulatorSettings {
     /// The same settings with every label filled in, or what is wrong with them.
     pub fn checked(mut self) -> Result<Self, SettingsError> {
         check_latency(self.latency)?;
+        self.stream.check()?;
         if let OutputTokens::Between { min, max } = self.tokens.output
             && min > max
         {

@@ -297,14 +297,11 @@ fn requests_that_are_wrong_in_themselves_get_a_clear_answer() {
     let mut simulator = simulator(
         "keys: [{key: sk-test-1, provider: openai, models: [gpt-known]}, {key: a, provider: anthropic}]",
     );
-    let mut streaming = chat("hi");
-    streaming["stream"] = true.into();
     let mut without_max = message("hi");
     without_max.as_object_mut().unwrap().remove("max_tokens");
     let cases = [
         (ask_openai(&mut simulator, "sk-test-1", &json!("just text"), NOON), 400, "not valid JSON"),
         (ask_openai(&mut simulator, "sk-test-1", &json!({"messages": []}), NOON), 400, "'model'"),
-        (ask_openai(&mut simulator, "sk-test-1", &streaming, NOON), 400, "does not stream"),
         (
             ask_openai(&mut simulator, "sk-test-1", &chat("hi"), NOON),
             404,

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 
-async fn running(yaml: &str) -> Running {
+pub(crate) async fn running(yaml: &str) -> Running {
     let settings = SimulatorSettings::from_yaml(yaml).unwrap();
     serve(settings, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap()
 }
@@ -26,7 +26,7 @@ fn chat_text() -> String {
 }
 
 /// Sends text and reads until the connection ends; the error if it does not end well.
-async fn exchange(running: &Running, text: &str) -> std::io::Result<Vec<u8>> {
+pub(crate) async fn exchange(running: &Running, text: &str) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(running.addr).await?;
     stream.write_all(text.as_bytes()).await?;
     let mut answer = Vec::new();
@@ -34,7 +34,7 @@ async fn exchange(running: &Running, text: &str) -> std::io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     // Another test may have been first; one provider for the process is all that is needed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()
@@ -75,7 +75,7 @@ async fn a_client_gets_answers_refusals_and_statistics() {
 }
 
 /// Lets others run until so many requests are in flight.
-async fn until_in_flight(running: &Running, count: u64) {
+pub(crate) async fn until_in_flight(running: &Running, count: u64) {
     while running.stats().in_flight != count {
         tokio::task::yield_now().await;
     }

@@ -5,6 +5,7 @@ mod format;
 mod gemini;
 mod openai;
 mod openrouter;
+mod streams;
 
 use std::borrow::Cow;
 
@@ -29,7 +30,7 @@ pub(super) fn status_of_problem(provider: Provider, problem: &Problem) -> u16 {
         Problem::WrongMethod => 405,
         Problem::BadKey if provider == Provider::Gemini => 400,
         Problem::BadKey => 401,
-        Problem::NotJson(_) | Problem::Missing(_) | Problem::NoStreaming => 400,
+        Problem::NotJson(_) | Problem::Missing(_) => 400,
     }
 }
 
@@ -47,7 +48,7 @@ pub(super) fn status_of_refusal(provider: Provider, refusal: &Refusal) -> u16 {
 /// The whole answer.
 pub(super) fn answer(decision: &Decision, asked: &Asked<'_>) -> Answer {
     match &decision.verdict {
-        Verdict::Completion => completion(decision, asked),
+        Verdict::Completion => as_asked(decision, asked),
         Verdict::Wrong(problem) => {
             let status = status_of_problem(asked.provider, problem);
             error(decision, asked, status, &words_for(problem, asked))
@@ -55,6 +56,11 @@ pub(super) fn answer(decision: &Decision, asked: &Asked<'_>) -> Answer {
         Verdict::Refused(refusal) => refused(decision, asked, refusal),
         Verdict::Struck(effect) => struck(decision, asked, effect),
     }
+}
+
+/// A completion in one piece, or as a stream when that was asked for.
+fn as_asked(decision: &Decision, asked: &Asked<'_>) -> Answer {
+    if asked.streams { streams::streamed(decision, asked) } else { completion(decision, asked) }
 }
 
 fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
@@ -127,9 +133,6 @@ fn words_for(problem: &Problem, asked: &Asked<'_>) -> String {
             }
             _ => format!("Missing required parameter: '{field}'."),
         },
-        Problem::NoStreaming => {
-            "The stand-in does not stream: send the request without stream.".into()
-        }
         Problem::NoSuchModel => match asked.provider {
             Provider::Anthropic => format!("model: {model}"),
             Provider::Gemini => format!(
@@ -153,17 +156,20 @@ fn struck(decision: &Decision, asked: &Asked<'_>, effect: &FaultEffect) -> Answe
             Answer { status: 200, ..wrong }
         }
         _ => match effect.status {
-            Some(200) | None => completion(decision, asked),
+            Some(200) | None => as_asked(decision, asked),
             Some(status) => {
                 error(decision, asked, status, words_for_status(asked.provider, status))
             }
         },
     };
     if let Some(body) = &effect.body {
-        answer.body = body.clone().into_bytes();
+        (answer.body, answer.stream) = (body.clone().into_bytes(), None);
     }
     if let Some(seconds) = effect.retry_after {
         answer = answer.with("retry-after", seconds.to_string());
+    }
+    if effect.then.is_some() {
+        return answer;
     }
     answer.fault = match effect.shape {
         Some(FaultShape::Timeout) => Some(Fault::Hang),
