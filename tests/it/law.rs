@@ -25,7 +25,17 @@ const TOOLS: [(&str, &[&str]); 17] = [
     ("reqwest", &["engine/transport.rs"]),
     ("rustls", &["engine/transport.rs"]),
     ("rusqlite", &["stores/", "usage/"]),
-    ("tokio", &["engine/", "usage/", "server/", "simulator/serve.rs", "binding/"]),
+    (
+        "tokio",
+        &[
+            "engine/",
+            "usage/",
+            "server/",
+            "simulator/serve.rs",
+            "simulator/stream_sending.rs",
+            "binding/",
+        ],
+    ),
     ("axum", &["server/", "simulator/serve.rs"]),
     ("governor", &["kernel/meters/bucket.rs"]),
     ("fastrand", &["engine/entropy.rs"]),

@@ -40,6 +40,7 @@ def test_arguments_overrule_settings(made: list[ScriptedSimulator]) -> None:
         {"seed": 1, "tokens": {"overhead": 0}},
         keys=KEYS[:1],
         latency=timedelta(seconds=2),
+        stream={"pieces": 3, "pause": 0.5},
         faults=[fault],
         seed=9,
         port=8123,
@@ -49,6 +50,7 @@ def test_arguments_overrule_settings(made: list[ScriptedSimulator]) -> None:
             "tokens": {"overhead": 0},
             "keys": KEYS[:1],
             "latency": 2.0,
+            "stream": {"pieces": 3, "pause": 0.5},
             "faults": [fault],
         }
         assert made[0].port == 8123

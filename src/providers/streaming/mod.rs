@@ -2,6 +2,8 @@
 //!
 //! [`Frames`] takes bytes apart into events, a `Stream` of the dialect reads one event, [`Gathered`] keeps what was said.
 
+mod asking;
+mod event;
 mod frames;
 mod gathered;
 mod plain;
@@ -13,17 +15,14 @@ use serde_json::Value;
 use crate::kernel::{Failure, FailureClass, Scope, Usage};
 
 use super::catalogue::Provider;
-use super::chat::{ChatRequest, Completion};
-use super::transport::TransportFault;
-use super::wire::{InvalidRequest, WireRequest, WireResponse};
-use super::{dialects, refusals};
+use super::chat::Completion;
+use super::dialects;
+use super::wire::WireResponse;
+use event::{LARGEST_ANSWER, judged, too_large};
 use frames::Frames;
 use plain::Plain;
 
 pub(super) use gathered::{Fragment, Gathered};
-
-/// An answer of which more was said than this is a failure, so that memory is bounded.
-const LARGEST_ANSWER: usize = 32 << 20;
 
 /// Something a stream said, as it came.
 ///
@@ -105,34 +104,6 @@ pub struct StreamReader {
 }
 
 impl Provider {
-    /// Like [`Provider::encode`], but asks for a stream, and for its usage where a stream only tells it when asked.
-    ///
-    /// `stream` among the parameters may be anything; what `stream_options` holds besides goes along (OpenAI's dialect).
-    ///
-    /// # Errors
-    /// When a message or a parameter cannot be said in this provider's dialect.
-    pub fn encode_stream(
-        &self,
-        request: &ChatRequest,
-        model: &str,
-    ) -> Result<WireRequest, InvalidRequest> {
-        let params = &request.params;
-        let extra = |name| params.get("extra_body").is_some_and(|extra| extra.get(name).is_some());
-        if !params.contains_key("stream")
-            && !params.contains_key("stream_options")
-            && !extra("stream")
-        {
-            return dialects::encode(self, request, model, dialects::Way::InPieces(None));
-        }
-        let mut request = request.clone();
-        request.params.remove("stream");
-        let options = request.params.remove("stream_options");
-        if let Some(Value::Object(extra)) = request.params.get_mut("extra_body") {
-            extra.remove("stream");
-        }
-        dialects::encode(self, &request, model, dialects::Way::InPieces(options.as_ref()))
-    }
-
     /// Reads the body of a 2xx answer to a request of [`Provider::encode_stream`].
     pub fn read_stream(&self) -> StreamReader {
         StreamReader {
@@ -263,8 +234,14 @@ impl StreamReader {
         pieces: &mut Vec<StreamPiece>,
     ) -> Result<(), Failure> {
         let StreamReader { provider, frames, stream, gathered, .. } = self;
-        let told =
-            event(provider, stream, gathered, (frames.name(), frames.data()), context, pieces);
+        let told = event::read(
+            provider,
+            stream,
+            gathered,
+            (frames.name(), frames.data()),
+            context,
+            pieces,
+        );
         self.is_done |= told? == Told::End;
         Ok(())
     }
@@ -279,7 +256,7 @@ impl StreamReader {
         let Framing::Json(plain) = framing else { return Ok(()) };
         if plain.is_list() {
             // No event of such a list says that it was the last.
-            event(provider, stream, gathered, ("", plain.document()), context, pieces)?;
+            event::read(provider, stream, gathered, ("", plain.document()), context, pieces)?;
             return Ok(());
         }
         let body = Bytes::copy_from_slice(plain.document());
@@ -333,41 +310,4 @@ impl StreamReader {
             ..Failure::new(FailureClass::Network, Scope::Call, words)
         })
     }
-}
-
-/// Reads one event: its name and its data.
-fn event(
-    provider: &Provider,
-    stream: &mut dialects::Stream,
-    gathered: &mut Gathered,
-    (name, data): (&str, &[u8]),
-    context: &WireResponse<'_>,
-    pieces: &mut Vec<StreamPiece>,
-) -> Result<Told, Failure> {
-    let text = String::from_utf8_lossy(data);
-    if refusals::could_be(name, &text) {
-        let body = Bytes::copy_from_slice(data);
-        let refusal = WireResponse { body: &body, ..*context };
-        if let Some(failure) = provider.refusal_in_event(name, &refusal) {
-            return Err(failure);
-        }
-    }
-    match stream.read(&text, gathered, pieces) {
-        Told::Nonsense => Err(judged(provider, data, context)),
-        Told::TooMuch => Err(too_large("a streamed answer")),
-        Told::More if gathered.output_bytes + gathered.held > LARGEST_ANSWER => {
-            Err(too_large("a streamed answer"))
-        }
-        told => Ok(told),
-    }
-}
-
-/// What a body means that is no answer.
-fn judged(provider: &Provider, body: &[u8], context: &WireResponse<'_>) -> Failure {
-    let body = Bytes::copy_from_slice(body);
-    refusals::judge(provider, &WireResponse { body: &body, ..*context })
-}
-
-fn too_large(what: &str) -> Failure {
-    TransportFault::BodyTooLarge.failure(what)
 }

@@ -1,0 +1,51 @@
+//! What does one event of a stream come to?
+
+use bytes::Bytes;
+
+use crate::kernel::Failure;
+
+use super::super::catalogue::Provider;
+use super::super::transport::TransportFault;
+use super::super::wire::WireResponse;
+use super::super::{dialects, refusals};
+use super::{Gathered, StreamPiece, Told};
+
+/// An answer of which more was said than this is a failure, so that memory is bounded.
+pub(super) const LARGEST_ANSWER: usize = 32 << 20;
+
+/// Reads one event: its name and its data.
+pub(super) fn read(
+    provider: &Provider,
+    stream: &mut dialects::Stream,
+    gathered: &mut Gathered,
+    (name, data): (&str, &[u8]),
+    context: &WireResponse<'_>,
+    pieces: &mut Vec<StreamPiece>,
+) -> Result<Told, Failure> {
+    let text = String::from_utf8_lossy(data);
+    if refusals::could_be(name, &text) {
+        let body = Bytes::copy_from_slice(data);
+        let refusal = WireResponse { body: &body, ..*context };
+        if let Some(failure) = provider.refusal_in_event(name, &refusal) {
+            return Err(failure);
+        }
+    }
+    match stream.read(&text, gathered, pieces) {
+        Told::Nonsense => Err(judged(provider, data, context)),
+        Told::TooMuch => Err(too_large("a streamed answer")),
+        Told::More if gathered.output_bytes + gathered.held > LARGEST_ANSWER => {
+            Err(too_large("a streamed answer"))
+        }
+        told => Ok(told),
+    }
+}
+
+/// What a body means that is no answer.
+pub(super) fn judged(provider: &Provider, body: &[u8], context: &WireResponse<'_>) -> Failure {
+    let body = Bytes::copy_from_slice(body);
+    refusals::judge(provider, &WireResponse { body: &body, ..*context })
+}
+
+pub(super) fn too_large(what: &str) -> Failure {
+    TransportFault::BodyTooLarge.failure(what)
+}
