@@ -5,6 +5,7 @@
 //! as its caller chose, by the remedies of the same state machine.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -113,6 +114,8 @@ struct Broke {
 
 /// No answer is larger than this on the wire, where each word has a frame of some hundred bytes.
 const LARGEST_STREAM: usize = 256 * 1024 * 1024;
+/// No more than this is read ahead of who reads.
+const MOST_AT_ONCE: usize = 256;
 /// What refuses a stream is no stream, and short.
 const LARGEST_REFUSAL: usize = 1024 * 1024;
 /// A connection is only used again when its answer was read to the end, which follows within this time or never.
@@ -219,6 +222,22 @@ impl Streaming {
                 },
                 State::Failed(error) => return Err(error),
                 State::Reading(_) | State::Over => return Ok(()),
+            }
+        }
+        self.gather().await
+    }
+
+    /// Takes what else is there already: whoever is given pieces should be given all of them.
+    async fn gather(&mut self) -> Result<(), Error> {
+        while self.ready.len() < MOST_AT_ONCE {
+            let State::Reading(reading) = &mut self.state else { break };
+            let chunk = poll_fn(|context| match reading.body.next().as_mut().poll(context) {
+                Poll::Ready(chunk) => Poll::Ready(Some(chunk)),
+                Poll::Pending => Poll::Ready(None),
+            });
+            match chunk.await {
+                Some(chunk) => self.take_in(chunk)?,
+                None => break,
             }
         }
         Ok(())
