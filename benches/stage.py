@@ -144,7 +144,8 @@ class Stage:
     def caller(self, name: str, to: Server, **more: Any) -> Caller:
         """A caller by its name.
 
-        `reqwest`, `reqwest, 2 workers`, `reqwest stream`, `http_client`, `httpx`, `aiohttp`, `quotaflow memory`, `quotaflow sqlite`.
+        `reqwest`, `reqwest, 2 workers`, `reqwest stream`, `http_client`,
+        `httpx`, `aiohttp`, `quotaflow memory`, `quotaflow sqlite`.
         """
         if name.startswith("reqwest"):
             workers = "2" if name == "reqwest, 2 workers" else "0"

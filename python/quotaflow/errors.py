@@ -180,7 +180,7 @@ class CallError(QuotaflowError):
     attempts: tuple[Attempt, ...]
     """Every try, the first first."""
 
-    _facts = ("hint", "status", "retry_after", "provider", "model", "key")
+    _facts: ClassVar[tuple[str, ...]] = ("hint", "status", "retry_after", "provider", "model", "key")
 
     def __init__(self, message: str = "", **facts: Unpack[Facts]) -> None:
         from quotaflow.records import Attempt
@@ -399,8 +399,8 @@ class QueueFullError(CallError):
     """
 
 
-class StreamInterrupted(CallError):
-    """A stream broke off after its first piece: use `text`, ask again, or pass `resume=` so that it goes on by itself.
+class StreamInterrupted(CallError):  # noqa: N818 - it is what happened
+    """A stream broke off after its first piece: use `text`, ask again, or pass `resume=` so that it goes on.
 
     `failure` says what broke it: `network` when the connection did or the answer had no end, `timeout` when the
     provider was silent for too long, or what the provider said.

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class Piece(str):
     """Something that arrived, as the text it brought.
 
-    It is a `str`: the next words of the answer, of what the model thinks, or of the arguments of a tool call. At a seam,
-    where an attempt broke off and another one goes on, it is empty.
+    It is a `str`: the next words of the answer, of what the model thinks, or of the arguments of a tool call. At a
+    seam, where an attempt broke off and another one goes on, it is empty.
 
     >>> piece = Piece("Par")
     >>> piece, piece.kind, piece + "is"
@@ -32,30 +32,30 @@ class Piece(str):
         """A piece made by hand, for instance to test code that takes one; `facts` are the attributes below."""
         piece = str.__new__(cls, text)
         piece.kind = kind
-        piece._facts = facts
+        piece._facts = facts  # noqa: SLF001 - this is its own class
         return piece
 
     @property
-    def index(self) -> int | None:
+    def call_index(self) -> int | None:
         """Which tool call it belongs to, counted from 0; fragments of several may take turns."""
-        index: int | None = self._facts.get("index")
+        index: int | None = self._facts.get("call_index")
         return index
 
     @property
-    def id(self) -> str | None:
+    def call_id(self) -> str | None:
         """The id of the tool call, with the first fragment that tells it."""
-        number: str | None = self._facts.get("id")
+        number: str | None = self._facts.get("call_id")
         return number
 
     @property
-    def name(self) -> str | None:
+    def tool_name(self) -> str | None:
         """The name of the tool, with the first fragment that tells it."""
-        name: str | None = self._facts.get("name")
+        name: str | None = self._facts.get("tool_name")
         return name
 
     @property
     def restarts(self) -> bool:
-        """At a seam: whether the text so far is void. Thinking and tool calls that had begun are void at every seam."""
+        """At a seam: whether the text so far is void; thinking and tool calls that had begun always are."""
         return bool(self._facts.get("restarts"))
 
     @property
@@ -96,7 +96,7 @@ class Piece(str):
 
 _FACTS = {
     "reasoning": (),
-    "tool_call": ("index", "id", "name"),
+    "tool_call": ("call_index", "call_id", "tool_name"),
     "seam": ("restarts", "broken", "provider", "model", "key"),
 }
 
@@ -104,7 +104,7 @@ _FACTS = {
 def piece_from(item: str | tuple[Any, ...]) -> Piece:
     """The piece for what Rust hands over: a string for text, else its kind, its text and its facts.
 
-    >>> piece_from(("tool_call", "{}", 0, "call_1", "search")).name
+    >>> piece_from(("tool_call", "{}", 0, "call_1", "search")).tool_name
     'search'
     """
     if isinstance(item, str):

@@ -54,10 +54,10 @@ class StreamingFace:
     ) -> PromptStream:
         """Sends one prompt and gives its answer piece by piece, as it arrives.
 
-        Arguments are checked here; nothing is sent before the first piece is asked for, and nothing is read from the
-        provider that nobody asks for. Until the first piece arrives, it waits for quota, tries again and falls back as
-        `send_prompt` does. If the answer breaks off after that, `StreamInterrupted` says how far it came, unless
-        `resume` has another attempt go on.
+        Arguments are checked here; nothing is sent before the first piece is asked for, and nothing is read from
+        the provider that nobody asks for. Until the first piece arrives, it waits for quota, tries again and falls
+        back as `send_prompt` does. If the answer breaks off after that, `StreamInterrupted` says how far it came,
+        unless `resume` has another attempt go on.
 
         Args:
             prompt: as for `send_prompt`, and so are all others but the next ones.
@@ -76,10 +76,10 @@ class StreamingFace:
             skip_rate_limit: whether to send without waiting for quota of ours.
             on_retry: called with each `Attempt` that another one follows.
             resume: what happens when the answer breaks off: `"restart"` asks again and what was said is void,
-                `"continue"` shows the model what it said and asks it to go on. The seam arrives as an empty `Piece`.
-                Tool calls that had begun are void after either, so no fragment ever comes twice.
+                `"continue"` shows the model what it said and asks it to go on. The seam arrives as an empty
+                `Piece`. Tool calls that had begun are void after either, so no fragment ever comes twice.
             idle_timeout: the longest silence in seconds, or a timedelta, before the answer and between two of its
-                pieces; comments that keep a connection alive count as life. `None` for `timeouts.read` of the config.
+                pieces; comments that keep a connection alive count as life. `None` for `timeouts.read`.
             params: everything else goes to the provider.
 
         Returns:

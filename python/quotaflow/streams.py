@@ -98,10 +98,10 @@ class _Stream:
 class PromptStream(_Stream):
     """An answer in pieces; iterate it once, from one thread at a time.
 
-    Iterating gives the text as `str`, piece by piece. Where an attempt broke off and `resume=` had another one go on,
-    it gives an empty `Piece` of kind `"seam"`. `events()` gives everything, thinking and tool calls, too. Whoever stops
-    early closes it, by `close()`, by leaving its `with` block or by forgetting it: the request ends, and what was used
-    until then is counted.
+    Iterating gives the text as `str`, piece by piece. Where an attempt broke off and `resume=` had another one go
+    on, it gives an empty `Piece` of kind `"seam"`. `events()` gives everything, thinking and tool calls, too.
+    Whoever stops early closes it, by `close()`, by leaving its `with` block or by forgetting it: the request ends,
+    and what was used until then is counted.
 
     >>> with llm.stream_prompt("Name a river.", model="gpt-4o-mini") as stream:
     ...     text = "".join(stream)
@@ -151,7 +151,7 @@ class PromptStream(_Stream):
         return self._took(items)
 
     def close(self) -> None:
-        """Ends the request, if it is under way, and counts what was used. Iterating is over; closing twice is fine.
+        """Ends the request, if one is under way, and counts what was used; closing twice is fine.
 
         >>> stream = llm.stream_prompt("Name a river.", model="gpt-4o-mini")
         >>> stream.close()
@@ -240,7 +240,7 @@ class AsyncPromptStream(_Stream):
         return self._took(items)
 
     async def aclose(self) -> None:
-        """Ends the request, if it is under way, and counts what was used. Iterating is over; closing twice is fine.
+        """Ends the request, if one is under way, and counts what was used; closing twice is fine.
 
         >>> import asyncio
         >>> asyncio.run(llm.astream_prompt("Name a lake.", model="gpt-4o-mini").aclose())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from quotaflow import LLMInterface
 from servers import Request, Server
@@ -56,8 +56,12 @@ def claude_said(*texts: str) -> bytes:
     """The beginning of a message of Anthropic's, up to the end of its text."""
     usage = {"input_tokens": 11, "output_tokens": 1}
     message = {"id": "m1", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": usage}
-    block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-    deltas = [
+    block: dict[str, Any] = {
+        "type": "content_block_start",
+        "index": 0,
+        "content_block": {"type": "text", "text": ""},
+    }
+    deltas: list[dict[str, Any]] = [
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
         for text in texts
     ]
@@ -104,7 +108,7 @@ class Held:
         finally:
             self.gone.set()
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> Self:
         self.server.__enter__()
         return self
 

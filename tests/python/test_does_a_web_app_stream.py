@@ -94,8 +94,8 @@ def test_of_many_clients_those_that_stay_are_served() -> None:
             return left + await asyncio.gather(*asking[::2])
 
     said_so_far: list[str] = []
-    with Held(HEAD + said("Par"), said("is") + end()) as held, interface(held.server, limits=LIMITS) as llm:
-        with app(llm) as url:
-            assert asyncio.run(ask_all(held, url)) == ["Par"] * 10 + ["whole"] * 10
-            assert "".join(sorted(said_so_far)) == "Par" * 10 + "is" * 10
-            until(lambda: used(llm)[1] == 0)
+    held = Held(HEAD + said("Par"), said("is") + end())
+    with held, interface(held.server, limits=LIMITS) as llm, app(llm) as url:
+        assert asyncio.run(ask_all(held, url)) == ["Par"] * 10 + ["whole"] * 10
+        assert "".join(sorted(said_so_far)) == "Par" * 10 + "is" * 10
+        until(lambda: used(llm)[1] == 0)

@@ -132,10 +132,10 @@ def test_a_stream_comes_in_chunks_and_the_last_knows_all(chat: ChatQuotaflow) ->
 
 
 def test_a_stream_of_tool_calls_adds_up(chat: ChatQuotaflow) -> None:
-    chunks = list(chat.bind_tools([add]).stream("Add."))
+    chunks: list[Any] = list(chat.bind_tools([add]).stream("Add."))
     fragments = [chunk.tool_call_chunks[0]["args"] for chunk in chunks if chunk.tool_call_chunks]
     assert fragments == ["", '{"a": 3,', ' "b": 3}']
-    whole = sum(chunks[1:], chunks[0])  # type: ignore[arg-type]
+    whole = sum(chunks[1:], chunks[0])
     assert [(call["id"], call["name"], call["args"]) for call in whole.tool_calls] == [
         ("call_1", "add", {"a": 3, "b": 3})
     ]

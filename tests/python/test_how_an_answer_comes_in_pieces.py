@@ -139,7 +139,7 @@ def test_tool_calls_and_thinking_are_events() -> None:
             ("tool_call", '{"q"'),
             ("tool_call", ": 1}"),
         ]
-        assert [(piece.index, piece.id, piece.name) for piece in events[2:]] == [
+        assert [(piece.call_index, piece.call_id, piece.tool_name) for piece in events[2:]] == [
             (0, "call_1", "search"),
             (0, None, None),
             (0, None, None),
@@ -185,7 +185,8 @@ def test_before_the_first_piece_it_is_tried_again(first: bytes, failure: str, st
 
 
 def test_before_the_first_piece_it_falls_back_to_another_dialect() -> None:
-    config = {"models": {"default": {"provider": "openai", "model": MODEL}, "fallback": [{"provider": "anthropic", "model": CLAUDE}]}}
+    fallback = [{"provider": "anthropic", "model": CLAUDE}]
+    config = {"models": {"default": {"provider": "openai", "model": MODEL}, "fallback": fallback}}
     answers = in_turn(http("", 401), HEAD + claude_said("Bonjour", "!") + claude_end())
     with answers as server, interface(server, config) as llm:
         stream = llm.stream_prompt("Hi")
@@ -289,7 +290,12 @@ def test_a_stream_waits_for_quota_as_any_call() -> None:
     with in_turn(whole("Paris")) as server, interface(server, limits=limits) as llm:
         list(llm.stream_prompt("Hi", model=MODEL))
         waits = llm.stream_prompt("Hi", model=MODEL)
-        leaver = threading.Thread(target=lambda: (until(lambda: waiting(llm) == 1), llm.close()))
+
+        def leave() -> None:
+            until(lambda: waiting(llm) == 1)
+            llm.close()
+
+        leaver = threading.Thread(target=leave)
         leaver.start()
         with pytest.raises(ClosedError):
             next(waits)
@@ -313,10 +319,16 @@ def test_two_may_not_read_at_once() -> None:
 def test_pieces_can_be_pickled_and_made_by_hand() -> None:
     import pickle
 
-    piece = Piece("{}", "tool_call", index=2, id="call_1", name="search")
+    piece = Piece("{}", "tool_call", call_index=2, call_id="call_1", tool_name="search")
     again = pickle.loads(pickle.dumps(piece))
-    assert (again, again.kind, again.index, again.id, again.name) == ("{}", "tool_call", 2, "call_1", "search")
-    assert (Piece("a").index, Piece("a").broken, Piece("a").restarts) == (None, None, False)
+    assert (again, again.kind, again.call_index, again.call_id, again.tool_name) == (
+        "{}",
+        "tool_call",
+        2,
+        "call_1",
+        "search",
+    )
+    assert (Piece("a").call_index, Piece("a").broken, Piece("a").restarts) == (None, None, False)
 
 
 def test_sixty_four_streams_at_once() -> None:

@@ -70,10 +70,9 @@ BREAKS: dict[str, tuple[Any, str, str]] = {
 
 
 def read(stream: PromptStream) -> tuple[list[str], StreamInterrupted]:
-    pieces = []
+    pieces: list[str] = []
     with pytest.raises(StreamInterrupted) as caught:
-        for piece in stream:
-            pieces.append(piece)  # noqa: PERF402 - what came before the error is wanted
+        pieces.extend(stream)
     return pieces, caught.value
 
 
@@ -210,7 +209,7 @@ def test_no_fragment_of_a_tool_call_comes_twice(resume: Any) -> None:
             if piece.kind == "seam":
                 arguments.clear()
             if piece.kind == "tool_call":
-                number = piece.id or next(iter(arguments))
+                number = piece.call_id or next(iter(arguments))
                 arguments[number] = arguments.get(number, "") + piece
         assert arguments == {"call_2": '{"q": "rivers"}'}
         assert [call["id"] for call in stream.reply.tool_calls] == ["call_2"]
@@ -254,9 +253,7 @@ def test_a_seam_is_told_to_loops_and_hooks_too() -> None:
     seen: list[Any] = []
 
     async def read(llm: LLMInterface) -> list[str]:
-        stream = llm.astream_prompt(
-            "Hi", model=MODEL, resume="continue", retry_delay=0.001, on_retry=seen.append
-        )
+        stream = llm.astream_prompt("Hi", model=MODEL, resume="continue", retry_delay=0.001, on_retry=seen.append)
         return [piece async for piece in stream]
 
     with in_turn(BEGUN, whole("me")) as server, interface(server) as llm:

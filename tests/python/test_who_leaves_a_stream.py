@@ -156,13 +156,12 @@ def test_loops_that_watch_no_sockets_read_streams_too() -> None:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(anext(stream), 0.05)
 
-    with Server(lambda _: HEAD + said("Par") + said("is") + end()) as server, interface(server) as llm:
-        with asyncio.Runner(loop_factory=Deaf) as runner:
+    with asyncio.Runner(loop_factory=Deaf) as runner:
+        with Server(lambda _: HEAD + said("Par") + said("is") + end()) as server, interface(server) as llm:
             assert "".join(runner.run(read(llm))) == "Paris"
-    with Held(HEAD + said(FIRST)) as held, interface(held.server, limits=LIMITS) as llm:
-        with asyncio.Runner(loop_factory=Deaf) as runner:
+        with Held(HEAD + said(FIRST)) as held, interface(held.server, limits=LIMITS) as llm:
             runner.run(leave(llm))
-        let_go(held, llm)
+            let_go(held, llm)
 
 
 class Flood:
@@ -312,7 +311,8 @@ def test_a_stream_stays_with_the_process_that_began_it(tmp_path: Any) -> None:
         yield said("is") + end()
 
     with Server(answer) as server:
-        arguments = [sys.executable, "-W", "ignore", "-c", FORK, f"{server.url}/v1", str(tmp_path / "state.sqlite")]
+        given = [f"{server.url}/v1", str(tmp_path / "state.sqlite")]
+        arguments = [sys.executable, "-W", "ignore", "-c", FORK, *given]
         told = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=False)
         assert (told.stdout, told.stderr) == ("both\n", "")
 

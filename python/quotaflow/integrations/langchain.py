@@ -60,8 +60,8 @@ class ChatQuotaflow(BaseChatModel):
 
     Messages in every shape LangChain knows go in, with pictures, files and tool results; an `AIMessage` with tool
     calls, usage and the story of the call comes out. Everything that waits, rotates and falls back is that of
-    `LLMInterface`, and so are the errors, unchanged. Streams bring chunks as they arrive, with usage and the story in the
-    last one.
+    `LLMInterface`, and so are the errors, unchanged. Streams bring chunks as they arrive, with usage and the story
+    in the last one.
 
     Args:
         llm: the interface to use, shared with whoever else has it; or else one is made of the next five, which

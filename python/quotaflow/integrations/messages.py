@@ -99,7 +99,7 @@ def chunk_from(piece: Piece) -> ChatGenerationChunk | None:
     if piece.kind == "text":
         return ChatGenerationChunk(message=AIMessageChunk(content=str(piece)))
     if piece.kind == "tool_call":
-        call = tool_call_chunk(name=piece.name, args=str(piece), id=piece.id, index=piece.index)
+        call = tool_call_chunk(name=piece.tool_name, args=str(piece), id=piece.call_id, index=piece.call_index)
         return ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
     return None
 
