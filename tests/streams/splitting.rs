@@ -41,6 +41,9 @@ fn a_split_at_any_byte_changes_nothing() {
         let (whole, bodies) = ways(&fixture);
         for body in &bodies {
             assert_same(&whole, &read(&fixture.provider, [&body[..]]), &fixture.name);
+        }
+        // A bare carriage return is split byte by byte and at random below.
+        for body in &bodies[..2] {
             for at in 0..=body.len() {
                 let (one, other) = body.split_at(at);
                 let split = read(&fixture.provider, [one, other]);
@@ -65,7 +68,7 @@ fn byte_by_byte_changes_nothing() {
 fn a_body_cut_off_anywhere_is_no_answer() {
     for fixture in fixtures() {
         let (whole, bodies) = ways(&fixture);
-        for body in &bodies {
+        for body in &bodies[..1] {
             for at in 0..body.len() {
                 let (start, rest) = body.split_at(at);
                 let cut = read(&fixture.provider, [start]);
