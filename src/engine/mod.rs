@@ -17,6 +17,7 @@ mod run;
 mod stated;
 mod status;
 mod stream;
+mod stream_reading;
 mod transport;
 mod usage;
 mod waiting;

@@ -83,7 +83,7 @@ pub type NextChunk<'a> = Pin<Box<dyn Future<Output = Result<Option<Bytes>, Failu
 
 /// A body as it arrives. What nobody asks for stays with the server.
 pub trait Chunks: Send {
-    /// Waits for the next piece, no longer than the request's `read_timeout`.
+    /// Waits for the next piece, no longer than the request's `read_timeout`. Dropping the future loses nothing.
     fn next(&mut self) -> NextChunk<'_>;
 }
 

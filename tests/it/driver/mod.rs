@@ -27,6 +27,7 @@ use quotaflow::kernel::{FailureClass, Moment};
 use quotaflow::providers::{Content, Message, Role, TransportFault};
 use quotaflow::stores::{MemoryStore, QuotaStore};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// 15 January 2027, 08:00 UTC: midnight in California.
 pub(crate) const START: Moment = Moment::from_seconds(1_800_000_000);
@@ -197,7 +198,8 @@ impl Transport for Scripted {
                 Outcome::Stream(steps) => (200, headers, steps),
             };
             open.fetch_add(1, Ordering::Relaxed);
-            let body = Box::new(Steps { left: steps.into(), silence, open });
+            let body =
+                Box::new(Steps { left: steps.into(), until: None, since: None, silence, open });
             Ok(Opened { status, headers: headers.into_iter().collect(), body })
         })
     }
@@ -206,6 +208,9 @@ impl Transport for Scripted {
 /// A body that comes step by step, and is counted as long as somebody has it.
 struct Steps {
     left: VecDeque<Step>,
+    /// Until when and since when nothing comes.
+    until: Option<Instant>,
+    since: Option<Instant>,
     silence: Duration,
     open: Arc<AtomicUsize>,
 }
@@ -214,15 +219,23 @@ impl Chunks for Steps {
     fn next(&mut self) -> NextChunk<'_> {
         Box::pin(async {
             loop {
+                // A step is only over when it was waited for: the future may be dropped before.
+                if let Some(until) = self.until {
+                    let silence = self.since.get_or_insert_with(Instant::now);
+                    let patience = *silence + self.silence;
+                    tokio::time::sleep_until(until.min(patience)).await;
+                    if patience < until {
+                        return Err(TransportFault::AnswerTimeout.failure("as scripted"));
+                    }
+                    (self.until, self.since) = (None, None);
+                }
                 match self.left.pop_front() {
                     None => return Ok(None),
                     Some(Step::Says(text)) => return Ok(Some(Bytes::from(text))),
                     Some(Step::Breaks(fault)) => return Err(fault.failure("as scripted")),
-                    Some(Step::Waits(seconds)) if seconds > self.silence.as_secs() => {
-                        tokio::time::sleep(self.silence).await;
-                        return Err(TransportFault::AnswerTimeout.failure("as scripted"));
+                    Some(Step::Waits(seconds)) => {
+                        self.until = Some(Instant::now() + Duration::from_secs(seconds));
                     }
-                    Some(Step::Waits(seconds)) => pass(seconds as f64).await,
                 }
             }
         })
