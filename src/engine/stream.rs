@@ -205,6 +205,7 @@ impl Streaming {
 
     /// Takes what else is there already: whoever is given pieces should be given all of them.
     async fn gather(&mut self) -> Result<(), Error> {
+        let mut yielded = false;
         while self.ready.len() < MOST_AT_ONCE {
             let State::Reading(reading) = &mut self.state else { break };
             let chunk = poll_fn(|context| match reading.body.next().as_mut().poll(context) {
@@ -212,8 +213,16 @@ impl Streaming {
                 Poll::Pending => Poll::Ready(None),
             });
             match chunk.await {
-                Some(chunk) => self.take_in(chunk)?,
-                None => break,
+                Some(chunk) => {
+                    self.take_in(chunk)?;
+                    yielded = false;
+                }
+                None if yielded => break,
+                // Whoever reads the connection hands over one chunk at a time, and must be let to.
+                None => {
+                    tokio::task::yield_now().await;
+                    yielded = true;
+                }
             }
         }
         Ok(())
