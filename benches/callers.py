@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 PROMPT = "Say in one sentence why the sky is blue in the morning and red in the evening."
 MODEL = "gpt-4o-mini"
-BODY = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": PROMPT}]}, separators=(",", ":"))
+ASKED = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}]}
+BODY = json.dumps(ASKED, separators=(",", ":"))
+STREAM_BODY = json.dumps(
+    ASKED | {"stream": True, "stream_options": {"include_usage": True}}, separators=(",", ":")
+)
 
 
 class Bare:
@@ -103,10 +107,15 @@ class Ours:
             limits={"openai": setup.get("limits", large)},
             state=setup["state"],
         )
+        self.pieces = setup.get("pieces")
 
     def call(self) -> object:
-        """One call, blocking."""
-        return self.llm.send_prompt(PROMPT, provider="openai", model=MODEL)
+        """One call, blocking; in pieces, each of which is taken, when it is asked how many there are."""
+        if self.pieces is None:
+            return self.llm.send_prompt(PROMPT, provider="openai", model=MODEL)
+        pieces = sum(1 for _ in self.llm.stream_prompt(PROMPT, provider="openai", model=MODEL))
+        assert pieces == self.pieces
+        return pieces
 
     def acaller(self, _name: str) -> Callable[[], Awaitable[object]]:
         """One call, awaited."""

@@ -121,6 +121,28 @@ def sequential(stage: Stage, fast: Server) -> None:
         caller.end()
 
 
+def stream(stage: Stage, folder: Path) -> None:
+    """`stream_prompt` with a thousand pieces, one stream after the other."""
+    pieces, most = 1_000, 2.0
+    with server(folder, 0.0, stream={"pieces": pieces}) as at:
+        bare = stage.caller("reqwest stream", at)
+        callers = [bare, *(stage.caller(name, at, pieces=pieces) for name in OURS)]
+        told = in_turns(callers, "median_us", in_flight=0, seconds=SECONDS)
+        for caller in callers[1:]:
+            ratio = ratio_of(told[caller.name], told[bare.name])
+            line(
+                f"a stream of {pieces:,} pieces: {caller.name}",
+                f"{statistics.median(told[caller.name]):.0f} us",
+                f"{statistics.median(told[bare.name]):.0f} us bare reqwest, unread",
+                f"{ratio:.2f}",
+                f"< {most:g} x",
+                ratio < most,
+                processor_of(caller, bare),
+            )
+        for caller in callers:
+            caller.end()
+
+
 def processor_of(caller: Caller, other: Caller) -> str:
     """The processor time of a call, beside that of the yardstick."""
     return f"{caller.processor_us():.0f} to {other.processor_us():.0f} us"
@@ -261,6 +283,7 @@ def main() -> int:
                 "decisions": lambda: decisions(programs["decisions"]),
                 "queue": lambda: decisions(programs["waiting_line"]),
                 "sequential": lambda: sequential(stage, fast),
+                "stream": lambda: stream(stage, folder),
                 "one": lambda: concurrent(stage, fast, "0 ms", 1, {}),
                 "64": lambda: concurrent(
                     stage, fast, "0 ms", 64, {memory: 2.0, sqlite: 1.0}, ["httpx", "reqwest", "reqwest, 2 workers"]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callers import BODY
+from callers import BODY, STREAM_BODY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,11 +114,13 @@ class Server:
 
 
 @contextmanager
-def server(folder: Path, latency: float, keys: list[dict[str, Any]] | None = None) -> Iterator[Server]:
+def server(
+    folder: Path, latency: float, keys: list[dict[str, Any]] | None = None, **more: Any
+) -> Iterator[Server]:
     """A simulator that answers after `latency` seconds; one key without limits unless told otherwise."""
     known = keys or [{"key": KEY, "provider": "openai", "limits": "none"}]
     file = folder / f"server-{os.urandom(4).hex()}.json"
-    file.write_text(json.dumps({"keys": known, "timeline": 0}), encoding="utf-8")
+    file.write_text(json.dumps({"keys": known, "timeline": 0} | more), encoding="utf-8")
     command = [sys.executable, "-m", "quotaflow", "simulate", "--port", "0", "--latency", str(latency)]
     process = subprocess.Popen(
         [*command, "--keys", str(file)], stdout=subprocess.PIPE, text=True, env=CLEAN, cwd=folder
@@ -142,11 +144,13 @@ class Stage:
     def caller(self, name: str, to: Server, **more: Any) -> Caller:
         """A caller by its name.
 
-        `reqwest`, `reqwest, 2 workers`, `http_client`, `httpx`, `aiohttp`, `quotaflow memory`, `quotaflow sqlite`.
+        `reqwest`, `reqwest, 2 workers`, `reqwest stream`, `http_client`,
+        `httpx`, `aiohttp`, `quotaflow memory`, `quotaflow sqlite`.
         """
         if name.startswith("reqwest"):
             workers = "2" if name == "reqwest, 2 workers" else "0"
-            command = [self.programs["reqwest_loop"], to.base_url + "/chat/completions", KEY, BODY, workers]
+            body = STREAM_BODY if name == "reqwest stream" else BODY
+            command = [self.programs["reqwest_loop"], to.base_url + "/chat/completions", KEY, body, workers]
         else:
             kind, _, state = name.partition(" ")
             where = state if state == "memory" else str(self.folder / f"{os.urandom(4).hex()}.sqlite")

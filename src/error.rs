@@ -36,6 +36,11 @@ pub enum ErrorKind {
     Deadline,
     /// A provider failed or refused, or a limit stands in the way.
     Failure(FailureClass),
+    /// A stream broke off in the middle of its answer.
+    Interrupted {
+        /// What the caller was given of the answer.
+        text: String,
+    },
     /// A bug of ours.
     Internal,
 }
@@ -64,6 +69,7 @@ impl ErrorKind {
             ErrorKind::QueueCleared,
             ErrorKind::UserLimit,
             ErrorKind::Deadline,
+            ErrorKind::Interrupted { text: "half".to_owned() },
             ErrorKind::Internal,
         ];
         kinds.extend(FailureClass::ALL.map(ErrorKind::Failure));
@@ -159,7 +165,8 @@ impl Error {
             ErrorKind::QueueFull
             | ErrorKind::QueueCleared
             | ErrorKind::UserLimit
-            | ErrorKind::Deadline => Status::Temporary,
+            | ErrorKind::Deadline
+            | ErrorKind::Interrupted { .. } => Status::Temporary,
             ErrorKind::Failure(
                 FailureClass::InvalidRequest
                 | FailureClass::ContextTooLong

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         RateLimitError,
         ServerError,
         StateError,
+        StreamInterrupted,
         TemplateError,
         TokenLimitError,
         UserLimitError,
@@ -61,15 +62,18 @@ if TYPE_CHECKING:
     from quotaflow.interface import LLMInterface
     from quotaflow.key_manager import APIKeyManager
     from quotaflow.permits import Permit, PermitKey
+    from quotaflow.pieces import Piece
     from quotaflow.rate_limiter import RateLimiter
     from quotaflow.records import Attempt, CostEstimate, QueuedCall, Usage
     from quotaflow.reply import Reply
+    from quotaflow.streams import AsyncPromptStream, PromptStream
     from quotaflow.templates import prepare_prompt_with_context, render
     from quotaflow.trying_again import Retry, retrying
 
 __all__ = [
     "APIKeyManager",
     "AnswerError",
+    "AsyncPromptStream",
     "Attempt",
     "AuthError",
     "BlockedEvent",
@@ -97,6 +101,8 @@ __all__ = [
     "PermissionDeniedError",
     "Permit",
     "PermitKey",
+    "Piece",
+    "PromptStream",
     "QueueCleared",
     "QueueFullError",
     "QueuedCall",
@@ -112,6 +118,7 @@ __all__ = [
     "ServerError",
     "SettledEvent",
     "StateError",
+    "StreamInterrupted",
     "TemplateError",
     "TokenLimitError",
     "Usage",
@@ -129,6 +136,7 @@ __all__ = [
 
 _HOMES = {
     "APIKeyManager": "key_manager",
+    "AsyncPromptStream": "streams",
     "Attempt": "records",
     "BlockedEvent": "events",
     "CostEstimate": "records",
@@ -138,6 +146,8 @@ _HOMES = {
     "Permit": "permits",
     "PermitKey": "permits",
     "QueuedCall": "records",
+    "Piece": "pieces",
+    "PromptStream": "streams",
     "RateLimiter": "rate_limiter",
     "RecoveredEvent": "events",
     "Reply": "reply",

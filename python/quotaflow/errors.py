@@ -25,6 +25,7 @@
         ├── ContentFilteredError              content_filtered
         ├── DeadlineExceededError (TimeoutError)  the deadline came first
         ├── QueueFullError                    too many calls wait already
+        ├── StreamInterrupted                 a stream broke off in the middle of its answer
         ├── QueueCleared                      taken out of the waiting line
         ├── UserLimitError                    a limit of its user is used up
         └── AnswerError (ValueError)          an answer came, but not in the shape that was asked for
@@ -413,6 +414,26 @@ class QueueFullError(CallError):
     ...     print(f"again in {error.retry_after} s")
     again in 12.5 s
     """
+
+
+class StreamInterrupted(CallError):  # noqa: N818 - it is what happened
+    """A stream broke off after its first piece: use `text`, ask again, or pass `resume=` so that it goes on.
+
+    `failure` says what broke it: `network` when the connection did or the answer had no end, `timeout` when the
+    provider was silent for too long, or what the provider said.
+
+    >>> try:
+    ...     for piece in llm.stream_prompt("Tell me a story."):
+    ...         print(piece, end="")
+    ... except StreamInterrupted as error:
+    ...     print(error.text)
+    Once upon a ti
+    """
+
+    text: str | None
+    """The text that had arrived, without what a restart made void."""
+
+    _facts = ("hint", "status", "retry_after", "provider", "model", "key", "text")
 
 
 class AnswerError(CallError, ValueError):

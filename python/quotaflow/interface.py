@@ -19,6 +19,7 @@ from quotaflow.prompts import encode_prompt, unencodable_prompt
 from quotaflow.queues import QueueFace
 from quotaflow.reply import failed_reply, reply_from
 from quotaflow.runnable import RunnableFace
+from quotaflow.streaming import StreamingFace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _MOST_KEPT_OPTIONS = 256
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-class LLMInterface(CostsFace, RunnableFace, QueueFace):
+class LLMInterface(CostsFace, RunnableFace, StreamingFace, QueueFace):
     """Sends prompts over your keys, models and providers as fast as their quotas allow.
 
     Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a
@@ -342,7 +343,9 @@ class LLMInterface(CostsFace, RunnableFace, QueueFace):
         return self._hooks.on(event, hook)
 
     def close(self) -> None:
-        """Ends it: calls that wait raise `ClosedError`, and so does every later call. Closing twice is fine.
+        """Ends it: calls that wait and streams raise `ClosedError`, and so does every later call.
+
+        Prompts that were sent come to their end. Closing twice is fine.
 
         >>> llm.close()
         """

@@ -198,6 +198,9 @@ def optional_name(name: str, value: object) -> str | None:
 def optional_whole(name: str, value: object, most: int) -> int | None:
     """A whole number from 0 to `most`, or `None`; raises `InvalidArgumentError` for anything else."""
     return None if value is None else _whole(name, value, most)
+def optional_span(name: str, value: object) -> float | None:
+    """Seconds or a timedelta, as seconds; raises `InvalidArgumentError` when it is no span."""
+    return None if value is None else _span(name, value)
 
 
 def _path(name: str, value: str | PathLike[Any]) -> str:

@@ -136,6 +136,7 @@ class Facts(TypedDict, total=False):
     limit: str | None
     used: float | None
     amount: float | None
+    text: str | None
     attempts: Iterable[Attempt | tuple[Any, ...]]
     text: str | None
     errors: Iterable[str]

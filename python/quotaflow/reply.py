@@ -20,6 +20,7 @@ class _Facts:
         "cost",
         "error",
         "finish_reason",
+        "first_token_latency",
         "key",
         "latency",
         "model",
@@ -36,6 +37,7 @@ class _Facts:
     key: str
     usage: tuple[int, int, int, int, int] | None
     latency: float
+    first_token_latency: float | None
     finish_reason: str | None
     tool_calls: str | None
     raw: bytes
@@ -79,6 +81,7 @@ class Reply(str):
         parsed: Any = None,
         repaired: bool | None = False,
         cost: Decimal | None = None,
+        first_token_latency: float | None = None,
     ) -> Self:
         """A reply made by hand, for instance to test code that takes one."""
         facts = _Facts()
@@ -87,6 +90,7 @@ class Reply(str):
         facts.key = key
         facts.usage = usage
         facts.latency = latency
+        facts.first_token_latency = first_token_latency
         facts.finish_reason = finish_reason
         facts.tool_calls = tool_calls
         facts.raw = raw
@@ -141,6 +145,11 @@ class Reply(str):
     def latency(self) -> float:
         """Seconds from the call to the answer, waits and failed attempts included."""
         return self._outcome.latency
+
+    @property
+    def first_token_latency(self) -> float | None:
+        """Seconds from the call to the first piece of a stream; `None` for an answer that came as a whole."""
+        return self._outcome.first_token_latency
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from quotaflow.reply import Reply
+    from quotaflow.streams import AsyncPromptStream, PromptStream
 
     Config = Mapping[str, Any]
 
@@ -35,6 +36,8 @@ class RunnableFace:
     if TYPE_CHECKING:
         send_prompt: Callable[..., Reply]
         asend_prompt: Callable[..., Awaitable[Reply]]
+        stream_prompt: Callable[..., PromptStream]
+        astream_prompt: Callable[..., AsyncPromptStream]
 
     # LangChain takes what `isinstance(thing, Runnable)` says into a chain as it is, and wraps anything callable as
     # a function, which hides it from callbacks and from whoever looks at the chain. Deriving from Runnable would
@@ -96,29 +99,41 @@ class RunnableFace:
         reply: Reply = await side.ainvoke(self, input, config, kwargs)
         return reply
 
-    def stream(self, input: object, config: Config | None = None, **kwargs: Any) -> Iterator[Reply]:  # noqa: A002
-        """The answer in pieces; in this version there is one piece, the whole text when it is there.
+    def stream(self, input: object, config: Config | None = None, **kwargs: Any) -> Iterator[str]:  # noqa: A002
+        """The text of the answer in pieces, as they arrive; `stream_prompt` knows more.
 
-        >>> [piece.provider for piece in llm.stream("Name a river.", model="gpt-4o-mini")]
-        ['openai']
+        >>> "".join(llm.stream("Name a river.", model="gpt-4o-mini")) != ""
+        True
         """
-        yield self.invoke(input, config, **kwargs)
+        side = _langchain_side()
+        if side is not None:
+            yield from side.stream(self, input, config, kwargs)
+            return
+        with self.stream_prompt(input, **kwargs) as stream:
+            yield from stream
 
     async def astream(
         self,
         input: object,  # noqa: A002
         config: Config | None = None,
         **kwargs: Any,
-    ) -> AsyncIterator[Reply]:
-        """The answer in pieces for asyncio; in this version there is one piece, the whole text when it is there.
+    ) -> AsyncIterator[str]:
+        """The text of the answer in pieces for asyncio, as they arrive; `astream_prompt` knows more.
 
         >>> import asyncio
-        >>> async def pieces():
-        ...     return [piece async for piece in llm.astream("Name a lake.", model="gpt-4o-mini")]
-        >>> len(asyncio.run(pieces()))
-        1
+        >>> async def text():
+        ...     return "".join([piece async for piece in llm.astream("Name a lake.", model="gpt-4o-mini")])
+        >>> asyncio.run(text()) != ""
+        True
         """
-        yield await self.ainvoke(input, config, **kwargs)
+        side = _langchain_side()
+        if side is not None:
+            async for piece in side.astream(self, input, config, kwargs):
+                yield piece
+            return
+        async with self.astream_prompt(input, **kwargs) as stream:
+            async for piece in stream:
+                yield piece
 
     if TYPE_CHECKING:
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::any_loop;
 use super::call_options::CallOptions;
-use super::loop_port::LoopPort;
+use super::loop_port::{Arrival, LoopPort};
 use super::outcome::Outcome;
 use super::raising::raise;
 use super::runtime::Threads;
@@ -127,7 +127,7 @@ impl Core {
         let engine = running.engine.clone();
         let work = async move {
             let answer = engine.send(ask).await;
-            mailbox.put(call, answer);
+            mailbox.put(call, answer.map(|answer| Arrival::Answer(Box::new(answer))));
         };
         // Expected before it is started would be an answer nobody can miss: the loop's thread is here, not there.
         let work = threads.spawn(work)?.abort_handle();

@@ -10,25 +10,44 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
 use super::outcome::Outcome;
 use super::raising::raise;
+use super::streaming::objects;
 use super::telling::{NoticeBox, Retries};
-use crate::engine::Answer;
+use crate::engine::{Answer, StreamEvent};
 use crate::error::Error;
+
+/// What a future is resolved with.
+pub(super) enum Arrival {
+    /// The answer to a prompt.
+    Answer(Box<Answer>),
+    /// Pieces of a stream.
+    Pieces(Vec<StreamEvent>),
+}
+
+impl Arrival {
+    fn into_object(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self {
+            Arrival::Answer(answer) => Outcome(*answer).into_py_any(py),
+            Arrival::Pieces(events) => objects(py, events),
+        }
+    }
+}
 
 /// Answers for one event loop; nothing of Python is in it, so any thread may drop it.
 pub(super) struct Mailbox {
-    arrived: Mutex<Vec<(u64, Result<Answer, Error>)>>,
+    arrived: Mutex<Vec<(u64, Result<Arrival, Error>)>>,
     wake: UnixStream,
 }
 
 impl Mailbox {
     /// Puts an answer in.
-    pub(super) fn put(&self, call: u64, answer: Result<Answer, Error>) {
+    pub(super) fn put(&self, call: u64, answer: Result<Arrival, Error>) {
         let first = {
             let mut arrived = self.arrived.lock();
             arrived.push((call, answer));
@@ -107,7 +126,7 @@ impl LoopPort {
                 continue;
             }
             match answer {
-                Ok(answer) => future.call_method1("set_result", (Outcome(answer),))?,
+                Ok(arrival) => future.call_method1("set_result", (arrival.into_object(py)?,))?,
                 Err(error) => future.call_method1("set_exception", (raise(py, &error),))?,
             };
         }

@@ -16,6 +16,7 @@ mod queue;
 mod raising;
 mod runtime;
 mod simulate;
+mod streaming;
 mod telling;
 mod usage;
 
@@ -46,6 +47,8 @@ mod _quotaflow {
     use super::outcome::Outcome;
     #[pymodule_export]
     use super::simulate::{Simulator, simulate};
+    #[pymodule_export]
+    use super::streaming::StreamCall;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -46,6 +46,11 @@ impl Outcome {
     }
 
     #[getter]
+    fn first_token_latency(&self) -> Option<f64> {
+        self.0.first_token.map(|after| after.as_secs_f64())
+    }
+
+    #[getter]
     fn finish_reason(&self) -> Option<&str> {
         self.0.finish_reason.as_deref()
     }

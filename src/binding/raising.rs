@@ -18,6 +18,7 @@ pub(super) const fn class_name(kind: &ErrorKind) -> &'static str {
         ErrorKind::QueueCleared => "QueueCleared",
         ErrorKind::UserLimit => "UserLimitError",
         ErrorKind::Deadline => "DeadlineExceededError",
+        ErrorKind::Interrupted { .. } => "StreamInterrupted",
         ErrorKind::Internal => "QuotaflowError",
         ErrorKind::Failure(class) => match class {
             FailureClass::RateLimited => "RateLimitError",
@@ -62,7 +63,11 @@ fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>>
         | ErrorKind::QueueCleared
         | ErrorKind::UserLimit
         | ErrorKind::Deadline
-        | ErrorKind::Failure(_) => {
+        | ErrorKind::Failure(_)
+        | ErrorKind::Interrupted { .. } => {
+            if let ErrorKind::Interrupted { text } = &error.kind {
+                facts.set_item("text", text)?;
+            }
             if let Some(UserLimit { name, used, amount }) = error.user_limit {
                 facts.set_item("limit", name)?;
                 // Money is told in dollars, everything else as it is counted.

@@ -120,6 +120,8 @@ pub struct Answer {
     pub prices: Arc<OwnPrices>,
     /// From the call to the answer, waits and failed attempts included.
     pub latency: Duration,
+    /// From the call to the first piece of a stream; `None` when it was none.
+    pub first_token: Option<Duration>,
     /// Every attempt, the answered one last; none when the answer was given before.
     pub attempts: Vec<Attempt>,
     /// Whether it was given before to the same question, and is given again without being billed.

@@ -8,8 +8,8 @@ use super::Engine;
 use super::roster::{Lanes, Target};
 use super::users::User;
 use crate::kernel::{
-    Aftermath, Change, Choice, Ending, Hints, LedgerId, Ledgers, Moment, Need, Obstacle, OwnLimit,
-    Refusal, Reservation, book, reserve, reserve_anyway, reserve_for, settle_own,
+    Aftermath, Amounts, Change, Choice, Ending, Hints, LedgerId, Ledgers, Moment, Need, Obstacle,
+    OwnLimit, Refusal, Reservation, Usage, book, reserve, reserve_anyway, reserve_for, settle_own,
 };
 use crate::stores::StoreError;
 
@@ -28,6 +28,8 @@ pub(crate) struct Held {
     /// How many tokens the whole prompt was, once the provider said so of one that we estimated.
     pub(crate) input_billed: Option<u64>,
     left: bool,
+    /// What was used of it until now, once an answer has begun to arrive.
+    so_far: Option<Usage>,
     over: bool,
 }
 
@@ -145,8 +147,18 @@ impl Held {
         user: Arc<User>,
     ) -> Self {
         let (engine, target) = (engine.clone(), target.clone());
-        let (probes, left, over, input_billed) = (false, false, false, None);
-        Held { engine, target, lanes, user, reservation, probes, input_billed, left, over }
+        Held {
+            engine,
+            target,
+            lanes,
+            user,
+            reservation,
+            probes: false,
+            input_billed: None,
+            left: false,
+            so_far: None,
+            over: false,
+        }
     }
 
     /// The place of its key.
@@ -167,6 +179,25 @@ impl Held {
     /// From now on the provider may have seen it.
     pub(crate) fn leaves(&mut self) {
         self.left = true;
+    }
+
+    /// An answer is arriving and has taken this much: what stays counted if nobody waits for the rest.
+    pub(crate) fn used_so_far(&mut self, used: Usage) {
+        self.so_far = Some(used);
+    }
+
+    /// What counts of a bill: its tokens, and money where that is limited.
+    pub(crate) fn billed(&self, usage: &Usage) -> Amounts {
+        self.engine.billed(self, usage)
+    }
+
+    /// How it ends if it is cut off now.
+    pub(crate) fn cut_off(&self) -> Ending {
+        match (self.left, self.so_far) {
+            (false, _) => Ending::NeverSent,
+            (true, Some(used)) => Ending::CutOff(self.billed(&used)),
+            (true, None) => Ending::Unknown,
+        }
     }
 
     /// Ends the reservation. Says what that changed.
@@ -217,7 +248,7 @@ impl Drop for Held {
         if self.over {
             return;
         }
-        let ending = if self.left { Ending::Unknown } else { Ending::NeverSent };
+        let ending = self.cut_off();
         let aftermath =
             Aftermath { ending, input_billed: None, rates: &[], failure: None, entropy: 0.0 };
         // Nobody is left to hear that the store failed; what stays is counted on the safe side.

@@ -12,12 +12,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::Engine;
-use super::ask::{Answer, Ask, CacheWish};
+use super::ask::{Answer, CacheWish};
+use super::drive::Sending;
 use super::observe::Notice;
 use super::route::Stop;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{Moment, Usage};
-use crate::providers::{ChatRequest, Message};
+use crate::providers::Message;
 use crate::stores::{KeptAnswer, StoreError};
 
 /// What is asked of whom, as a digest: the questions themselves are not kept.
@@ -88,17 +89,12 @@ impl Engine {
 
     /// Answers from what was answered before or is being answered, and asks if there is neither.
     pub(super) async fn send_once(
-        self: &Arc<Self>,
-        ask: Ask,
-        request: ChatRequest,
-        route: Vec<Stop>,
-        began: Moment,
-        expires: Option<Moment>,
+        &self,
+        sending: &mut Sending,
         ttl: Duration,
     ) -> Result<Answer, Error> {
-        let Some(name) = route.first().map(|stop| name(stop, &request.messages)) else {
-            return self.send_anew(ask, request, route, began, expires).await;
-        };
+        let (began, expires) = (sending.run.began, sending.expires);
+        let name = name(&sending.run.route[0], &sending.request.messages);
         let flight = loop {
             if let Some(answer) = self.given_before(&name, ttl, began) {
                 return Ok(answer);
@@ -111,14 +107,15 @@ impl Engine {
                 // An error: it was cancelled, and somebody else must ask.
                 Ok(waits.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone()))
             };
-            match self.in_time(expires, ended).await? {
+            let ended = self.in_time(expires, ended).await;
+            match ended.map_err(|error| sending.run.with_facts(error))? {
                 Some(Ok(answer)) => return Ok(self.given_again(answer, began)),
                 // Whose time was over says nothing about others'.
                 Some(Err(error)) if error.kind != ErrorKind::Deadline => return Err(*error),
                 _ => {}
             }
         };
-        let answered = self.send_anew(ask, request, route, began, expires).await;
+        let answered = sending.carry_out().await;
         if let Ok(answer) = &answered {
             self.keep(&name, answer);
         }
@@ -147,6 +144,7 @@ impl Engine {
             raw: Bytes::from(kept.raw),
             prices: self.settings.prices.clone(),
             latency: Duration::ZERO,
+            first_token: None,
             attempts: Vec::new(),
             cached: true,
         };

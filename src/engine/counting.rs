@@ -63,6 +63,13 @@ impl Stop {
     }
 }
 
+impl Stop {
+    /// Something else is asked: what was counted does not hold any more.
+    pub(super) fn forget_count(&mut self) {
+        self.counted.take();
+    }
+}
+
 impl Engine {
     /// From now on prompts for targets with a limit on tokens are counted with the model's own tokenizer, once its tables
     /// are loaded, which happens beside the calls. [`Engine::start`] does that; in a world of one's own it would make

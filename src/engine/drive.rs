@@ -11,9 +11,9 @@ use super::ask::{Answer, Ask};
 use super::booking::Held;
 use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
-use super::transport::Outgoing;
+use super::transport::{Incoming, Outgoing};
 use crate::error::{Error, ErrorKind};
-use crate::kernel::{CallPolicy, Event, Hints, Moment, Need};
+use crate::kernel::{CallPolicy, Event, Failure, Hints, Moment, Need};
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
 
 impl Engine {
@@ -23,37 +23,13 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`] with all attempts.
-    pub async fn send(self: &Arc<Self>, mut ask: Ask) -> Result<Answer, Error> {
-        if self.is_closed() {
-            return Err(closed());
+    pub async fn send(self: &Arc<Self>, ask: Ask) -> Result<Answer, Error> {
+        let ttl = self.answers_hold(ask.cache);
+        let mut sending = Sending::prepared(self, ask, Form::Whole)?;
+        match ttl {
+            Some(ttl) => self.send_once(&mut sending, ttl).await,
+            None => sending.carry_out().await,
         }
-        let began = self.clock.now();
-        let expires = expiry(ask.timeout, ask.deadline, self.settings.timeouts.call, began);
-        if ask.deadline.is_some_and(|deadline| deadline <= began) {
-            return Err(Error::argument("deadline", "the deadline has passed already"));
-        }
-        let route = self.route(&ask)?;
-        let messages = std::mem::take(&mut ask.messages);
-        let request = ChatRequest { messages, params: Map::new() };
-        let route = self.fitting(route, &request)?;
-        match self.answers_hold(ask.cache) {
-            Some(ttl) => self.send_once(ask, request, route, began, expires, ttl).await,
-            None => self.send_anew(ask, request, route, began, expires).await,
-        }
-    }
-
-    /// Carries out a call whatever was answered before.
-    pub(super) async fn send_anew(
-        self: &Arc<Self>,
-        ask: Ask,
-        request: ChatRequest,
-        route: Vec<Stop>,
-        began: Moment,
-        expires: Option<Moment>,
-    ) -> Result<Answer, Error> {
-        let mut sending = Sending::new(self, ask, request, route, began, expires);
-        let outcome = self.in_time(expires, sending.drive()).await;
-        outcome.map_err(|error| sending.run.with_facts(error))
     }
 
     /// What comes of `work` if it is done before `expires`.
@@ -87,10 +63,22 @@ pub(super) fn expiry(
     }
 }
 
+/// How the answer is to come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    /// All at once.
+    Whole,
+    /// In pieces, with this longest silence between two; `None`: the provider's.
+    Pieces(Option<Duration>),
+}
+
 /// A prompt on its way.
-struct Sending {
-    run: Run,
-    request: ChatRequest,
+pub(super) struct Sending {
+    pub(super) run: Run,
+    pub(super) request: ChatRequest,
+    /// When it is over at the latest.
+    pub(super) expires: Option<Moment>,
+    form: Form,
     ahead_of_limits: bool,
     priority: u8,
     /// The encoded request of each stop, once it was needed.
@@ -99,6 +87,27 @@ struct Sending {
 }
 
 impl Sending {
+    /// A call that is checked and has not begun.
+    pub(super) fn prepared(
+        engine: &Arc<Engine>,
+        mut ask: Ask,
+        form: Form,
+    ) -> Result<Sending, Error> {
+        if engine.is_closed() {
+            return Err(closed());
+        }
+        let began = engine.clock.now();
+        let expires = expiry(ask.timeout, ask.deadline, engine.settings.timeouts.call, began);
+        if ask.deadline.is_some_and(|deadline| deadline <= began) {
+            return Err(Error::argument("deadline", "the deadline has passed already"));
+        }
+        let route = engine.route(&ask)?;
+        let messages = std::mem::take(&mut ask.messages);
+        let request = ChatRequest { messages, params: Map::new() };
+        let route = engine.fitting(route, &request)?;
+        Ok(Sending { form, ..Sending::new(engine, ask, request, route, began, expires) })
+    }
+
     fn new(
         engine: &Arc<Engine>,
         mut ask: Ask,
@@ -127,6 +136,8 @@ impl Sending {
         Sending {
             encoded: route.iter().map(|_| None).collect(),
             request,
+            expires: deadline,
+            form: Form::Whole,
             priority: ask.priority,
             ahead_of_limits: ask.skip_rate_limit,
             run: Run::new(engine.clone(), route, policy, manner, began),
@@ -134,17 +145,31 @@ impl Sending {
         }
     }
 
+    /// Carries it out, whatever it takes, in the time it has.
+    pub(super) async fn carry_out(&mut self) -> Result<Answer, Error> {
+        let engine = self.run.engine.clone();
+        let outcome = engine.in_time(self.expires, self.drive()).await;
+        outcome.map_err(|error| self.run.with_facts(error))
+    }
+
     async fn drive(&mut self) -> Result<Answer, Error> {
         let mut event = Event::Begin;
         loop {
-            let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
-            let engine = self.run.engine.clone();
-            let need = |stop: &Stop| need(&engine, request, stop, ahead, priority);
-            event = match self.run.advance(event, need).await? {
+            event = match self.advance(event).await? {
                 Next::Send(held) => self.attempt(held).await?,
-                Next::Succeed => return self.finish(),
+                Next::Succeed => {
+                    let answer = self.answer.take();
+                    return self.finish(answer);
+                }
             }
         }
+    }
+
+    /// Goes on after `event` until there is something to send or nothing more to do.
+    pub(super) async fn advance(&mut self, event: Event) -> Result<Next, Error> {
+        let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
+        let engine = self.run.engine.clone();
+        self.run.advance(event, |stop| need(&engine, request, stop, ahead, priority)).await
     }
 
     /// Sends the request down the lane that is held and books what comes of it.
@@ -154,23 +179,10 @@ impl Sending {
         let engine = self.run.engine.clone();
         let sent = engine.transport.post(outgoing).await;
         let now = engine.clock.now();
-        let provider = &held.target.vendor.provider;
         let (outcome, hints, status) = match sent {
             Err(failure) => (Err(failure), Hints::default(), None),
             Ok(incoming) => {
-                let response = WireResponse {
-                    status: incoming.status,
-                    headers: &incoming.headers,
-                    body: &incoming.body,
-                    now,
-                    estimate: held.reservation.amounts,
-                    model: &held.target.model,
-                };
-                let mut hints = provider.hints(&incoming.headers, now);
-                let decoded = provider.decode(&response);
-                if decoded.as_ref().is_err_and(|failure| failure.class.is_quota()) {
-                    hints.refine(&provider.limits_told(&response));
-                }
+                let (decoded, hints) = read_whole(&held, &incoming, now);
                 (decoded, hints, Some(incoming.status))
             }
         };
@@ -178,7 +190,7 @@ impl Sending {
         self.run.end_attempt(now, outcome.as_ref().err(), status);
         Ok(match outcome {
             Ok(completion) => {
-                let used = completion.usage.map(|usage| engine.billed(&held, &usage));
+                let used = completion.usage.map(|usage| held.billed(&usage));
                 held.input_billed = completion.usage.map(|usage| usage.input_tokens);
                 self.answer = Some(completion);
                 self.run.answered(held, used, &hints)
@@ -187,12 +199,17 @@ impl Sending {
         })
     }
 
-    fn outgoing(&mut self, held: &Held) -> Result<Outgoing, Error> {
+    /// The request for the stop the call is at, with the key of the lane.
+    pub(super) fn outgoing(&mut self, held: &Held) -> Result<Outgoing, Error> {
         let place = self.run.stop();
         let vendor = &held.target.vendor;
         if self.encoded[place].is_none() {
             self.request.params = self.run.route[place].params.clone();
-            let mut wire = vendor.provider.encode(&self.request, &held.target.model)?;
+            let (provider, model) = (&vendor.provider, &held.target.model);
+            let mut wire = match self.form {
+                Form::Whole => provider.encode(&self.request, model)?,
+                Form::Pieces(_) => provider.encode_stream(&self.request, model)?,
+            };
             let body = Bytes::from(std::mem::take(&mut wire.body));
             self.encoded[place] = Some((wire, body));
         }
@@ -200,19 +217,31 @@ impl Sending {
             return Err(Error::new(ErrorKind::Internal, "a request was not encoded"));
         };
         let secret = vendor.keys[held.key()].secret.clone();
+        let usual = || vendor.settings.timeout.unwrap_or(self.run.engine.settings.timeouts.read);
         Ok(Outgoing {
             url: wire.path_url.clone(),
             headers: wire.headers.clone(),
             key: wire.key_header.zip(secret),
             body: body.clone(),
             is_near: vendor.local,
-            read_timeout: vendor.settings.timeout.unwrap_or(self.run.engine.settings.timeouts.read),
+            read_timeout: match self.form {
+                Form::Pieces(Some(silence)) => silence,
+                Form::Pieces(None) | Form::Whole => usual(),
+            },
         })
     }
 
-    fn finish(&mut self) -> Result<Answer, Error> {
+    /// Something else is asked from now on.
+    pub(super) fn ask_instead(&mut self, change: impl FnOnce(&mut ChatRequest)) {
+        change(&mut self.request);
+        self.encoded.iter_mut().for_each(|encoded| *encoded = None);
+        self.run.route.iter_mut().for_each(Stop::forget_count);
+    }
+
+    /// What the caller gets for the answer to the last attempt.
+    pub(super) fn finish(&mut self, completion: Option<Completion>) -> Result<Answer, Error> {
         let run = &mut self.run;
-        let (Some(completion), Some(attempt)) = (self.answer.take(), run.attempts.last()) else {
+        let (Some(completion), Some(attempt)) = (completion, run.attempts.last()) else {
             return Err(Error::new(ErrorKind::Internal, "a call succeeded without an answer"));
         };
         Ok(Answer {
@@ -226,10 +255,34 @@ impl Sending {
             raw: completion.raw,
             prices: run.engine.settings.prices.clone(),
             latency: run.engine.clock.now().since(run.began),
+            first_token: None,
             attempts: std::mem::take(&mut run.attempts),
             cached: false,
         })
     }
+}
+
+/// What an answer that is there as a whole says, and what it says about limits.
+pub(super) fn read_whole(
+    held: &Held,
+    incoming: &Incoming,
+    now: Moment,
+) -> (Result<Completion, Failure>, Hints) {
+    let provider = &held.target.vendor.provider;
+    let response = WireResponse {
+        status: incoming.status,
+        headers: &incoming.headers,
+        body: &incoming.body,
+        now,
+        estimate: held.reservation.amounts,
+        model: &held.target.model,
+    };
+    let mut hints = provider.hints(&incoming.headers, now);
+    let decoded = provider.decode(&response);
+    if decoded.as_ref().is_err_and(|failure| failure.class.is_quota()) {
+        hints.refine(&provider.limits_told(&response));
+    }
+    (decoded, hints)
 }
 
 pub(super) fn need(

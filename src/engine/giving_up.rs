@@ -3,7 +3,7 @@
 use super::roster::Target;
 use super::route::Stop;
 use crate::config::limit_name;
-use crate::error::{Error, ErrorKind, UserLimit};
+use crate::error::{Error, ErrorKind, Status, UserLimit};
 use crate::kernel::{
     FailureClass, GiveUp, Late, Moment, Obstacle, OwnLimit, Period, Refusal, Resource, dollars,
 };
@@ -45,6 +45,28 @@ pub(super) fn error(reason: GiveUp, target: &Target, has_deadline: bool, now: Mo
         GiveUp::TooLate(late) => too_late(late, target, now),
     };
     error.with(|facts| facts.retry_after = retry_after)
+}
+
+/// What a stream says that broke off after `text` and could not go on because of `error`.
+pub(super) fn interrupted(error: Error, text: String, was_resumed: bool) -> Error {
+    if matches!(error.kind, ErrorKind::Closed) {
+        return error;
+    }
+    let message = format!("the stream broke off: {}", error.message);
+    error.with(|facts| {
+        facts.kind = ErrorKind::Interrupted { text };
+        facts.message = message;
+        if !was_resumed {
+            facts.hint = Some(
+                "pass resume=\"continue\" or resume=\"restart\" to have it go on by itself"
+                    .to_owned(),
+            );
+            // Nothing was tried again so far.
+            if facts.status == Status::Exhausted {
+                facts.status = Status::Temporary;
+            }
+        }
+    })
 }
 
 /// Why a call is larger than its target's `max_tokens_per_request` lets it be; `None` when it is not.

@@ -21,6 +21,8 @@ mod route;
 mod run;
 mod stated;
 mod status;
+mod stream;
+mod stream_reading;
 mod transport;
 mod usage;
 mod users;
@@ -44,7 +46,10 @@ pub use permit::{Guard, Guarded, Outlook, Permit};
 pub use plan::{Load, Plan, PlannedKey, PlannedLimit};
 pub use queued::Queued;
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
-pub use transport::{HttpTransport, Incoming, Outgoing, Sending, Transport};
+pub use stream::{Resume, Seam, StreamEvent, Streaming};
+pub use transport::{
+    Chunks, HttpTransport, Incoming, NextChunk, Opened, Opening, Outgoing, Sending, Transport,
+};
 pub use usage::{Closed, Usage, UsedLimit};
 
 // The words of this ring's face: who calls it needs no ring below.
@@ -52,7 +57,7 @@ pub use crate::kernel::Usage as TokenUsage;
 pub use crate::kernel::{Failure, FailureClass, Moment, Origin, Period, Until};
 pub use crate::providers::prices::{OwnPrices, PriceBook};
 pub use crate::providers::{
-    AnswerSchema, Content, ForeignError, Headers, Message, Provider, Role, json_in,
+    AnswerSchema, Content, ForeignError, Headers, Message, Provider, Role, StreamPiece, json_in,
     provider_of_key, provider_of_variable, shown,
 };
 
@@ -93,6 +98,8 @@ pub struct Engine {
     closed: AtomicBool,
     /// Whether prompts may be counted with tokenizers whose tables load beside the calls.
     counts_exactly: AtomicBool,
+    /// Tells streams that wait for a piece that it was closed.
+    closing: tokio::sync::Notify,
 }
 
 impl fmt::Debug for Engine {
@@ -163,6 +170,7 @@ impl Engine {
             users: users::UserRoll::new(&settings.users),
             closed: AtomicBool::new(false),
             counts_exactly: AtomicBool::new(false),
+            closing: tokio::sync::Notify::new(),
             settings,
         };
         for provider in engine.settings.providers.values() {
@@ -241,9 +249,10 @@ impl Engine {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Sends everybody who waits home and takes no more calls; calls under way come to their end.
+    /// Sends everybody who waits home and takes no more calls; calls under way come to their end, streams end here.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.closing.notify_waiters();
         for vendor in self.known_vendors() {
             for target in vendor.known_targets() {
                 target.line.lock().close();

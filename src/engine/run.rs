@@ -305,9 +305,21 @@ impl Run {
 
     /// Books a failure.
     pub(super) fn failed(&mut self, held: Held, failure: Failure, hints: &Hints) -> Event {
+        let ending = Ending::of(&failure);
+        self.failed_as(held, ending, failure, hints)
+    }
+
+    /// Books a failure in the middle of an answer, or whatever `ending` says.
+    pub(super) fn failed_as(
+        &mut self,
+        held: Held,
+        ending: Ending,
+        failure: Failure,
+        hints: &Hints,
+    ) -> Event {
         let engine = self.engine.clone();
         let (target, key) = (held.target.clone(), held.key());
-        let change = self.settle(held, Ending::of(&failure), hints, Some(&failure));
+        let change = self.settle(held, ending, hints, Some(&failure));
         if let Some(block) = change.closed {
             target.was_closed(key, &block, engine.clock.now());
             engine.observer.notice(&Notice::Closed {

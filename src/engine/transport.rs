@@ -1,4 +1,4 @@
-//! How does a request reach a provider? One method, so that a stand-in is ten lines.
+//! How does a request reach a provider? One method is enough, so that a stand-in is ten lines.
 
 use std::error::Error;
 use std::fmt;
@@ -59,10 +59,57 @@ pub struct Incoming {
 /// What comes of sending.
 pub type Sending = Pin<Box<dyn Future<Output = Result<Incoming, Failure>> + Send>>;
 
+/// An answer of any status whose body is still on its way.
+pub struct Opened {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers that mean something to us.
+    pub headers: Headers,
+    /// The body. Dropping it ends the request.
+    pub body: Box<dyn Chunks>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// What comes of opening.
+pub type Opening = Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send>>;
+
+/// The next piece of a body, `None` at its end.
+pub type NextChunk<'a> = Pin<Box<dyn Future<Output = Result<Option<Bytes>, Failure>> + Send + 'a>>;
+
+/// A body as it arrives. What nobody asks for stays with the server.
+pub trait Chunks: Send {
+    /// Waits for the next piece, no longer than the request's `read_timeout`. Dropping the future loses nothing.
+    fn next(&mut self) -> NextChunk<'_>;
+}
+
 /// Sends one request and brings one answer.
 pub trait Transport: Send + Sync {
     /// Posts `request`. A failure says whether it provably never left.
     fn post(&self, request: Outgoing) -> Sending;
+
+    /// Posts `request` and leaves the body on its way. Unless a transport can do better, it comes in one piece.
+    fn open(&self, request: Outgoing) -> Opening {
+        let sending = self.post(request);
+        Box::pin(async move {
+            let Incoming { status, headers, body } = sending.await?;
+            Ok(Opened { status, headers, body: Box::new(Whole(Some(body))) })
+        })
+    }
+}
+
+/// A body that is there already.
+struct Whole(Option<Bytes>);
+
+impl Chunks for Whole {
+    fn next(&mut self) -> NextChunk<'_> {
+        let body = self.0.take().filter(|body| !body.is_empty());
+        Box::pin(std::future::ready(Ok(body)))
+    }
 }
 
 /// Answers are text of a few kilobytes; what is larger than this is no answer.
@@ -115,32 +162,60 @@ impl HttpTransport {
 
 impl Transport for HttpTransport {
     fn post(&self, request: Outgoing) -> Sending {
-        let client = self.client(request.is_near);
+        let (client, silence) = (self.client(request.is_near), request.read_timeout);
         Box::pin(async move {
-            let mut builder = client.post(&request.url).body(request.body);
-            for (name, value) in &request.headers {
-                builder = builder.header(*name, value);
-            }
-            if let Some((header, secret)) = &request.key {
-                let text = zeroize::Zeroizing::new(format!("{}{}", header.prefix, secret.expose()));
-                let mut value =
-                    reqwest::header::HeaderValue::from_str(&text).map_err(|_| unsendable_key())?;
-                value.set_sensitive(true);
-                builder = builder.header(header.name, value);
-            }
-            let silence = request.read_timeout;
-            let response = in_time(silence, builder.send()).await?;
-            let status = response.status().as_u16();
-            let headers = response
-                .headers()
-                .iter()
-                .filter(|(name, _)| Headers::is_read(name.as_str()))
-                .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
-                .collect();
+            let (status, headers, response) = begin(client, request).await?;
             let body = whole_body(response, silence).await?;
             Ok(Incoming { status, headers, body })
         })
     }
+
+    fn open(&self, request: Outgoing) -> Opening {
+        let (client, silence) = (self.client(request.is_near), request.read_timeout);
+        Box::pin(async move {
+            let (status, headers, response) = begin(client, request).await?;
+            Ok(Opened { status, headers, body: Box::new(OnItsWay { response, silence }) })
+        })
+    }
+}
+
+/// A body on a connection.
+struct OnItsWay {
+    response: reqwest::Response,
+    silence: Duration,
+}
+
+impl Chunks for OnItsWay {
+    fn next(&mut self) -> NextChunk<'_> {
+        Box::pin(in_time(self.silence, self.response.chunk()))
+    }
+}
+
+/// Sends `request` and waits for the head of the answer.
+async fn begin(
+    client: reqwest::Client,
+    request: Outgoing,
+) -> Result<(u16, Headers, reqwest::Response), Failure> {
+    let mut builder = client.post(&request.url).body(request.body);
+    for (name, value) in &request.headers {
+        builder = builder.header(*name, value);
+    }
+    if let Some((header, secret)) = &request.key {
+        let text = zeroize::Zeroizing::new(format!("{}{}", header.prefix, secret.expose()));
+        let mut value =
+            reqwest::header::HeaderValue::from_str(&text).map_err(|_| unsendable_key())?;
+        value.set_sensitive(true);
+        builder = builder.header(header.name, value);
+    }
+    let response = in_time(request.read_timeout, builder.send()).await?;
+    let status = response.status().as_u16();
+    let headers = response
+        .headers()
+        .iter()
+        .filter(|(name, _)| Headers::is_read(name.as_str()))
+        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+        .collect();
+    Ok((status, headers, response))
 }
 
 async fn in_time<T>(

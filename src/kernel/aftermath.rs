@@ -70,7 +70,12 @@ pub fn book(
         ledgers.get_mut(about).was_refused(held.at, rates.iter().any(nothing_left), now);
     }
     let is_too_large = aftermath.failure.is_some_and(|failure| failure.never_here);
-    let is_over = !matches!(aftermath.ending, Ending::NeverSent | Ending::Unknown);
+    let is_over = match aftermath.ending {
+        Ending::NeverSent | Ending::Unknown => false,
+        // Who leaves in the middle says nothing of the key.
+        Ending::CutOff(_) => aftermath.failure.is_some(),
+        Ending::Answered(_) | Ending::Refused => true,
+    };
     if is_over && !is_too_large {
         ledgers.get_mut(lane.key_alone).felt(aftermath.failure, now);
     }

@@ -390,6 +390,8 @@ pub enum Ending {
     Refused,
     /// Nobody knows whether it was worked on: all of it stays counted.
     Unknown,
+    /// It broke off, or was no longer wanted, when this much had been used: that stays counted.
+    CutOff(Amounts),
     /// It provably never left this machine: nothing counts.
     NeverSent,
 }
@@ -398,7 +400,7 @@ impl Ending {
     /// What stays counted of what was reserved.
     pub(super) fn used(&self, reserved: &Amounts) -> Amounts {
         match self {
-            Ending::Answered(Some(used)) => *used,
+            Ending::Answered(Some(used)) | Ending::CutOff(used) => *used,
             Ending::Answered(None) | Ending::Unknown => *reserved,
             Ending::Refused => Amounts { requests: reserved.requests, ..Amounts::default() },
             Ending::NeverSent => Amounts::default(),
@@ -429,7 +431,7 @@ pub fn settle(
                 }
             }
             Ending::NeverSent => ledger.forget_send(),
-            Ending::Refused | Ending::Unknown => {}
+            Ending::Refused | Ending::Unknown | Ending::CutOff(_) => {}
         }
     }
     recovered

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quotaflow::config::Timeouts;
-use quotaflow::engine::{HttpTransport, Incoming, Outgoing, Transport};
+use quotaflow::engine::{HttpTransport, Incoming, Opened, Outgoing, Transport};
 use quotaflow::kernel::{Amounts, Failure, FailureClass, Scope};
 use quotaflow::providers::{KeyHeader, Provider, WireResponse};
 use quotaflow::secret::Secret;
@@ -256,4 +256,76 @@ async fn a_redirect_is_not_followed_with_the_key() {
     let waker = std::task::Waker::noop();
     let poll = came.poll(&mut std::task::Context::from_waker(waker));
     assert!(poll.is_pending(), "somebody came");
+}
+
+/// The head of an answer whose body comes in chunks.
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nretry-after: 7\r\n\r\n";
+
+async fn open(request: Outgoing) -> Result<Opened, Failure> {
+    HttpTransport::new(&Timeouts::default()).unwrap().open(request).await
+}
+
+#[tokio::test]
+async fn a_body_is_handed_out_as_it_comes() {
+    let (go_on, may_go_on) = tokio::sync::oneshot::channel();
+    let (url, asked) = server(|mut stream| async move {
+        stream.write_all(format!("{CHUNKED}5\r\nfirst\r\n").as_bytes()).await.unwrap();
+        may_go_on.await.unwrap();
+        stream.write_all(b"4\r\nrest\r\n0\r\n\r\n").await.unwrap();
+    })
+    .await;
+    let mut opened = open(request(url)).await.unwrap();
+    assert_eq!((opened.status, opened.headers.get("retry-after")), (200, Some("7")));
+    assert_eq!(opened.body.next().await.unwrap().as_deref(), Some(&b"first"[..]));
+    go_on.send(()).unwrap();
+    assert_eq!(opened.body.next().await.unwrap().as_deref(), Some(&b"rest"[..]));
+    assert_eq!(opened.body.next().await.unwrap(), None);
+    asked.await.unwrap();
+}
+
+#[tokio::test]
+async fn silence_between_two_pieces_ends_a_body_and_so_does_a_break() {
+    let (url, asked) = server(|mut stream| async move {
+        stream.write_all(format!("{CHUNKED}5\r\nfirst\r\n").as_bytes()).await.unwrap();
+        let _ = stream.read(&mut [0]).await;
+    })
+    .await;
+    let request = |url| Outgoing { read_timeout: Duration::from_millis(150), ..request(url) };
+    let mut opened = open(request(url)).await.unwrap();
+    opened.body.next().await.unwrap();
+    let failure = opened.body.next().await.unwrap_err();
+    assert_eq!(facts(&failure), (FailureClass::Timeout, Scope::Call, false, false));
+    drop(opened);
+    asked.await.unwrap();
+    let (url, _asked) = says(format!("{CHUNKED}5\r\nfirst\r\n")).await;
+    let mut opened = open(request(url)).await.unwrap();
+    opened.body.next().await.unwrap();
+    let failure = opened.body.next().await.unwrap_err();
+    assert_eq!(facts(&failure), (FailureClass::Network, Scope::Call, false, false));
+}
+
+#[tokio::test]
+async fn whoever_drops_a_body_hangs_up_and_what_nobody_asks_for_is_not_taken() {
+    const MEGABYTE: usize = 1024 * 1024;
+    let sent = Arc::new(AtomicU64::new(0));
+    let counter = sent.clone();
+    let (url, asked) = server(|mut stream| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.unwrap();
+        let piece = vec![b' '; 64 * 1024];
+        while stream.write_all(&piece).await.is_ok() {
+            counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
+    })
+    .await;
+    let mut opened = open(request(url)).await.unwrap();
+    opened.body.next().await.unwrap();
+    let mut before = u64::MAX;
+    // Until nothing more fits into the buffers between us.
+    while before != sent.load(Ordering::Relaxed) {
+        before = sent.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!((before as usize) < 16 * MEGABYTE, "{before} bytes were taken");
+    drop(opened);
+    asked.await.unwrap();
 }

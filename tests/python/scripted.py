@@ -50,10 +50,29 @@ class ScriptedOutcome:
     key: str = "OPENAI_API_KEY"
     usage: tuple[int, int, int, int, int] | None = (30, 12, 4, 2, 5)
     latency: float = 0.75
+    first_token_latency: float | None = None
     finish_reason: str | None = "stop"
     tool_calls: str | None = None
     raw: bytes = b'{"id": "chatcmpl-1"}'
     attempts: list[tuple[Any, ...]] = field(default_factory=lambda: [ATTEMPT])
+
+
+@dataclass
+class ScriptedStream:
+    """The double of `StreamCall`: hands out these pieces, in as many crossings as there are lists."""
+
+    answer: ScriptedOutcome
+    pieces: list[list[str | tuple[Any, ...]]]
+    closed: int = 0
+
+    def next(self) -> list[str | tuple[Any, ...]]:
+        return self.pieces.pop(0) if self.pieces else []
+
+    def outcome(self) -> ScriptedOutcome:
+        return self.answer
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 class ScriptedCore:
@@ -67,6 +86,8 @@ class ScriptedCore:
         self.resets: list[tuple[str | None, str | None]] = []
         self.closed = 0
         self.outcome: ScriptedOutcome | Exception = ScriptedOutcome()
+        self.streams: list[tuple[str | None, float | None]] = []
+        self.pieces: list[list[str | tuple[Any, ...]]] = [["Pa", "ris"]]
         self.made.append(self)
 
     def send(self, prompt: str, is_messages: bool, options: Options) -> ScriptedOutcome:
@@ -91,6 +112,13 @@ class ScriptedCore:
         except Exception as error:  # noqa: BLE001 - whatever the script says goes to whoever awaits
             future.set_exception(error)
         return len(self.calls)
+
+    def stream(
+        self, prompt: str, is_messages: bool, options: Options, resume: str | None, idle_timeout: float | None
+    ) -> ScriptedStream:
+        outcome = self.send(prompt, is_messages, options)
+        self.streams.append((resume, idle_timeout))
+        return ScriptedStream(outcome, list(self.pieces))
 
     def status(self) -> str:
         return json.dumps({"keys": []})

@@ -20,6 +20,7 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel,
 from looking import MODEL, ONE_A_MINUTE, until, until_waiting, waiting
 from quotaflow import InvalidArgumentError, InvalidPromptError, LLMInterface, RateLimitError, Reply
 from servers import OPENAI_ANSWER, Server, http
+from streaming_servers import HEAD, Held, end, interface, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,15 +180,26 @@ def test_asyncio_is_asyncio(llm: LLMInterface) -> None:
     assert more_threads <= 1
 
 
-def test_a_stream_is_one_piece(llm: LLMInterface) -> None:
+def test_a_stream_comes_through_a_chain_in_pieces(llm: LLMInterface) -> None:
     chain = PROMPT | llm | StrOutputParser()
 
     async def collect() -> list[str]:
         return [piece async for piece in chain.astream({"what": "a lake"})]
 
-    assert list(chain.stream({"what": "a river"})) == ["answer to: Name a river."]
-    assert asyncio.run(collect()) == ["answer to: Name a lake."]
-    assert [type(piece) for piece in llm.stream("Hi")] == [Reply]
+    pieces = list(chain.stream({"what": "a river"}))
+    assert len(pieces) > 2
+    assert "".join(pieces) == "answer to: Name a river."
+    assert "".join(asyncio.run(collect())) == "answer to: Name a lake."
+    assert {type(piece) for piece in llm.stream("Hi")} == {str}
+
+
+def test_a_chain_hands_on_what_arrives_before_the_rest_is_sent() -> None:
+    with Held(HEAD + said("Par"), said("is") + end()) as held, interface(held.server, DEFAULT) as slow:
+        pieces = (PROMPT | slow | StrOutputParser()).stream({"what": "a city"})
+        assert next(pieces) == "Par"
+        assert not held.go_on.is_set()
+        held.go_on.set()
+        assert "".join(pieces) == "is"
 
 
 def test_events_of_a_chain_tell_of_a_chat_model(llm: LLMInterface) -> None:
@@ -195,8 +207,10 @@ def test_events_of_a_chain_tell_of_a_chat_model(llm: LLMInterface) -> None:
         events = (PROMPT | llm).astream_events({"what": "a lake"}, version="v2")
         return [event["event"] async for event in events if event["name"] == "LLMInterface"]
 
-    names = asyncio.run(collect())
-    assert names == ["on_chat_model_start", "on_chat_model_stream", "on_chat_model_end"]
+    first, *pieces, last = asyncio.run(collect())
+    assert (first, last) == ("on_chat_model_start", "on_chat_model_end")
+    assert set(pieces) == {"on_chat_model_stream"}
+    assert len(pieces) > 2
 
 
 def test_a_reply_out_of_langchains_cache_says_what_the_first_one_said(llm: LLMInterface) -> None:
@@ -293,9 +307,9 @@ MISSING = "sys.modules['langchain_core'] = None"
 VERBS = """
     assert llm.invoke("Hi", {"tags": ["a"]}, **ask) == llm("Hi", **ask) == "answer to: Hi"
     assert asyncio.run(llm.ainvoke([{"role": "user", "content": "Hi"}], **ask)).provider == "openai"
-    assert list(llm.stream("Hi", **ask)) == ["answer to: Hi"]
+    assert "".join(llm.stream("Hi", **ask)) == "answer to: Hi"
     async def pieces(): return [piece async for piece in llm.astream("Hi", **ask)]
-    assert asyncio.run(pieces()) == ["answer to: Hi"]
+    assert "".join(asyncio.run(pieces())) == "answer to: Hi"
     prompts = [str(n) for n in range(8)]
     expected = [f"answer to: {n}" for n in range(8)]
     assert llm.batch(prompts, {"max_concurrency": 2}, **ask) == expected

@@ -112,20 +112,62 @@ def test_tool_calls_are_langchains(chat: ChatQuotaflow) -> None:
     assert add.invoke(message.tool_calls[0]).content == "6"
 
 
-def test_a_stream_is_one_last_chunk_that_knows_all(chat: ChatQuotaflow) -> None:
-    class Told(BaseCallbackHandler):
-        tokens: list[str] = []  # noqa: RUF012 - one test
+class Told(BaseCallbackHandler):
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
 
-        def on_llm_new_token(self, token: Any, **_: Any) -> None:
-            self.tokens.append(token)
+    def on_llm_new_token(self, token: Any, **_: Any) -> None:
+        self.tokens.append(token)
 
+
+def test_a_stream_comes_in_chunks_and_the_last_knows_all(chat: ChatQuotaflow) -> None:
     told = Told()
-    [chunk] = chat.stream("Hi", {"callbacks": [told]})
-    assert (chunk.text, chunk.chunk_position, told.tokens) == ("Paris", "last", ["Paris"])
-    assert chunk.usage_metadata is not None
-    assert chunk.response_metadata["key"] == "one"
-    [called] = chat.bind_tools([add]).stream("Add.")
-    assert [call["name"] for call in called.tool_calls] == ["add"]
+    chunks = list(chat.stream("Hi", {"callbacks": [told]}))
+    assert [chunk.text for chunk in chunks] == ["Pa", "ris", ""]
+    assert told.tokens == ["Pa", "ris", ""]
+    last = chunks[-1]
+    assert last.chunk_position == "last"
+    assert last.usage_metadata is not None
+    assert last.response_metadata["key"] == "one"
+
+
+def test_a_stream_of_tool_calls_adds_up(chat: ChatQuotaflow) -> None:
+    chunks: list[Any] = list(chat.bind_tools([add]).stream("Add."))
+    fragments = [chunk.tool_call_chunks[0]["args"] for chunk in chunks if chunk.tool_call_chunks]
+    assert fragments == ["", '{"a": 3,', ' "b": 3}']
+    whole = sum(chunks[1:], chunks[0])
+    assert [(call["id"], call["name"], call["args"]) for call in whole.tool_calls] == [
+        ("call_1", "add", {"a": 3, "b": 3})
+    ]
+
+
+def test_so_does_one_under_asyncio(chat: ChatQuotaflow) -> None:
+    told = Told()
+
+    async def read() -> list[Any]:
+        return [chunk async for chunk in chat.astream("Hi", {"callbacks": [told]})]
+
+    assert [chunk.text for chunk in asyncio.run(read())] == ["Pa", "ris", ""]
+    assert told.tokens == ["Pa", "ris", ""]
+
+
+def test_to_invoke_may_be_to_stream(chat: ChatQuotaflow) -> None:
+    told = Told()
+    streaming = ChatQuotaflow(llm=chat.llm, model=chat.model, streaming=True)
+    message = streaming.invoke("Hi", {"callbacks": [told]})
+    assert (message.content, told.tokens) == ("Paris", ["Pa", "ris", ""])
+    assert message.usage_metadata is not None
+
+
+def test_what_was_given_to_langchain_cannot_be_taken_back(chat: ChatQuotaflow) -> None:
+    with pytest.raises(InvalidArgumentError, match="resume cannot be used in LangChain"):
+        next(chat.stream("Hi", resume="restart"))
+
+
+def test_what_a_model_thinks_stays_out_of_messages(doubled: Any) -> None:
+    make, core = doubled
+    core.pieces = [[("reasoning", "Hm.")], ["Pa", "ris"]]
+    assert [chunk.text for chunk in make().stream("Hi")] == ["Pa", "ris", ""]
 
 
 def test_calls_of_servers_that_leave_things_out_are_read(doubled: Any) -> None:
@@ -135,8 +177,6 @@ def test_calls_of_servers_that_leave_things_out_are_read(doubled: Any) -> None:
     message = make().invoke("Hi")
     assert [(call["id"], call["args"]) for call in message.tool_calls] == [(None, {"a": 1}), ("2", {})]
     assert [call["error"] for call in message.invalid_tool_calls] == ["the call names no tool"]
-    [chunk] = make().stream("Hi")
-    assert [call["args"] for call in chunk.tool_calls] == [{"a": 1}, {}]
 
 
 @pytest.mark.parametrize("arguments", ["{", "[1]", "nothing"])

@@ -19,7 +19,7 @@ TOOLS = '[{"id": "call_1", "type": "function", "function": {"name": "add", "argu
 
 def facts(reply: Reply) -> dict[str, Any]:
     names = [name for name, member in vars(Reply).items() if isinstance(member, property)]
-    assert len(names) == 13
+    assert len(names) == 14
     return {name: getattr(reply, name) for name in names}
 
 
@@ -34,7 +34,8 @@ def test_it_is_a_string() -> None:
 
 
 def test_it_knows_how_it_came_about() -> None:
-    reply = reply_from(ScriptedOutcome(tool_calls=TOOLS))  # type: ignore[arg-type]
+    outcome = ScriptedOutcome(tool_calls=TOOLS, first_token_latency=0.125)
+    reply = reply_from(outcome)  # type: ignore[arg-type]
     assert facts(reply) == {
         "provider": "openai",
         "model": "gpt-4o-mini",
@@ -44,6 +45,7 @@ def test_it_knows_how_it_came_about() -> None:
         ),
         "cost": Decimal("0.0000114"),
         "latency": 0.75,
+        "first_token_latency": 0.125,
         "attempts": (Attempt(*ATTEMPT),),
         "error": None,
         "finish_reason": "stop",

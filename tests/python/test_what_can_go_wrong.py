@@ -54,6 +54,7 @@ ALL_FACTS: dict[str, Any] = {
     "limit": "rpm",
     "used": 10,
     "amount": 10,
+    "text": "Once upon a ti",
     "attempts": [ATTEMPT],
     "text": "[]",
     "errors": ("is a list, not an object",),
@@ -103,6 +104,7 @@ def test_each_failure_word_has_its_class_and_each_class_its_word() -> None:
         errors.QueueFullError,
         errors.QueueCleared,
         errors.UserLimitError,
+        errors.StreamInterrupted,
     } | of_answers
     assert of_calls - wordless == set(FAILURES.values())
     assert all(cls("x").failure is None for cls in wordless)
@@ -133,6 +135,7 @@ def test_the_docstring_says_what_to_do_and_its_example_runs(cls: type[errors.Quo
             raise cls("Something is wrong", **facts_for(cls))
 
         render = send_prompt
+        stream_prompt = send_prompt
 
     [test] = doctest.DocTestFinder(recurse=False).find(cls, globs=vars(errors) | {"llm": Failing()})
     assert test.examples

@@ -63,3 +63,12 @@ def test_everything_public_is_documented() -> None:
 def test_both_ways_to_send_take_the_same() -> None:
     sync = inspect.signature(quotaflow.LLMInterface.send_prompt)
     assert sync == inspect.signature(quotaflow.LLMInterface.asend_prompt)
+
+
+def test_so_do_both_ways_to_stream_and_a_little_more() -> None:
+    ways = (quotaflow.LLMInterface.stream_prompt, quotaflow.LLMInterface.astream_prompt)
+    one, other = (inspect.signature(way).parameters for way in ways)
+    assert one == other
+    send = inspect.signature(quotaflow.LLMInterface.send_prompt).parameters
+    assert {name: one[name] for name in send} == dict(send)
+    assert set(one) - set(send) == {"resume", "idle_timeout"}

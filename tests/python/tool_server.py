@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from servers import Server, http
+from streaming_servers import HEAD, event
 
 if TYPE_CHECKING:
     from servers import Request
@@ -36,8 +37,29 @@ def _answer(request: Request) -> bytes:
         function = {"name": tool["name"], "arguments": json.dumps(arguments)}
         message = {"role": "assistant", "tool_calls": [{"id": "call_1", "type": "function", "function": function}]}
     reason = "stop" if tool is None else "tool_calls"
+    if asked.get("stream"):
+        return _streamed(message, reason)
     choice = {"index": 0, "message": message, "finish_reason": reason}
     return http({"id": "chatcmpl-1", "model": asked["model"], "choices": [choice], "usage": USAGE})
+
+
+def _streamed(message: dict[str, Any], reason: str) -> bytes:
+    """The message in pieces, arguments and text cut in the middle."""
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    for index, call in enumerate(message.get("tool_calls", ())):
+        function = call["function"]
+        begun = {"index": index, **call, "function": {**function, "arguments": ""}}
+        halves = [{"index": index, "function": {"arguments": half}} for half in _halves(function["arguments"])]
+        deltas += [{"tool_calls": [fragment]} for fragment in (begun, *halves)]
+    deltas += [{"content": half} for half in _halves(message.get("content") or "")]
+    chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    chunks.append({"choices": [], "usage": USAGE})
+    return HEAD + b"".join(event({"id": "chatcmpl-1"} | chunk) for chunk in chunks) + event("[DONE]")
+
+
+def _halves(text: str) -> tuple[str, str]:
+    return text[: len(text) // 2], text[len(text) // 2 :]
 
 
 def _tool_to_call(asked: dict[str, Any]) -> dict[str, Any] | None:

@@ -17,11 +17,16 @@ from quotaflow.errors import InvalidArgumentError, InvalidPromptError
 from quotaflow.integrations.messages import reply_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from langchain_core.outputs import LLMResult
     from langchain_core.runnables import RunnableConfig
 
     from quotaflow.interface import LLMInterface
     from quotaflow.reply import Reply
+
+
+_NAME = "LLMInterface"
 
 
 class _TextRunnable(Runnable[Any, str]):
@@ -63,6 +68,22 @@ async def ainvoke(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[s
     return _reply(await ChatQuotaflow(llm=llm).agenerate_prompt([value], **_told(under), **kwargs))
 
 
+def stream(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[str, Any]) -> Iterator[str]:
+    """The text of one call in pieces under a config, told to its callbacks as that of a chat model."""
+    value, under = _prompt_value(prompt), _named(_config(config))
+    for chunk in ChatQuotaflow(llm=llm).stream(value, under, **kwargs):
+        if text := str(chunk.text):
+            yield text
+
+
+async def astream(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[str, Any]) -> AsyncIterator[str]:
+    """The same for asyncio."""
+    value, under = _prompt_value(prompt), _named(_config(config))
+    async for chunk in ChatQuotaflow(llm=llm).astream(value, under, **kwargs):
+        if text := str(chunk.text):
+            yield text
+
+
 def batch(
     llm: LLMInterface, inputs: Any, config: Any, return_exceptions: bool, kwargs: dict[str, Any]
 ) -> list[Any]:
@@ -87,13 +108,18 @@ def _config(config: Any) -> RunnableConfig:
         raise InvalidArgumentError(f"config is of type {kind}", hint="pass a RunnableConfig or None") from None
 
 
+def _named(config: RunnableConfig) -> RunnableConfig:
+    """The config, in which a run without a name has that of the interface."""
+    return {**config, "run_name": config.get("run_name") or _NAME}
+
+
 def _told(config: RunnableConfig) -> dict[str, Any]:
     """What LangChain's models are told of a config; a run without a name has that of the interface."""
     return {
         "callbacks": config.get("callbacks"),
         "tags": config.get("tags"),
         "metadata": config.get("metadata"),
-        "run_name": config.get("run_name") or "LLMInterface",
+        "run_name": config.get("run_name") or _NAME,
         "run_id": config.get("run_id"),
     }
 

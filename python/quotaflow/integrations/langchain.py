@@ -24,7 +24,8 @@ from langchain_core.utils.function_calling import convert_to_openai_function, co
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from quotaflow.integrations.messages import chunk_from, generation_from, openai_messages
+from quotaflow.errors import InvalidArgumentError
+from quotaflow.integrations.messages import chunk_from, generation_from, last_chunk_from, openai_messages
 from quotaflow.interface import LLMInterface
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class ChatQuotaflow(BaseChatModel):
 
     Messages in every shape LangChain knows go in, with pictures, files and tool results; an `AIMessage` with tool
     calls, usage and the story of the call comes out. Everything that waits, rotates and falls back is that of
-    `LLMInterface`, and so are the errors, unchanged. Streaming gives one piece in this version.
+    `LLMInterface`, and so are the errors, unchanged. Streams bring chunks as they arrive, with usage and the story
+    in the last one.
 
     Args:
         llm: the interface to use, shared with whoever else has it; or else one is made of the next five, which
@@ -116,7 +118,7 @@ class ChatQuotaflow(BaseChatModel):
     params: dict[str, Any] = Field(default_factory=dict)
     """Whatever else goes to the provider with every call: `top_p`, `seed`…"""
     streaming: bool = False
-    """Taken because LangChain's models take it; it changes nothing in this version."""
+    """Whether `invoke` streams too, so that callbacks are told of each token."""
 
     def __init__(
         self,
@@ -206,10 +208,14 @@ class ChatQuotaflow(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        chunk = chunk_from(self.llm.send_prompt(openai_messages(messages), **self._arguments(stop, kwargs)))
-        if run_manager is not None:
-            run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-        yield chunk
+        with self.llm.stream_prompt(openai_messages(messages), **self._streamed(stop, kwargs)) as stream:
+            for piece in stream.events():
+                chunk = chunk_from(piece)
+                if chunk is not None:
+                    if run_manager is not None:
+                        run_manager.on_llm_new_token(str(piece) if piece.kind == "text" else "", chunk=chunk)
+                    yield chunk
+        yield last_chunk_from(stream.reply)
 
     async def _astream(
         self,
@@ -218,11 +224,25 @@ class ChatQuotaflow(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        reply = await self.llm.asend_prompt(openai_messages(messages), **self._arguments(stop, kwargs))
-        chunk = chunk_from(reply)
-        if run_manager is not None:
-            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-        yield chunk
+        async with self.llm.astream_prompt(openai_messages(messages), **self._streamed(stop, kwargs)) as stream:
+            async for piece in stream.events():
+                chunk = chunk_from(piece)
+                if chunk is not None:
+                    if run_manager is not None:
+                        text = str(piece) if piece.kind == "text" else ""
+                        await run_manager.on_llm_new_token(text, chunk=chunk)
+                    yield chunk
+        yield last_chunk_from(stream.reply)
+
+    def _streamed(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a stream; what LangChain was given cannot be taken back, so none is resumed."""
+        arguments = self._arguments(stop, kwargs)
+        if "resume" in arguments:
+            raise InvalidArgumentError(
+                "resume cannot be used in LangChain, where no chunk can be taken back",
+                hint="use stream_prompt of the interface, or with_retry()",
+            )
+        return arguments
 
     def bind_tools(
         self,

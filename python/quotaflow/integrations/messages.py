@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
 
+    from quotaflow.pieces import Piece
     from quotaflow.records import Usage
 
 _FIELDS = ("role", "content", "tool_calls", "tool_call_id", "name")
@@ -93,16 +94,20 @@ def generation_from(reply: Reply) -> ReplyGeneration:
     return ReplyGeneration(message=message, generation_info=info, reply=reply)
 
 
-def chunk_from(reply: Reply) -> ChatGenerationChunk:
-    """A reply as the one and last piece of a stream."""
-    calls = [
-        tool_call_chunk(index=index, **dict(zip(("id", "name", "args"), _parts(call), strict=True)))
-        for index, call in enumerate(reply.tool_calls)
-        if _parts(call)[1]
-    ]
+def chunk_from(piece: Piece) -> ChatGenerationChunk | None:
+    """A piece of a stream as LangChain's; `None` for what the model thinks, which stays out of messages."""
+    if piece.kind == "text":
+        return ChatGenerationChunk(message=AIMessageChunk(content=str(piece)))
+    if piece.kind == "tool_call":
+        call = tool_call_chunk(name=piece.tool_name, args=str(piece), id=piece.call_id, index=piece.call_index)
+        return ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
+    return None
+
+
+def last_chunk_from(reply: Reply) -> ChatGenerationChunk:
+    """What is known at the end of a stream, as its last piece; all that was said has been given."""
     message = AIMessageChunk(
-        content=str(reply),
-        tool_call_chunks=calls,
+        content="",
         usage_metadata=usage_metadata(reply.usage),
         response_metadata=response_metadata(reply),
         chunk_position="last",

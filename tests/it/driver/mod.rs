@@ -9,26 +9,29 @@ mod queueing;
 mod retrying;
 mod routing;
 mod sizing;
+mod streaming;
 mod trouble;
 mod users;
 mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quotaflow::config::{Arguments, ConfigArgument, Settings, Sources};
 use quotaflow::engine::{
-    Answer, Ask, Clock, Engine, Entropy, Incoming, KeyStatus, Notice, Observer, Outgoing, Sending,
-    TokioClock, Transport, World,
+    Answer, Ask, Chunks, Clock, Engine, Entropy, Incoming, KeyStatus, NextChunk, Notice, Observer,
+    Opened, Opening, Outgoing, Sending, TokioClock, Transport, World,
 };
 use quotaflow::error::{Error, ErrorKind};
 use quotaflow::kernel::{FailureClass, Moment};
 use quotaflow::providers::{Content, Message, Role, TransportFault};
 use quotaflow::stores::{MemoryStore, QuotaStore};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// 15 January 2027, 08:00 UTC: midnight in California.
 pub(crate) const START: Moment = Moment::from_seconds(1_800_000_000);
@@ -45,7 +48,17 @@ enum Outcome {
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: Value },
     Fault(TransportFault),
     Silence,
+    Stream(Vec<Step>),
     ByKey(fn(&str) -> Reply),
+}
+
+/// What a stream does next.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Says(String),
+    /// Nothing for this many seconds.
+    Waits(u64),
+    Breaks(TransportFault),
 }
 
 impl Reply {
@@ -93,6 +106,11 @@ impl Reply {
         Reply::of(Outcome::Silence)
     }
 
+    /// A 200 whose body comes step by step.
+    pub(crate) fn stream(steps: Vec<Step>) -> Self {
+        Reply::of(Outcome::Stream(steps))
+    }
+
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         if let Outcome::Answer { headers, .. } = &mut self.outcome {
             headers.push((name, value.to_owned()));
@@ -121,26 +139,44 @@ struct Scripted {
     clock: TokioClock,
     replies: Mutex<VecDeque<Reply>>,
     sent: Mutex<Vec<Sent>>,
+    /// What was said in each request, turn by turn.
+    conversations: Mutex<Vec<Vec<String>>>,
+    /// How many bodies are on their way.
+    open: Arc<AtomicUsize>,
 }
 
-impl Transport for Scripted {
-    fn post(&self, request: Outgoing) -> Sending {
+impl Scripted {
+    /// Takes down what was sent, and says what comes of it.
+    fn take(&self, request: Outgoing) -> Reply {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let words = |message: &Value| message["content"].as_str().unwrap_or_default().to_owned();
         self.sent.lock().push(Sent {
             key: request.key.map_or_else(String::new, |(_, secret)| secret.expose().to_owned()),
             at: self.clock.now().since(START).as_secs_f64(),
             url: request.url,
-            prompt: body["messages"][0]["content"].as_str().unwrap_or_default().to_owned(),
+            prompt: words(&body["messages"][0]),
         });
+        self.conversations
+            .lock()
+            .push(body["messages"].as_array().unwrap().iter().map(words).collect());
         let reply = self.replies.lock().pop_front();
-        let mut reply = reply.unwrap_or_else(|| panic!("nothing more was to be sent"));
-        if let Outcome::ByKey(of) = reply.outcome {
-            reply = of(&self.sent.lock().last().unwrap().key);
+        let reply = reply.unwrap_or_else(|| panic!("nothing more was to be sent"));
+        match reply.outcome {
+            Outcome::ByKey(of) => of(&self.sent.lock().last().unwrap().key),
+            _ => reply,
         }
+    }
+}
+
+impl Transport for Scripted {
+    fn post(&self, request: Outgoing) -> Sending {
+        let reply = self.take(request);
         Box::pin(async move {
             tokio::time::sleep(reply.after).await;
             match reply.outcome {
-                Outcome::Silence | Outcome::ByKey(_) => std::future::pending().await,
+                Outcome::Silence | Outcome::ByKey(_) | Outcome::Stream(_) => {
+                    std::future::pending().await
+                }
                 Outcome::Fault(fault) => Err(fault.failure("as scripted")),
                 Outcome::Answer { status, headers, body } => Ok(Incoming {
                     status,
@@ -149,6 +185,70 @@ impl Transport for Scripted {
                 }),
             }
         })
+    }
+
+    fn open(&self, request: Outgoing) -> Opening {
+        let (silence, open) = (request.read_timeout, self.open.clone());
+        let reply = self.take(request);
+        Box::pin(async move {
+            tokio::time::sleep(reply.after).await;
+            let headers: Vec<(&str, String)> = Vec::new();
+            let (status, headers, steps) = match reply.outcome {
+                Outcome::Silence | Outcome::ByKey(_) => std::future::pending().await,
+                Outcome::Fault(fault) => return Err(fault.failure("as scripted")),
+                Outcome::Answer { status, headers, body } => {
+                    (status, headers, vec![Step::Says(body.to_string())])
+                }
+                Outcome::Stream(steps) => (200, headers, steps),
+            };
+            open.fetch_add(1, Ordering::Relaxed);
+            let body =
+                Box::new(Steps { left: steps.into(), until: None, since: None, silence, open });
+            Ok(Opened { status, headers: headers.into_iter().collect(), body })
+        })
+    }
+}
+
+/// A body that comes step by step, and is counted as long as somebody has it.
+struct Steps {
+    left: VecDeque<Step>,
+    /// Until when and since when nothing comes.
+    until: Option<Instant>,
+    since: Option<Instant>,
+    silence: Duration,
+    open: Arc<AtomicUsize>,
+}
+
+impl Chunks for Steps {
+    fn next(&mut self) -> NextChunk<'_> {
+        Box::pin(async {
+            loop {
+                // A step is only over when it was waited for: the future may be dropped before.
+                if let Some(until) = self.until {
+                    let silence = self.since.get_or_insert_with(Instant::now);
+                    let patience = *silence + self.silence;
+                    tokio::time::sleep_until(until.min(patience)).await;
+                    if patience < until {
+                        return Err(TransportFault::AnswerTimeout.failure("as scripted"));
+                    }
+                    (self.until, self.since) = (None, None);
+                }
+                match self.left.pop_front() {
+                    None => return Ok(None),
+                    Some(Step::Says(text)) => return Ok(Some(Bytes::from(text))),
+                    Some(Step::Breaks(fault)) => return Err(fault.failure("as scripted")),
+                    Some(Step::Waits(seconds)) => {
+                        self.until = Some(Instant::now() + Duration::from_secs(seconds));
+                    }
+                }
+            }
+        })
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -194,6 +294,8 @@ impl Stage {
             clock,
             replies: Mutex::new(replies.into_iter().collect()),
             sent: Mutex::default(),
+            conversations: Mutex::default(),
+            open: Arc::default(),
         });
         let lines = Arc::new(Lines::default());
         let world = World {
@@ -222,6 +324,16 @@ impl Stage {
         let task = tokio::spawn(async move { engine.send(ask).await });
         settle().await;
         task
+    }
+
+    /// What was said in each request, turn by turn.
+    pub(crate) fn conversations(&self) -> Vec<Vec<String>> {
+        self.transport.conversations.lock().clone()
+    }
+
+    /// How many bodies are on their way.
+    pub(crate) fn open(&self) -> usize {
+        self.transport.open.load(Ordering::Relaxed)
     }
 
     pub(crate) fn sent(&self) -> Vec<Sent> {

@@ -1,0 +1,331 @@
+//! How do the pieces of an answer reach Python?
+//!
+//! One crossing brings all pieces that are there. Nothing is read ahead of who asks, so a consumer that stops leaves the
+//! rest with the server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
+use tokio::sync::Notify;
+
+use super::any_loop;
+use super::call_options::CallOptions;
+use super::core::Core;
+use super::loop_port::{Arrival, LoopPort, Mailbox};
+use super::outcome::Outcome;
+use super::raising::{attempt, raise};
+use super::runtime::Threads;
+use super::telling::{NoticeBox, Retries};
+use crate::engine::{Answer, Resume, RetryHook, StreamEvent, StreamPiece, Streaming};
+use crate::error::{Error, ErrorKind};
+
+/// A call whose answer comes in pieces. Dropped, it ends the request and settles what was used.
+#[pyclass(frozen, module = "quotaflow._quotaflow")]
+pub(super) struct StreamCall {
+    shared: Arc<Shared>,
+    threads: Threads,
+    notices: Arc<NoticeBox>,
+    on_retry: Option<(Py<PyAny>, Arc<Retries>)>,
+    /// The loop that is told of retries while it waits.
+    wakes: Arc<Mutex<Option<Arc<Mailbox>>>>,
+}
+
+/// What whoever waits for a piece shares with whoever closes the stream.
+struct Shared {
+    place: Mutex<Place>,
+    answer: Mutex<Option<Answer>>,
+    is_closed: AtomicBool,
+    closing: Notify,
+}
+
+enum Place {
+    Here(Box<Streaming>),
+    /// Somebody waits for a piece.
+    Away,
+    Over,
+}
+
+#[pymethods]
+impl StreamCall {
+    /// Waits for the next pieces: a string for text, a tuple for anything else, none at the end.
+    fn next(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let mut stream = self.take(py)?;
+        let tell = |py: Python<'_>| self.tell(py);
+        let came = self.threads.wait(py, self.shared.pull(&mut stream), tell);
+        let is_over = !matches!(&came, Ok(Ok(events)) if !events.is_empty());
+        let broke_off = !matches!(&came, Ok(Ok(_)));
+        py.detach(|| {
+            self.threads.enter(|| self.shared.put_back(stream, is_over));
+            if broke_off {
+                self.hang_up();
+            }
+        });
+        let told = tell(py);
+        let came = came?;
+        told?;
+        objects(py, came.map_err(|error| raise(py, &error))?)
+    }
+
+    /// The same for an event loop: `port` resolves `future`. The number is what `port.cancel` takes, which ends the
+    /// stream.
+    fn anext(
+        &self,
+        py: Python<'_>,
+        port: &Bound<'_, LoopPort>,
+        future: Py<PyAny>,
+    ) -> PyResult<u64> {
+        let mut stream = self.take(py)?;
+        let port = port.get();
+        let mailbox = port.mailbox();
+        *self.wakes.lock() = Some(mailbox.clone());
+        self.notices.wakes(&mailbox);
+        self.notices.deliver(py)?;
+        let call = port.number();
+        let shared = self.shared.clone();
+        let work = async move {
+            let came = shared.pull(&mut stream).await;
+            shared.put_back(stream, !matches!(&came, Ok(events) if !events.is_empty()));
+            mailbox.put(call, came.map(Arrival::Pieces));
+        };
+        let work = self.threads.spawn(work)?.abort_handle();
+        let hook = self.on_retry.as_ref();
+        let hook = hook.map(|(hook, retries)| (hook.clone_ref(py), retries.clone()));
+        port.expect(call, future, work, hook, &self.notices);
+        Ok(call)
+    }
+
+    /// The same for a loop that cannot watch a socket.
+    fn anext_anywhere<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let mut stream = self.take(py)?;
+        let shared = self.shared.clone();
+        let work = async move {
+            let came = shared.pull(&mut stream).await;
+            shared.put_back(stream, !matches!(&came, Ok(events) if !events.is_empty()));
+            came
+        };
+        let notices = self.notices.clone();
+        let hook = self.on_retry.as_ref();
+        let hook = hook.map(|(hook, retries)| (hook.clone_ref(py), retries.clone()));
+        let tell = move |py: Python<'_>| {
+            notices.deliver(py)?;
+            hook.map_or(Ok(()), |(hook, retries)| retries.deliver(py, &hook))
+        };
+        any_loop::awaitable(py, &self.threads, work, objects, tell)
+    }
+
+    /// The whole answer, once there are no more pieces; given once.
+    fn outcome(&self) -> Option<Outcome> {
+        if !self.threads.are_of_this_process() {
+            return None;
+        }
+        self.shared.answer.lock().take().map(Outcome)
+    }
+
+    /// Ends the request and settles what was used; whoever waits for a piece is told that it was closed.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.threads.are_of_this_process() {
+            return Ok(());
+        }
+        py.detach(|| self.end());
+        self.notices.deliver(py)
+    }
+}
+
+impl StreamCall {
+    /// The stream for whoever waits for its next piece.
+    fn take(&self, py: Python<'_>) -> PyResult<Box<Streaming>> {
+        if !self.threads.are_of_this_process() {
+            let error =
+                Error::new(ErrorKind::Closed, "this stream belongs to the parent of a fork");
+            return Err(raise(py, &error.hint("begin a new one in each process")));
+        }
+        let mut place = self.shared.place.lock();
+        match std::mem::replace(&mut *place, Place::Away) {
+            Place::Here(stream) => Ok(stream),
+            // Whoever waited may have been cancelled together with the stream.
+            Place::Away if self.shared.is_closed.load(Ordering::Acquire) => {
+                Err(raise(py, &closed()))
+            }
+            Place::Away => {
+                let words = "somebody else waits for the next piece of this stream";
+                Err(raise(py, &Error::argument("stream", words).hint("read it from one place")))
+            }
+            Place::Over => {
+                *place = Place::Over;
+                Err(raise(py, &closed()))
+            }
+        }
+    }
+
+    fn tell(&self, py: Python<'_>) -> PyResult<()> {
+        self.notices.deliver(py)?;
+        match &self.on_retry {
+            Some((hook, retries)) => retries.deliver(py, hook),
+            None => Ok(()),
+        }
+    }
+
+    /// Without the interpreter: a fork may hold up the file that is written to.
+    fn end(&self) {
+        self.shared.is_closed.store(true, Ordering::Release);
+        self.shared.closing.notify_waiters();
+        let here = {
+            let mut place = self.shared.place.lock();
+            match std::mem::replace(&mut *place, Place::Over) {
+                Place::Away => {
+                    *place = Place::Away;
+                    None
+                }
+                Place::Here(stream) => Some(stream),
+                Place::Over => None,
+            }
+        };
+        let Some(stream) = here else { return };
+        let is_arriving = stream.is_arriving();
+        self.threads.enter(|| drop(stream));
+        if is_arriving {
+            self.hang_up();
+        }
+    }
+
+    /// A connection is only closed by a runtime that runs, and maybe nobody blocks on it now.
+    fn hang_up(&self) {
+        // Without a thread that could run it, it is closed when the next call is sent.
+        drop(self.threads.spawn(async {}));
+    }
+}
+
+impl Drop for StreamCall {
+    fn drop(&mut self) {
+        if !self.threads.are_of_this_process() {
+            // It belongs to the parent of a fork: its locks and connections are not touched.
+            std::mem::forget(self.shared.clone());
+            return;
+        }
+        if !matches!(&*self.shared.place.lock(), Place::Over) {
+            Python::attach(|py| py.detach(|| self.end()));
+        }
+    }
+}
+
+impl Shared {
+    /// The next pieces, as many as there are.
+    async fn pull(&self, stream: &mut Streaming) -> Result<Vec<StreamEvent>, Error> {
+        let mut closing = std::pin::pin!(self.closing.notified());
+        closing.as_mut().enable();
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        let first = tokio::select! {
+            biased;
+            first = stream.next() => first?,
+            () = closing => return Err(closed()),
+        };
+        let mut events = Vec::new();
+        match first {
+            Some(first) => {
+                events.push(first);
+                events.extend(std::iter::from_fn(|| stream.ready()));
+            }
+            None => *self.answer.lock() = stream.answer(),
+        }
+        Ok(events)
+    }
+
+    /// Nobody waits any more.
+    fn put_back(&self, stream: Box<Streaming>, is_over: bool) {
+        let mut place = self.place.lock();
+        if is_over || self.is_closed.load(Ordering::Acquire) {
+            *place = Place::Over;
+            drop(place);
+            drop(stream);
+        } else {
+            *place = Place::Here(stream);
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "this stream was closed").hint("begin a new one")
+}
+
+/// Pieces as Python takes them.
+pub(super) fn objects(py: Python<'_>, events: Vec<StreamEvent>) -> PyResult<Py<PyAny>> {
+    let objects = events.into_iter().map(|event| object(py, event));
+    let objects: Vec<Py<PyAny>> = objects.collect::<PyResult<_>>()?;
+    PyList::new(py, objects)?.into_py_any(py)
+}
+
+fn object(py: Python<'_>, event: StreamEvent) -> PyResult<Py<PyAny>> {
+    match event {
+        StreamEvent::Piece(StreamPiece::Text(text)) => {
+            Ok(PyString::new(py, &text).into_any().unbind())
+        }
+        StreamEvent::Piece(StreamPiece::Reasoning(text)) => ("reasoning", text).into_py_any(py),
+        StreamEvent::Piece(StreamPiece::ToolCall { index, id, name, arguments }) => {
+            ("tool_call", arguments, index, id, name).into_py_any(py)
+        }
+        StreamEvent::Seam(seam) => {
+            let broken = attempt(&seam.broken);
+            let (message, restarts) = (&seam.message, seam.restarts);
+            ("seam", message, restarts, broken, &seam.provider, &seam.model, &seam.key)
+                .into_py_any(py)
+        }
+    }
+}
+
+#[pymethods]
+impl Core {
+    /// Begins a call whose answer comes in pieces; `resume` is `restart`, `continue` or nothing.
+    fn stream(
+        &self,
+        py: Python<'_>,
+        prompt: &str,
+        is_messages: bool,
+        options: &Bound<'_, CallOptions>,
+        resume: Option<&str>,
+        idle_timeout: Option<f64>,
+    ) -> PyResult<StreamCall> {
+        let options = options.get();
+        let mut ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let resume = match resume {
+            None => None,
+            Some("restart") => Some(Resume::Restart),
+            Some("continue") => Some(Resume::Continue),
+            Some(_) => {
+                let error = Error::argument("resume", "resume is no way to go on");
+                return Err(raise(py, &error.hint("pass 'restart', 'continue' or None")));
+            }
+        };
+        let (threads, engine, notices) = self.engine(py)?;
+        notices.listen_to_decisions(options.debug);
+        let wakes: Arc<Mutex<Option<Arc<Mailbox>>>> = Arc::default();
+        let on_retry = options.on_retry.as_ref().map(|hook| {
+            let (retries, wakes) = (Arc::new(Retries::default()), wakes.clone());
+            let notes = retries.clone();
+            ask.on_retry = Some(RetryHook(Arc::new(move |attempt| {
+                notes.note(attempt);
+                if let Some(mailbox) = &*wakes.lock() {
+                    mailbox.wake();
+                }
+            })));
+            (hook.clone_ref(py), retries)
+        });
+        let silence = idle_timeout.map(Duration::from_secs_f64);
+        let stream = py.detach(|| threads.enter(|| engine.stream(ask, resume, silence)));
+        notices.deliver(py)?;
+        let stream = stream.map_err(|error| raise(py, &error))?;
+        let shared = Arc::new(Shared {
+            place: Mutex::new(Place::Here(Box::new(stream))),
+            answer: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            closing: Notify::new(),
+        });
+        Ok(StreamCall { shared, threads, notices, on_retry, wakes })
+    }
+}
