@@ -177,7 +177,7 @@ proptest! {
         in_virtual_time(async {
             let latency = json!({"min": slowest / 2.0, "max": slowest});
             let world = World::new(&plan(keys, &limits, &latency, &json!({"min": 5, "max": 60})));
-            let prompt = ask("openai", "gpt-4o-mini", "Name a river, please.");
+            let prompt = ask("openai", "gpt-4o-mini", &"Name a river, please. ".repeat(12));
             let (planned, done, ended) = planned_and_done(&world, prompt, prompts, 150).await;
             prop_assert!(ended.iter().all(Ended::is_answered));
             let planned = seconds(&planned);
