@@ -14,10 +14,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from quotaflow import testing
     from quotaflow._quotaflow import Verdict, __version__
+    from quotaflow.batch_summaries import BatchProgress, BatchSummary
+    from quotaflow.batches import Batch, BatchItem
     from quotaflow.errors import (
         AuthError,
         CallError,
         CallTimeoutError,
+        CheckpointError,
         ClosedError,
         ConfigError,
         ContentFilteredError,
@@ -64,9 +67,14 @@ __all__ = [
     "APIKeyManager",
     "Attempt",
     "AuthError",
+    "Batch",
+    "BatchItem",
+    "BatchProgress",
+    "BatchSummary",
     "BlockedEvent",
     "CallError",
     "CallTimeoutError",
+    "CheckpointError",
     "ClosedError",
     "ConfigError",
     "ContentFilteredError",
@@ -113,6 +121,10 @@ __all__ = [
 _HOMES = {
     "APIKeyManager": "key_manager",
     "Attempt": "records",
+    "Batch": "batches",
+    "BatchItem": "batches",
+    "BatchProgress": "batch_summaries",
+    "BatchSummary": "batch_summaries",
     "BlockedEvent": "events",
     "ExhaustedEvent": "events",
     "FallbackEvent": "events",

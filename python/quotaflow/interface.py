@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quotaflow._quotaflow import Core
+from quotaflow.batching import BatchFace
 from quotaflow.errors import CallError
 from quotaflow.options import (
     config_json,
@@ -41,7 +42,7 @@ _MOST_KEPT_OPTIONS = 256
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-class LLMInterface(RunnableFace):
+class LLMInterface(RunnableFace, BatchFace):
     """Sends prompts over your keys, models and providers as fast as their quotas allow.
 
     Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a

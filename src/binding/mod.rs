@@ -1,9 +1,11 @@
 //! The ring that speaks Python: the only files that name pyo3. It translates and decides nothing.
 
 mod any_loop;
+mod batching;
 mod call_options;
 mod classify;
 mod core;
+mod digests;
 mod forks;
 mod guarding;
 mod loop_port;
@@ -23,11 +25,15 @@ mod _quotaflow {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::batching::BatchRun;
+    #[pymodule_export]
     use super::call_options::CallOptions;
     #[pymodule_export]
     use super::classify::{Verdict, classify_error};
     #[pymodule_export]
     use super::core::Core;
+    #[pymodule_export]
+    use super::digests::DigestTable;
     #[pymodule_export]
     use super::guarding::{GuardOptions, GuardedCall};
     #[pymodule_export]

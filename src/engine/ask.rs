@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use super::gauge::Watch;
 use crate::error::Attempt;
 use crate::kernel::{Moment, Usage};
 use crate::providers::Message;
@@ -53,6 +54,8 @@ pub struct Ask {
     pub skip_rate_limit: bool,
     /// Is told of every attempt that another one follows.
     pub on_retry: Option<RetryHook>,
+    /// Whom it tells that it waits, and when it is sent; for calls of a batch.
+    pub watch: Option<Arc<Watch>>,
 }
 
 impl Ask {
@@ -73,6 +76,7 @@ impl Ask {
             deadline: None,
             skip_rate_limit: false,
             on_retry: None,
+            watch: None,
         }
     }
 }

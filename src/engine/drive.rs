@@ -107,6 +107,7 @@ impl Sending {
             ahead: ask.skip_rate_limit,
             has_deadline: deadline.is_some(),
             on_retry: ask.on_retry.take(),
+            watch: ask.watch.take(),
         };
         Sending {
             encoded: route.iter().map(|_| None).collect(),

@@ -1,11 +1,13 @@
 //! The ring that does and never decides: it asks the kernel, carries out what it says, and tells it what happened.
 
 mod ask;
+mod batch;
 mod booking;
 mod clock;
 mod drive;
 mod entropy;
 mod events;
+mod gauge;
 mod giving_up;
 mod group;
 mod marks;
@@ -28,9 +30,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub use ask::{Answer, Ask, RetryHook};
+pub use batch::{Batch, Finished};
 pub use clock::{Clock, Pause, SystemClock, TokioClock};
 pub use entropy::Entropy;
 pub use events::Events;
+pub use gauge::{Gauge, Reading, Watch};
 pub use observe::{Notice, Observer, Silent};
 pub use permit::{Guard, Guarded, Outlook, Permit};
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};

@@ -153,6 +153,7 @@ impl Engine {
             ahead: false,
             has_deadline: expires.is_some(),
             on_retry: guard.on_retry.clone(),
+            watch: None,
         };
         let route = vec![Stop { target, params: serde_json::Map::new() }];
         let run = Run::new(self.clone(), route, policy, manner, began);

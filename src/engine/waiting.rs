@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Engine;
 use super::booking::{Booked, Held};
+use super::gauge::{Watch, named};
 use super::roster::{Target, Vendor};
 use crate::kernel::{Need, Obstacle, Origin, Patience, Refusal, Ticket, WaitingLine};
 use crate::stores::StoreError;
@@ -26,6 +27,7 @@ struct Waiter {
     need: Need,
     barred: Arc<[usize]>,
     patience: Patience,
+    watch: Option<Arc<Watch>>,
     reply: oneshot::Sender<Waited>,
 }
 
@@ -100,9 +102,10 @@ impl Engine {
         need: Need,
         barred: Vec<usize>,
         patience: Patience,
+        watch: Option<Arc<Watch>>,
     ) -> Waited {
         let (reply, ended) = oneshot::channel();
-        let waiter = Waiter { need, barred: barred.into(), patience, reply };
+        let waiter = Waiter { need, barred: barred.into(), patience, watch, reply };
         let ticket = {
             let mut line = target.line.lock();
             if self.is_closed() {
@@ -138,14 +141,16 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
             let mut line = target.line.lock();
             let next = line.waiters.next_ticket();
             match next.and_then(|ticket| Some((ticket, line.waiters.head()?))) {
-                Some((ticket, head)) => (ticket, head.need, head.barred.clone(), head.patience),
+                Some((ticket, head)) => {
+                    (ticket, head.need, head.barred.clone(), head.patience, head.watch.clone())
+                }
                 None => {
                     line.served = false;
                     return;
                 }
             }
         };
-        let (ticket, need, barred, patience) = next;
+        let (ticket, need, barred, patience, watch) = next;
         let outcome = match engine.try_reserve(&target, &need, &barred) {
             Ok(Booked::Reserved(held)) => Waited::Reserved(held),
             Ok(Booked::Never(refusal)) => Waited::Never(refusal),
@@ -156,6 +161,9 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
                     continue;
                 }
                 if refusal.at.is_none_or(|at| patience.covers(at, now)) {
+                    if let Some(watch) = watch {
+                        watch.is_held_up_by(named(&refusal.obstacle, &target.name), now);
+                    }
                     rest(&engine, &target, &refusal).await;
                     continue;
                 }

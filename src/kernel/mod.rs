@@ -10,6 +10,7 @@ mod choose;
 mod failure;
 mod health;
 mod hint;
+mod intake;
 mod learned;
 mod ledger;
 mod limits;
@@ -31,6 +32,7 @@ pub use choose::{
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
 pub use health::{DEGRADED_BELOW, Health};
 pub use hint::{Hints, RateHint};
+pub use intake::{Intake, MOST_AT_ONCE};
 pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
 pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage};
 pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
