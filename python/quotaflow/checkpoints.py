@@ -222,7 +222,8 @@ def line_of_reply(index: int, digest: str, identity: str | int | None, outcome: 
 
 def line_of_error(index: int, digest: str, identity: str | int | None, error: QuotaflowError) -> str:
     """The line of a prompt without an answer; a later run sends it again."""
-    facts = {name: getattr(error, name) for name in _FACTS if getattr(error, name, None) is not None}
+    # What every error of its class says need not be written down.
+    facts = {name: vars(error)[name] for name in _FACTS if vars(error).get(name) is not None}
     if isinstance(error, CallError):
         facts["attempts"] = [[getattr(one, name) for name in one.__slots__] for one in error.attempts]
     line: dict[str, Any] = {"index": index, "digest": digest}

@@ -30,18 +30,34 @@ class RemainingTime:
         >>> minute = {"period": "minute", "resource": "requests", "limit": 60, "remaining": 10}
         >>> status = {"keys": [{"provider": "openai", "sent": 1, "limits": [minute]}]}
         >>> RemainingTime(lambda: status, None).seconds(40, 0.0)
-        30.0
+        40.0
         """
-        now = rate = 0.0
-        for key in self._status()["keys"]:
-            if key["provider"] != self._provider if self._provider else not key["sent"]:
-                continue
-            allowed = [prompts for prompts in (_prompts(limit, tokens) for limit in key["limits"]) if prompts]
-            if not allowed:
-                return None
-            now += min(there for there, _ in allowed)
-            rate += min(by_second for _, by_second in allowed)
-        return None if rate <= 0 else max(0.0, left - now) / rate
+        keys = [
+            [(_is_long(limit), *prompts) for limit in key["limits"] if (prompts := _prompts(limit, tokens))]
+            for key in self._status()["keys"]
+            if (key["provider"] == self._provider if self._provider else key["sent"])
+        ]
+        times = [_seconds(left, keys, is_long) for is_long in (False, True)]
+        return max((seconds for seconds in times if seconds is not None), default=None)
+
+
+def _seconds(left: int, keys: list[list[tuple[bool, float, float]]], is_long: bool) -> float | None:
+    """What the limits on days and longer, or those on less, make of it; `None` when a key has none."""
+    there = by_second = 0.0
+    for limits in keys:
+        mine = [limit for limit in limits if limit[0] is is_long]
+        if not mine:
+            return None
+        there += min(limit[1] for limit in mine)
+        by_second += min(limit[2] for limit in mine)
+    if left <= there:
+        return 0.0
+    # What is left of a minute may be more than may be taken at once: no more is gained by it than that minute.
+    return (left - there * is_long) / by_second if by_second > 0 else None
+
+
+def _is_long(limit: dict[str, Any]) -> bool:
+    return limit["period"] in ("day", "month")
 
 
 def _prompts(limit: dict[str, Any], tokens: float) -> tuple[float, float] | None:

@@ -172,6 +172,8 @@ impl BatchRun {
         }
         if let Some(batch) = self.batch.lock().take() {
             py.detach(|| self.threads.enter(|| batch.abandon()));
+            // Calls that were dropped let go of what they hold before nobody drives the runtime any more.
+            self.threads.spawn(std::future::ready(()))?;
         }
         *self.unattended.lock() = None;
         self.tell(py)

@@ -98,7 +98,7 @@ def test_rust_raises_only_classes_that_exist() -> None:
     named = set(re.findall(r'=> "(\w+)"', source))
     assert named <= {cls.__name__ for cls in CLASSES}
     # The rest is raised by the face, or only a class of others.
-    assert {cls.__name__ for cls in CLASSES} - named == {"CallError", "InvalidPromptError"}
+    assert {cls.__name__ for cls in CLASSES} - named == {"CallError", "CheckpointError", "InvalidPromptError"}
     assert {cls.__name__ for cls in FAILURES.values()} <= named
 
 
