@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from os import PathLike, fspath
 
-from quotaflow.batch_sources import CALL_OPTIONS
+from quotaflow.batch_sources import CALL_OPTIONS, what_answers_depend_on
 from quotaflow.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -68,8 +68,7 @@ class BatchOptions:
     @property
     def job(self) -> dict[str, object]:
         """What the answers depend on beside the prompts."""
-        named = {name: self._call[name] for name in ("task_name", "provider", "model", "system")}
-        return named | self._params
+        return what_answers_depend_on(self._call) | self._params
 
     def start(self) -> BatchRun:
         """The calls under way, none so far."""

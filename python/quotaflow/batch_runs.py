@@ -6,13 +6,12 @@ meanwhile, and never stands still for this.
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from hashlib import blake2b
 
 from quotaflow._quotaflow import DigestTable, Outcome
-from quotaflow.batch_sources import Prompts, read_prompt
+from quotaflow.batch_sources import Prompts, own_words, read_prompt
 from quotaflow.batch_summaries import BatchProgress, Tally
 from quotaflow.batches import Batch, BatchItem, Results, SavedResults
 from quotaflow.checkpoints import Checkpoint, line_of_error, line_of_reply
@@ -137,9 +136,10 @@ class BatchWork:
     def _goes_on(self) -> bool:
         """Takes in and out what there is; whether there will be more."""
         self._collect()
+        # Before more is begun: so what a crash makes us pay twice is never more than what is under way at once.
+        self._save(sync=False)
         if self._raised is None:
             self._feed()
-        self._save(sync=False)
         if self._pace.is_due():
             self._screen.show(self._progress(False))
         return bool(self._flying) or not (self._all_read or self._raised is not None)
@@ -149,7 +149,7 @@ class BatchWork:
         ahead = _MOST_AHEAD - (self._next - self._turn) if self._options.ordered else _MOST_READ
         wanted = 0 if self._all_read else min(self._run.wants(), ahead)
         calls: list[tuple[int, str, bool, CallOptions]] = []
-        most = min(_MOST_READ, ahead)
+        free = most = max(0, min(_MOST_READ, ahead))
         while len(calls) < wanted and most > 0 and self._raised is None:
             most -= 1
             try:
@@ -163,7 +163,7 @@ class BatchWork:
             call = self._read(given)
             if call is not None:
                 calls.append(call)
-        self._reads_on = most == 0 and not calls
+        self._reads_on = free > most == 0 and not calls
         if calls:
             for number, wrong in self._run.put(calls):
                 self._arrived.append((number, InvalidPromptError(wrong), 0.0, 0, 0, 0))
@@ -182,7 +182,7 @@ class BatchWork:
                 is_usual = not (call or params)
                 if not is_usual:
                     options = self._options.with_own(call, params)
-                    own = json.dumps([call, params], sort_keys=True).encode()
+                    own = own_words(call, params)
             digest = blake2b((b"m" if is_messages else b"t") + own + text.encode(), digest_size=16).digest()
         except UnicodeEncodeError as error:
             self._fails(index, identity, self._prompts.told(unencodable_prompt(error)))

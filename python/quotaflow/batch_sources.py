@@ -26,6 +26,28 @@ CALL_OPTIONS = (
 _CONTENT = ("prompt", "messages", "template")
 
 
+_OF_THE_ANSWER = ("task_name", "provider", "model", "system")
+
+
+def what_answers_depend_on(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Those arguments of a call that another answer may come from; the others say when and how it is sent.
+
+    >>> what_answers_depend_on({"model": "gpt-4o", "priority": 1})
+    {'model': 'gpt-4o'}
+    """
+    return {name: call[name] for name in _OF_THE_ANSWER if name in call}
+
+
+def own_words(call: Mapping[str, Any], params: Mapping[str, Any]) -> bytes:
+    """What makes this prompt another one than the same text without it; empty when nothing does.
+
+    >>> own_words({"timeout": 5.0}, {}), own_words({}, {"temperature": 0})
+    (b'', b'[{}, {"temperature": 0}]')
+    """
+    told = what_answers_depend_on(call)
+    return json.dumps([told, params], sort_keys=True).encode() if told or params else b""
+
+
 class Prompts:
     """The prompts of a batch one after the other, as they were given; what a line of a file holds is parsed.
 

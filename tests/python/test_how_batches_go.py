@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -134,6 +135,14 @@ def test_the_same_is_sent_once(llm: LLMInterface, simulated: SimulatedProviders)
     assert usage is not None
     once = llm.send_batch(["one", "two", {"prompt": "one", "max_tokens": 5}], model=MODEL).summary
     assert (once.input_tokens, once.output_tokens) == (batch.summary.input_tokens, batch.summary.output_tokens)
+
+
+def test_how_it_is_sent_makes_no_other_prompt(llm: LLMInterface, simulated: SimulatedProviders) -> None:
+    given = ["one", {"prompt": "one", "timeout": timedelta(seconds=20), "priority": 4}, {"prompt": "one", "id": 1}]
+    # An argument of its own that is the same as the batch's is still said.
+    batch = llm.send_batch([*given, {"prompt": "one", "system": "Be brief."}], model=MODEL)
+    assert requests(simulated) == 2
+    assert [item.duplicate_of for item in batch] == [None, 0, 0, None]
 
 
 def test_the_same_is_sent_twice_when_asked(llm: LLMInterface, simulated: SimulatedProviders) -> None:

@@ -9,7 +9,9 @@ fn batch(stage: &Stage, most: Option<usize>) -> Batch {
 }
 
 fn calls(prompts: std::ops::Range<u64>) -> Vec<(u64, Ask)> {
-    prompts.map(|number| (number, Ask { priority: 2, ..ask(&format!("prompt {number}")) })).collect()
+    prompts
+        .map(|number| (number, Ask { priority: 2, ..ask(&format!("prompt {number}")) }))
+        .collect()
 }
 
 fn numbers(batch: &Batch) -> Vec<u64> {
