@@ -60,6 +60,7 @@ class BatchWork:
         self._pace = Pace(self._screen.each)
         self._usual: CallOptions = options.usual
         self._errors_as_text = options.errors_as_text
+        self._seen = DigestTable()
         self._results = self._kept(keeps_all)
         try:
             self._run: BatchRun = options.start()
@@ -67,7 +68,6 @@ class BatchWork:
             self._results.close()
             raise
         self.tally = Tally()
-        self._seen = DigestTable()
         self._next = 0
         # Number of a call: digest, id, whether what is wrong with it may be wrong with all of them.
         self._flying: dict[int, tuple[bytes, str | int | None, bool]] = {}
@@ -87,7 +87,7 @@ class BatchWork:
     def _kept(self, keeps_all: bool) -> Results:
         if self._options.checkpoint is not None:
             return SavedResults(Checkpoint(self._options.checkpoint, self._options.job))
-        return Results(None if keeps_all else _MOST_REMEMBERED)
+        return Results(None) if keeps_all else Results(_MOST_REMEMBERED, self._seen)
 
     def finished(self) -> Iterator[list[BatchItem]]:
         """What is finished, some at a time; raises what ended the batch when everything that was sent is there."""

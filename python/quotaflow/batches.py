@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import overload
 
+    from quotaflow._quotaflow import DigestTable
     from quotaflow.batch_summaries import BatchSummary
     from quotaflow.checkpoints import Checkpoint, Lines
     from quotaflow.errors import QuotaflowError
@@ -138,17 +139,21 @@ class Batch(Sequence[BatchItem]):
 class Results:
     """Finished items in memory, all of them or the last ones."""
 
-    __slots__ = ("_items", "_most")
+    __slots__ = ("_items", "_most", "_seen")
 
-    def __init__(self, most: int | None) -> None:
+    def __init__(self, most: int | None, seen: DigestTable | None = None) -> None:
         self._items: OrderedDict[int, BatchItem] = OrderedDict()
         self._most = most
+        self._seen = seen
 
     def put(self, item: BatchItem, line: str | None) -> None:  # noqa: ARG002 - memory needs no line
         """Keeps an item."""
         self._items[item.index] = item
         if self._most is not None and len(self._items) > self._most:
-            self._items.popitem(last=False)
+            index, gone = self._items.popitem(last=False)
+            if self._seen is not None and gone.digest:
+                # What nobody remembers the answer of was never seen.
+                self._seen.forget(bytes.fromhex(gone.digest), index)
 
     def get(self, index: int) -> BatchItem | None:
         """The item at this place, if it is still there."""

@@ -40,6 +40,16 @@ impl DigestTable {
         Ok(())
     }
 
+    /// Forgets this digest, if it has that number.
+    fn forget(&self, digest: &[u8], number: u64) -> PyResult<()> {
+        if let Entry::Occupied(known) = self.0.lock().entry(key(digest)?)
+            && *known.get() == number
+        {
+            known.remove();
+        }
+        Ok(())
+    }
+
     fn __len__(&self) -> usize {
         self.0.lock().len()
     }

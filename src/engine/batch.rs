@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::task::AbortHandle;
 
@@ -178,11 +179,20 @@ async fn enter(engine: Arc<Engine>, gauge: Arc<Gauge>, shared: Arc<Shared>) {
         let engine = engine.clone();
         let place = Place { number, shared: Some(shared.clone()) };
         let task = tokio::spawn(async move {
-            let outcome = engine.send(ask).await;
+            let outcome = engine.send(ask).await.map(alone);
             place.finish(outcome);
         });
         state.running.insert(number, (task.abort_handle(), watch));
     }
+}
+
+/// The answer without room it does not need. A body is a piece of the buffer its connection read into, ten times as
+/// large, and many answers of a batch are kept.
+fn alone(mut answer: Answer) -> Answer {
+    answer.raw = Bytes::copy_from_slice(&answer.raw);
+    answer.text.shrink_to_fit();
+    answer.attempts.shrink_to_fit();
+    answer
 }
 
 /// A call's place in its batch: whatever happens to the call, it comes to an end.

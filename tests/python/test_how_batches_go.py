@@ -151,6 +151,17 @@ def test_the_same_is_sent_twice_when_asked(llm: LLMInterface, simulated: Simulat
     assert len({item.digest for item in batch}) == 4
 
 
+def test_iterating_remembers_the_last_answers(
+    llm: LLMInterface, simulated: SimulatedProviders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quotaflow.batch_runs._MOST_REMEMBERED", 10)
+    came = llm.iter_batch(["first", "first", *prompts(50), "prompt 49", "first"], 1, model=MODEL)
+    items = list(came)
+    assert requests(simulated) == 52, "one that was forgotten is sent again"
+    assert [item.duplicate_of for item in items if item.duplicate_of is not None] == [0, 51]
+    assert {str(items[place].reply) for place in (0, 1, 53)} == {"answer to: first"}
+
+
 def test_a_failure_is_shared_by_those_that_are_the_same(make_llm: Callable[..., LLMInterface]) -> None:
     with simulator(faults=[{"when": {"nth": [1]}, "do": {"status": 400}}]) as world:
         llm = make_llm(keys=world.keys, base_urls=world.base_urls, limits=WIDE, state="memory")
@@ -167,8 +178,9 @@ def test_the_first_error_ends_it_when_asked(make_llm: Callable[..., LLMInterface
         assert requests(world) <= 8
     batch = raised.value.batch  # type: ignore[attr-defined]
     assert batch.summary.failed == 1
-    assert batch.summary.successful >= 4
-    assert [item.index for item in batch.errors] == [4]
+    assert batch.summary.successful >= 3
+    # Two are under way: either may arrive first.
+    assert [item.index for item in batch.errors] in ([4], [5])
 
 
 def test_a_generator_that_raises_loses_nothing(llm: LLMInterface, simulated: SimulatedProviders) -> None:
@@ -239,6 +251,23 @@ def test_cancelling_a_task_ends_everything(make_llm: Callable[..., LLMInterface]
             assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
         asyncio.run(cancelled())
+
+
+def test_a_loop_that_cannot_watch_sockets(
+    make_llm: Callable[..., LLMInterface], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotImplementedError
+
+    def blind() -> asyncio.AbstractEventLoop:
+        loop = asyncio.SelectorEventLoop()
+        monkeypatch.setattr(loop, "add_reader", refuse)
+        return loop
+
+    with simulator(latency=0.01) as world, asyncio.Runner(loop_factory=blind) as runner:
+        llm = make_llm(keys=world.keys, base_urls=world.base_urls, limits=NARROW, state="memory")
+        batch = runner.run(llm.asend_batch(prompts(10), model=MODEL))
+    assert batch.summary.successful == 10
 
 
 def test_other_tasks_run_meanwhile(make_llm: Callable[..., LLMInterface]) -> None:
