@@ -37,6 +37,8 @@ struct State {
     entering: Vec<(u64, Ask)>,
     running: HashMap<u64, (AbortHandle, Arc<Watch>)>,
     finished: Vec<Finished>,
+    /// How many came to their end so far.
+    came: u64,
     /// Whether the bell rang since somebody looked.
     rung: bool,
     /// Whether it will ring in a moment.
@@ -79,10 +81,11 @@ impl Engine {
             route.iter().map(|stop| stop.target.lanes().lanes.len()).sum::<usize>()
         });
         let state = State {
-            intake: Intake::new(most, lanes, self.settings.queue_max_size),
+            intake: Intake::new(most, lanes, self.settings.queue_max_size, self.clock.now()),
             entering: Vec::new(),
             running: HashMap::new(),
             finished: Vec::new(),
+            came: 0,
             rung: false,
             ringing_soon: false,
         };
@@ -97,7 +100,8 @@ impl Batch {
         let waiting = self.gauge.waiting();
         let mut state = self.shared.state.lock();
         let under_way = state.under_way() + state.finished.len();
-        state.intake.more(waiting, under_way)
+        let came = state.came;
+        state.intake.more(self.engine.clock.now(), waiting, under_way, came)
     }
 
     /// Starts calls. Call it inside a tokio runtime.
@@ -226,6 +230,7 @@ impl Shared {
             return;
         }
         state.finished.push((number, outcome));
+        state.came += 1;
         let there = state.finished.len();
         if there >= ENOUGH || there * 4 >= state.under_way() {
             self.ring(&mut state);
