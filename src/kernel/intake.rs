@@ -7,12 +7,16 @@ use super::moment::Moment;
 /// The most calls of one batch that are under way at once when nobody says how many.
 pub const MOST_AT_ONCE: usize = 1_024;
 
-/// Calls that all come back within this time need no company: more of them would only wait for each other.
-const QUICK: Duration = Duration::from_millis(10);
+/// When nothing came back for so long, the calls are slow and do not get slower by company.
+const SILENCE: Duration = Duration::from_millis(50);
+/// What more calls at once must bring to be kept: so much more by second.
+const WORTH_IT: f64 = 1.15;
+/// After so long it is tried again whether more are worth it.
+const CONTENT: Duration = Duration::from_secs(10);
 
 /// Finds out how many calls of a batch may be under way from what they meet: as long as none of them has to wait, twice
-/// as many each time, unless they come back so fast that more would be no faster; as soon as some wait, only so many
-/// that few stand in line.
+/// as many each time, as long as that brings more answers by second; as soon as some wait, only so many that few stand
+/// in line.
 ///
 /// So quotas and limits on calls in flight decide how many fly. What stands in line is bounded, because a prompt that
 /// waits there could as well wait in its file, and because a line holds up who comes later with the same priority.
@@ -23,12 +27,12 @@ const QUICK: Duration = Duration::from_millis(10);
 /// let mut now = Moment::from_seconds(1_800_000_000);
 /// let mut intake = Intake::new(None, 5, 100_000, now);
 /// assert_eq!(intake.more(now, 0, 0, 0), 74);
-/// now = now + Duration::from_millis(10);
+/// now = now + Duration::from_millis(50);
 /// assert_eq!(intake.more(now, 0, 74, 0), 74, "nobody waits, nothing came back: twice as many");
 /// assert_eq!(intake.more(now, 70, 148, 0), 4, "some wait: only as many as leave few of them");
 /// assert_eq!(Intake::new(Some(8), 5, 100_000, now).more(now, 0, 3, 0), 5);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Intake {
     most: usize,
     few: usize,
@@ -37,6 +41,9 @@ pub struct Intake {
     /// Since when it is watched how many come back, and how many had before.
     since: Moment,
     came: u64,
+    /// How many came back by second before the level was raised; 0 when it was not.
+    before: f64,
+    content_until: Moment,
 }
 
 impl Intake {
@@ -47,7 +54,7 @@ impl Intake {
         let few = lanes.saturating_mul(2).saturating_add(64).min(room / 2).clamp(1, most);
         // Whatever is taken in at once may all come to stand in line.
         let most = most.min((room / 2).max(1));
-        Intake { most, few, level: few, since: now, came: 0 }
+        Intake { most, few, level: few, since: now, came: 0, before: 0.0, content_until: now }
     }
 
     /// How many to take in now, when `waiting` of the `under_way` calls wait for something and `came` have come back
@@ -55,21 +62,38 @@ impl Intake {
     pub fn more(&mut self, now: Moment, waiting: usize, under_way: usize, came: u64) -> usize {
         if waiting > 0 {
             self.watch_from(now, came);
+            self.before = 0.0;
             let free = self.most.saturating_sub(under_way);
             let more = free.min(self.few.saturating_sub(waiting));
             // When nobody waits any more it goes on from here.
             self.level = (under_way + more).clamp(self.few, self.most);
             return more;
         }
-        if now.since(self.since) >= QUICK {
-            let is_quick = came.saturating_sub(self.came) >= self.level as u64;
-            // What was never full says nothing.
-            if !is_quick && under_way * 2 >= self.level {
-                self.level = self.level.saturating_mul(2).min(self.most);
-            }
+        // What is not full says nothing of what more would bring.
+        let is_full = under_way * 2 >= self.level;
+        let (passed, back) = (now.since(self.since), came.saturating_sub(self.came));
+        if back == 0 && passed >= SILENCE && is_full {
+            self.level = self.level.saturating_mul(2).min(self.most);
+            self.watch_from(now, came);
+        } else if back >= 2 * self.level as u64 && !passed.is_zero() {
+            self.weigh(back as f64 / passed.as_secs_f64(), is_full, now);
             self.watch_from(now, came);
         }
         self.level.saturating_sub(under_way)
+    }
+
+    /// Everything under way came back twice, at this rate.
+    fn weigh(&mut self, rate: f64, is_full: bool, now: Moment) {
+        if self.before > 0.0 && rate < self.before * WORTH_IT {
+            self.level = (self.level / 2).max(self.few);
+            self.before = 0.0;
+            self.content_until = now + CONTENT;
+        } else if is_full && now >= self.content_until && self.level < self.most {
+            self.before = rate;
+            self.level = self.level.saturating_mul(2).min(self.most);
+        } else {
+            self.before = 0.0;
+        }
     }
 
     fn watch_from(&mut self, now: Moment, came: u64) {
@@ -102,16 +126,25 @@ mod tests {
         assert!(looks <= 5, "{looks}");
     }
 
-    #[test]
-    fn it_stays_small_where_answers_come_at_once() {
-        let (mut intake, mut came) = (Intake::new(None, 5, 100_000, at(0)), 0);
-        let mut under_way = intake.more(at(0), 0, 0, came) as u64;
-        for look in 1..1_000 {
-            // Everything comes back within five milliseconds.
-            came += under_way;
-            under_way = intake.more(at(look * 5), 0, 0, came) as u64;
+    /// The level it comes to in some seconds when all that are under way bring so many answers by second.
+    fn level_where(rate: impl Fn(usize) -> f64) -> usize {
+        let mut intake = Intake::new(None, 5, 100_000, at(0));
+        let (mut came, mut under_way) = (0.0, 0);
+        for look in 0..1_000 {
+            under_way += intake.more(at(look * 5), 0, under_way, came as u64);
+            let back = (rate(under_way) * 0.005).min(under_way as f64);
+            came += back;
+            under_way -= back as usize;
         }
-        assert_eq!(under_way, 74);
+        intake.level
+    }
+
+    #[test]
+    fn it_grows_as_far_as_that_brings_more() {
+        // A server that takes 20 ms for each, whatever else it has to do; and one that does 10,000 a second at most.
+        assert_eq!(level_where(|under_way| under_way as f64 / 0.02), MOST_AT_ONCE);
+        assert_eq!(level_where(|under_way| (under_way as f64 / 0.02).min(10_000.0)), 296);
+        assert_eq!(level_where(|_| 10_000.0), 74);
     }
 
     #[test]
