@@ -6,13 +6,13 @@ meanwhile, and never stands still for this.
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from hashlib import blake2b
 
 from quotaflow._quotaflow import DigestTable, Outcome
 from quotaflow.batch_sources import Prompts, own_words, read_prompt
-from quotaflow.batch_summaries import BatchProgress, Tally
+from quotaflow.batch_summaries import Tally
+from quotaflow.batch_watching import Watched
 from quotaflow.batches import Batch, BatchItem, Results, SavedResults
 from quotaflow.checkpoints import Checkpoint, line_of_error, line_of_reply
 from quotaflow.errors import (
@@ -26,7 +26,6 @@ from quotaflow.errors import (
     QuotaflowError,
     StateError,
 )
-from quotaflow.progress_bars import Pace, shown_to
 from quotaflow.prompts import unencodable_prompt
 from quotaflow.remaining_time import RemainingTime
 from quotaflow.reply import Reply, failed_reply, reply_from
@@ -56,8 +55,7 @@ class BatchWork:
         self._options = options
         self._prompts = Prompts(options.prompts)
         self._source = iter(self._prompts)
-        self._screen = shown_to(options.progress)
-        self._pace = Pace(self._screen.each)
+        self._watched = Watched(options.progress, RemainingTime(options.status, options.provider))
         self._usual: CallOptions = options.usual
         self._errors_as_text = options.errors_as_text
         self._seen = DigestTable()
@@ -80,9 +78,6 @@ class BatchWork:
         # Whether there is more to read before there is anything to wait for.
         self._reads_on = False
         self._raised: BaseException | None = None
-        self._began = time.monotonic()
-        self._lost: dict[str, float] = {}
-        self._remaining = RemainingTime(options.status, options.provider)
 
     def _kept(self, keeps_all: bool) -> Results:
         if self._options.checkpoint is not None:
@@ -131,7 +126,7 @@ class BatchWork:
 
     def batch(self) -> Batch:
         """Everything that is finished."""
-        return Batch(self._results, self.tally.summary(time.monotonic() - self._began, self._lost))
+        return Batch(self._results, self.tally.summary(self._watched.seconds, self._watched.lost))
 
     def _goes_on(self) -> bool:
         """Takes in and out what there is; whether there will be more."""
@@ -140,8 +135,8 @@ class BatchWork:
         self._save(sync=False)
         if self._raised is None:
             self._feed()
-        if self._pace.is_due():
-            self._screen.show(self._progress(False))
+        if self._watched.is_due():
+            self._watched.show(self.tally, self._total(), self._run)
         return bool(self._flying) or not (self._all_read or self._raised is not None)
 
     def _feed(self) -> None:
@@ -344,40 +339,10 @@ class BatchWork:
             self._held_back.clear()
         return handed
 
-    def _progress(self, finished: bool) -> BatchProgress:
-        tally = self.tally
-        under_way, waiting, obstacle, lost = self._run.reading()
-        self._lost = dict(lost)
+    def _total(self) -> int | None:
+        """How many prompts there are, if that is known."""
         total = self._prompts.total
-        if total is None and self._all_read:
-            total = self._next
-        seconds = time.monotonic() - self._began
-        return BatchProgress(
-            done=tally.done,
-            total=total,
-            failed=tally.failed,
-            under_way=under_way,
-            waiting=waiting,
-            waiting_on=obstacle,
-            input_tokens=tally.input_tokens,
-            output_tokens=tally.output_tokens,
-            cost=tally.cost,
-            seconds=seconds,
-            remaining_seconds=None if total is None else self._left(max(0, total - tally.done), seconds),
-            finished=finished,
-        )
-
-    def _left(self, left: int, seconds: float) -> float | None:
-        sent = max(1, self.tally.successful - self.tally.duplicates)
-        tokens = (self.tally.input_tokens + self.tally.output_tokens) / sent
-        try:
-            by_quota = self._remaining.seconds(left, tokens)
-        except QuotaflowError:
-            by_quota = None
-        if by_quota:
-            return by_quota
-        new = self.tally.done - self.tally.resumed
-        return left * seconds / new if new else None
+        return self._next if total is None and self._all_read else total
 
     def _save(self, *, sync: bool) -> None:
         """Writes down what is finished; if that fails, nothing more is sent."""
@@ -397,8 +362,7 @@ class BatchWork:
             self._save(sync=True)
         finally:
             try:
-                self._screen.show(self._progress(True))
-                self._screen.end()
+                self._watched.end(self.tally, self._total(), self._run)
             finally:
                 self._results.close()
                 self._run.close()
