@@ -3,7 +3,8 @@
 Run by `how_fast.py`, one process for each way. Reads jobs from stdin, one JSON object a line, and answers each
 with one: `{"in_flight": n, "seconds": s}` (0 in flight: one call after the other, each timed), `{"hold": n,
 "seconds": s}` (starts n calls and looks s seconds later), `{"prompts": n}` (sends n prompts at once and waits for
-all).
+all), `{"batch": n}` (the same as one batch; with `"flat": 1` one after the other as they come, and how much memory
+grew after the first tenth).
 """
 # ruff: noqa: S101, S113 - a call that fails ends the measurement; a bare client has no limits on time
 
@@ -117,6 +118,29 @@ class Ours:
         assert pieces == self.pieces
         return pieces
 
+    def batch(self, count: int) -> dict[str, float]:
+        """So many different prompts as one batch, and all their replies."""
+        began = time.perf_counter()
+        batch = self.llm.send_batch(
+            (f"{PROMPT} {number}" for number in range(count)), provider="openai", model=MODEL, progress=False
+        )
+        seconds = time.perf_counter() - began
+        assert batch.summary.successful == count
+        return {"per_second": count / seconds, "calls": count}
+
+    def flat_batch(self, count: int) -> dict[str, float]:
+        """The same as they come, none of them kept; by how many MB memory grew after the first tenth."""
+        from resource import RUSAGE_SELF, getrusage
+
+        began, before = time.perf_counter(), 0
+        prompts = (f"{PROMPT} {number}" for number in range(count))
+        for done, item in enumerate(self.llm.iter_batch(prompts, provider="openai", model=MODEL, progress=False)):
+            assert item.ok
+            if done == count // 10:
+                before = getrusage(RUSAGE_SELF).ru_maxrss
+        grown = (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024
+        return {"per_second": count / (time.perf_counter() - began), "calls": count, "grown_mb": grown}
+
     def acaller(self, _name: str) -> Callable[[], Awaitable[object]]:
         """One call, awaited."""
         return lambda: self.llm.asend_prompt(PROMPT, provider="openai", model=MODEL)
@@ -190,7 +214,9 @@ def main() -> int:
 
         for line in sys.stdin:
             job = json.loads(line)
-            if job.get("in_flight") == 0:
+            if "batch" in job:
+                answer = (caller.flat_batch if job.get("flat") else caller.batch)(job["batch"])
+            elif job.get("in_flight") == 0:
                 answer = one_after_the_other(caller.call, job["seconds"])
             else:
                 answer = runner.run(work(job))

@@ -171,6 +171,42 @@ def concurrent(
         caller.end()
 
 
+def batches(stage: Stage, fast: Server) -> None:
+    """`send_batch` of 10,000 different prompts, beside others with 64 in flight; and the memory of 100,000."""
+    names = [*OURS, "aiohttp", "reqwest", "reqwest, 2 workers"]
+    callers = {name: stage.caller(name, fast) for name in names}
+    told: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(-1, 5):
+        for name, caller in callers.items():
+            job = {"batch": 10_000} if name in OURS else {"in_flight": 64, "seconds": SECONDS}
+            speed = caller.do(**job)["per_second"]
+            if turn >= 0:
+                told[name].append(speed)
+    others = ", ".join(f"{statistics.median(told[name]):,.0f}/s {name}" for name in names[2:])
+    for name in OURS:
+        speed = statistics.median(told[name])
+        least = 25_000 if name == OURS[0] else None
+        line(
+            f"send_batch, 10,000 prompts, 0 ms: {name}",
+            f"{speed:,.0f}/s",
+            others,
+            f"{ratio_of(told[name], told['aiohttp']):.2f}",
+            "" if least is None else f">= {least:,}/s",
+            None if least is None else speed >= least,
+        )
+    flat = callers[OURS[0]].do(batch=100_000, flat=1)
+    line(
+        "iter_batch, 100,000 prompts: memory that grew after the first tenth",
+        f"{flat['grown_mb']:.1f} MB",
+        f"{flat['per_second']:,.0f}/s",
+        "",
+        "< 20 MB",
+        flat["grown_mb"] < 20,
+    )
+    for caller in callers.values():
+        caller.end()
+
+
 def import_time() -> None:
     """What an import adds to a start of Python."""
 
@@ -290,6 +326,7 @@ def main() -> int:
                 ),
                 "512": lambda: concurrent(stage, fast, "0 ms", 512, {}),
                 "latency": lambda: concurrent(stage, middling, "20 ms", 512, {memory: 1.5, sqlite: 1.5}),
+                "batch": lambda: batches(stage, fast),
                 "import": import_time,
                 "wheel": wheel_size,
                 "memory": lambda: memory_in_flight(stage, folder),

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from quotaflow import testing
     from quotaflow._quotaflow import Verdict, __version__
     from quotaflow.answer_shapes import ResponseFormat
+    from quotaflow.batch_summaries import BatchProgress, BatchSummary
+    from quotaflow.batches import Batch, BatchItem
     from quotaflow.errors import (
         AnswerError,
         AuthError,
         CallError,
         CallTimeoutError,
+        CheckpointError,
         ClosedError,
         ConfigError,
         ContentFilteredError,
@@ -76,9 +79,14 @@ __all__ = [
     "AsyncPromptStream",
     "Attempt",
     "AuthError",
+    "Batch",
+    "BatchItem",
+    "BatchProgress",
+    "BatchSummary",
     "BlockedEvent",
     "CallError",
     "CallTimeoutError",
+    "CheckpointError",
     "ClosedError",
     "ConfigError",
     "ContentFilteredError",
@@ -138,6 +146,10 @@ _HOMES = {
     "APIKeyManager": "key_manager",
     "AsyncPromptStream": "streams",
     "Attempt": "records",
+    "Batch": "batches",
+    "BatchItem": "batches",
+    "BatchProgress": "batch_summaries",
+    "BatchSummary": "batch_summaries",
     "BlockedEvent": "events",
     "CostEstimate": "records",
     "ExhaustedEvent": "events",

@@ -7,6 +7,7 @@
     │   └── InvalidPromptError                the prompt is wrong
     ├── StateError                            the remembered quotas cannot be read or written
     ├── ClosedError (RuntimeError)            the interface was closed
+    ├── CheckpointError                       the file of a batch's results cannot be used
     ├── TemplateError (ValueError)            a template, or what it is given, is wrong
     └── CallError                             a call brought no answer
         ├── RateLimitError                    rate_limited
@@ -42,6 +43,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar, Unpack
 
+    from quotaflow.batches import BatchItem
     from quotaflow.records import Attempt, Facts, Usage
 
 
@@ -148,6 +150,24 @@ class StateError(QuotaflowError):
     """The file or address of the state."""
 
     _facts = ("hint", "path")
+
+
+class CheckpointError(QuotaflowError):
+    """A batch's checkpoint cannot be used: it is another job's, in use, no checkpoint, or the disk is full.
+
+    >>> try:
+    ...     llm.send_prompt("Hello")
+    ... except CheckpointError as error:
+    ...     print(error.path)
+    limits.openai.rpm
+    """
+
+    path: str | None
+    """The file."""
+    unsaved: tuple[BatchItem, ...] = ()
+    """What was finished and could not be written down."""
+
+    _facts: ClassVar[tuple[str, ...]] = ("hint", "path")
 
 
 class ClosedError(QuotaflowError, RuntimeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quotaflow._quotaflow import Core
+from quotaflow.batching import BatchFace
 from quotaflow.costs import CostsFace
 from quotaflow.errors import CallError
 from quotaflow.options import (
@@ -45,7 +46,7 @@ _MOST_KEPT_OPTIONS = 256
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-class LLMInterface(CostsFace, RunnableFace, StreamingFace, QueueFace):
+class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, QueueFace):
     """Sends prompts over your keys, models and providers as fast as their quotas allow.
 
     Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a

@@ -2,10 +2,12 @@
 
 mod answers;
 mod any_loop;
+mod batching;
 mod call_options;
 mod classify;
 mod core;
 mod costs;
+mod digests;
 mod forks;
 mod guarding;
 mod loop_port;
@@ -30,6 +32,8 @@ mod _quotaflow {
     #[pymodule_export]
     use super::answers::{AnswerSchema, json_in_text};
     #[pymodule_export]
+    use super::batching::BatchRun;
+    #[pymodule_export]
     use super::call_options::CallOptions;
     #[pymodule_export]
     use super::classify::{Verdict, classify_error};
@@ -37,6 +41,8 @@ mod _quotaflow {
     use super::core::Core;
     #[pymodule_export]
     use super::costs::{cost_of, prices_made_from, take_prices};
+    #[pymodule_export]
+    use super::digests::DigestTable;
     #[pymodule_export]
     use super::guarding::{GuardOptions, GuardedCall};
     #[pymodule_export]

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use super::raising::attempts;
+use super::raising::{attempt, attempts};
 use crate::engine::Answer;
 
 /// An answer; its parts become Python objects only when they are asked for.
@@ -64,6 +64,32 @@ impl Outcome {
     #[getter]
     fn raw<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.0.raw)
+    }
+
+    /// The facts in one line of JSON, in the words of `Reply`.
+    fn to_json(&self) -> String {
+        let answer = &self.0;
+        let usage = answer.usage.map(|usage| {
+            let (cached, written) = (usage.cached_tokens, usage.cache_write_tokens);
+            [usage.input_tokens, usage.output_tokens, cached, written, usage.reasoning_tokens]
+        });
+        let calls = &answer.tool_calls;
+        let calls =
+            (!calls.is_empty()).then(|| serde_json::Value::Array(calls.clone()).to_string());
+        let attempts: Vec<_> = answer.attempts.iter().map(attempt).collect();
+        serde_json::json!({
+            "text": answer.text,
+            "provider": answer.provider,
+            "model": answer.model,
+            "key": answer.key,
+            "usage": usage,
+            "latency": answer.latency.as_secs_f64(),
+            "finish_reason": answer.finish_reason,
+            "tool_calls": calls,
+            "attempts": attempts,
+            "raw": String::from_utf8_lossy(&answer.raw),
+        })
+        .to_string()
     }
 
     #[getter]

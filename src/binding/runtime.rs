@@ -27,7 +27,7 @@ struct OfProcess {
 static RUNTIME: ArcSwapOption<OfProcess> = ArcSwapOption::const_empty();
 
 /// Python only sets a flag on Ctrl-C; somebody has to look at it.
-const LOOK_AT_SIGNALS: Duration = Duration::from_millis(50);
+pub(super) const LOOK_AT_SIGNALS: Duration = Duration::from_millis(50);
 
 /// A runtime that belongs to the process that asks.
 pub(super) struct Threads(Arc<OfProcess>);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use super::gauge::Watch;
 use crate::error::Attempt;
 use crate::kernel::{Moment, Usage};
 use crate::providers::Message;
@@ -59,6 +60,8 @@ pub struct Ask {
     pub cache: CacheWish,
     /// Is told of every attempt that another one follows.
     pub on_retry: Option<RetryHook>,
+    /// Whom it tells that it waits, and when it is sent; for calls of a batch.
+    pub watch: Option<Arc<Watch>>,
 }
 
 /// Whether a call takes an answer that was given before.
@@ -93,6 +96,7 @@ impl Ask {
             skip_rate_limit: false,
             cache: CacheWish::default(),
             on_retry: None,
+            watch: None,
         }
     }
 }

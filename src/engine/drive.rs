@@ -132,6 +132,7 @@ impl Sending {
             user: engine.user(ask.user.as_deref()),
             has_deadline: deadline.is_some(),
             on_retry: ask.on_retry.take(),
+            watch: ask.watch.take(),
         };
         Sending {
             encoded: route.iter().map(|_| None).collect(),

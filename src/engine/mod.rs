@@ -1,6 +1,7 @@
 //! The ring that does and never decides: it asks the kernel, carries out what it says, and tells it what happened.
 
 mod ask;
+mod batch;
 mod booking;
 mod cache;
 mod clock;
@@ -9,6 +10,7 @@ mod counting;
 mod drive;
 mod entropy;
 mod events;
+mod gauge;
 mod giving_up;
 mod group;
 mod marks;
@@ -36,11 +38,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub use ask::{Answer, Ask, CacheWish, RetryHook};
+pub use batch::{Batch, Finished};
 pub use clock::{Clock, Pause, SystemClock, TokioClock};
 pub use costs::{CostEstimate, cost_of_answer, price_book, use_newer_prices};
 pub use counting::PromptSize;
 pub use entropy::Entropy;
 pub use events::Events;
+pub use gauge::{Gauge, Reading, Watch};
 pub use observe::{Notice, Observer, Silent};
 pub use permit::{Guard, Guarded, Outlook, Permit};
 pub use plan::{Load, Plan, PlannedKey, PlannedLimit};

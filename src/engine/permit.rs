@@ -154,6 +154,7 @@ impl Engine {
             user: self.user(None),
             has_deadline: expires.is_some(),
             on_retry: guard.on_retry.clone(),
+            watch: None,
         };
         let route = vec![Stop { target, params: serde_json::Map::new(), counted: OnceLock::new() }];
         let run = Run::new(self.clone(), route, policy, manner, began);

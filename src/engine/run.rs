@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::Engine;
 use super::ask::RetryHook;
 use super::booking::{Booked, Held};
+use super::gauge::{Waits, Watch, named};
 use super::giving_up;
 use super::observe::Notice;
 use super::roster::Target;
 use super::route::Stop;
 use super::users::User;
-use super::waiting::{Rank, Waited};
+use super::waiting::{Newcomer, Rank, Waited};
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
     Action, Amounts, BreakerState, Call, CallPolicy, Change, Ending, Event, Failure, FailureClass,
@@ -32,6 +33,8 @@ pub(super) struct Manner {
     pub(super) user: Arc<User>,
     /// Is told of every attempt that another one follows.
     pub(super) on_retry: Option<RetryHook>,
+    /// Whom it tells that it waits, and when it is sent.
+    pub(super) watch: Option<Arc<Watch>>,
 }
 
 /// What the state machine wants next.
@@ -121,6 +124,7 @@ impl Run {
                     }
                 },
                 Action::Rest(until) => {
+                    let _waits = self.waits(Some("a pause after a failure".to_owned()));
                     self.engine.clock.sleep_until(until).await;
                     Event::Rested
                 }
@@ -195,11 +199,15 @@ impl Run {
     ) -> Result<Event, Error> {
         let target = self.route[place].target.clone();
         let need = need(&self.route[place]);
+        let reason = self.refused.as_ref().map(|refusal| named(&refusal.obstacle, &target.name));
+        let _waits = self.waits(reason);
         self.tell_of_wait(&target);
+        let watch = self.manner.watch.clone();
         let priority = self.manner.priority;
         let rank = if self.call.comes_back() { Rank::Again(priority) } else { Rank::New(priority) };
         let user = self.manner.user.clone();
-        let waited = self.engine.wait_in_line(&target, rank, need, barred, patience, user).await;
+        let newcomer = Newcomer { need, barred, patience, user, watch };
+        let waited = self.engine.wait_in_line(&target, rank, newcomer).await;
         Ok(match waited {
             Waited::Reserved(held) => self.hold(held),
             Waited::NotNow(refusal) => Event::NotNow(refusal),
@@ -211,6 +219,12 @@ impl Run {
             Waited::StateFailed(error) => return Err(error.into()),
             Waited::Closed => return Err(closed()),
         })
+    }
+
+    /// Counts as waiting until what comes back is dropped.
+    fn waits(&self, reason: Option<String>) -> Option<Waits> {
+        let watch = self.manner.watch.clone()?;
+        Some(Waits::begin(watch, self.engine.clone(), reason))
     }
 
     fn hold(&mut self, held: Held) -> Event {
@@ -237,6 +251,9 @@ impl Run {
         let started = self.engine.clock.now();
         let waited = started.since(self.idle_since);
         held.leaves();
+        if let Some(watch) = &self.manner.watch {
+            watch.is_sent();
+        }
         let vendor = &held.target.vendor;
         if let Some(before) = self.attempts.last() {
             if let Some(hook) = &self.manner.on_retry {

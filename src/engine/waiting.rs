@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Engine;
 use super::booking::{Booked, Held, conform};
+use super::gauge::{Watch, named};
 use super::roster::{Target, Vendor};
 use super::users::User;
 use crate::kernel::{
@@ -37,7 +38,20 @@ pub(super) struct Waiter {
     patience: Patience,
     user: Arc<User>,
     pub(super) since: Moment,
+    watch: Option<Arc<Watch>>,
     reply: oneshot::Sender<Waited>,
+}
+
+/// Who wants to wait.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) need: Need,
+    /// Lanes it must not use.
+    pub(crate) barred: Vec<usize>,
+    pub(crate) patience: Patience,
+    pub(crate) user: Arc<User>,
+    /// Is told what it waits for.
+    pub(crate) watch: Option<Arc<Watch>>,
 }
 
 /// Where in the line a call belongs: its priority, and whether it had its turn before.
@@ -154,11 +168,9 @@ impl Engine {
         self: &Arc<Self>,
         target: &Arc<Target>,
         rank: Rank,
-        need: Need,
-        barred: Vec<usize>,
-        patience: Patience,
-        user: Arc<User>,
+        newcomer: Newcomer,
     ) -> Waited {
+        let Newcomer { need, barred, patience, user, watch } = newcomer;
         let (Rank::New(priority) | Rank::Again(priority)) = rank;
         let tenant = user.name.clone();
         let standing = Standing { priority, tenant, weight: user.weight, size: need.size() };
@@ -169,7 +181,7 @@ impl Engine {
         }
         let (reply, ended) = oneshot::channel();
         let since = self.clock.now();
-        let waiter = Waiter { need, barred: barred.into(), patience, user, since, reply };
+        let waiter = Waiter { need, barred: barred.into(), patience, user, since, watch, reply };
         let ticket = {
             let mut line = target.line.lock();
             if self.is_closed() {
@@ -246,12 +258,14 @@ struct Asking {
     barred: Arc<[usize]>,
     patience: Patience,
     user: Arc<User>,
+    watch: Option<Arc<Watch>>,
 }
 
 impl Waiter {
     fn asking(&self) -> Asking {
         let (need, patience) = (self.need, self.patience);
-        Asking { need, barred: self.barred.clone(), patience, user: self.user.clone() }
+        let (user, watch) = (self.user.clone(), self.watch.clone());
+        Asking { need, barred: self.barred.clone(), patience, user, watch }
     }
 }
 
@@ -305,6 +319,9 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
                     }
                 }
                 if refusal.at.is_none_or(|at| head.patience.covers(at, now)) {
+                    if let Some(watch) = &head.watch {
+                        watch.is_held_up_by(named(&refusal.obstacle, &target.name), now);
+                    }
                     rest(&engine, &target, Some(&refusal), also).await;
                     continue;
                 }

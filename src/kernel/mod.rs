@@ -12,6 +12,7 @@ mod failure;
 mod health;
 mod hint;
 mod input_factor;
+mod intake;
 mod learned;
 mod ledger;
 mod limits;
@@ -38,6 +39,7 @@ pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Sc
 pub use health::{DEGRADED_BELOW, Health};
 pub use hint::{Hints, RateHint};
 pub use input_factor::InputFactor;
+pub use intake::{Intake, MOST_AT_ONCE};
 pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
 pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage, dollars};
 pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};

@@ -1,5 +1,6 @@
 //! Does the engine do what the kernel says? On paused time, with a transport that answers as a test has written down.
 
+mod batching;
 mod cached;
 mod cancelling;
 mod guarding;

@@ -1,0 +1,132 @@
+"""Is this a possible batch, and what is asked of each of its calls?"""
+
+from __future__ import annotations
+
+import time
+from os import PathLike, fspath
+
+from quotaflow.batch_sources import CALL_OPTIONS, what_answers_depend_on
+from quotaflow.errors import InvalidArgumentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from quotaflow._quotaflow import BatchRun, CallOptions
+    from quotaflow.interface import LLMInterface
+
+_MOST_AT_ONCE = 100_000
+# Of the files a process may open, some are left to the rest of the program.
+_LEFT_FOR_OTHERS = 128
+
+
+class BatchOptions:
+    """The checked arguments of a batch.
+
+    Raises:
+        InvalidArgumentError: one of them is wrong; nothing was sent.
+    """
+
+    def __init__(
+        self,
+        llm: LLMInterface,
+        prompts: object,
+        concurrency: object,
+        *,
+        progress: object,
+        checkpoint: object,
+        stop_on_error: object,
+        dedupe: object,
+        ordered: object,
+        deadline: object,
+        on_retry: object,
+        call: dict[str, Any],
+        params: dict[str, Any],
+    ) -> None:
+        self.prompts = prompts
+        self.progress = progress
+        self.stop_on_error = _flag("stop_on_error", stop_on_error)
+        self.dedupe = _flag("dedupe", dedupe)
+        self.ordered = _flag("ordered", ordered)
+        self.checkpoint = None if checkpoint is None else _path(checkpoint)
+        self.provider: str | None = call["provider"]
+        self.render: Callable[[str, Any], object] | None = getattr(llm, "render", None)
+        self.status = llm.status
+        self._concurrency = _concurrency(concurrency)
+        self._llm = llm
+        self._call = call
+        self._params = params
+        self._deadline = deadline
+        self._on_retry = on_retry
+        self.usual: CallOptions = self.with_own({}, {})
+        self._over_at = _seconds(deadline)
+        if self.is_over():
+            raise InvalidArgumentError("the deadline has passed already", hint="pass a later one, or None")
+        self.errors_as_text: bool = llm._errors_as_text
+
+    @property
+    def job(self) -> dict[str, object]:
+        """What the answers depend on beside the prompts."""
+        return what_answers_depend_on(self._call) | self._params
+
+    def start(self) -> BatchRun:
+        """The calls under way, none so far."""
+        most = self._concurrency
+        return self._llm._core.batch(self.usual, _most_sockets() if most is None else most)
+
+    def with_own(self, call: dict[str, Any], params: dict[str, Any]) -> CallOptions:
+        """The options of a prompt that says some for itself."""
+        asked = self._call | call
+        named = (asked[name] for name in CALL_OPTIONS)
+        task, provider, model, retry, fallback, retries, delay, system, priority, timeout, user = named
+        return self._llm._options_for(
+            task, provider, model, retry, fallback, retries, delay, system, priority, timeout, self._deadline,
+            user, False, self._params | params, self._on_retry,
+        )  # fmt: skip
+
+    def is_over(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._over_at is not None and time.time() >= self._over_at
+
+
+def _flag(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise InvalidArgumentError(f"{name} is of type {type(value).__name__}", hint="pass True or False")
+
+
+def _concurrency(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_AT_ONCE:
+        return value
+    shown = repr(value) if isinstance(value, int | float) else f"of type {type(value).__name__}"
+    hint = f"pass a whole number from 1 to {_MOST_AT_ONCE:,}, or None to leave it to the quotas"
+    raise InvalidArgumentError(f"concurrency is {shown}", hint=hint)
+
+
+def _path(checkpoint: object) -> str:
+    if isinstance(checkpoint, str | PathLike):
+        path = fspath(checkpoint)
+        if isinstance(path, str) and path:
+            return path
+    kind = type(checkpoint).__name__
+    raise InvalidArgumentError(f"checkpoint is of type {kind} or empty", hint="pass the path of a file")
+
+
+def _seconds(deadline: object) -> float | None:
+    if deadline is None:
+        return None
+    at: float = deadline.timestamp() if hasattr(deadline, "timestamp") else deadline  # type: ignore[assignment]
+    return at
+
+
+def _most_sockets() -> int | None:
+    """No more calls at once than this process may open sockets for; `None` when that is no matter."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= 2_048:
+        return None
+    return max(8, (soft - _LEFT_FOR_OTHERS) * 3 // 4)

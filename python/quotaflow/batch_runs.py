@@ -1,0 +1,379 @@
+"""How is a batch carried out: what is read, what is sent, what is finished?
+
+Reading and looking at answers happens here, many at a time; sending, waiting and trying again happens in Rust
+meanwhile, and never stands still for this.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from hashlib import blake2b
+
+from quotaflow._quotaflow import DigestTable, Outcome
+from quotaflow.batch_sources import Prompts, own_words, read_prompt
+from quotaflow.batch_summaries import Tally
+from quotaflow.batch_watching import Watched
+from quotaflow.batches import Batch, BatchItem, Results, SavedResults
+from quotaflow.checkpoints import Checkpoint, line_of_error, line_of_reply
+from quotaflow.errors import (
+    CallError,
+    CheckpointError,
+    ClosedError,
+    ConfigError,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    InvalidPromptError,
+    QuotaflowError,
+    StateError,
+)
+from quotaflow.prompts import unencodable_prompt
+from quotaflow.remaining_time import RemainingTime
+from quotaflow.reply import Reply, failed_reply, reply_from
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from typing import Any
+
+    from quotaflow._quotaflow import BatchRun, CallOptions
+    from quotaflow.batch_options import BatchOptions
+
+# Finished without being sent: no more of them at a time, so that answers are looked at in between.
+_MOST_READ = 1_024
+# Ordered, no more than so many are read beyond the one that everybody waits for.
+_MOST_AHEAD = 8_192
+# Without a checkpoint, the replies of so many prompts are remembered for later ones that are the same.
+_MOST_REMEMBERED = 10_000
+_LOOK_EACH = 0.1
+_HAS_COST = hasattr(Reply, "cost")
+
+
+class BatchWork:
+    """One run of a batch, driven by `finished` or `afinished`, which give what is finished as it comes."""
+
+    def __init__(self, options: BatchOptions, keeps_all: bool) -> None:
+        self._options = options
+        self._prompts = Prompts(options.prompts)
+        self._source = iter(self._prompts)
+        self._watched = Watched(options.progress, RemainingTime(options.status, options.provider))
+        self._usual: CallOptions = options.usual
+        self._errors_as_text = options.errors_as_text
+        self._seen = DigestTable()
+        self._results = self._kept(keeps_all)
+        try:
+            self._run: BatchRun = options.start()
+        except BaseException:
+            self._results.close()
+            raise
+        self.tally = Tally()
+        self._next = 0
+        # Number of a call: digest, id, whether what is wrong with it may be wrong with all of them.
+        self._flying: dict[int, tuple[bytes, str | int | None, bool]] = {}
+        self._joined: dict[int, list[tuple[int, str | int | None]]] = {}
+        self._arrived: list[Any] = []
+        self._ready: list[BatchItem] = []
+        self._held_back: dict[int, BatchItem] = {}
+        self._turn = 0
+        self._all_read = False
+        # Whether there is more to read before there is anything to wait for.
+        self._reads_on = False
+        self._raised: BaseException | None = None
+
+    def _kept(self, keeps_all: bool) -> Results:
+        if self._options.checkpoint is not None:
+            return SavedResults(Checkpoint(self._options.checkpoint, self._options.job))
+        return Results(None) if keeps_all else Results(_MOST_REMEMBERED, self._seen)
+
+    def finished(self) -> Iterator[list[BatchItem]]:
+        """What is finished, some at a time; raises what ended the batch when everything that was sent is there."""
+        try:
+            while self._goes_on():
+                yield self._handed_out()
+                if not self._reads_on:
+                    self._run.wait(_LOOK_EACH)
+            yield self._handed_out()
+        finally:
+            self._end()
+        self._raise()
+
+    async def afinished(self) -> AsyncIterator[list[BatchItem]]:
+        """The same for asyncio."""
+        import asyncio
+
+        loop, bell = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            loop.add_reader(self._run.fileno(), bell.set)
+        except NotImplementedError:
+            # A loop that cannot watch sockets looks now and then.
+            each, watched = _LOOK_EACH / 10, False
+        else:
+            each, watched = _LOOK_EACH, True
+        try:
+            while self._goes_on():
+                yield self._handed_out()
+                try:
+                    async with asyncio.timeout(0 if self._reads_on else each):
+                        await bell.wait()
+                except TimeoutError:
+                    pass
+                bell.clear()
+            yield self._handed_out()
+        finally:
+            if watched:
+                loop.remove_reader(self._run.fileno())
+            self._end()
+        self._raise()
+
+    def batch(self) -> Batch:
+        """Everything that is finished."""
+        return Batch(self._results, self.tally.summary(self._watched.seconds, self._watched.lost))
+
+    def _goes_on(self) -> bool:
+        """Takes in and out what there is; whether there will be more."""
+        self._collect()
+        # Before more is begun: so what a crash makes us pay twice is never more than what is under way at once.
+        self._save(sync=False)
+        if self._raised is None:
+            self._feed()
+        if self._watched.is_due():
+            self._watched.show(self.tally, self._total(), self._run)
+        return bool(self._flying) or not (self._all_read or self._raised is not None)
+
+    def _feed(self) -> None:
+        """Reads as many prompts as are wanted, and starts them."""
+        ahead = _MOST_AHEAD - (self._next - self._turn) if self._options.ordered else _MOST_READ
+        wanted = 0 if self._all_read else min(self._run.wants(), ahead)
+        calls: list[tuple[int, str, bool, CallOptions]] = []
+        free = most = max(0, min(_MOST_READ, ahead))
+        while len(calls) < wanted and most > 0 and self._raised is None:
+            most -= 1
+            try:
+                given = next(self._source)
+            except StopIteration:
+                self._all_read = True
+                break
+            except Exception as error:  # noqa: BLE001 - it is raised when what was begun is finished
+                self._raised, self._all_read = error, True
+                break
+            call = self._read(given)
+            if call is not None:
+                calls.append(call)
+        self._reads_on = free > most == 0 and not calls
+        if calls:
+            for number, wrong in self._run.put(calls):
+                self._arrived.append((number, InvalidPromptError(wrong), 0.0, 0, 0, 0))
+
+    def _read(self, given: object) -> tuple[int, str, bool, CallOptions] | None:
+        """The call for this prompt; `None` when it is finished already, or joins one that is under way."""
+        index, self._next = self._next, self._next + 1
+        identity: str | int | None = None
+        options, own = self._usual, b""
+        try:
+            if type(given) is str and given and not given.isspace():
+                text, is_messages = given, False
+                is_usual = True
+            else:
+                text, is_messages, identity, call, params = read_prompt(given, self._options.render)
+                is_usual = not (call or params)
+                if not is_usual:
+                    options = self._options.with_own(call, params)
+                    own = own_words(call, params)
+            digest = blake2b((b"m" if is_messages else b"t") + own + text.encode(), digest_size=16).digest()
+        except UnicodeEncodeError as error:
+            self._fails(index, identity, self._prompts.told(unencodable_prompt(error)))
+            return None
+        except QuotaflowError as error:
+            told = error if error is given else self._prompts.told(error)
+            self._fails(index, identity, told)
+            return None
+        digest = self._its_own(digest)
+        first = self._seen.first(digest, index)
+        if first is not None and self._joins(first, index, identity):
+            return None
+        if first is not None:
+            self._seen.put(digest, index)
+        found = self._results.found(digest, index, identity)
+        if found is not None:
+            self._was_there(found)
+            return None
+        if self._options.is_over():
+            self._fails(index, identity, DeadlineExceededError("the deadline came before this prompt was sent"))
+            return None
+        self._flying[index] = (digest, identity, is_usual)
+        return index, text, is_messages, options
+
+    def _its_own(self, digest: bytes) -> bytes:
+        """The digest; for one that is to be sent although it was seen, another one that counts how often."""
+        if self._options.dedupe:
+            return digest
+        count = self._seen.get(digest)
+        self._seen.put(digest, 0 if count is None else count + 1)
+        nth = 0 if count is None else count + 1
+        return blake2b(digest + nth.to_bytes(8, "big"), digest_size=16).digest()
+
+    def _joins(self, first: int, index: int, identity: str | int | None) -> bool:
+        """Whether an earlier prompt has or will have the answer to this one."""
+        if first in self._flying:
+            self._joined.setdefault(first, []).append((index, identity))
+            return True
+        item = self._results.get(first)
+        if item is None:
+            return False
+        self._is_the_same(item.again(index, identity))
+        return True
+
+    def _collect(self) -> None:
+        """Looks at what came to its end."""
+        self._run.take(self._arrived)
+        for number, outcome, seconds, tokens_in, tokens_out, attempts in self._arrived:
+            flight = self._flying.get(number)
+            if flight is None:
+                continue
+            digest, identity, is_usual = flight
+            name = digest.hex()
+            if type(outcome) is Outcome:
+                reply = reply_from(outcome)
+                item = BatchItem(number, identity, reply, None, attempts, name)
+                line = line_of_reply(number, name, identity, outcome) if self._options.checkpoint else None
+                self._results.put(item, line)
+                self._counts(reply, seconds, tokens_in, tokens_out, attempts)
+                self._ready.append(item)
+            else:
+                item = self._failed(number, identity, outcome, attempts, name, is_usual)
+            for index, other in self._joined.pop(number, ()):
+                self._is_the_same(item.again(index, other))
+            del self._flying[number]
+        self._arrived.clear()
+
+    def _counts(self, reply: Reply, seconds: float, tokens_in: int, tokens_out: int, attempts: int) -> None:
+        tally = self.tally
+        tally.successful += 1
+        tally.input_tokens += tokens_in
+        tally.output_tokens += tokens_out
+        tally.latencies.append(seconds)
+        if attempts > 1:
+            tally.retried += 1
+        if _HAS_COST:
+            tally.paid(getattr(reply, "cost", None))
+
+    def _failed(
+        self,
+        number: int,
+        identity: str | int | None,
+        error: QuotaflowError,
+        attempts: int,
+        name: str,
+        is_usual: bool,
+    ) -> BatchItem:
+        if isinstance(error, InvalidArgumentError) and self._options.is_over():
+            error = DeadlineExceededError("the deadline came before this prompt was sent")
+        wrong_for_all = isinstance(error, ClosedError | StateError) or (
+            is_usual
+            and isinstance(error, ConfigError | InvalidArgumentError)
+            and not isinstance(error, InvalidPromptError)
+        )
+        if wrong_for_all and self._raised is None:
+            self._raised = error
+            self._withdraw()
+        return self._fails(number, identity, error, attempts, name)
+
+    def _fails(
+        self,
+        index: int,
+        identity: str | int | None,
+        error: QuotaflowError,
+        attempts: int = 0,
+        name: str = "",
+    ) -> BatchItem:
+        """A prompt has no answer."""
+        told = isinstance(error, CallError) and self._errors_as_text
+        reply = failed_reply(error) if told and isinstance(error, CallError) else None
+        item = BatchItem(index, identity, reply, error, attempts, name)
+        line = line_of_error(index, name, identity, error) if self._options.checkpoint else None
+        self._results.put(item, line)
+        self.tally.failed += 1
+        self.tally.retried += attempts > 1
+        self._ready.append(item)
+        if self._options.stop_on_error and self._raised is None:
+            self._raised = error
+            self._withdraw()
+        return item
+
+    def _is_the_same(self, item: BatchItem) -> None:
+        """A prompt has the answer of an earlier one."""
+        self._results.put(item, None)
+        self.tally.duplicates += 1
+        self.tally.successful += item.ok
+        self.tally.failed += not item.ok
+        self._ready.append(item)
+
+    def _was_there(self, item: BatchItem) -> None:
+        """An earlier run finished this prompt."""
+        self.tally.resumed += 1
+        reply = item.reply
+        if reply is not None:
+            usage = reply.usage
+            tokens = (0, 0) if usage is None else (usage.input_tokens, usage.output_tokens)
+            self._counts(reply, reply.latency, *tokens, item.attempts)
+        self._ready.append(item)
+
+    def _withdraw(self) -> None:
+        """What was not sent is not sent any more."""
+        for number in self._run.withdraw():
+            self._flying.pop(number, None)
+            self._joined.pop(number, None)
+
+    def _handed_out(self) -> list[BatchItem]:
+        """What is finished and was not handed out; ordered, as far as nothing is missing in between."""
+        ready, self._ready = self._ready, []
+        if not self._options.ordered:
+            return ready
+        self._held_back.update((item.index, item) for item in ready)
+        handed: list[BatchItem] = []
+        while (item := self._held_back.pop(self._turn, None)) is not None:
+            handed.append(item)
+            self._turn += 1
+        if not self._flying and self._raised is not None:
+            # What is missing will not come any more.
+            handed += [self._held_back[index] for index in sorted(self._held_back)]
+            self._held_back.clear()
+        return handed
+
+    def _total(self) -> int | None:
+        """How many prompts there are, if that is known."""
+        total = self._prompts.total
+        return self._next if total is None and self._all_read else total
+
+    def _save(self, *, sync: bool) -> None:
+        """Writes down what is finished; if that fails, nothing more is sent."""
+        try:
+            self._results.save(sync=sync)
+        except CheckpointError as error:
+            if self._raised is None or isinstance(self._raised, CheckpointError):
+                # The last one knows best what could not be written.
+                self._raised = error
+                self._withdraw()
+
+    def _end(self) -> None:
+        """Saves what is finished and drops the rest, however this ends."""
+        try:
+            # Twice: what is looked at may be interrupted, and is then looked at again.
+            self._collect()
+            self._save(sync=True)
+        finally:
+            try:
+                self._watched.end(self.tally, self._total(), self._run)
+            finally:
+                self._results.close()
+                self._run.close()
+
+    def _raise(self) -> None:
+        """Raises what ended the batch before all was done, with what was done."""
+        error = self._raised
+        if error is None:
+            return
+        done = self.tally.done
+        error.add_note(f"{done:,} prompts of the batch were finished before; they are in the error's `batch`")
+        with suppress(AttributeError, TypeError):
+            error.batch = self.batch()  # type: ignore[attr-defined]
+        raise error

@@ -1,0 +1,158 @@
+"""Which prompts does a batch hold, and what does each say of itself?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from os import PathLike, fspath
+from pathlib import Path
+
+from quotaflow.errors import InvalidArgumentError, InvalidPromptError, QuotaflowError
+from quotaflow.prompts import encode_prompt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+# A line that is longer than this is no prompt but a file without lines.
+_LONGEST_LINE = 64 * 1024 * 1024
+_EXPECTED = "pass a list, a generator, or the path of a .jsonl file"
+# What a prompt may say for itself of the call; everything else in its dict is a parameter of the provider.
+CALL_OPTIONS = (
+    "task_name", "provider", "model", "retry", "fallback", "max_retries", "retry_delay", "system", "priority",
+    "timeout", "user",
+)  # fmt: skip
+_CONTENT = ("prompt", "messages", "template")
+
+
+_OF_THE_ANSWER = ("task_name", "provider", "model", "system")
+
+
+def what_answers_depend_on(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Those arguments of a call that another answer may come from; the others say when and how it is sent.
+
+    >>> what_answers_depend_on({"model": "gpt-4o", "priority": 1})
+    {'model': 'gpt-4o'}
+    """
+    return {name: call[name] for name in _OF_THE_ANSWER if name in call}
+
+
+def own_words(call: Mapping[str, Any], params: Mapping[str, Any]) -> bytes:
+    """What makes this prompt another one than the same text without it; empty when nothing does.
+
+    >>> own_words({"timeout": 5.0}, {}), own_words({}, {"temperature": 0})
+    (b'', b'[{}, {"temperature": 0}]')
+    """
+    told = what_answers_depend_on(call)
+    return json.dumps([told, params], sort_keys=True).encode() if told or params else b""
+
+
+class Prompts:
+    """The prompts of a batch one after the other, as they were given; what a line of a file holds is parsed.
+
+    >>> list(Prompts(["One?", {"prompt": "Two?", "id": 2}]))
+    ['One?', {'prompt': 'Two?', 'id': 2}]
+    """
+
+    __slots__ = ("_given", "_path", "line", "total")
+
+    line: int | None
+    """The line the last prompt stood in; `None` when they come from no file."""
+    total: int | None
+    """How many there are, as far as that is known before all were read."""
+
+    def __init__(self, prompts: object) -> None:
+        self.line = self.total = self._path = None
+        self._given: Iterator[object]
+        if isinstance(prompts, PathLike) or (isinstance(prompts, str) and prompts.endswith(".jsonl")):
+            self._path = Path(fspath(prompts))
+            try:
+                self._path.open("rb").close()
+            except OSError as error:
+                raise InvalidArgumentError(f"prompts cannot be read: {error}", hint=_EXPECTED) from error
+            self._given = self._lines(self._path)
+        elif isinstance(prompts, str | bytes | bytearray | Mapping) or not isinstance(prompts, Iterable):
+            kind = type(prompts).__name__
+            raise InvalidArgumentError(f"prompts is of type {kind}", hint=_EXPECTED)
+        else:
+            try:
+                self.total = len(prompts)  # type: ignore[arg-type]
+            except TypeError:
+                self.total = None
+            self._given = iter(prompts)
+
+    def __iter__(self) -> Iterator[object]:
+        return self._given
+
+    def _lines(self, path: Path) -> Iterator[object]:
+        self.line = 0
+        with path.open("rb") as file:
+            while line := file.readline(_LONGEST_LINE):
+                self.line += 1
+                if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+                    while (rest := file.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):
+                        pass
+                    yield self.told(InvalidPromptError(f"the line is longer than {_LONGEST_LINE >> 20} MiB"))
+                    continue
+                if self.line == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                if line.isspace() or not line:
+                    continue
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    yield self.told(InvalidPromptError(f"this is no JSON: {error}"))
+
+    def told(self, error: QuotaflowError) -> QuotaflowError:
+        """The error with the line it is about."""
+        if self.line is not None and self._path is not None:
+            error.args = (f"line {self.line} of {self._path.name}: {error.message}",)
+        return error
+
+
+def read_prompt(
+    given: object, render: Callable[[str, Any], object] | None
+) -> tuple[str, bool, str | int | None, dict[str, Any], dict[str, Any]]:
+    """The text or messages, which of both, the `id`, and what it says itself of the call and to the provider.
+
+    Args:
+        given: one prompt of a batch.
+        render: what fills a template.
+
+    Raises:
+        InvalidPromptError: it is none.
+
+    >>> read_prompt({"id": 7, "prompt": "Hi", "model": "gpt-4o-mini", "temperature": 0}, None)
+    ('Hi', False, 7, {'model': 'gpt-4o-mini'}, {'temperature': 0})
+    """
+    if isinstance(given, QuotaflowError):
+        raise given
+    if not isinstance(given, Mapping):
+        text, is_messages = encode_prompt(given)
+        return text, is_messages, None, {}, {}
+    named = [name for name in _CONTENT if name in given]
+    if len(named) != 1:
+        if "role" in given and "content" in given:
+            raise InvalidPromptError(
+                "this is one message and no prompt",
+                hint="pass a list of messages, or {'messages': [...]}, for each prompt",
+            )
+        what = f"both {' and '.join(named)}" if named else "neither prompt nor messages"
+        raise InvalidPromptError(f"the prompt has {what}", hint="give it one of prompt, messages, template")
+    own = {name: given[name] for name in CALL_OPTIONS if name in given}
+    identity = given.get("id")
+    if not (identity is None or (isinstance(identity, str | int) and not isinstance(identity, bool))):
+        kind = type(identity).__name__
+        raise InvalidPromptError(f"the id of the prompt is of type {kind}", hint="pass a string or a number")
+    rest = {name: value for name, value in given.items() if name not in {*own, *_CONTENT, "id", "params"}}
+    more = given.get("params", {})
+    if not isinstance(more, Mapping):
+        raise InvalidPromptError(f"params of the prompt is of type {type(more).__name__}", hint="pass a dict")
+    content = given[named[0]]
+    if named[0] == "template":
+        if render is None:
+            raise InvalidPromptError("templates cannot be filled in here", hint="fill them in before")
+        content, more = render(content, more), {}
+    text, is_messages = encode_prompt(content)
+    return text, is_messages, identity, own, {str(name): value for name, value in (rest | dict(more)).items()}
