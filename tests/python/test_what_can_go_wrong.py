@@ -56,7 +56,6 @@ ALL_FACTS: dict[str, Any] = {
     "amount": 10,
     "text": "Once upon a ti",
     "attempts": [ATTEMPT],
-    "text": "[]",
     "errors": ("is a list, not an object",),
     "finish_reason": "length",
     "usage": Usage(30, 12),
@@ -66,7 +65,8 @@ ALL_FACTS: dict[str, Any] = {
 def facts_for(cls: type[errors.QuotaflowError]) -> dict[str, Any]:
     names = set(cls._facts) | ({"attempts"} if issubclass(cls, errors.CallError) else set())
     names |= {"text", "errors"} if issubclass(cls, errors.AnswerError) else set()
-    return {name: value for name, value in ALL_FACTS.items() if name in names}
+    facts = {name: value for name, value in ALL_FACTS.items() if name in names}
+    return facts | ({"text": "[]"} if issubclass(cls, errors.AnswerError) else {})
 
 
 def drawn_tree() -> dict[str, tuple[str, tuple[str, ...], str]]:

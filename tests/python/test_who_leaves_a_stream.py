@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 LIMITS = {"openai": {"tpd": {"amount": 1_000_000, "refill": "rolling"}}}
 # "Hi" is nine tokens as it is reckoned, and what was said here is a hundred.
 FIRST = "x" * 400
-USED = 109
+# The prompt is estimated until the tokenizer's tables are loaded, and counted from then on.
+USED = (108, 109)
 
 
 def used(llm: LLMInterface) -> int:
@@ -42,7 +43,7 @@ def let_go(held: Held, llm: LLMInterface) -> None:
     """The server is left, and what was used is booked."""
     assert held.gone.wait(5)
     until(lambda: key_of(llm)["in_flight"] == 0)
-    assert used(llm) == USED
+    assert used(llm) in USED
 
 
 def closes(stream: PromptStream) -> None:
@@ -67,7 +68,8 @@ def test_whoever_closes_a_stream_ends_the_request(leave: Callable[[PromptStream]
         next(stream)
         leave(stream)
         # At once, without waiting for anybody.
-        assert (used(llm), key_of(llm)["in_flight"]) == (USED, 0)
+        assert key_of(llm)["in_flight"] == 0
+        assert used(llm) in USED
         assert held.gone.wait(5)
         assert list(stream) == []
 
@@ -92,7 +94,8 @@ def test_a_loop_that_is_left_ends_it_too() -> None:
         async with llm.astream_prompt("Hi", model=MODEL, max_tokens=5_000) as stream:
             async for _ in stream:
                 break
-        assert (used(llm), key_of(llm)["in_flight"]) == (USED, 0)
+        assert key_of(llm)["in_flight"] == 0
+        assert used(llm) in USED
 
     with Held(HEAD + said(FIRST)) as held, interface(held.server, limits=LIMITS) as llm:
         asyncio.run(read(llm))
@@ -138,7 +141,7 @@ def test_another_thread_may_close_a_stream_that_waits() -> None:
         with pytest.raises(ClosedError, match="this stream was closed"):
             next(stream)
         until(lambda: key_of(llm)["in_flight"] == 0)
-        assert used(llm) == USED
+        assert used(llm) in USED
 
 
 def test_loops_that_watch_no_sockets_read_streams_too() -> None:
