@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from quotaflow.key_manager import APIKeyManager
     from quotaflow.permits import Permit, PermitKey
     from quotaflow.pieces import Piece
+    from quotaflow.plans import Plan, PlannedCost, PlannedKey, PlannedLimit
     from quotaflow.rate_limiter import RateLimiter
     from quotaflow.records import Attempt, CostEstimate, QueuedCall, Usage
     from quotaflow.reply import Reply
@@ -110,6 +111,10 @@ __all__ = [
     "Permit",
     "PermitKey",
     "Piece",
+    "Plan",
+    "PlannedCost",
+    "PlannedKey",
+    "PlannedLimit",
     "PromptStream",
     "QueueCleared",
     "QueueFullError",
@@ -157,6 +162,10 @@ _HOMES = {
     "LLMInterface": "interface",
     "Permit": "permits",
     "PermitKey": "permits",
+    "Plan": "plans",
+    "PlannedCost": "plans",
+    "PlannedKey": "plans",
+    "PlannedLimit": "plans",
     "QueuedCall": "records",
     "Piece": "pieces",
     "PromptStream": "streams",

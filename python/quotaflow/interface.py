@@ -16,6 +16,7 @@ from quotaflow.options import (
     takes_a_shape,
     wants_text_for_errors,
 )
+from quotaflow.planning import PlanFace
 from quotaflow.prompts import encode_prompt, unencodable_prompt
 from quotaflow.queues import QueueFace
 from quotaflow.reply import failed_reply, reply_from
@@ -46,7 +47,7 @@ _MOST_KEPT_OPTIONS = 256
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, QueueFace):
+class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, QueueFace):
     """Sends prompts over your keys, models and providers as fast as their quotas allow.
 
     Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a
@@ -160,7 +161,8 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, QueueFace)
             params: everything else goes to the provider: `temperature`, `max_tokens`, `tools`… Of these,
                 `response_format` takes a pydantic model, a dataclass, a JSON schema, or a `ResponseFormat`: the
                 answer is held to it, and `reply.parsed` is the object. OpenAI's own `{"type": "json_schema", …}`
-                goes out as it is.
+                goes out as it is. `cache` stays here: `True` takes an answer that was given before to the
+                same question and keeps a new one; seconds or a timedelta say how old it may be; `False` means never.
 
         Returns:
             The text of the answer as a `Reply`, which is a `str` that knows how it came about.

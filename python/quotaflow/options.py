@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 _LONGEST_SPAN = 30 * 86_400.0
+_OLDEST_ANSWER = 366 * 86_400.0
 _MOST_RETRIES = 1_000
 _HIGHEST_PRIORITY = 9
 _MOST_TOKENS = 10**12
@@ -47,6 +48,10 @@ def make_options(
     debug: bool,
 ) -> CallOptions:
     """What Rust is told about a call; raises `InvalidArgumentError` for the first wrong argument."""
+    cache = None
+    if "cache" in params:
+        cache = _cache(params["cache"])
+        params = {name: value for name, value in params.items() if name != "cache"}
     return CallOptions(
         _name("task_name", task_name),
         _name("provider", provider),
@@ -63,6 +68,7 @@ def make_options(
         _name("user", user),
         _flag("skip_rate_limit", skip_rate_limit),
         _params(params) if params else None,
+        cache,
         _hook("on_retry", on_retry),
         debug,
     )
@@ -198,6 +204,8 @@ def optional_name(name: str, value: object) -> str | None:
 def optional_whole(name: str, value: object, most: int) -> int | None:
     """A whole number from 0 to `most`, or `None`; raises `InvalidArgumentError` for anything else."""
     return None if value is None else _whole(name, value, most)
+
+
 def optional_span(name: str, value: object) -> float | None:
     """Seconds or a timedelta, as seconds; raises `InvalidArgumentError` when it is no span."""
     return None if value is None else _span(name, value)
@@ -276,6 +284,18 @@ def _moment(name: str, value: object) -> float:
             f"{name} is {value!r}, a moment before 2001", hint=f"for a span pass time.time() + {value!r}"
         )
     raise _wrong(name, value, "an aware datetime or seconds since 1970 as time.time() gives them")
+
+
+def _cache(value: object) -> tuple[bool, float | None] | None:
+    """Whether an answer that was given before will do, and how old it may be."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return value, None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, int | float) and 0 < seconds <= _OLDEST_ANSWER:
+        return True, float(seconds)
+    raise _wrong("cache", seconds, "True, False, or how old an answer may be, in seconds or as a timedelta")
 
 
 def _params(params: Mapping[str, Any]) -> str:

@@ -136,7 +136,6 @@ class Facts(TypedDict, total=False):
     limit: str | None
     used: float | None
     amount: float | None
-    text: str | None
     attempts: Iterable[Attempt | tuple[Any, ...]]
     text: str | None
     errors: Iterable[str]

@@ -17,6 +17,7 @@ class _Facts:
 
     __slots__ = (
         "attempts",
+        "cached",
         "cost",
         "error",
         "finish_reason",
@@ -38,6 +39,7 @@ class _Facts:
     usage: tuple[int, int, int, int, int] | None
     latency: float
     first_token_latency: float | None
+    cached: bool
     finish_reason: str | None
     tool_calls: str | None
     raw: bytes
@@ -82,6 +84,7 @@ class Reply(str):
         repaired: bool | None = False,
         cost: Decimal | None = None,
         first_token_latency: float | None = None,
+        cached: bool | None = False,
     ) -> Self:
         """A reply made by hand, for instance to test code that takes one."""
         facts = _Facts()
@@ -91,6 +94,7 @@ class Reply(str):
         facts.usage = usage
         facts.latency = latency
         facts.first_token_latency = first_token_latency
+        facts.cached = bool(cached)
         facts.finish_reason = finish_reason
         facts.tool_calls = tool_calls
         facts.raw = raw
@@ -175,6 +179,11 @@ class Reply(str):
         return bool(getattr(self._outcome, "repaired", False))
 
     @property
+    def cached(self) -> bool:
+        """Whether it is an answer that was given before to the same question: it cost nothing now."""
+        return self._outcome.cached
+
+    @property
     def finish_reason(self) -> str | None:
         """Why the model stopped: `stop`, `length`, `tool_calls`, `content_filter`, or the provider's own word."""
         return self._outcome.finish_reason
@@ -225,6 +234,8 @@ def shaped_reply(reply: Reply, parsed: Any, first: Reply | None = None) -> Reply
         facts["usage"] = _sum_of_usage(first._outcome.usage, reply._outcome.usage)
         facts["latency"] = first.latency + reply.latency
         facts["attempts"] = [*first._outcome.attempts, *reply._outcome.attempts]
+        costs = (first.cost, reply.cost)
+        facts["cost"] = None if None in costs else sum(cost for cost in costs if cost is not None)
     return Reply(str(reply), **facts)
 
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::engine::Ask;
+use crate::engine::{Ask, CacheWish};
 use crate::engine::{Content, Message, Moment, Role};
 use crate::error::Error;
 
@@ -38,6 +38,7 @@ impl CallOptions {
         user: Option<String>,
         skip_rate_limit: bool,
         params_json: Option<&str>,
+        cache: Option<(bool, Option<f64>)>,
         on_retry: Option<Py<PyAny>>,
         debug: bool,
     ) -> PyResult<Self> {
@@ -61,6 +62,11 @@ impl CallOptions {
             deadline: deadline.map(|at| Moment::from_nanos((at * 1e9) as i64)),
             user,
             skip_rate_limit,
+            cache: match cache {
+                None => CacheWish::AsConfigured,
+                Some((false, _)) => CacheWish::Never,
+                Some((true, ttl)) => CacheWish::UpTo(ttl.map(Duration::from_secs_f64)),
+            },
             ..Ask::new(Vec::new())
         };
         Ok(CallOptions { ask, system, on_retry, debug })

@@ -46,6 +46,11 @@ impl Outcome {
     }
 
     #[getter]
+    fn cached(&self) -> bool {
+        self.0.cached
+    }
+
+    #[getter]
     fn first_token_latency(&self) -> Option<f64> {
         self.0.first_token.map(|after| after.as_secs_f64())
     }

@@ -22,7 +22,7 @@ use crate::providers::Message;
 use crate::stores::{KeptAnswer, StoreError};
 
 /// What is asked of whom, as a digest: the questions themselves are not kept.
-type Name = [u8; 32];
+pub(super) type Name = [u8; 32];
 
 /// What came of a call that others wait for: nothing yet, or how it ended; its sender goes when it was cancelled.
 type Outcome = Option<Result<Answer, Box<Error>>>;
@@ -94,7 +94,7 @@ impl Engine {
         ttl: Duration,
     ) -> Result<Answer, Error> {
         let (began, expires) = (sending.run.began, sending.expires);
-        let name = name(&sending.run.route[0], &sending.request.messages);
+        let name = sending.question();
         let flight = loop {
             if let Some(answer) = self.given_before(&name, ttl, began) {
                 return Ok(answer);
@@ -126,7 +126,7 @@ impl Engine {
     }
 
     /// The answer that was kept, if there is one; a store that cannot be read has none.
-    fn given_before(&self, name: &Name, ttl: Duration, began: Moment) -> Option<Answer> {
+    pub(super) fn given_before(&self, name: &Name, ttl: Duration, began: Moment) -> Option<Answer> {
         let kept = self.store.answer(name, self.clock.now().before(ttl));
         let kept = kept.unwrap_or_else(|error| {
             self.warn(&error);
@@ -156,7 +156,7 @@ impl Engine {
         Answer { latency, attempts: Vec::new(), cached: true, ..answer }
     }
 
-    fn keep(&self, name: &Name, answer: &Answer) {
+    pub(super) fn keep(&self, name: &Name, answer: &Answer) {
         let kept = Kept {
             text: answer.text.clone(),
             provider: answer.provider.clone(),
@@ -178,6 +178,13 @@ impl Engine {
     fn warn(&self, error: &StoreError) {
         let words = format!("answers are not kept: {error}; {}", error.hint());
         self.observer.notice(&Notice::Warns(words));
+    }
+}
+
+impl Sending {
+    /// What is asked, and of whom.
+    pub(super) fn question(&self) -> Name {
+        name(&self.run.route[0], &self.request.messages)
     }
 }
 

@@ -10,12 +10,14 @@ use serde::Serialize;
 use super::Engine;
 use super::ask::Ask;
 use super::booking::conform;
+use super::costs::cost_of_answer;
 use super::drive::need;
 use super::roster::Lanes;
 use super::route::Stop;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{
-    Bound, Forecast, Ledger, LedgerId, Moment, PlannedManner, PlannedShare, PlannedTarget, forecast,
+    Bound, Forecast, Ledger, LedgerId, Moment, PlannedManner, PlannedShare, PlannedTarget, Usage,
+    forecast,
 };
 use crate::providers::{ChatRequest, Message, Tokenizer};
 
@@ -66,6 +68,8 @@ pub struct Plan {
     pub limits: Vec<PlannedLimit>,
     /// When it would finish if the first of them were twice as large, in seconds since the epoch.
     pub finish_if_doubled: Option<f64>,
+    /// What it costs in picodollars, low, expected and at most; `None` when nobody knows the price of a model.
+    pub cost: Option<(u64, u64, Option<u64>)>,
 }
 
 /// What a key would have to do.
@@ -183,7 +187,37 @@ impl Engine {
             keys: keys(&route, &made, stretch.by),
             limits: limits(&route, &made, stretch.by),
             finish_if_doubled: doubled.map(|doubled| stretch.at(doubled.finish)),
+            cost: self.cost_of_plan(&route, &made, &present, stretch.by),
         })
+    }
+
+    /// The calls of a target are alike to a price book: what one costs is the same for each of them.
+    fn cost_of_plan(
+        &self,
+        route: &[Stop],
+        made: &Forecast,
+        present: &Present,
+        by: f64,
+    ) -> Option<(u64, u64, Option<u64>)> {
+        let (mut low, mut expected, mut high) = (0, 0, Some(0));
+        for ((stop, shares), planned) in route.iter().zip(&made.shares).zip(&present.targets) {
+            let calls: u64 = shares.iter().map(|share| share.requests).sum();
+            if calls == 0 {
+                continue;
+            }
+            let input = shares.iter().map(|share| share.input_tokens).sum::<u64>() / calls;
+            let (provider, model) = (&stop.target.vendor.provider.name, &stop.target.model);
+            let cost = |output_tokens: u64| {
+                let usage = Usage { input_tokens: input, output_tokens, ..Usage::default() };
+                let own = &self.settings.prices;
+                let one = cost_of_answer(own, provider, model, Some(&usage), b"", present.now)?;
+                Some((one as f64 * calls as f64 * by).round() as u64)
+            };
+            low += cost(0).or_else(|| cost(planned.output_tokens))?;
+            expected += cost(planned.output_tokens)?;
+            high = high.zip(planned.need.max_output_tokens.and_then(cost)).map(|(a, b)| a + b);
+        }
+        Some((low, expected, high))
     }
 
     /// Reads every ledger of the route at one instant.

@@ -15,10 +15,11 @@ use bytes::Bytes;
 use super::Engine;
 use super::ask::{Answer, Ask};
 use super::booking::Held;
+use super::cache::Name;
 use super::drive::{Form, Sending, read_whole};
 use super::giving_up;
 use super::run::{Next, closed};
-use super::stream_reading::{Reading, finish_reading, gathered};
+use super::stream_reading::{Reading, finish_reading, gathered, whole_call};
 use super::transport::Opened;
 use crate::error::{Attempt, Error};
 use crate::kernel::{Event, Failure, GiveUp, Hints, Moment};
@@ -77,6 +78,8 @@ pub struct Streaming {
     was_resumed: bool,
     first_token: Option<Duration>,
     answer: Option<Answer>,
+    /// What is asked, and how old an answer may be that was given before.
+    cache: Option<(Name, Duration)>,
 }
 
 enum State {
@@ -119,8 +122,10 @@ impl Engine {
         resume: Option<Resume>,
         silence: Option<Duration>,
     ) -> Result<Streaming, Error> {
+        let ttl = self.answers_hold(ask.cache);
         let sending = Sending::prepared(self, ask, Form::Pieces(silence))?;
         Ok(Streaming {
+            cache: ttl.map(|ttl| (sending.question(), ttl)),
             asked: sending.request.messages.len(),
             sending,
             resume,
@@ -184,6 +189,9 @@ impl Streaming {
 
     /// Goes on until there is something to hand out, or nothing more will come.
     async fn work(&mut self) -> Result<(), Error> {
+        if matches!(self.state, State::Moving(Event::Begin)) && self.is_given_again() {
+            return Ok(());
+        }
         while self.ready.is_empty() {
             if let State::Reading(reading) = &mut self.state {
                 let chunk = reading.body.next().await;
@@ -201,6 +209,17 @@ impl Streaming {
             }
         }
         self.gather().await
+    }
+
+    /// Hands out an answer that was given before to the same question, if there is one.
+    fn is_given_again(&mut self) -> bool {
+        let Some((name, ttl)) = self.cache else { return false };
+        let run = &self.sending.run;
+        let Some(answer) = run.engine.given_before(&name, ttl, run.began) else { return false };
+        self.state = State::Over;
+        self.ready.extend(pieces_of(&answer).map(StreamEvent::Piece));
+        self.answer = Some(Answer { first_token: Some(answer.latency), ..answer });
+        true
     }
 
     /// Takes what else is there already: whoever is given pieces should be given all of them.
@@ -320,6 +339,10 @@ impl Streaming {
         let _ = run.answered(held, used, &hints);
         completion.text.insert_str(0, &self.before);
         let answer = self.sending.finish(Some(completion))?;
+        // What was put together from two attempts is nothing to be given again.
+        if let Some((name, _)) = self.cache.filter(|_| !self.was_resumed) {
+            self.sending.run.engine.keep(&name, &answer);
+        }
         self.answer = Some(Answer { first_token: self.first_token, ..answer });
         Ok(())
     }
@@ -366,6 +389,12 @@ impl Streaming {
         };
         self.sending.run.with_facts(error)
     }
+}
+
+/// A whole answer in pieces again: word by word, and each call of a tool at once.
+fn pieces_of(answer: &Answer) -> impl Iterator<Item = StreamPiece> {
+    let words = answer.text.split_inclusive(' ').map(|word| StreamPiece::Text(word.to_owned()));
+    words.chain(answer.tool_calls.iter().enumerate().map(whole_call))
 }
 
 /// The conversation of the caller, and after it what was said and the wish to hear more.

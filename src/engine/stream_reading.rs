@@ -116,7 +116,7 @@ impl Reading {
 }
 
 /// A tool call in the OpenAI shape as one piece.
-fn whole_call((index, call): (usize, &Value)) -> StreamPiece {
+pub(super) fn whole_call((index, call): (usize, &Value)) -> StreamPiece {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     let function = call.get("function");
     let arguments = text(function.and_then(|function| function.get("arguments")));

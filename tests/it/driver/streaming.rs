@@ -267,3 +267,25 @@ async fn a_server_that_does_not_end_its_body_holds_nobody_up() {
     pass(2.0).await;
     assert_eq!(stage.open(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_given_before_is_streamed_again_and_one_that_was_streamed_is_given() {
+    let stage = Stage::new(config(), [Reply::stream(stream(&["Once upon ", "a time"]))]);
+    let wish = || {
+        let mut ask = ask("Tell me a story.");
+        ask.cache = quotaflow::engine::CacheWish::UpTo(None);
+        ask
+    };
+    let first = read(stage.engine.stream(wish(), None, None).unwrap()).await.2.unwrap();
+    let used = tokens(&stage);
+    let mut again = stage.engine.stream(wish(), None, None).unwrap();
+    let mut pieces = Vec::new();
+    while let Some(StreamEvent::Piece(StreamPiece::Text(piece))) = again.next().await.unwrap() {
+        pieces.push(piece);
+    }
+    assert_eq!(pieces, ["Once ", "upon ", "a ", "time"]);
+    let answer = again.answer().unwrap();
+    assert_eq!((first.cached, answer.cached, answer.text == first.text), (false, true, true));
+    assert_eq!(stage.send(wish()).await.unwrap().text, "Once upon a time");
+    assert_eq!((stage.sent().len(), tokens(&stage), in_flight(&stage)), (1, used, 0));
+}
