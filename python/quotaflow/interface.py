@@ -162,7 +162,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
                 `response_format` takes a pydantic model, a dataclass, a JSON schema, or a `ResponseFormat`: the
                 answer is held to it, and `reply.parsed` is the object. OpenAI's own `{"type": "json_schema", …}`
                 goes out as it is. `cache` stays here: `True` takes an answer that was given before to the
-                same question and keeps a new one; seconds or a timedelta say how old it may be; `False` means never.
+                same question and keeps a new one; seconds or a timedelta say how old it may be; `False`: never.
 
         Returns:
             The text of the answer as a `Reply`, which is a `str` that knows how it came about.

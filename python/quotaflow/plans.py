@@ -168,8 +168,8 @@ class Plan:
                 f"  waits most for {bound.limit} at {bound.provider}/{bound.model}: {_span(bound.seconds)}"
             )
             if self.finish_if_doubled is not None:
-                took = _span((self.finish_if_doubled - self.start).total_seconds())
-                lines.append(f"  with twice that limit: {took}")
+                instead = (self.finish_if_doubled - self.start).total_seconds()
+                lines.append(f"  with twice that limit: {_span(instead)}")
         lines.extend(
             f"  {key.provider}/{key.model} {key.key}: {key.requests:,} requests, "
             f"{key.input_tokens:,} + {key.output_tokens:,} tokens"

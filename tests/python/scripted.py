@@ -24,6 +24,7 @@ OPTION_NAMES = (
     "user",
     "skip_rate_limit",
     "params_json",
+    "cache",
     "on_retry",
     "debug",
 )
@@ -51,6 +52,7 @@ class ScriptedOutcome:
     usage: tuple[int, int, int, int, int] | None = (30, 12, 4, 2, 5)
     latency: float = 0.75
     first_token_latency: float | None = None
+    cached: bool = False
     finish_reason: str | None = "stop"
     tool_calls: str | None = None
     raw: bytes = b'{"id": "chatcmpl-1"}'

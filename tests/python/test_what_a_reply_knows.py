@@ -19,7 +19,7 @@ TOOLS = '[{"id": "call_1", "type": "function", "function": {"name": "add", "argu
 
 def facts(reply: Reply) -> dict[str, Any]:
     names = [name for name, member in vars(Reply).items() if isinstance(member, property)]
-    assert len(names) == 14
+    assert len(names) == 15
     return {name: getattr(reply, name) for name in names}
 
 
@@ -46,6 +46,7 @@ def test_it_knows_how_it_came_about() -> None:
         "cost": Decimal("0.0000114"),
         "latency": 0.75,
         "first_token_latency": 0.125,
+        "cached": False,
         "attempts": (Attempt(*ATTEMPT),),
         "error": None,
         "finish_reason": "stop",
