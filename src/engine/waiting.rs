@@ -104,8 +104,7 @@ impl Line {
     /// Takes out those of a priority below `below`, all of them when it is `None`. Says how many.
     pub(super) fn clear(&mut self, below: Option<u8>) -> usize {
         let gone = self.waiters.clear(below);
-        let listened = gone.into_iter().map(|waiter| waiter.reply.send(Waited::Cleared));
-        listened.filter(Result::is_ok).count()
+        gone.into_iter().filter_map(|waiter| waiter.reply.send(Waited::Cleared).ok()).count()
     }
 
     /// Everybody in the order in which they will be served.

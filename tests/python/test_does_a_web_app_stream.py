@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import StreamingResponse
-from starlette.routing import Route
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 
 from looking import key_of, until
 from quotaflow import StreamInterrupted
@@ -19,8 +18,6 @@ from streaming_servers import HEAD, MODEL, Held, end, in_turn, interface, said, 
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-    from starlette.requests import Request
 
     from quotaflow import LLMInterface
 
@@ -37,10 +34,12 @@ def app(llm: LLMInterface) -> Iterator[str]:
                 async for piece in stream:
                     yield piece
 
-    async def endpoint(_: Request) -> StreamingResponse:
+    made = FastAPI()
+
+    @made.get("/")
+    async def endpoint() -> StreamingResponse:
         return StreamingResponse(pieces(), media_type="text/plain")
 
-    made = Starlette(routes=[Route("/", endpoint)])
     server = uvicorn.Server(uvicorn.Config(made, port=0, log_level="error", lifespan="off", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
