@@ -69,8 +69,8 @@ class Core:
     def prompt_sizes(self, options: CallOptions, prompts: list[tuple[str, bool]]) -> list[int]: ...
     def plan(
         self,
-        options: CallOptions,
-        sizes: list[tuple[int, int]],
+        options: list[CallOptions],
+        runs: list[tuple[int, int, int]],
         most_in_flight: int,
         most_waiting: int,
         latency: float | None,

@@ -53,7 +53,7 @@ class BatchOptions:
         self.provider: str | None = call["provider"]
         self.render: Callable[[str, Any], object] | None = getattr(llm, "render", None)
         self.status = llm.status
-        self._concurrency = _concurrency(concurrency)
+        self.concurrency = _concurrency(concurrency)
         self._llm = llm
         self._call = call
         self._params = params
@@ -72,7 +72,7 @@ class BatchOptions:
 
     def start(self) -> BatchRun:
         """The calls under way, none so far."""
-        most = self._concurrency
+        most = self.concurrency
         return self._llm._core.batch(self.usual, _most_sockets() if most is None else most)
 
     def with_own(self, call: dict[str, Any], params: dict[str, Any]) -> CallOptions:

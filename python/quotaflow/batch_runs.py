@@ -7,10 +7,9 @@ meanwhile, and never stands still for this.
 from __future__ import annotations
 
 from contextlib import suppress
-from hashlib import blake2b
 
 from quotaflow._quotaflow import DigestTable, Outcome
-from quotaflow.batch_sources import Prompts, own_words, read_prompt
+from quotaflow.batch_sources import Prompts, digest_of, own_digest, own_words, read_prompt
 from quotaflow.batch_summaries import Tally
 from quotaflow.batch_watching import Watched
 from quotaflow.batches import Batch, BatchItem, Results, SavedResults
@@ -178,7 +177,7 @@ class BatchWork:
                 if not is_usual:
                     options = self._options.with_own(call, params)
                     own = own_words(call, params)
-            digest = blake2b((b"m" if is_messages else b"t") + own + text.encode(), digest_size=16).digest()
+            digest = digest_of(own, text, is_messages)
         except UnicodeEncodeError as error:
             self._fails(index, identity, self._prompts.told(unencodable_prompt(error)))
             return None
@@ -204,12 +203,7 @@ class BatchWork:
 
     def _its_own(self, digest: bytes) -> bytes:
         """The digest; for one that is to be sent although it was seen, another one that counts how often."""
-        if self._options.dedupe:
-            return digest
-        count = self._seen.get(digest)
-        self._seen.put(digest, 0 if count is None else count + 1)
-        nth = 0 if count is None else count + 1
-        return blake2b(digest + nth.to_bytes(8, "big"), digest_size=16).digest()
+        return digest if self._options.dedupe else own_digest(self._seen, digest)
 
     def _joins(self, first: int, index: int, identity: str | int | None) -> bool:
         """Whether an earlier prompt has or will have the answer to this one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -14,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
+
+    from quotaflow._quotaflow import DigestTable
 
 # A line that is longer than this is no prompt but a file without lines.
 _LONGEST_LINE = 64 * 1024 * 1024
@@ -46,6 +49,19 @@ def own_words(call: Mapping[str, Any], params: Mapping[str, Any]) -> bytes:
     """
     told = what_answers_depend_on(call)
     return json.dumps([told, params], sort_keys=True).encode() if told or params else b""
+
+
+def digest_of(own: bytes, text: str, is_messages: bool) -> bytes:
+    """What tells a prompt from others, with `own_words` that make it another one."""
+    return blake2b((b"m" if is_messages else b"t") + own + text.encode(), digest_size=16).digest()
+
+
+def own_digest(seen: DigestTable, digest: bytes) -> bytes:
+    """The digest of a prompt that is to be sent although it was seen: another one, that counts how often."""
+    count = seen.get(digest)
+    nth = 0 if count is None else count + 1
+    seen.put(digest, nth)
+    return blake2b(digest + nth.to_bytes(8, "big"), digest_size=16).digest()
 
 
 class Prompts:

@@ -106,7 +106,7 @@ class Rounds:
             return shaped_reply(reply, parsed_answer(reply, self.shape), self._first)
         except AnswerError as error:
             made = shaped_reply(reply, None, self._first)
-            error.usage, error.attempts = made.usage, made.attempts
+            error.usage, error.cost, error.attempts = made.usage, made.cost, made.attempts
             self._error = error
             return made
 

@@ -32,7 +32,7 @@ pub struct PromptSize {
     pub tokens: u64,
     /// No more than this, 95 times of 100; the same as `tokens` when they were counted.
     pub at_most: u64,
-    /// Whether they were counted with the model's own tokenizer.
+    /// Whether they were counted with the model's own tokenizer, and bills do not contradict that by far.
     pub is_exact: bool,
 }
 
@@ -40,6 +40,8 @@ pub struct PromptSize {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lessons {
     pub(super) inputs: InputFactor,
+    /// What bills say of prompts that were counted.
+    pub(super) counts: InputFactor,
     pub(super) outputs: OutputSizes,
 }
 
@@ -91,18 +93,23 @@ impl Engine {
         let request = ChatRequest { messages: ask.messages.clone(), params: Map::new() };
         let tokenizer = Tokenizer::of_model(&named.model);
         let counted = tokenizer.and_then(|tokenizer| tokenizer.count_chat(&request, &params));
+        let target = vendor.target(&named.model, self.settings.queue_max_size);
+        let lessons = self.lessons(&target)?;
         let (tokens, at_most) = match counted {
-            Some(tokens) => (tokens, tokens),
+            Some(counted) => {
+                let tokens = lessons.counts.of_count(counted);
+                (tokens, tokens)
+            }
             None => {
                 let estimated = request.estimated_input_tokens(&params);
-                let target = vendor.target(&named.model, self.settings.queue_max_size);
-                let inputs = self.lessons(&target)?.inputs;
+                let inputs = lessons.inputs;
                 let tokens = inputs.expected(estimated);
                 (tokens, inputs.bound(estimated).max(tokens))
             }
         };
         let (provider, model) = (vendor.provider.name.clone(), named.model);
-        Ok(PromptSize { provider, model, tokens, at_most, is_exact: counted.is_some() })
+        let is_exact = counted.is_some() && !lessons.counts.doubts_counts();
+        Ok(PromptSize { provider, model, tokens, at_most, is_exact })
     }
 
     /// The provider and the model that `ask` names, or its task.
@@ -138,6 +145,9 @@ impl Engine {
                 let ledger = ledgers.get(lane.group_model);
                 if ledger.inputs().seen() > lessons.inputs.seen() {
                     lessons.inputs = *ledger.inputs();
+                }
+                if ledger.counts().seen() > lessons.counts.seen() {
+                    lessons.counts = *ledger.counts();
                 }
                 if ledger.outputs().seen() > lessons.outputs.seen() {
                     lessons.outputs = ledger.outputs().clone();

@@ -192,7 +192,7 @@ impl Sending {
         Ok(match outcome {
             Ok(completion) => {
                 let used = completion.usage.map(|usage| held.billed(&usage));
-                held.input_billed = completion.usage.map(|usage| usage.input_tokens);
+                held.bill = completion.usage;
                 self.answer = Some(completion);
                 self.run.answered(held, used, &hints)
             }

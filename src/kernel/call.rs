@@ -108,6 +108,9 @@ pub enum Patience {
 }
 
 impl Patience {
+    /// Whatever it takes.
+    pub const FOR_EVER: Patience = Patience::Until(Moment::FAR_FUTURE);
+
     /// Whether something that happens `at` can be waited for.
     pub fn covers(self, at: Moment, now: Moment) -> bool {
         match self {

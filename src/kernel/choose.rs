@@ -86,7 +86,8 @@ impl Lane {
 pub struct Need {
     /// The prompt, estimated; what answers of the model taught corrects it.
     pub input_tokens: u64,
-    /// The prompt, counted with the model's own tokenizer; taken as it is, instead of the estimate.
+    /// The prompt, counted with the model's own tokenizer; taken instead of the estimate, as it is unless bills
+    /// contradict it by far.
     pub counted_tokens: Option<u64>,
     /// The longest answer the caller allows, if it said so.
     pub max_output_tokens: Option<u64>,
@@ -146,6 +147,7 @@ impl Need {
     fn amounts(&self, lane: &Lane, ledgers: &Ledgers<'_>) -> (Amounts, bool) {
         let input_tokens = self
             .counted_tokens
+            .map(|counted| ledgers.get(lane.group_model).counts().of_count(counted))
             .unwrap_or_else(|| ledgers.get(lane.group_model).inputs().bound(self.input_tokens));
         let mut amounts = Amounts { requests: 1, input_tokens, output_tokens: 0, spend: 0 };
         if !self.counts_output {
@@ -215,6 +217,8 @@ pub struct Reservation {
     pub amounts: Amounts,
     /// The prompt, estimated: what its bill is compared with.
     pub estimated: u64,
+    /// The prompt, counted, if it was.
+    pub counted: Option<u64>,
     /// When.
     pub at: Moment,
 }
@@ -265,7 +269,8 @@ pub fn reserve_anyway(
         Choice::Never(None) => lanes.iter().position(may)?,
     };
     let (amounts, _) = need.amounts(&lanes[lane], ledgers);
-    let reservation = Reservation { lane, amounts, estimated: need.input_tokens, at: now };
+    let (estimated, counted) = (need.input_tokens, need.counted_tokens);
+    let reservation = Reservation { lane, amounts, estimated, counted, at: now };
     take(ledgers, &lanes[lane], &reservation);
     Some(reservation)
 }
@@ -304,8 +309,10 @@ pub fn choose(
             None => {
                 let wear = wear(ledgers, lane, now);
                 if best.as_ref().is_none_or(|(known, _)| wear < *known) {
-                    let estimated = need.input_tokens;
-                    best = Some((wear, Reservation { lane: place, amounts, estimated, at: now }));
+                    let (estimated, counted) = (need.input_tokens, need.counted_tokens);
+                    let reservation =
+                        Reservation { lane: place, amounts, estimated, counted, at: now };
+                    best = Some((wear, reservation));
                 }
             }
             Some(obstacle @ Obstacle::TooLarge { .. }) => {

@@ -47,7 +47,8 @@ pub use moment::Moment;
 pub use output_sizes::OutputSizes;
 pub use own_limit::{OwnLimit, reserve_for, settle_own};
 pub use plan::{
-    Bound, Forecast, PlannedManner, PlannedShare, PlannedTarget, PlannedWait, forecast,
+    Bound, Forecast, PlannedManner, PlannedPrompt, PlannedShare, PlannedTarget, PlannedWait,
+    WhyRefused, doubled, forecast,
 };
 pub use queue::{Standing, Ticket, WaitingLine};
 pub use retry::{RetryBudget, RetryPolicy};
