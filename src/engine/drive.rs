@@ -193,6 +193,10 @@ impl Sending {
             Ok(completion) => {
                 let used = completion.usage.map(|usage| held.billed(&usage));
                 held.bill = completion.usage;
+                if let Some(usage) = &completion.usage {
+                    let stop = &self.run.route[self.run.stop()];
+                    engine.compare_later(&mut held, &self.request, stop, usage.input_tokens);
+                }
                 self.answer = Some(completion);
                 self.run.answered(held, used, &hints)
             }

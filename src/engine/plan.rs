@@ -151,6 +151,9 @@ impl Engine {
         let Some(stop) = route.first() else { return Err(no_route()) };
         let tokenizer = Tokenizer::of_model(&stop.target.model)
             .filter(|_| self.counts_exactly.load(Ordering::Relaxed));
+        if tokenizer.is_some() {
+            self.catch_up(&stop.target)?;
+        }
         let lessons = self.lessons(&stop.target)?;
         let size = |messages| {
             let request = ChatRequest { messages, params: serde_json::Map::new() };
@@ -316,12 +319,8 @@ impl Engine {
                 size: Amounts { requests: 1, input_tokens: run.size, ..Amounts::default() },
             };
             let ahead = line.line.lock().ahead_of(&standing);
-            if ahead.requests > 0 {
-                let prompt = PlannedPrompt {
-                    input_tokens: ahead.input_tokens / ahead.requests,
-                    target: *target,
-                    is_ours: false,
-                };
+            if let Some(input_tokens) = ahead.input_tokens.checked_div(ahead.requests) {
+                let prompt = PlannedPrompt { input_tokens, target: *target, is_ours: false };
                 before.push((prompt, usize::try_from(ahead.requests).unwrap_or(usize::MAX)));
             }
         }

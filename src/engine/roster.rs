@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
 use super::waiting::Line;
@@ -14,7 +15,7 @@ use crate::error::Error;
 use crate::kernel::{
     Block, Breaker, Configured, Failure, Lane, LedgerId, Limit, Moment, RetryPolicy, Suspects,
 };
-use crate::providers::{Provider, Tokenizer};
+use crate::providers::{ChatRequest, Provider, Tokenizer};
 use crate::secret::Secret;
 
 /// What is shorter is no secret but a word that may stand anywhere ("none", "ollama").
@@ -86,6 +87,18 @@ pub(crate) struct Target {
     pub(crate) tokenizer: Option<Tokenizer>,
     /// Whether a limit on tokens was stated or told of.
     pub(crate) counts_tokens: AtomicBool,
+    /// A few prompts that were billed before they could be counted.
+    pub(super) uncounted: Mutex<Vec<Uncounted>>,
+}
+
+/// A prompt that was billed before the tables of its model's tokenizer were loaded.
+#[derive(Debug)]
+pub(super) struct Uncounted {
+    pub(super) request: ChatRequest,
+    pub(super) params: Map<String, Value>,
+    /// The lane it went down.
+    pub(super) lane: usize,
+    pub(super) billed: u64,
 }
 
 /// The lanes of a target and the ledgers they share, ready for one `update`.
@@ -209,6 +222,7 @@ impl Vendor {
                 changed: Notify::new(),
                 tokenizer: Tokenizer::of_model(model),
                 counts_tokens: AtomicBool::new(self.states_tokens(model)),
+                uncounted: Mutex::default(),
             })
         });
         made.clone()

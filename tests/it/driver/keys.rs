@@ -1,5 +1,7 @@
 //! Which key is used, which is left alone, and what is shared between them?
 
+use quotaflow::engine::Load;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -120,7 +122,7 @@ async fn a_configured_group_is_not_moved_by_a_header() {
 
 /// Twenty calls at once through a key whose organisation is not known yet, whose answers come one after the other.
 async fn first_burst(limits: Value) -> Stage {
-    let named = |second| Reply::good().header("openai-organization", "acme").after(1 + second);
+    let named = |second: u64| Reply::good().header("openai-organization", "acme").after(1 + second);
     let stage = Stage::new(openai(&["sk-a"], limits), (0..40).map(|call| named(call % 20)));
     let calls = (0..20).map(|_| stage.send(ask("hello")));
     let answers = futures(calls).await;
@@ -153,7 +155,10 @@ async fn futures<T>(calls: impl Iterator<Item = impl Future<Output = T>>) -> Vec
 #[tokio::test(start_paused = true)]
 async fn a_first_burst_is_counted_as_it_is_billed_although_the_key_moves_meanwhile() {
     for refill in ["rolling", "calendar"] {
-        let limits = json!({"tpd": {"amount": 1_000_000, "refill": refill}});
+        let mut limits = json!({"tpd": {"amount": 1_000_000, "refill": refill}});
+        if refill == "calendar" {
+            limits["tpd"]["zone"] = json!("UTC");
+        }
         let stage = first_burst(limits).await;
         let key = stage.keys_of("openai").remove(0);
         assert_eq!(key.limits[0].used, 20 * 15, "{refill}");
