@@ -160,7 +160,9 @@ def parsed_answer(reply: Reply, shape: ResponseFormat) -> Any:
     text = str(reply)
     values, is_cut = json_in_text(text)
     faults: list[str] = []
-    for value in values:
+    # What was cut off is the answer, and what is whole before it is not.
+    is_lost = reply.finish_reason == "length" and (is_cut or _may_be_part_of_a_number(text, values))
+    for value in () if is_lost else values:
         parsed, wrong = shape.read(value)
         if not wrong:
             return parsed
@@ -180,6 +182,15 @@ def parsed_answer(reply: Reply, shape: ResponseFormat) -> Any:
         finish_reason=reply.finish_reason,
         usage=reply.usage,
     )
+
+
+def _may_be_part_of_a_number(text: str, values: list[str]) -> bool:
+    """Whether the only value is a number at the very end: it may have had more digits.
+
+    >>> _may_be_part_of_a_number("2800", ["2800"]), _may_be_part_of_a_number("[2800]", ["[2800]"])
+    (True, False)
+    """
+    return len(values) == 1 and values[0][-1:].isdigit() and text.rstrip().endswith(values[0])
 
 
 def _what_is_wrong(reply: Reply, faults: list[str], is_cut: bool) -> tuple[str, str | None, type[AnswerError]]:
