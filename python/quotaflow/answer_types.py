@@ -1,8 +1,8 @@
 """How is a Python type said as a JSON schema, and how is a value of it made of JSON?
 
 Dataclasses and typed dicts, and what they are made of: `str`, `int`, `float`, `bool`, `None`, `Any`, `datetime`,
-`date`, `time`, `UUID`, enums, `Literal`, unions, lists, sets, tuples, dicts, and pydantic models. Fields that a type
-does not have are left out of the value, as pydantic does.
+`date`, `time`, `UUID`, enums, `Literal`, unions, lists, sets, tuples, dicts, and pydantic models. Fields that a
+type does not have are left out of the value, as pydantic does.
 """
 
 from __future__ import annotations

@@ -229,7 +229,7 @@ def reply_from(outcome: Outcome) -> Reply:
 def shaped_reply(reply: Reply, parsed: Any, first: Reply | None = None) -> Reply:
     """The same reply with the object it holds; `first` is the answer that had to be repaired, and counts too."""
     facts: dict[str, Any] = {name: getattr(reply._outcome, name, None) for name in _Facts.__slots__}
-    facts |= {"parsed": parsed, "repaired": first is not None}
+    facts |= {"parsed": parsed, "repaired": first is not None or reply.repaired}
     if first is not None:
         facts["usage"] = _sum_of_usage(first._outcome.usage, reply._outcome.usage)
         facts["latency"] = first.latency + reply.latency

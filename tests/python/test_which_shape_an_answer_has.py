@@ -250,6 +250,22 @@ def test_the_second_round_has_what_is_left_of_the_time(
     assert len(sayer.bodies) == 4
 
 
+def test_both_rounds_have_the_configured_time_together(sayer: Sayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 130.0, 200.0, 261.0, 300.0, 391.0])
+    monkeypatch.setattr("quotaflow.shaped_answers.monotonic", lambda: next(clock))
+    with interface(sayer, {"timeouts": {"call": 60}}) as llm:
+        sayer.texts = ["Rome.", ROME]
+        assert llm.send_prompt("Hi", model="gpt-4o-mini", response_format=Town).repaired
+        sayer.texts = ["Rome.", ROME]
+        with pytest.raises(ParseError):
+            asyncio.run(llm.asend_prompt("Hi", model="gpt-4o-mini", response_format=Town))
+        assert len(sayer.bodies) == 3
+        # Its own timeout takes the place of the configured one.
+        sayer.texts = ["Rome.", ROME]
+        assert llm.send_prompt("Hi", model="gpt-4o-mini", response_format=Town, timeout=100).repaired
+    assert len(sayer.bodies) == 5
+
+
 def test_errors_as_text_are_text_here_too(sayer: Sayer) -> None:
     with interface(sayer, errors="text") as llm:
         sayer.texts = ["Rome."]
