@@ -247,6 +247,35 @@ def _sum_of_usage(
     return (one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3], one[4] + other[4])
 
 
+def numbers_of(reply: Reply) -> tuple[float, int, int, int]:
+    """Seconds, tokens of the prompt, tokens of the answer and attempts, of all rounds together.
+
+    >>> numbers_of(Reply("3", usage=(10, 5, 0, 0, 0), latency=0.5))
+    (0.5, 10, 5, 0)
+    """
+    counts = reply._outcome.usage
+    return reply.latency, *((0, 0) if counts is None else counts[:2]), len(reply._outcome.attempts)
+
+
+def json_of(reply: Reply) -> str:
+    """The facts of a reply that is made of two answers, in the words of `Outcome.to_json`, and what they cost."""
+    import json
+
+    outcome = reply._outcome
+    names = ("provider", "model", "key", "usage", "latency", "finish_reason", "tool_calls", "attempts")
+    facts: dict[str, Any] = {"text": str(reply), **{name: getattr(outcome, name) for name in names}}
+    cost = reply.cost
+    return json.dumps(
+        {
+            **facts,
+            "raw": outcome.raw.decode(errors="replace"),
+            "repaired": reply.repaired,
+            "cost": None if cost is None else str(cost),
+        },
+        separators=(",", ":"),
+    )
+
+
 def failed_reply(error: CallError) -> Reply:
     """The text that stands for an error, for those who want no exception.
 
