@@ -27,7 +27,7 @@ impl Engine {
         let ttl = self.answers_hold(ask.cache);
         let mut sending = Sending::prepared(self, ask, Form::Whole)?;
         match ttl {
-            Some(ttl) => self.send_once(&mut sending, ttl).await,
+            Some(ttl) => sending.carry_out_once(ttl).await,
             None => sending.carry_out().await,
         }
     }
@@ -83,7 +83,7 @@ pub(super) struct Sending {
     priority: u8,
     /// The encoded request of each stop, once it was needed.
     encoded: Vec<Option<(WireRequest, Bytes)>>,
-    answer: Option<Completion>,
+    pub(super) answer: Option<Completion>,
 }
 
 impl Sending {
@@ -174,7 +174,7 @@ impl Sending {
     }
 
     /// Sends the request down the lane that is held and books what comes of it.
-    async fn attempt(&mut self, mut held: Held) -> Result<Event, Error> {
+    pub(super) async fn attempt(&mut self, mut held: Held) -> Result<Event, Error> {
         let outgoing = self.outgoing(&held)?;
         self.run.begin_attempt(&mut held);
         let engine = self.run.engine.clone();

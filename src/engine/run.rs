@@ -427,7 +427,7 @@ impl Run {
         if error.key.is_none() {
             error.key = last.map(|last| last.key.clone());
         }
-        error.attempts = std::mem::take(&mut self.attempts);
+        error.attempts.clone_from(&self.attempts);
         error
     }
 }
