@@ -1,6 +1,7 @@
 //! Was this asked before, or is it being asked right now?
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -266,7 +267,11 @@ impl Sending {
     /// Answers from what was answered before or is being answered, and asks if there is neither, in the time it has.
     pub(super) async fn carry_out_once(&mut self, ttl: Duration) -> Result<Answer, Error> {
         let engine = self.run.engine.clone();
-        let outcome = engine.in_time(self.expires, self.drive_once(&engine, ttl)).await;
+        let expires = self.expires;
+        let outcome = {
+            let work = pin!(self.drive_once(&engine, ttl));
+            engine.in_time(expires, work).await
+        };
         outcome.map_err(|error| self.run.with_facts(error))
     }
 
@@ -299,7 +304,7 @@ impl Sending {
             };
             let Ok(Some(held)) = outcome else {
                 let answer = self.answer.take();
-                let outcome = outcome.and_then(|_| self.finish(answer));
+                let outcome = outcome.and_then(|_| self.finish(answer.map(|answer| *answer)));
                 if let Ok(answer) = &outcome {
                     engine.keep(&name, answer);
                 }
