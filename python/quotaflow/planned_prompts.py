@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quotaflow._quotaflow import DigestTable
-from quotaflow.batch_sources import Prompts, digest_of, own_digest, own_words, read_prompt
+from quotaflow.batch_sources import Prompts, digest_of, own_digest, read_prompt
 from quotaflow.checkpoints import Checkpoint
 from quotaflow.errors import QuotaflowError
 from quotaflow.prompts import unencodable_prompt
@@ -74,9 +74,10 @@ class PlannedPrompts:
             return 0, b"", text, is_messages
         told = json.dumps([call, more], sort_keys=True, default=repr)
         if told not in self._places:
-            self.asks.append(options.with_own(call, more))
+            asked, _ = options.with_own(call, more)
+            self.asks.append(asked)
             self._places[told] = len(self.asks) - 1
-        return self._places[told], own_words(call, more), text, is_messages
+        return self._places[told], options.own_words(call, more), text, is_messages
 
     def _refuse(self, error: QuotaflowError) -> None:
         self.refused += 1

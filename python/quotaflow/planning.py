@@ -81,7 +81,7 @@ class PlanFace:
             stop_on_error: as for `retry`.
             progress: as for `retry`.
             on_retry: as for `retry`.
-            params: what else the calls get; `max_tokens` is what matters here.
+            params: what else the calls get; `max_tokens`, `tools` and `response_format` are what matters here.
 
         Returns:
             The plan; `print` it.
