@@ -148,6 +148,7 @@ def test_the_queue_lists_who_waits(full: LLMInterface) -> None:
     [
         ({"provider": "opnai"}, "there is no provider"),
         ({"provider": ""}, "provider is empty"),
+        ({"provider": "\ud800"}, "provider has an unpaired surrogate"),
         ({"below_priority": "high"}, "below_priority is of type str"),
         ({"below_priority": 11}, "below_priority is 11"),
         ({"below_priority": True}, "below_priority is True"),
