@@ -6,7 +6,7 @@ import time
 from os import PathLike, fspath
 
 from quotaflow.batch_sources import CALL_OPTIONS, what_answers_depend_on
-from quotaflow.errors import InvalidArgumentError
+from quotaflow.errors import DeadlineExceededError, InvalidArgumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class BatchOptions:
 
     Raises:
         InvalidArgumentError: one of them is wrong; nothing was sent.
+        DeadlineExceededError: the deadline has passed already; nothing was sent.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class BatchOptions:
         self.usual: CallOptions = self.with_own({}, {})
         self._over_at = _seconds(deadline)
         if self.is_over():
-            raise InvalidArgumentError("the deadline has passed already", hint="pass a later one, or None")
+            raise DeadlineExceededError("the deadline has passed already", hint="pass a later one, or None")
         self.errors_as_text: bool = llm._errors_as_text
 
     @property
