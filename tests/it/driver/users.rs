@@ -361,7 +361,7 @@ async fn a_place_behind_ones_own_calls_is_estimated_by_ones_own_limit() {
         |seconds| Ask { timeout: Some(Duration::from_secs(seconds)), ..by("alice", "late") };
     let error = stage.send(patient(65)).await.unwrap_err();
     assert_eq!((&error.kind, stage.now()), (&ErrorKind::UserLimit, 0.0));
-    assert_eq!(error.user_limit.clone().unwrap().name, "rpm");
+    assert_eq!(error.user_limit.unwrap().name, "rpm");
     assert!(error.message.contains("10 of its calls go before this one"), "{error}");
     assert!((360..363).contains(&error.retry_after.unwrap().as_secs()), "{error:?}");
     // Who is not alice waits for nobody, and who has the time may stand there.
