@@ -202,16 +202,16 @@ impl Held {
         self.so_far = Some(used);
     }
 
-    /// What counts of a bill: its tokens, and money where that is limited.
-    pub(crate) fn billed(&self, usage: &Usage) -> Amounts {
-        self.engine.billed(self, usage)
+    /// What counts of a bill: its tokens, and money where that is limited. `body` is the whole answer, or nothing.
+    pub(crate) fn billed(&self, usage: &Usage, body: &[u8]) -> Amounts {
+        self.engine.billed(self, usage, body)
     }
 
     /// How it ends if it is cut off now.
     pub(crate) fn cut_off(&self) -> Ending {
         match (self.left, self.so_far) {
             (false, _) => Ending::NeverSent,
-            (true, Some(used)) => Ending::CutOff(self.billed(&used)),
+            (true, Some(used)) => Ending::CutOff(self.billed(&used, b"")),
             (true, None) => Ending::Unknown,
         }
     }

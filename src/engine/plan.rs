@@ -407,7 +407,7 @@ impl Engine {
             let learned = outputs.filter_map(|place| present.ledgers[place].outputs().mean()).max();
             let output = output_tokens.or(learned).unwrap_or(USUAL_OUTPUT);
             let nothing = ChatRequest { messages: Vec::new(), params: serde_json::Map::new() };
-            let need = need(self, &nothing, stop, ask.skip_rate_limit, ask.priority);
+            let need = need(self, &nothing, stop, &user, ask.skip_rate_limit, ask.priority);
             let line = present.lines.len();
             let line = *present.lines.entry(Arc::as_ptr(&stop.target)).or_insert(line);
             let next = present.targets.len() + 1;

@@ -474,7 +474,8 @@ impl Forecaster<'_> {
             Ok(Choice::NotNow(refusal)) => refusal,
             // It would stand in the way at every target.
             Err(own) => {
-                let refusal = Refusal { lane: 0, at: own.until(), obstacle: own.obstacle.clone() };
+                let (at, obstacle) = (own.until(), own.obstacle.clone());
+                let refusal = Refusal { lane: 0, at, obstacle, may_return: false };
                 let until = own.worth_waiting(self.manner.patience, now).filter(|_| !is_stuck);
                 let Some(until) = until else {
                     self.lines[line].prompts.remove(place);
@@ -487,6 +488,9 @@ impl Forecaster<'_> {
         let too_far = refusal.at.is_some_and(|at| {
             at == Moment::FAR_FUTURE || !self.manner.patience.covers(at, self.clock)
         });
+        // What is under way may give back enough before that, and there is nowhere else to go.
+        let hopes = refusal.may_return && !self.under_way.is_empty() && target.next.is_none();
+        let too_far = too_far && !hopes;
         let next = self.under_way.peek().map(|Reverse(next)| next.ends);
         let freed = self.freed.peek().map(|Reverse(next)| next.at);
         // What waits for a call to end waits for nothing when there is none.
@@ -569,7 +573,9 @@ impl Forecaster<'_> {
         let input_tokens = prompt.input_tokens;
         let target = &self.targets[over.target];
         let output_tokens = if target.need.counts_output { target.output_tokens } else { 0 };
-        let used = Amounts { requests: 1, input_tokens, output_tokens, spend: 0 };
+        let spend =
+            target.need.price.map_or(0, |price| price.spend(input_tokens, target.output_tokens));
+        let used = Amounts { requests: 1, input_tokens, output_tokens, spend };
         let mut ledgers = Ledgers::new(&mut self.ledgers, &target.picked);
         let lane = &target.lanes[reservation.lane];
         let ending = Ending::Answered(Some(used));
@@ -645,6 +651,20 @@ mod tests {
             forecast(all, &[target(1)], [5; 61], FOR_EVER, NOW).finish.since(NOW).as_secs() / 60
         };
         assert_eq!((took(ledgers(&[per_minute(10)], 1)), took(doubled)), (6, 3));
+    }
+
+    #[test]
+    fn money_is_reserved_and_what_answers_do_not_cost_comes_back() {
+        // A call may cost 100 and costs 50; of a thousand, ten may be under way.
+        let day = limit(Resource::Spend, Period::Day, 1_000, Refill::Rolling);
+        let price = Some(crate::kernel::Price { call: 0, input: 0, output: 1_000_000 });
+        let need =
+            Need { price, max_output_tokens: Some(100), reserves_max_tokens: true, ..Need::of(0) };
+        let priced = PlannedTarget { need, ..target(1) };
+        let patient = PlannedManner { max_wait: Some(Duration::from_secs(300)), ..FOR_EVER };
+        let made = forecast(ledgers(&[day], 1), &[priced], [5; 30], patient, NOW);
+        assert_eq!((made.answered, made.refused), (19, 11));
+        assert!(made.finish.since(NOW) < Duration::from_secs(10));
     }
 
     #[test]
