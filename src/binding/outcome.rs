@@ -89,6 +89,7 @@ impl Outcome {
             "key": answer.key,
             "usage": usage,
             "latency": answer.latency.as_secs_f64(),
+            "cached": answer.cached,
             "finish_reason": answer.finish_reason,
             "tool_calls": calls,
             "attempts": attempts,

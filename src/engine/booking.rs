@@ -44,7 +44,7 @@ pub(crate) enum Booked {
 }
 
 /// The ledgers of these lanes, and last the one of the user's own limits if there are any.
-fn with_own<'a>(ids: &'a [LedgerId], user: &User) -> Cow<'a, [LedgerId]> {
+pub(super) fn with_own<'a>(ids: &'a [LedgerId], user: &User) -> Cow<'a, [LedgerId]> {
     match &user.own {
         None => Cow::Borrowed(ids),
         Some(own) => Cow::Owned(ids.iter().chain([&own.id]).cloned().collect()),

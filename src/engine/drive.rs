@@ -78,6 +78,8 @@ pub(super) struct Sending {
     pub(super) request: ChatRequest,
     /// When it is over at the latest.
     pub(super) expires: Option<Moment>,
+    /// How long it may take once it has left the line; only calls of a batch have such a time.
+    once_it_left: Option<Duration>,
     form: Form,
     ahead_of_limits: bool,
     priority: u8,
@@ -97,15 +99,29 @@ impl Sending {
             return Err(closed());
         }
         let began = engine.clock.now();
-        let expires = expiry(ask.timeout, ask.deadline, engine.settings.timeouts.call, began);
+        let usual = engine.settings.timeouts.call;
+        // Calls of a batch are there to wait for quota: their time begins when they leave.
+        let in_batch = ask.watch.is_some();
+        let once_it_left = ask.timeout.or(usual).filter(|_| in_batch);
+        let expires = match in_batch {
+            true => ask.deadline,
+            false => expiry(ask.timeout, ask.deadline, usual, began),
+        };
         if ask.deadline.is_some_and(|deadline| deadline <= began) {
-            return Err(Error::argument("deadline", "the deadline has passed already"));
+            return Err(match in_batch {
+                // It had not when the batch began.
+                true => {
+                    Error::new(ErrorKind::Deadline, "the deadline came before this prompt was sent")
+                }
+                false => Error::argument("deadline", "the deadline has passed already"),
+            });
         }
         let route = engine.route(&ask)?;
         let messages = std::mem::take(&mut ask.messages);
         let request = ChatRequest { messages, params: Map::new() };
         let route = engine.fitting(route, &request)?;
-        Ok(Sending { form, ..Sending::new(engine, ask, request, route, began, expires) })
+        let sending = Sending::new(engine, ask, request, route, began, expires);
+        Ok(Sending { form, once_it_left, ..sending })
     }
 
     fn new(
@@ -138,6 +154,7 @@ impl Sending {
             encoded: route.iter().map(|_| None).collect(),
             request,
             expires: deadline,
+            once_it_left: None,
             form: Form::Whole,
             priority: ask.priority,
             ahead_of_limits: ask.skip_rate_limit,
@@ -149,15 +166,33 @@ impl Sending {
     /// Carries it out, whatever it takes, in the time it has.
     pub(super) async fn carry_out(&mut self) -> Result<Answer, Error> {
         let engine = self.run.engine.clone();
-        let outcome = engine.in_time(self.expires, self.drive()).await;
+        let outcome = match self.once_it_left.take() {
+            None => engine.in_time(self.expires, self.drive(None)).await,
+            Some(time) => match engine.in_time(self.expires, self.advance(Event::Begin)).await {
+                Ok(first) => {
+                    let end = engine.clock.now() + time;
+                    self.run.ends_by(end);
+                    self.expires = Some(self.expires.map_or(end, |expires| expires.min(end)));
+                    engine.in_time(self.expires, self.drive(Some(first))).await
+                }
+                Err(error) => Err(error),
+            },
+        };
         outcome.map_err(|error| self.run.with_facts(error))
     }
 
-    async fn drive(&mut self) -> Result<Answer, Error> {
-        let mut event = Event::Begin;
+    /// Goes on from `next`, or from the beginning.
+    async fn drive(&mut self, next: Option<Next>) -> Result<Answer, Error> {
+        let mut next = match next {
+            Some(next) => next,
+            None => self.advance(Event::Begin).await?,
+        };
         loop {
-            event = match self.advance(event).await? {
-                Next::Send(held) => self.attempt(held).await?,
+            match next {
+                Next::Send(held) => {
+                    let event = self.attempt(held).await?;
+                    next = self.advance(event).await?;
+                }
                 Next::Succeed => {
                     let answer = self.answer.take();
                     return self.finish(answer);

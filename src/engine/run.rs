@@ -20,6 +20,9 @@ use crate::kernel::{
 };
 use crate::stores::StoreError;
 
+/// How long a call of a batch stays away from a line that is full.
+const COME_BACK: Duration = Duration::from_millis(100);
+
 /// How a call wants to be treated while it waits.
 #[derive(Clone, Debug)]
 pub(super) struct Manner {
@@ -205,9 +208,20 @@ impl Run {
         let watch = self.manner.watch.clone();
         let priority = self.manner.priority;
         let rank = if self.call.comes_back() { Rank::Again(priority) } else { Rank::New(priority) };
-        let user = self.manner.user.clone();
-        let newcomer = Newcomer { need, barred, patience, user, watch };
-        let waited = self.engine.wait_in_line(&target, rank, newcomer).await;
+        let waited = loop {
+            let (barred, watch) = (barred.clone(), watch.clone());
+            // A prompt of a batch could as well wait in its file: it never fails because others were here first.
+            let comes_back = watch.is_some();
+            let user = self.manner.user.clone();
+            let newcomer = Newcomer { need, barred, patience, user, watch };
+            match self.engine.wait_in_line(&target, rank, newcomer).await {
+                Waited::LineFull if comes_back => {
+                    let soon = self.engine.clock.now() + COME_BACK;
+                    self.engine.clock.sleep_until(soon).await;
+                }
+                waited => break waited,
+            }
+        };
         Ok(match waited {
             Waited::Reserved(held) => self.hold(held),
             Waited::NotNow(refusal) => Event::NotNow(refusal),
@@ -244,6 +258,12 @@ impl Run {
         }
         self.held = Some(held);
         Event::Reserved { lane }
+    }
+
+    /// It has to be over by `end` from now on.
+    pub(super) fn ends_by(&mut self, end: Moment) {
+        self.call.ends_by(end);
+        self.manner.has_deadline = true;
     }
 
     /// The request leaves now.
