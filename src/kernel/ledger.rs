@@ -12,7 +12,7 @@ use super::health::Health;
 use super::hint::RateHint;
 use super::input_factor::InputFactor;
 use super::learned::{Lessons, Refused, only_watches};
-use super::limits::{Amounts, Limit, Period, Resource, Source};
+use super::limits::{Amounts, Limit, Period, Refill, Resource, Source};
 use super::meters::{Availability, Meter, Rule};
 use super::moment::Moment;
 use super::output_sizes::OutputSizes;
@@ -438,16 +438,26 @@ impl Ledger {
         }
     }
 
-    /// How many calls of this size the slowest of the limits over a minute or less lets through in its period; `None`
-    /// when there is no such limit. Calls in flight are another matter.
+    /// How many calls of this size the slowest of the limits over a minute or less lets through in its period, less where
+    /// few may pass at once; `None` when there is no such limit. Calls in flight are another matter.
     pub fn calls_a_period(&self, each: &Amounts) -> Option<f64> {
+        const AT_ONCE: f64 = 15.0;
         let short = self.rules().iter().map(|rule| &rule.limit).filter(|limit| is_short(limit));
         let calls = short.filter_map(|limit| {
             let each = each.of(limit.resource);
-            (each > 0).then(|| (limit.period.length(), limit.amount.get() as f64 / each as f64))
+            (each > 0).then(|| (limit, limit.amount.get() as f64 / each as f64))
         });
-        let by_second = |(period, calls): &(Duration, f64)| calls / period.as_secs_f64();
-        calls.min_by(|a, b| by_second(a).total_cmp(&by_second(b))).map(|(_, calls)| calls)
+        let by_second =
+            |(limit, calls): &(&Limit, f64)| calls / limit.period.length().as_secs_f64();
+        let (limit, calls) = calls.min_by(|a, b| by_second(a).total_cmp(&by_second(b)))?;
+        Some(match limit.refill {
+            // Where few may pass at once, each of them matters.
+            Refill::Bucket { burst } => {
+                let bursts = burst.get() as f64 / each.of(limit.resource) as f64;
+                calls.min(AT_ONCE * bursts)
+            }
+            _ => calls,
+        })
     }
 
     /// How many calls may be in flight, if anything says so.

@@ -164,7 +164,7 @@ mod tests {
         let whole = left(limits, prompts, u64::MAX, patience);
         let part = left(limits, prompts, 1_000, patience);
         let wrong = (part / whole).max(whole / part);
-        assert!(wrong <= within, "{part} s by a part, {whole} s by all of it");
+        assert!(wrong <= within, "{limits:?}: {part} s by a part, {whole} s by all of it");
     }
 
     #[test]
