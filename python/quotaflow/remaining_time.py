@@ -19,11 +19,12 @@ _SHARE = 0.02
 class RemainingTime:
     """Asks the run now and then, which goes through the quotas as they are; in between it counts down."""
 
-    __slots__ = ("_again_at", "_asked_at", "_left")
+    __slots__ = ("_again_at", "_asked_at", "_asked_of", "_left", "_resumed")
 
     def __init__(self) -> None:
         self._again_at = self._asked_at = 0.0
         self._left: float | None = None
+        self._asked_of = self._resumed = 0
 
     def seconds(self, tally: Tally, total: int | None, run: BatchRun | None) -> float | None:
         """How long the rest takes, in seconds; `None` when nobody knows how much it is, or what it waits for.
@@ -40,13 +41,18 @@ class RemainingTime:
         now = time.monotonic()
         if now >= self._again_at and run is not None:
             self._ask(tally, total, run, now)
-        return None if self._left is None else max(0.0, self._left - (now - self._asked_at))
+        if self._left is None:
+            return None
+        # What an earlier run finished turns out while prompts are read, and takes no time.
+        sent = 1 - (tally.resumed - self._resumed) / self._asked_of
+        return max(0.0, self._left * sent - (now - self._asked_at))
 
     def _ask(self, tally: Tally, total: int, run: BatchRun, now: float) -> None:
         sent = tally.sent
         size = (round(tally.input_tokens / sent), round(tally.output_tokens / sent)) if sent > 0 else None
+        self._asked_of, self._resumed = total - tally.done, tally.resumed
         try:
-            self._left = run.time_left(max(0, total - tally.done), size)
+            self._left = run.time_left(self._asked_of, size)
         except QuotaflowError:
             self._left = None
         self._asked_at = now

@@ -7,7 +7,7 @@ use super::ask::Ask;
 use super::batch::Batch;
 use super::plan::no_route;
 use crate::error::Error;
-use crate::kernel::{MOST_AT_ONCE, PlannedManner, Rest, time_left};
+use crate::kernel::{MOST_AT_ONCE, ONE_BY_ONE, PlannedManner, Rest, time_left};
 
 /// Of more prompts than this the rest is judged by so many.
 const GONE_THROUGH: u64 = 2_000;
@@ -52,6 +52,7 @@ impl Engine {
             in_flight: undone.in_flight,
             most_in_flight,
             most_waiting: most_in_flight.min(FEW_WAIT),
+            stands_for: ONE_BY_ONE,
         };
         Ok(time_left(present.ledgers, &present.targets, rest, manner, present.now))
     }

@@ -16,7 +16,7 @@ use super::roster::Lanes;
 use super::route::Stop;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{
-    Bound, Forecast, Ledger, LedgerId, Moment, Patience, PlannedManner, PlannedShare,
+    Bound, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner, PlannedShare,
     PlannedTarget, Usage, forecast,
 };
 use crate::providers::{ChatRequest, Message, Tokenizer};
@@ -152,7 +152,13 @@ impl Engine {
             });
             let sizes = before.chain(ours.take(judged as usize));
             let (most_in_flight, most_waiting) = (load.most_in_flight, load.most_waiting);
-            let manner = PlannedManner { patience, in_flight: 0, most_in_flight, most_waiting };
+            let manner = PlannedManner {
+                patience,
+                in_flight: 0,
+                most_in_flight,
+                most_waiting,
+                stands_for: ONE_BY_ONE,
+            };
             forecast(ledgers, &present.targets, sizes, manner, present.now)
         };
         let patience = self.patience(ask);

@@ -49,7 +49,8 @@ pub use outlook::{Rest, time_left};
 pub use output_sizes::OutputSizes;
 pub use own_limit::{OwnLimit, reserve_for, settle_own};
 pub use plan::{
-    Bound, Forecast, PlannedManner, PlannedShare, PlannedTarget, PlannedWait, forecast,
+    Bound, Forecast, ONE_BY_ONE, PlannedManner, PlannedShare, PlannedTarget, PlannedWait,
+    StandsFor, forecast,
 };
 pub use queue::{Standing, Ticket, WaitingLine};
 pub use retry::{RetryBudget, RetryPolicy};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ledger::Ledger;
 use super::limits::{Amounts, Period};
 use super::moment::Moment;
-use super::plan::{Bound, PlannedManner, PlannedTarget, forecast};
+use super::plan::{Bound, PlannedManner, PlannedTarget, StandsFor, forecast};
 
 /// What is still to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,8 @@ pub struct Rest {
 /// ```
 /// use std::time::Duration;
 /// use quotaflow::kernel::{
-///     Lane, Ledger, Moment, Need, Patience, PlannedManner, PlannedTarget, Rest, time_left,
+///     Lane, Ledger, Moment, Need, ONE_BY_ONE, Patience, PlannedManner, PlannedTarget, Rest,
+///     time_left,
 /// };
 /// let target = PlannedTarget {
 ///     picked: vec![0, 1],
@@ -43,6 +44,7 @@ pub struct Rest {
 ///     in_flight: 0,
 ///     most_in_flight: 2,
 ///     most_waiting: 10,
+///     stands_for: ONE_BY_ONE,
 /// };
 /// let rest = Rest { prompts: 2_000, tokens: 10, judged_by: 500 };
 /// let left = time_left(vec![Ledger::default(); 2], &[target], rest, manner, Moment::EPOCH);
@@ -74,6 +76,7 @@ pub fn time_left(
             target.latency = target.latency.mul_f64(slower);
         }
         let thin = |count: usize| (count as f64 / stands_for).round() as usize;
+        manner.stands_for = StandsFor { short: stands_for, long: by };
         manner.in_flight = thin(manner.in_flight);
         manner.most_in_flight = thin(manner.most_in_flight).max(1);
         ledgers.iter_mut().for_each(|ledger| ledger.thin_out(stands_for, by, &each, now));
@@ -127,7 +130,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::limits::{Limit, Refill, Resource, Source};
-    use crate::kernel::{Lane, Need, Patience};
+    use crate::kernel::{Lane, Need, ONE_BY_ONE, Patience};
 
     const NOW: Moment = Moment::from_seconds(1_800_000_000);
     const PATIENT: Patience = Patience::AtHead(Duration::from_secs(300));
@@ -152,8 +155,13 @@ mod tests {
             output_tokens: 20,
             latency: Duration::from_secs(1),
         };
-        let manner =
-            PlannedManner { patience, in_flight: 0, most_in_flight: 1_000, most_waiting: 64 };
+        let manner = PlannedManner {
+            patience,
+            in_flight: 0,
+            most_in_flight: 1_000,
+            most_waiting: 64,
+            stands_for: ONE_BY_ONE,
+        };
         let rest = Rest { prompts, tokens: 80, judged_by };
         time_left(ledgers, &[target], rest, manner, NOW).as_secs_f64()
     }
@@ -197,6 +205,18 @@ mod tests {
         agrees(&limits, 50_000, PATIENT, 1.3);
         let tokens = limit(Resource::Tokens, Period::Day, 400_000, Refill::Rolling);
         agrees(&[per(Period::Minute, 600), tokens], 50_000, PATIENT, 1.3);
+    }
+
+    #[test]
+    fn a_day_that_comes_back_bit_by_bit_is_waited_for() {
+        let all = Refill::Bucket { burst: NonZeroU64::new(10_000).unwrap() };
+        let day = limit(Resource::Requests, Period::Day, 10_000, all);
+        agrees(&[per(Period::Minute, 600), day.clone()], 60_000, PATIENT, 1.3);
+        let slow = limit(Resource::Requests, Period::Day, 100, day.refill);
+        agrees(&[per(Period::Minute, 600), slow], 60_000, PATIENT, 2.0);
+        let burst = Refill::Bucket { burst: NonZeroU64::new(20).unwrap() };
+        let short = limit(Resource::Requests, Period::Minute, 600, burst);
+        agrees(&[short], 60_000, Patience::AtHead(Duration::from_secs(1)), 1.1);
     }
 
     #[test]

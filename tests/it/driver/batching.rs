@@ -235,7 +235,7 @@ async fn the_time_left_is_what_the_quotas_make_of_it() {
     shared["providers"]["openai"]["keys"] =
         json!([{"key": "sk-a", "group": "g"}, {"key": "sk-b", "group": "g"}]);
     let mut of_user = plain(json!({"rpm": 6_000}));
-    of_user["users"] = json!({"limits": {"rpm": 60}});
+    of_user["users"] = json!({"default": {"rpm": 60}});
     let other_model = plain(json!({"models": {"gpt-other": {"rpm": 1}, "gpt-test": {"rpm": 60}}}));
     for (name, config, usual) in [
         ("sixty a minute", plain(json!({"rpm": 60})), low.clone()),
