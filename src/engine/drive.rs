@@ -1,5 +1,6 @@
 //! How is a prompt sent? The loop that does what the kernel says: action, effect, event.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +24,19 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`] with all attempts.
-    pub async fn send(self: &Arc<Self>, ask: Ask) -> Result<Answer, Error> {
+    pub fn send(
+        self: &Arc<Self>,
+        ask: Ask,
+    ) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
         let ttl = self.answers_hold(ask.cache);
-        let mut sending = Sending::prepared(self, ask, Form::Whole)?;
-        match ttl {
-            Some(ttl) => self.send_once(&mut sending, ttl).await,
-            None => sending.carry_out().await,
+        // A hundred thousand of these may wait: nothing stands in the future but what waits.
+        let prepared = Sending::prepared(self, ask, Form::Whole).map(Box::new);
+        async move {
+            let mut sending = prepared?;
+            match ttl {
+                Some(ttl) => Box::pin(sending.carry_out_once(ttl)).await,
+                None => sending.carry_out().await,
+            }
         }
     }
 
@@ -36,7 +44,7 @@ impl Engine {
     pub(super) async fn in_time<T>(
         &self,
         expires: Option<Moment>,
-        work: impl Future<Output = Result<T, Error>>,
+        work: Pin<&mut impl Future<Output = Result<T, Error>>>,
     ) -> Result<T, Error> {
         let Some(end) = expires else { return work.await };
         tokio::select! {
@@ -83,9 +91,9 @@ pub(super) struct Sending {
     form: Form,
     ahead_of_limits: bool,
     priority: u8,
-    /// The encoded request of each stop, once it was needed.
+    /// The encoded request of each stop, once one was needed.
     encoded: Vec<Option<(WireRequest, Bytes)>>,
-    answer: Option<Completion>,
+    pub(super) answer: Option<Box<Completion>>,
 }
 
 impl Sending {
@@ -151,7 +159,7 @@ impl Sending {
             watch: ask.watch.take(),
         };
         Sending {
-            encoded: route.iter().map(|_| None).collect(),
+            encoded: Vec::new(),
             request,
             expires: deadline,
             once_it_left: None,
@@ -165,51 +173,56 @@ impl Sending {
 
     /// Carries it out, whatever it takes, in the time it has.
     pub(super) async fn carry_out(&mut self) -> Result<Answer, Error> {
-        let engine = self.run.engine.clone();
-        let outcome = match self.once_it_left.take() {
-            None => engine.in_time(self.expires, self.drive(None)).await,
-            Some(time) => match engine.in_time(self.expires, self.advance(Event::Begin)).await {
-                Ok(first) => {
-                    let end = engine.clock.now() + time;
-                    self.run.ends_by(end);
-                    self.expires = Some(self.expires.map_or(end, |expires| expires.min(end)));
-                    engine.in_time(self.expires, self.drive(Some(first))).await
-                }
-                Err(error) => Err(error),
-            },
+        let (engine, expires) = (self.run.engine.clone(), self.expires);
+        let outcome = {
+            let work = pin!(self.drive());
+            engine.in_time(expires, work).await
         };
         outcome.map_err(|error| self.run.with_facts(error))
     }
 
-    /// Goes on from `next`, or from the beginning.
-    async fn drive(&mut self, next: Option<Next>) -> Result<Answer, Error> {
-        let mut next = match next {
-            Some(next) => next,
-            None => self.advance(Event::Begin).await?,
-        };
+    async fn drive(&mut self) -> Result<Answer, Error> {
+        let Some(time) = self.once_it_left.take() else { return self.go_on(Event::Begin).await };
+        match self.advance(Event::Begin).await? {
+            Next::Send(held) => Box::pin(self.go_on_within(time, held)).await,
+            Next::Succeed => Err(Error::new(ErrorKind::Internal, "a call succeeded unsent")),
+        }
+    }
+
+    /// Sends it, and goes on for no longer than `time` from now.
+    async fn go_on_within(&mut self, time: Duration, held: Box<Held>) -> Result<Answer, Error> {
+        let engine = self.run.engine.clone();
+        let end = engine.clock.now() + time;
+        self.run.ends_by(end);
+        let work = pin!(async {
+            let event = self.attempt(held).await?;
+            self.go_on(event).await
+        });
+        engine.in_time(Some(end), work).await
+    }
+
+    async fn go_on(&mut self, mut event: Event) -> Result<Answer, Error> {
         loop {
-            match next {
-                Next::Send(held) => {
-                    let event = self.attempt(held).await?;
-                    next = self.advance(event).await?;
-                }
+            event = match self.advance(event).await? {
+                // What is on its way has room of its own, so that what waits needs none for it.
+                Next::Send(held) => Box::pin(self.attempt(held)).await?,
                 Next::Succeed => {
                     let answer = self.answer.take();
-                    return self.finish(answer);
+                    return self.finish(answer.map(|answer| *answer));
                 }
             }
         }
     }
 
     /// Goes on after `event` until there is something to send or nothing more to do.
-    pub(super) async fn advance(&mut self, event: Event) -> Result<Next, Error> {
+    pub(super) fn advance(&mut self, event: Event) -> impl Future<Output = Result<Next, Error>> {
         let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
         let engine = self.run.engine.clone();
-        self.run.advance(event, |stop| need(&engine, request, stop, ahead, priority)).await
+        self.run.advance(event, move |stop| need(&engine, request, stop, ahead, priority))
     }
 
     /// Sends the request down the lane that is held and books what comes of it.
-    async fn attempt(&mut self, mut held: Held) -> Result<Event, Error> {
+    pub(super) async fn attempt(&mut self, mut held: Box<Held>) -> Result<Event, Error> {
         let outgoing = self.outgoing(&held)?;
         self.run.begin_attempt(&mut held);
         let engine = self.run.engine.clone();
@@ -228,10 +241,10 @@ impl Sending {
             Ok(completion) => {
                 let used = completion.usage.map(|usage| held.billed(&usage));
                 held.input_billed = completion.usage.map(|usage| usage.input_tokens);
-                self.answer = Some(completion);
-                self.run.answered(held, used, &hints)
+                self.answer = Some(Box::new(completion));
+                self.run.answered(*held, used, &hints)
             }
-            Err(failure) => self.run.failed(held, failure, &hints),
+            Err(failure) => self.run.failed(*held, failure, &hints),
         })
     }
 
@@ -239,6 +252,7 @@ impl Sending {
     pub(super) fn outgoing(&mut self, held: &Held) -> Result<Outgoing, Error> {
         let place = self.run.stop();
         let vendor = &held.target.vendor;
+        self.encoded.resize_with(self.run.route.len(), || None);
         if self.encoded[place].is_none() {
             self.request.params = self.run.route[place].params.clone();
             let (provider, model) = (&vendor.provider, &held.target.model);
