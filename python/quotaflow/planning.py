@@ -63,7 +63,7 @@ class PlanFace:
             priority: 5 and above may use the last tenth of every limit.
             deadline: as for `send_batch`: calls wait until then, for the quota of the next day for instance.
                 Without one, none waits for more than `max_wait` of the config.
-            params: what else the calls get; `max_tokens` is what matters here.
+            params: what else the calls get; `max_tokens`, `tools` and `response_format` are what matters here.
 
         Returns:
             The plan; `print` it.
