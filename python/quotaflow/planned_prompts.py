@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quotaflow._quotaflow import DigestTable
 from quotaflow.batch_sources import Prompts, digest_of, own_digest, read_prompt
 from quotaflow.checkpoints import Checkpoint
-from quotaflow.errors import QuotaflowError
+from quotaflow.errors import InvalidPromptError, QuotaflowError
 from quotaflow.prompts import unencodable_prompt
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class PlannedPrompts:
         self.why_refused: str | None = None
         self._core = core
         self._places: dict[str, int] = {}
+        # What is asked beside a prompt that says nothing for itself.
+        self._usually = b""
         if counted is None:
             self._read(options)
         else:
@@ -46,6 +49,9 @@ class PlannedPrompts:
 
     def _read(self, options: BatchOptions) -> None:
         prompts = Prompts(options.prompts)
+        with suppress(QuotaflowError):
+            # Prompts that say nothing for themselves will meet the same.
+            self._usually = options.question(options.usual, {})
         held: list[tuple[int, str, bool]] = []
         with _Seen(options) as seen:
             for given in prompts:
@@ -59,6 +65,10 @@ class PlannedPrompts:
                 except QuotaflowError as error:
                     self._refuse(error if error is given else prompts.told(error))
                     continue
+                except Exception as error:  # noqa: BLE001 - whatever was given, it is one of many
+                    wrong = f"the prompt cannot be read: that raised {type(error).__name__}"
+                    self._refuse(prompts.told(InvalidPromptError(wrong)))
+                    continue
                 held.append((place, text, is_messages))
                 if len(held) == _READ_AT_ONCE:
                     self._size(held)
@@ -68,16 +78,17 @@ class PlannedPrompts:
     def _way(self, given: object, options: BatchOptions) -> tuple[int, bytes, str, bool]:
         """Which of the options a prompt is sent with, what makes it another one than its text, and the prompt."""
         if type(given) is str and given and not given.isspace():
-            return 0, b"", given, False
+            return 0, self._usually, given, False
         text, is_messages, _, call, more = read_prompt(given, options.render)
         if not (call or more):
-            return 0, b"", text, is_messages
+            return 0, self._usually, text, is_messages
         told = json.dumps([call, more], sort_keys=True, default=repr)
         if told not in self._places:
             asked, _ = options.with_own(call, more)
             self.asks.append(asked)
             self._places[told] = len(self.asks) - 1
-        return self._places[told], options.own_words(call, more), text, is_messages
+        place = self._places[told]
+        return place, options.question(self.asks[place], more), text, is_messages
 
     def _refuse(self, error: QuotaflowError) -> None:
         self.refused += 1

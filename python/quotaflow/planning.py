@@ -5,7 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from os import PathLike
     from typing import Any
 
@@ -38,6 +38,7 @@ class PlanFace:
         system: str | None = None,
         priority: int = 2,
         user: str | None = None,
+        skip_rate_limit: bool = False,
         dedupe: bool = True,
         checkpoint: str | PathLike[str] | None = None,
         retry: bool = True,
@@ -47,6 +48,7 @@ class PlanFace:
         stop_on_error: bool = False,
         progress: bool | Callable[..., object] | None = None,
         on_retry: Callable[[Attempt], object] | None = None,
+        deadline: datetime | float | None = None,
         **params: Any,
     ) -> Plan:
         """When `send_batch` would finish, what each key would do, what it costs, and which limit decides that.
@@ -70,7 +72,10 @@ class PlanFace:
             fallback: whether calls may go on to the configured fallbacks.
             system: instructions that come before each prompt.
             priority: 5 and above may use the last tenth of every limit; who waits already with less goes after.
+            deadline: as for `send_batch`: calls wait until then, for the quota of the next day for instance.
+                Without one, none waits for more than `max_wait` of the config.
             user: on whose behalf; the limits of their own hold as well.
+            skip_rate_limit: as for `send_batch`: limits are counted and not waited for.
             dedupe: whether prompts with the same content are sent once.
             checkpoint: the file of an earlier run: what it holds is not sent again. None is made.
             retry: changes nothing, like all that follow: they are taken so that a plan gets what the batch gets.
@@ -103,11 +108,11 @@ class PlanFace:
         call = {
             "task_name": task_name, "provider": provider, "model": model, "retry": retry, "fallback": fallback,
             "max_retries": max_retries, "retry_delay": retry_delay, "system": system, "priority": priority,
-            "timeout": timeout, "user": user,
+            "timeout": timeout, "user": user, "skip_rate_limit": skip_rate_limit,
         }  # fmt: skip
         llm: Any = self
         options = BatchOptions(
             llm, prompts, concurrency, progress=progress, checkpoint=checkpoint, stop_on_error=stop_on_error,
-            dedupe=dedupe, ordered=False, deadline=None, on_retry=on_retry, call=call, params=params,
+            dedupe=dedupe, ordered=False, deadline=deadline, on_retry=on_retry, call=call, params=params,
         )  # fmt: skip
         return made_plan(self._core, options, count, tokens, output_tokens, latency)

@@ -18,8 +18,8 @@ use super::roster::Target;
 use super::route::Stop;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{
-    Amounts, Forecast, Ledger, LedgerId, Moment, Patience, PlannedManner, PlannedPrompt,
-    PlannedShare, PlannedTarget, Standing, Usage, WhyRefused, doubled, forecast,
+    Amounts, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner,
+    PlannedPrompt, PlannedShare, PlannedTarget, Standing, Usage, WhyRefused, doubled, forecast,
 };
 use crate::providers::{ChatRequest, Message, Tokenizer};
 
@@ -205,6 +205,7 @@ impl Engine {
             in_flight: 0,
             most_in_flight: load.most_in_flight,
             most_waiting: load.most_waiting,
+            stands_for: ONE_BY_ONE,
         };
         let go_through = |ledgers: Vec<Ledger>, manner: PlannedManner| {
             let others = before.iter().flat_map(|(prompt, count)| repeat_n(*prompt, *count));
@@ -366,6 +367,20 @@ impl Engine {
     /// How long such calls wait at the head of a line.
     pub(super) fn patience(&self, ask: &Ask) -> Patience {
         ask.deadline.map_or(Patience::AtHead(self.settings.max_wait), Patience::Until)
+    }
+
+    /// Reads every ledger of the route, and that of the user's own limits, at one instant. An answer takes `latency` and
+    /// has `output_tokens`, if that is said.
+    pub(super) fn present(
+        &self,
+        route: &[Stop],
+        ask: &Ask,
+        latency: Option<Duration>,
+        output_tokens: Option<u64>,
+    ) -> Result<Present, Error> {
+        let mut present = Gathered::new(self.clock.now());
+        self.gather(&mut present, route, ask, latency, output_tokens)?;
+        Ok(present.into())
     }
 
     /// Adds the targets of a route, with their ledgers and that of the user's own limits, as they are now. An answer takes

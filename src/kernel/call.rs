@@ -197,6 +197,11 @@ impl Call {
         self.blamed
     }
 
+    /// It has to be over by `end`, if not earlier, from now on.
+    pub fn ends_by(&mut self, end: Moment) {
+        self.policy.deadline = Some(self.policy.deadline.map_or(end, |known| known.min(end)));
+    }
+
     /// Whether it had its turn at this target before.
     pub fn comes_back(&self) -> bool {
         !self.tried.is_empty()

@@ -12,7 +12,7 @@ use super::call::Patience;
 use super::choose::{Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, reserve, settle};
 use super::failure::FailureClass;
 use super::ledger::{Ledger, Obstacle};
-use super::limits::{Amounts, Limit, Resource};
+use super::limits::{Amounts, Limit, Period, Refill, Resource};
 use super::moment::Moment;
 use super::own_limit::{reserve_for, settle_own};
 
@@ -57,7 +57,7 @@ impl From<u64> for PlannedPrompt {
 }
 
 /// How calls are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PlannedManner {
     /// How long a call at the head of a line waits before it goes to the next target.
     pub patience: Patience,
@@ -67,6 +67,32 @@ pub struct PlannedManner {
     pub most_in_flight: usize,
     /// How many stand in lines at once at most; the next call begins when one of them has left.
     pub most_waiting: usize,
+    /// For how many calls each one stands; [`ONE_BY_ONE`] when all are gone through.
+    pub stands_for: StandsFor,
+}
+
+/// For how many calls one stands, when only some are gone through and limits were made smaller for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StandsFor {
+    /// As far as limits over a minute or less are concerned.
+    pub short: f64,
+    /// As far as longer ones are.
+    pub long: f64,
+}
+
+/// Each call stands for itself.
+pub const ONE_BY_ONE: StandsFor = StandsFor { short: 1.0, long: 1.0 };
+
+impl StandsFor {
+    /// How long one call waits where one that stands for many waits for `time`: what refills bit by bit does so by call.
+    fn each_waits(self, time: Duration, obstacle: &Obstacle) -> Duration {
+        let Obstacle::Limit { limit: Limit { refill: Refill::Bucket { .. }, period, .. }, .. } =
+            obstacle
+        else {
+            return time;
+        };
+        time.div_f64(if *period <= Period::Minute { self.short } else { self.long })
+    }
 }
 
 /// What calls waited for.
@@ -227,7 +253,7 @@ const MOST_IDLE: u32 = 10_000;
 /// ```
 /// use std::time::Duration;
 /// use quotaflow::kernel::{
-///     Lane, Ledger, Moment, Need, Patience, PlannedManner, PlannedTarget, forecast,
+///     Lane, Ledger, Moment, Need, ONE_BY_ONE, Patience, PlannedManner, PlannedTarget, forecast,
 /// };
 /// let target = PlannedTarget {
 ///     picked: vec![0, 1],
@@ -244,6 +270,7 @@ const MOST_IDLE: u32 = 10_000;
 ///     in_flight: 0,
 ///     most_in_flight: 2,
 ///     most_waiting: 10,
+///     stands_for: ONE_BY_ONE,
 /// };
 /// let now = Moment::from_seconds(1_800_000_000);
 /// let forecast = forecast(vec![Ledger::default(); 2], &[target], [10; 4], manner, now);
@@ -486,7 +513,9 @@ impl Forecaster<'_> {
             }
         };
         let too_far = refusal.at.is_some_and(|at| {
-            at == Moment::FAR_FUTURE || !self.manner.patience.covers(at, self.clock)
+            let wait = at.since(self.clock);
+            let each = self.manner.stands_for.each_waits(wait, &refusal.obstacle);
+            at == Moment::FAR_FUTURE || !self.manner.patience.covers(self.clock + each, self.clock)
         });
         // What is under way may give back enough before that, and there is nowhere else to go.
         let hopes = refusal.may_return && !self.under_way.is_empty() && target.next.is_none();
@@ -591,7 +620,7 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
-    use crate::kernel::limits::{Period, Refill, Resource, Source};
+    use crate::kernel::limits::Source;
 
     const NOW: Moment = Moment::from_seconds(1_800_000_000);
     const FOR_EVER: PlannedManner = PlannedManner {
@@ -599,6 +628,7 @@ mod tests {
         in_flight: 0,
         most_in_flight: 1_000,
         most_waiting: 40,
+        stands_for: ONE_BY_ONE,
     };
 
     fn limit(resource: Resource, period: Period, amount: u64, refill: Refill) -> Limit {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import random
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from crowds import Crowd
-from quotaflow import CheckpointError, InvalidArgumentError, LLMInterface, NoKeyError
+from quotaflow import CheckpointError, DeadlineExceededError, InvalidArgumentError, LLMInterface, NoKeyError
 from quotaflow.testing import simulator
 
 if TYPE_CHECKING:
@@ -322,3 +322,19 @@ def test_a_first_burst_counts_what_was_billed() -> None:
             for limit in key["limits"] if limit["limit"] == 1_000_000
         )  # fmt: skip
     assert used == batch.summary.input_tokens + batch.summary.output_tokens
+
+
+def test_a_deadline_is_how_long_calls_wait() -> None:
+    limits = {"openai": {"rpd": {"amount": 50, "refill": "rolling"}, "pause_threshold": 1.0}}
+    with simulator() as world, interface(world, limits) as llm:
+        answered = [
+            llm.plan(
+                count=120, model=MODEL, deadline=None if hours is None else time.time() + 3_600 * hours
+            ).answered
+            for hours in (None, 1, 25, 49)
+        ]
+        own = [{"prompt": "a", "deadline": datetime.now(UTC) + timedelta(hours=1)}, {"prompt": "b", "timeout": 5}]
+        assert llm.plan(own, model=MODEL, deadline=time.time() + 3_600).answered == 2
+        with pytest.raises(DeadlineExceededError, match="deadline"):
+            llm.plan(count=1, model=MODEL, deadline=5)
+    assert answered == [50, 50, 100, 120]
