@@ -565,8 +565,15 @@ mod tests {
             let end = NOW + Duration::from_secs(3_600 * hours);
             PlannedManner { patience: Patience::Until(end), ..FOR_EVER }
         };
-        let go =
-            |hours| forecast(ledgers(&[day.clone()], 1), &[target(1)], [5; 50], until(hours), NOW);
+        let go = |hours| {
+            forecast(
+                ledgers(std::slice::from_ref(&day), 1),
+                &[target(1)],
+                [5; 50],
+                until(hours),
+                NOW,
+            )
+        };
         assert_eq!((go(23).answered, go(23).refused), (20, 30));
         assert_eq!((go(25).answered, go(25).refused), (40, 10));
         assert_eq!(go(49).answered, 50);
