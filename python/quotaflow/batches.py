@@ -165,8 +165,8 @@ class Results:
 
     def places(self) -> Sequence[int]:
         """The places that have an item, in order."""
-        last = len(self._items) - 1
-        return range(last + 1) if last in self._items else sorted(self._items)
+        size = len(self._items)
+        return range(size) if max(self._items, default=-1) == size - 1 else sorted(self._items)
 
     def save(self, *, sync: bool) -> None:
         """Nothing: memory is all there is."""
