@@ -44,7 +44,7 @@ pub(crate) enum Booked {
 }
 
 /// The ledgers of these lanes, and last the one of the user's own limits if there are any.
-fn with_own<'a>(ids: &'a [LedgerId], user: &User) -> Cow<'a, [LedgerId]> {
+pub(super) fn with_own<'a>(ids: &'a [LedgerId], user: &User) -> Cow<'a, [LedgerId]> {
     match &user.own {
         None => Cow::Borrowed(ids),
         Some(own) => Cow::Owned(ids.iter().chain([&own.id]).cloned().collect()),
@@ -186,16 +186,16 @@ impl Held {
         self.so_far = Some(used);
     }
 
-    /// What counts of a bill: its tokens, and money where that is limited.
-    pub(crate) fn billed(&self, usage: &Usage) -> Amounts {
-        self.engine.billed(self, usage)
+    /// What counts of a bill: its tokens, and money where that is limited. `body` is the whole answer, or nothing.
+    pub(crate) fn billed(&self, usage: &Usage, body: &[u8]) -> Amounts {
+        self.engine.billed(self, usage, body)
     }
 
     /// How it ends if it is cut off now.
     pub(crate) fn cut_off(&self) -> Ending {
         match (self.left, self.so_far) {
             (false, _) => Ending::NeverSent,
-            (true, Some(used)) => Ending::CutOff(self.billed(&used)),
+            (true, Some(used)) => Ending::CutOff(self.billed(&used, b"")),
             (true, None) => Ending::Unknown,
         }
     }
