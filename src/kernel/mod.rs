@@ -49,6 +49,6 @@ pub use own_limit::{OwnLimit, reserve_for, settle_own};
 pub use plan::{
     Bound, Forecast, PlannedManner, PlannedShare, PlannedTarget, PlannedWait, forecast,
 };
-pub use queue::{Standing, Ticket, WaitingLine};
+pub use queue::{Paid, Standing, Ticket, WaitingLine};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use suspects::Suspects;
