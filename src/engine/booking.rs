@@ -9,7 +9,8 @@ use super::roster::{Lanes, Target};
 use super::users::User;
 use crate::kernel::{
     Aftermath, Amounts, Change, Choice, Ending, Hints, LedgerId, Ledgers, Moment, Need, Obstacle,
-    OwnLimit, Refusal, Reservation, Usage, book, reserve, reserve_anyway, reserve_for, settle_own,
+    OwnLimit, Paid, Refusal, Reservation, Usage, book, reserve, reserve_anyway, reserve_for,
+    settle_own,
 };
 use crate::stores::StoreError;
 
@@ -23,6 +24,8 @@ pub(crate) struct Held {
     lanes: Arc<Lanes>,
     user: Arc<User>,
     pub(crate) reservation: Reservation,
+    /// What its user paid with in the waiting line, if it stood there.
+    pub(crate) paid: Option<Box<Paid>>,
     /// It finds out whether its target is well again.
     pub(crate) probes: bool,
     /// How many tokens the whole prompt was, once the provider said so of one that we estimated.
@@ -153,6 +156,7 @@ impl Held {
             lanes,
             user,
             reservation,
+            paid: None,
             probes: false,
             input_billed: None,
             left: false,
@@ -237,6 +241,10 @@ impl Held {
                 settle_own(ledger, &self.reservation, aftermath.ending, now);
             }
         });
+        if let Some(paid) = self.paid.take() {
+            let used = aftermath.ending.used(&self.reservation.amounts);
+            self.target.line.lock().settle(*paid, &used);
+        }
         // Written down or not: it is no longer in flight, and whoever waits for that must hear of it.
         self.engine.wake_lines(&self.target.vendor);
         written.map(|()| change)

@@ -51,6 +51,6 @@ pub use plan::{
     Bound, Forecast, PlannedManner, PlannedShare, PlannedTarget, PlannedWait, forecast,
 };
 pub use price::Price;
-pub use queue::{Standing, Ticket, WaitingLine};
+pub use queue::{Paid, Standing, Ticket, WaitingLine};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use suspects::Suspects;

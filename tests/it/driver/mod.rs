@@ -12,6 +12,7 @@ mod routing;
 mod sizing;
 mod streaming;
 mod trouble;
+mod turns;
 mod users;
 mod waiting;
 
