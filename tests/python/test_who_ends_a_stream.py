@@ -19,13 +19,13 @@ from quotaflow import (
     StreamInterrupted,
     UserLimitError,
 )
-from servers import Request
 from streaming_servers import HEAD, MODEL, Held, end, event, in_turn, interface, said, whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from quotaflow import AsyncPromptStream, PromptStream
+    from servers import Request
 
 ONE = {"openai": {"concurrency": 1}}
 BROKEN = HEAD + said("Once ")
@@ -52,8 +52,9 @@ def test_so_is_a_second_task() -> None:
         stream = llm.astream_prompt("Hi", model=MODEL)
         assert await anext(stream) == "Par"
         waits = asyncio.ensure_future(anext(stream))
-        while not stream._turn.locked():
-            await asyncio.sleep(0)
+        # It begins before this does.
+        await asyncio.sleep(0)
+        assert stream._turn.locked()
         with pytest.raises(InvalidArgumentError, match="somebody else waits"):
             await anext(stream)
         held.go_on.set()
@@ -147,15 +148,15 @@ def test_a_heartbeat_keeps_the_stream() -> None:
 def test_whoever_leaves_a_heartbeat_ends_the_request() -> None:
     async def leave(llm: LLMInterface) -> None:
         pieces = with_heartbeat(llm.astream_prompt("Hi", model=MODEL), 0.01)
-        read: list[str | None] = []
+        beats = asyncio.Event()
 
         async def go_on() -> None:
             async for piece in pieces:
-                read.append(piece)
+                if piece is None:
+                    beats.set()
 
         task = asyncio.ensure_future(go_on())
-        while read.count(None) < 2:
-            await asyncio.sleep(0.005)
+        await beats.wait()
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
