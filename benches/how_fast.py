@@ -273,7 +273,7 @@ def memory_in_flight(stage: Stage, folder: Path) -> None:
 
 
 def paced(stage: Stage, folder: Path, prompts: int, keys: int, rate: int, job: str) -> None:
-    """So many prompts over keys that are each allowed `rate` a minute, 20 at once; both stores at the same time."""
+    """So many prompts over keys of `rate` a minute, 20 at once; both stores at the same time."""
     burst = 20
     optimum = (prompts - keys * burst) / (keys * rate / 60)
     limits = {"rpm": {"amount": rate, "burst": burst}}

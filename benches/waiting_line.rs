@@ -125,8 +125,8 @@ async fn wait_for_a_lane() {
     let began = Instant::now();
     let calls: Vec<_> = (0..=WAITERS)
         .map(|place| {
-            let (engine, ask) = (engine.clone(), ask(place));
-            tokio::spawn(async move { engine.send(ask).await.err() })
+            let (engine, ask) = (engine.clone(), Box::new(ask(place)));
+            tokio::spawn(async move { engine.send(*ask).await.err() })
         })
         .collect();
     while engine.status().unwrap().waiting.iter().map(|line| line.waiting).sum::<usize>() < WAITERS
@@ -136,7 +136,7 @@ async fn wait_for_a_lane() {
     let joined = began.elapsed().as_nanos() as f64 / WAITERS as f64;
     tell("queue, a whole call until it waits", "ns", joined, 50_000);
     let each = (resident() - before) / WAITERS as f64;
-    tell("queue, memory of a whole call that waits", "bytes", each, 5_000);
+    tell("queue, memory of a whole call that waits", "bytes", each, 2_000);
     let began = Instant::now();
     let cleared = engine.clear_queue(None, None).unwrap();
     for call in calls.into_iter().skip(1) {

@@ -6,6 +6,7 @@ from quotaflow._quotaflow import Core
 from quotaflow.batching import BatchFace
 from quotaflow.costs import CostsFace
 from quotaflow.errors import CallError
+from quotaflow.given_again import CacheFace
 from quotaflow.options import (
     config_json,
     config_source,
@@ -47,7 +48,7 @@ _MOST_KEPT_OPTIONS = 256
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, QueueFace):
+class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, QueueFace, CacheFace):
     """Sends prompts over your keys, models and providers as fast as their quotas allow.
 
     Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a

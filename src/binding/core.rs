@@ -128,8 +128,10 @@ impl Core {
         running.notices.deliver(py)?;
         let call = port.number();
         let engine = running.engine.clone();
+        // A task keeps room for whatever it was made with.
+        let ask = Box::new(ask);
         let work = async move {
-            let answer = engine.send(ask).await;
+            let answer = engine.send(*ask).await;
             mailbox.put(call, answer.map(|answer| Arrival::Answer(Box::new(answer))));
         };
         // Expected before it is started would be an answer nobody can miss: the loop's thread is here, not there.

@@ -3,6 +3,7 @@
 mod answers;
 mod any_loop;
 mod batching;
+mod caching;
 mod call_options;
 mod classify;
 mod core;

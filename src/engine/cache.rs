@@ -1,6 +1,7 @@
 //! Was this asked before, or is it being asked right now?
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,53 +13,129 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::Engine;
-use super::ask::{Answer, CacheWish};
+use super::ask::{Answer, Ask, CacheWish};
 use super::drive::Sending;
 use super::observe::Notice;
 use super::route::Stop;
-use crate::error::{Error, ErrorKind};
-use crate::kernel::{Moment, Usage};
+use super::run::Next;
+use crate::error::Error;
+use crate::kernel::{Event, Moment, Usage};
 use crate::providers::Message;
 use crate::stores::{KeptAnswer, StoreError};
 
 /// What is asked of whom, as a digest: the questions themselves are not kept.
 pub(super) type Name = [u8; 32];
 
-/// What came of a call that others wait for: nothing yet, or how it ended; its sender goes when it was cancelled.
-type Outcome = Option<Result<Answer, Box<Error>>>;
-
-/// Calls under way, by what they ask.
-#[derive(Debug, Default)]
-pub(super) struct Flights(Arc<Mutex<HashMap<Name, Weak<watch::Sender<Outcome>>>>>);
-
-/// Whether a call asks, or waits for one that does.
-enum Role {
-    Asks(Flight),
-    Waits(watch::Receiver<Outcome>),
+/// How far those are who ask one question at the same time.
+#[derive(Debug)]
+enum Stage {
+    /// Nobody's request is on its way: each stands in line for itself.
+    Open,
+    /// Somebody's is; whoever comes now waits for what comes back.
+    Sent,
+    /// What came back, if it is the same for everybody.
+    Ended(Result<Box<Answer>, Box<Error>>),
 }
 
-/// A call that others may wait for. Dropped without an outcome, one of them asks instead.
+type ByName = Arc<Mutex<HashMap<Name, Weak<Flight>>>>;
+
+/// Questions that are being asked, by name.
+#[derive(Debug, Default)]
+pub(super) struct Flights(ByName);
+
+/// One question that is being asked; it is known as long as one who asks it holds it.
+#[derive(Debug)]
 struct Flight {
     name: Name,
-    flights: Arc<Mutex<HashMap<Name, Weak<watch::Sender<Outcome>>>>>,
-    outcome: Arc<watch::Sender<Outcome>>,
+    stage: watch::Sender<Stage>,
+    others: ByName,
+}
+
+/// The one whose request is on its way. Dropped without an end, somebody else may send theirs.
+struct Asking(Arc<Flight>);
+
+impl Flights {
+    fn join(&self, name: Name) -> Arc<Flight> {
+        let mut flights = self.0.lock();
+        let known = flights.get(&name).and_then(Weak::upgrade);
+        if let Some(flight) = known.as_ref().filter(|flight| !flight.has_ended()) {
+            return flight.clone();
+        }
+        let stage = watch::Sender::new(Stage::Open);
+        let flight = Arc::new(Flight { name, stage, others: self.0.clone() });
+        flights.insert(name, Arc::downgrade(&flight));
+        // If nobody else holds the old one any more, dropping it takes the lock.
+        drop(flights);
+        drop(known);
+        flight
+    }
+}
+
+impl Flight {
+    fn has_ended(&self) -> bool {
+        matches!(*self.stage.borrow(), Stage::Ended(_))
+    }
+
+    /// Waits while somebody's request is on its way. Gives what came back if it is for everybody.
+    async fn settled(&self) -> Option<Result<Box<Answer>, Box<Error>>> {
+        self.when(|stage| !matches!(stage, Stage::Sent)).await
+    }
+
+    /// Waits until there is an end for everybody.
+    async fn ended(&self) -> Option<Result<Box<Answer>, Box<Error>>> {
+        self.when(|stage| matches!(stage, Stage::Ended(_))).await
+    }
+
+    async fn when(
+        &self,
+        wanted: impl FnMut(&Stage) -> bool,
+    ) -> Option<Result<Box<Answer>, Box<Error>>> {
+        let mut stage = self.stage.subscribe();
+        let seen = stage.wait_for(wanted).await.ok()?;
+        match &*seen {
+            Stage::Ended(outcome) => Some(outcome.clone()),
+            Stage::Open | Stage::Sent => None,
+        }
+    }
+
+    /// The caller's request leaves now; `None` when somebody else's has.
+    fn begin(self: &Arc<Self>) -> Option<Asking> {
+        let begins = self.stage.send_if_modified(|stage| {
+            let is_open = matches!(stage, Stage::Open);
+            if is_open {
+                *stage = Stage::Sent;
+            }
+            is_open
+        });
+        begins.then(|| Asking(self.clone()))
+    }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.flights.lock().remove(&self.name);
+        let mut others = self.others.lock();
+        if others.get(&self.name).is_some_and(|flight| flight.strong_count() == 0) {
+            others.remove(&self.name);
+        }
     }
 }
 
-impl Flights {
-    fn join(&self, name: Name) -> Role {
-        let mut flights = self.0.lock();
-        if let Some(flight) = flights.get(&name).and_then(Weak::upgrade) {
-            return Role::Waits(flight.subscribe());
-        }
-        let outcome = Arc::new(watch::Sender::new(None));
-        flights.insert(name, Arc::downgrade(&outcome));
-        Role::Asks(Flight { name, flights: self.0.clone(), outcome })
+impl Asking {
+    fn ends(self, outcome: Result<&Answer, &Error>) {
+        let outcome = outcome.cloned().map(Box::new).map_err(|error| Box::new(error.clone()));
+        self.0.stage.send_replace(Stage::Ended(outcome));
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.stage.send_if_modified(|stage| {
+            let is_sent = matches!(stage, Stage::Sent);
+            if is_sent {
+                *stage = Stage::Open;
+            }
+            is_sent
+        });
     }
 }
 
@@ -87,44 +164,6 @@ impl Engine {
         }
     }
 
-    /// Answers from what was answered before or is being answered, and asks if there is neither.
-    pub(super) async fn send_once(
-        &self,
-        sending: &mut Sending,
-        ttl: Duration,
-    ) -> Result<Answer, Error> {
-        let (began, expires) = (sending.run.began, sending.expires);
-        let name = sending.question();
-        let flight = loop {
-            if let Some(answer) = self.given_before(&name, ttl, began) {
-                return Ok(answer);
-            }
-            let mut waits = match self.flights.join(name) {
-                Role::Asks(flight) => break flight,
-                Role::Waits(waits) => waits,
-            };
-            let ended = async {
-                // An error: it was cancelled, and somebody else must ask.
-                Ok(waits.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone()))
-            };
-            let ended = self.in_time(expires, ended).await;
-            match ended.map_err(|error| sending.run.with_facts(error))? {
-                Some(Ok(answer)) => return Ok(self.given_again(answer, began)),
-                // Whose time was over says nothing about others'.
-                Some(Err(error)) if error.kind != ErrorKind::Deadline => return Err(*error),
-                _ => {}
-            }
-        };
-        let answered = sending.carry_out().await;
-        if let Ok(answer) = &answered {
-            self.keep(&name, answer);
-        }
-        let outcome = answered.clone().map_err(Box::new);
-        // Nobody may be waiting.
-        flight.outcome.send_replace(Some(outcome));
-        answered
-    }
-
     /// The answer that was kept, if there is one; a store that cannot be read has none.
     pub(super) fn given_before(&self, name: &Name, ttl: Duration, began: Moment) -> Option<Answer> {
         let kept = self.store.answer(name, self.clock.now().before(ttl));
@@ -151,12 +190,30 @@ impl Engine {
         Some(self.given_again(answer, began))
     }
 
+    /// What somebody else was told.
+    fn told(
+        &self,
+        outcome: Result<Box<Answer>, Box<Error>>,
+        began: Moment,
+    ) -> Result<Answer, Error> {
+        match outcome {
+            Ok(answer) => Ok(self.given_again(*answer, began)),
+            Err(error) => Err(*error),
+        }
+    }
+
     fn given_again(&self, answer: Answer, began: Moment) -> Answer {
         let latency = self.clock.now().since(began);
         Answer { latency, attempts: Vec::new(), cached: true, ..answer }
     }
 
+    /// Keeps an answer for the next who ask, unless it was cut off, withheld or empty: who asks again hopes for more.
     pub(super) fn keep(&self, name: &Name, answer: &Answer) {
+        let is_empty = answer.text.trim().is_empty() && answer.tool_calls.is_empty();
+        let was_cut = matches!(answer.finish_reason.as_deref(), Some("length" | "content_filter"));
+        if is_empty || was_cut {
+            return;
+        }
         let kept = Kept {
             text: answer.text.clone(),
             provider: answer.provider.clone(),
@@ -175,6 +232,26 @@ impl Engine {
         }
     }
 
+    /// Forgets what was answered to a question, whichever target of its route did; says whether anything was kept.
+    ///
+    /// # Errors
+    /// [`Error`] when the call has no route, or the state cannot be written.
+    pub fn forget_answer(&self, ask: &Ask) -> Result<bool, Error> {
+        let mut forgotten = 0;
+        for stop in self.route(ask)? {
+            forgotten += self.store.forget_answers(Some(&name(&stop, &ask.messages)))?;
+        }
+        Ok(forgotten > 0)
+    }
+
+    /// Forgets all answers that might be given again; says how many.
+    ///
+    /// # Errors
+    /// [`Error`] when the state cannot be written.
+    pub fn clear_cache(&self) -> Result<u64, Error> {
+        Ok(self.store.forget_answers(None)?)
+    }
+
     fn warn(&self, error: &StoreError) {
         let words = format!("answers are not kept: {error}; {}", error.hint());
         self.observer.notice(&Notice::Warns(words));
@@ -182,9 +259,87 @@ impl Engine {
 }
 
 impl Sending {
-    /// What is asked, and of whom.
+    /// What is asked, and of whom: of the stop the call is at.
     pub(super) fn question(&self) -> Name {
-        name(&self.run.route[0], &self.request.messages)
+        name(&self.run.route[self.run.stop()], &self.request.messages)
+    }
+
+    /// Answers from what was answered before or is being answered, and asks if there is neither, in the time it has.
+    pub(super) async fn carry_out_once(&mut self, ttl: Duration) -> Result<Answer, Error> {
+        let engine = self.run.engine.clone();
+        let expires = self.expires;
+        let outcome = {
+            let work = pin!(self.drive_once(&engine, ttl));
+            engine.in_time(expires, work).await
+        };
+        outcome.map_err(|error| self.run.with_facts(error))
+    }
+
+    /// Each call stands in line for itself, as its own priority, user and patience have it. Only a request that has
+    /// left is waited for, and only an answer, or a refusal of the question itself, is taken from it.
+    async fn drive_once(&mut self, engine: &Engine, ttl: Duration) -> Result<Answer, Error> {
+        let began = self.run.began;
+        let mut name = self.question();
+        if let Some(answer) = engine.given_before(&name, ttl, began) {
+            return Ok(answer);
+        }
+        let mut flight = engine.flights.join(name);
+        if let Some(outcome) = flight.settled().await {
+            return engine.told(outcome, began);
+        }
+        let mut asking: Option<Asking> = None;
+        let mut event = Event::Begin;
+        loop {
+            let next = tokio::select! {
+                biased;
+                Some(outcome) = flight.ended(), if asking.is_none() => {
+                    return engine.told(outcome, began);
+                }
+                next = self.advance(event) => next,
+            };
+            let outcome = match next {
+                Ok(Next::Send(held)) => Ok(Some(held)),
+                Ok(Next::Succeed) => Ok(None),
+                Err(error) => Err(self.run.with_facts(error)),
+            };
+            let Ok(Some(held)) = outcome else {
+                let answer = self.answer.take();
+                let outcome = outcome.and_then(|_| self.finish(answer.map(|answer| *answer)));
+                if let Ok(answer) = &outcome {
+                    engine.keep(&name, answer);
+                }
+                if let Some(asking) = asking {
+                    asking.ends(outcome.as_ref());
+                }
+                return outcome;
+            };
+            if self.question() != name {
+                // It went on to a fallback, which is another one to be asked.
+                name = self.question();
+                if let Some(answer) = engine.given_before(&name, ttl, began) {
+                    return Ok(answer);
+                }
+                flight = engine.flights.join(name);
+            }
+            let mine = loop {
+                if let Some(outcome) = flight.settled().await {
+                    return engine.told(outcome, began);
+                }
+                if let Some(mine) = flight.begin() {
+                    break mine;
+                }
+            };
+            event = self.attempt(held).await?;
+            asking = is_for_everybody(&event).then_some(mine);
+        }
+    }
+}
+
+/// Whether what came back would have come back to anybody who asks the same.
+fn is_for_everybody(event: &Event) -> bool {
+    match event {
+        Event::Failed { failure, .. } => failure.remedy().is_none(),
+        event => *event == Event::Answered,
     }
 }
 

@@ -1,5 +1,6 @@
 //! How is a prompt sent? The loop that does what the kernel says: action, effect, event.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +24,19 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`] with all attempts.
-    pub async fn send(self: &Arc<Self>, ask: Ask) -> Result<Answer, Error> {
+    pub fn send(
+        self: &Arc<Self>,
+        ask: Ask,
+    ) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
         let ttl = self.answers_hold(ask.cache);
-        let mut sending = Sending::prepared(self, ask, Form::Whole)?;
-        match ttl {
-            Some(ttl) => self.send_once(&mut sending, ttl).await,
-            None => sending.carry_out().await,
+        // A hundred thousand of these may wait: nothing stands in the future but what waits.
+        let prepared = Sending::prepared(self, ask, Form::Whole).map(Box::new);
+        async move {
+            let mut sending = prepared?;
+            match ttl {
+                Some(ttl) => Box::pin(sending.carry_out_once(ttl)).await,
+                None => sending.carry_out().await,
+            }
         }
     }
 
@@ -36,7 +44,7 @@ impl Engine {
     pub(super) async fn in_time<T>(
         &self,
         expires: Option<Moment>,
-        work: impl Future<Output = Result<T, Error>>,
+        work: Pin<&mut impl Future<Output = Result<T, Error>>>,
     ) -> Result<T, Error> {
         let Some(end) = expires else { return work.await };
         tokio::select! {
@@ -85,9 +93,9 @@ pub(super) struct Sending {
     form: Form,
     ahead_of_limits: bool,
     priority: u8,
-    /// The encoded request of each stop, once it was needed.
+    /// The encoded request of each stop, once one was needed.
     encoded: Vec<Option<(WireRequest, Bytes)>>,
-    answer: Option<Completion>,
+    pub(super) answer: Option<Box<Completion>>,
 }
 
 impl Sending {
@@ -139,7 +147,7 @@ impl Sending {
             watch: ask.watch.take(),
         };
         Sending {
-            encoded: route.iter().map(|_| None).collect(),
+            encoded: Vec::new(),
             request,
             expires: deadline,
             form: Form::Whole,
@@ -152,8 +160,11 @@ impl Sending {
 
     /// Carries it out, whatever it takes, in the time it has.
     pub(super) async fn carry_out(&mut self) -> Result<Answer, Error> {
-        let engine = self.run.engine.clone();
-        let outcome = engine.in_time(self.expires, self.drive()).await;
+        let (engine, expires) = (self.run.engine.clone(), self.expires);
+        let outcome = {
+            let work = pin!(self.drive());
+            engine.in_time(expires, work).await
+        };
         outcome.map_err(|error| self.run.with_facts(error))
     }
 
@@ -161,24 +172,25 @@ impl Sending {
         let mut event = Event::Begin;
         loop {
             event = match self.advance(event).await? {
-                Next::Send(held) => self.attempt(held).await?,
+                // What is on its way has room of its own, so that what waits needs none for it.
+                Next::Send(held) => Box::pin(self.attempt(held)).await?,
                 Next::Succeed => {
                     let answer = self.answer.take();
-                    return self.finish(answer);
+                    return self.finish(answer.map(|answer| *answer));
                 }
             }
         }
     }
 
     /// Goes on after `event` until there is something to send or nothing more to do.
-    pub(super) async fn advance(&mut self, event: Event) -> Result<Next, Error> {
+    pub(super) fn advance(&mut self, event: Event) -> impl Future<Output = Result<Next, Error>> {
         let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
         let engine = self.run.engine.clone();
-        self.run.advance(event, |stop| need(&engine, request, stop, ahead, priority)).await
+        self.run.advance(event, move |stop| need(&engine, request, stop, ahead, priority))
     }
 
     /// Sends the request down the lane that is held and books what comes of it.
-    async fn attempt(&mut self, mut held: Held) -> Result<Event, Error> {
+    pub(super) async fn attempt(&mut self, mut held: Box<Held>) -> Result<Event, Error> {
         let outgoing = self.outgoing(&held)?;
         self.run.begin_attempt(&mut held);
         let engine = self.run.engine.clone();
@@ -197,10 +209,10 @@ impl Sending {
             Ok(completion) => {
                 let used = completion.usage.map(|usage| held.billed(&usage));
                 held.input_billed = completion.usage.map(|usage| usage.input_tokens);
-                self.answer = Some(completion);
-                self.run.answered(held, used, &hints)
+                self.answer = Some(Box::new(completion));
+                self.run.answered(*held, used, &hints)
             }
-            Err(failure) => self.run.failed(held, failure, &hints),
+            Err(failure) => self.run.failed(*held, failure, &hints),
         })
     }
 
@@ -208,6 +220,7 @@ impl Sending {
     pub(super) fn outgoing(&mut self, held: &Held) -> Result<Outgoing, Error> {
         let place = self.run.stop();
         let vendor = &held.target.vendor;
+        self.encoded.resize_with(self.run.route.len(), || None);
         if self.encoded[place].is_none() {
             self.request.params = self.run.route[place].params.clone();
             let (provider, model) = (&vendor.provider, &held.target.model);

@@ -212,7 +212,9 @@ fn hint(class: FailureClass) -> Option<String> {
         FailureClass::Overloaded | FailureClass::ServerError => {
             "try again later, or add a fallback to another provider"
         }
-        FailureClass::Timeout => "allow more time (timeouts.read in the config), or add a fallback",
+        FailureClass::Timeout => {
+            "allow more time (timeouts.read, for streams timeouts.piece), or add a fallback"
+        }
         FailureClass::Network => "check the base_url and the connection",
         FailureClass::Auth => "replace the key; it stays closed until the config holds another one",
         FailureClass::Permission => "give the key access to this model, or use another one",

@@ -3,6 +3,7 @@
 //! It waits in the same lines, takes from the same ledgers and follows the same state machine as a prompt of ours.
 //! Only the sending is left to the caller, who says what came of it.
 
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -229,12 +230,15 @@ impl Guarded {
             return Err(Error::new(ErrorKind::Internal, "this call is over"));
         };
         let need = self.need;
-        let next = engine.in_time(self.expires, self.run.advance(event, |_| need)).await;
+        let next = {
+            let next = pin!(self.run.advance(event, |_| need));
+            engine.in_time(self.expires, next).await
+        };
         match next {
             Ok(Next::Send(mut held)) => {
                 self.run.begin_attempt(&mut held);
                 let permit = self.describe(&held);
-                self.held = Some(held);
+                self.held = Some(*held);
                 Ok(permit)
             }
             Ok(Next::Succeed) => Err(Error::new(ErrorKind::Internal, "this call is over")),

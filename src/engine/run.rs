@@ -12,7 +12,7 @@ use super::observe::Notice;
 use super::roster::Target;
 use super::route::Stop;
 use super::users::User;
-use super::waiting::{Newcomer, Rank, Waited};
+use super::waiting::{Newcomer, Place, Rank, Waited};
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
     Action, Amounts, BreakerState, Call, CallPolicy, Change, Ending, Event, Failure, FailureClass,
@@ -41,7 +41,7 @@ pub(super) struct Manner {
 #[derive(Debug)]
 pub(super) enum Next {
     /// Send it down this lane, and book what comes of it with [`Run::answered`] or [`Run::failed`].
-    Send(Held),
+    Send(Box<Held>),
     /// It is done.
     Succeed,
 }
@@ -55,13 +55,14 @@ pub(super) struct Run {
     call: Call,
     manner: Manner,
     retries: bool,
-    held: Option<Held>,
+    // What most calls hold for a moment or never stands elsewhere: a hundred thousand may wait.
+    held: Option<Box<Held>>,
     /// Whether the last attempt has not come to its end.
     under_way: bool,
     /// What the last lane asked for said, until that was told or overcome.
-    refused: Option<Refusal>,
+    refused: Option<Box<Refusal>>,
     /// A limit of its user said no, until that was told or overcome.
-    held_up_by_own: Option<Obstacle>,
+    held_up_by_own: Option<Box<Obstacle>>,
     /// Since when it has been waiting.
     idle_since: Moment,
     /// The key of the last refusal and why, until the next lane is chosen.
@@ -114,7 +115,13 @@ impl Run {
                     self.reserve(target, &barred, last_resort, &need)?
                 }
                 Action::Wait { target, barred, patience } => {
-                    self.wait(target, barred, patience, &need).await?
+                    match self.stand_in_line(target, barred, patience, &need) {
+                        Ok((mut place, _waits)) => {
+                            let waited = place.ends().await;
+                            self.waited(waited)?
+                        }
+                        Err(waited) => self.waited(*waited)?,
+                    }
                 }
                 Action::Send => match self.held.take() {
                     Some(held) => return Ok(Next::Send(held)),
@@ -180,34 +187,37 @@ impl Run {
             Booked::Reserved(held) => self.hold(held),
             Booked::Never(refusal) => Event::Never(refusal),
             Booked::NotNow(refusal) => {
-                self.refused = Some(refusal.clone());
+                self.refused = Some(Box::new(refusal.clone()));
                 Event::NotNow(refusal)
             }
             Booked::OwnLimit(limit) => {
-                self.held_up_by_own = Some(limit.obstacle.clone());
+                self.held_up_by_own = Some(Box::new(limit.obstacle.clone()));
                 Event::OwnLimit(limit)
             }
         })
     }
 
-    async fn wait(
+    fn stand_in_line(
         &mut self,
         place: usize,
         barred: Vec<usize>,
         patience: Patience,
         need: &impl Fn(&Stop) -> Need,
-    ) -> Result<Event, Error> {
+    ) -> Result<(Place, Option<Waits>), Box<Waited>> {
         let target = self.route[place].target.clone();
         let need = need(&self.route[place]);
         let reason = self.refused.as_ref().map(|refusal| named(&refusal.obstacle, &target.name));
-        let _waits = self.waits(reason);
+        let waits = self.waits(reason);
         self.tell_of_wait(&target);
         let watch = self.manner.watch.clone();
         let priority = self.manner.priority;
         let rank = if self.call.comes_back() { Rank::Again(priority) } else { Rank::New(priority) };
         let user = self.manner.user.clone();
         let newcomer = Newcomer { need, barred, patience, user, watch };
-        let waited = self.engine.wait_in_line(&target, rank, newcomer).await;
+        Ok((self.engine.stand_in_line(&target, rank, newcomer)?, waits))
+    }
+
+    fn waited(&mut self, waited: Waited) -> Result<Event, Error> {
         Ok(match waited {
             Waited::Reserved(held) => self.hold(held),
             Waited::NotNow(refusal) => Event::NotNow(refusal),
@@ -215,7 +225,9 @@ impl Run {
             Waited::LineFull => Event::LineFull,
             Waited::OwnLimit(limit) => Event::OwnLimit(limit),
             Waited::TooLate(late) => Event::TooLate(late),
-            Waited::Cleared => return Err(cleared(&target)),
+            Waited::Cleared => {
+                return Err(cleared(&self.route[self.call.target()].target));
+            }
             Waited::StateFailed(error) => return Err(error.into()),
             Waited::Closed => return Err(closed()),
         })
@@ -242,7 +254,7 @@ impl Run {
                 failure,
             });
         }
-        self.held = Some(held);
+        self.held = Some(Box::new(held));
         Event::Reserved { lane }
     }
 
@@ -380,7 +392,7 @@ impl Run {
                 Notice::Waits { target: name, key, obstacle: refusal.obstacle }
             }
             None => match self.held_up_by_own.take() {
-                Some(obstacle) => Notice::WaitsForOwn { target: name, obstacle },
+                Some(obstacle) => Notice::WaitsForOwn { target: name, obstacle: *obstacle },
                 None => Notice::Queues { target: name, ahead: target.line.lock().len() },
             },
         });
@@ -427,7 +439,7 @@ impl Run {
         if error.key.is_none() {
             error.key = last.map(|last| last.key.clone());
         }
-        error.attempts = std::mem::take(&mut self.attempts);
+        error.attempts.clone_from(&self.attempts);
         error
     }
 }

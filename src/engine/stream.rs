@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -165,9 +166,10 @@ impl Streaming {
         let outcome = if engine.is_closed() {
             Err(closed())
         } else {
+            let work = pin!(self.work());
             tokio::select! {
                 biased;
-                outcome = engine.in_time(expires, self.work()) => outcome,
+                outcome = engine.in_time(expires, work) => outcome,
                 () = closing => Err(closed()),
             }
         };
@@ -244,7 +246,7 @@ impl Streaming {
                 State::Moving(event) => match self.sending.advance(event).await? {
                     Next::Send(held) => {
                         waits_since = clock.now();
-                        self.state = self.open(held).await?;
+                        self.state = self.open(*held).await?;
                     }
                     Next::Succeed => return Ok(()),
                 },
@@ -399,8 +401,8 @@ impl Streaming {
         completion.text.insert_str(0, &self.before);
         let answer = self.sending.finish(Some(completion))?;
         // What was put together from two attempts is nothing to be given again.
-        if let Some((name, _)) = self.cache.filter(|_| !self.was_resumed) {
-            self.sending.run.engine.keep(&name, &answer);
+        if self.cache.is_some() && !self.was_resumed {
+            self.sending.run.engine.keep(&self.sending.question(), &answer);
         }
         self.answer = Some(Answer { first_token: self.first_token, ..answer });
         Ok(())

@@ -140,13 +140,21 @@ impl Line {
     }
 }
 
-/// Leaves the line when the call is dropped while it waits.
-struct Place<'a> {
-    target: &'a Target,
+/// A place in a line. Dropped with the call that waits, it leaves the line.
+pub(crate) struct Place {
+    target: Arc<Target>,
     ticket: Ticket,
+    ended: oneshot::Receiver<Waited>,
 }
 
-impl Drop for Place<'_> {
+impl Place {
+    /// Waits for the end of waiting.
+    pub(crate) async fn ends(&mut self) -> Waited {
+        (&mut self.ended).await.unwrap_or(Waited::Closed)
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         if self.target.line.lock().waiters.leave(self.ticket).is_some() {
             self.target.changed.notify_one();
@@ -162,21 +170,21 @@ const BREATHE_EVERY: u32 = 32;
 const LOOKED_AT_A_SECOND: usize = 64;
 
 impl Engine {
-    /// Waits for a lane of `target` behind everybody who goes before.
-    pub(crate) async fn wait_in_line(
+    /// Stands in the line of `target`, behind everybody who goes before; or says at once why not.
+    pub(crate) fn stand_in_line(
         self: &Arc<Self>,
         target: &Arc<Target>,
         rank: Rank,
         newcomer: Newcomer,
-    ) -> Waited {
+    ) -> Result<Place, Box<Waited>> {
         let Newcomer { need, barred, patience, user, watch } = newcomer;
         let (Rank::New(priority) | Rank::Again(priority)) = rank;
         let tenant = user.name.clone();
         let standing = Standing { priority, tenant, weight: user.weight, size: need.size() };
         match self.too_late(target, rank, &standing, &need, &barred, patience) {
             Ok(None) => {}
-            Ok(Some(late)) => return Waited::TooLate(late),
-            Err(error) => return Waited::StateFailed(error),
+            Ok(Some(late)) => return Err(Waited::TooLate(late).into()),
+            Err(error) => return Err(Waited::StateFailed(error).into()),
         }
         let (reply, ended) = oneshot::channel();
         let since = self.clock.now();
@@ -184,21 +192,20 @@ impl Engine {
         let ticket = {
             let mut line = target.line.lock();
             if self.is_closed() {
-                return Waited::Closed;
+                return Err(Waited::Closed.into());
             }
             let joined = match rank {
                 Rank::New(_) => line.waiters.join(standing, waiter),
                 Rank::Again(_) => line.waiters.rejoin(standing, waiter),
             };
-            let Ok(ticket) = joined else { return Waited::LineFull };
+            let Ok(ticket) = joined else { return Err(Waited::LineFull.into()) };
             if !std::mem::replace(&mut line.served, true) {
                 tokio::spawn(serve(self.clone(), target.clone()));
             }
             ticket
         };
         target.changed.notify_one();
-        let _place = Place { target, ticket };
-        ended.await.unwrap_or(Waited::Closed)
+        Ok(Place { target: target.clone(), ticket, ended })
     }
 
     /// Whether so many go before a call that its turn cannot come in time, however well it goes.

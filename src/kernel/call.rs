@@ -158,7 +158,7 @@ pub struct Call {
     /// Whether it tried what only our guess closes.
     tried_last_resort: bool,
     last_failure: Option<Box<Failure>>,
-    refused: Option<(usize, GiveUp)>,
+    refused: Option<Box<(usize, GiveUp)>>,
     /// The target whose word the call ends with.
     blamed: usize,
 }
@@ -348,14 +348,15 @@ impl Call {
 
     fn next_target(&mut self, refused: GiveUp) -> Action {
         // What the first target said is what the caller can act upon.
-        self.refused.get_or_insert((self.target, refused));
+        self.refused.get_or_insert_with(|| Box::new((self.target, refused)));
         self.fall_back()
     }
 
     fn fail(&mut self) -> Action {
         Action::GiveUp(match (self.last_failure.take(), self.refused.take()) {
             (Some(failure), _) => GiveUp::Failed(failure),
-            (None, Some((target, refused))) => {
+            (None, Some(first)) => {
+                let (target, refused) = *first;
                 self.blamed = target;
                 refused
             }

@@ -229,6 +229,20 @@ pub struct Remedy {
     pub next_target: bool,
 }
 
+impl Remedy {
+    /// Whether there is none: the same would come of it anywhere.
+    ///
+    /// ```
+    /// use quotaflow::kernel::FailureClass;
+    /// assert!(FailureClass::InvalidRequest.remedy().is_none());
+    /// assert!(!FailureClass::NotFound.remedy().is_none());
+    /// ```
+    pub const fn is_none(self) -> bool {
+        matches!(self.same_lane, SameLane::Never)
+            && !(self.other_key || self.other_group || self.next_target)
+    }
+}
+
 impl FailureClass {
     /// What a failure of this class closes when nothing more is known.
     ///

@@ -17,6 +17,9 @@ pub(super) struct Answers {
     bytes: u64,
 }
 
+/// So many places of answers that were kept again do no harm.
+const FEW: usize = 64;
+
 #[derive(Debug)]
 struct One {
     number: u64,
@@ -39,6 +42,12 @@ impl Answers {
             self.bytes -= before.bytes;
         }
         self.order.push_back((self.number, kept.name.into()));
+        // Those that were kept again leave their earlier place behind.
+        if self.order.len() > 2 * self.kept.len() + FEW {
+            let kept = &self.kept;
+            self.order
+                .retain(|(number, name)| kept.get(name).is_some_and(|one| one.number == *number));
+        }
         while self.bytes > most_bytes {
             let Some((number, name)) = self.order.pop_front() else { return };
             if self.kept.get(&name).is_some_and(|one| one.number == number)
@@ -47,6 +56,17 @@ impl Answers {
                 self.bytes -= gone.bytes;
             }
         }
+    }
+
+    pub(super) fn forget(&mut self, name: Option<&[u8]>) -> u64 {
+        let Some(name) = name else {
+            self.bytes = 0;
+            self.order.clear();
+            return std::mem::take(&mut self.kept).len() as u64;
+        };
+        let gone = self.kept.remove(name);
+        self.bytes -= gone.as_ref().map_or(0, |gone| gone.bytes);
+        u64::from(gone.is_some())
     }
 }
 
@@ -79,10 +99,7 @@ pub(super) fn write(
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     {
-        let mut count = change.prepare_cached(
-            "SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'answer_bytes'",
-        )?;
-        let mut bytes: i64 = count.query_row([], |row| row.get(0)).optional()?.unwrap_or(0);
+        let mut bytes = bytes_in(&change)?;
         let mut take =
             change.prepare_cached("DELETE FROM answers WHERE name = ?1 RETURNING bytes")?;
         bytes -= take.query_row([kept.name], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(0);
@@ -102,12 +119,38 @@ pub(super) fn write(
                 None => break,
             }
         }
-        change
-            .prepare_cached(
-                "INSERT INTO facts (name, value) VALUES ('answer_bytes', ?1)
-                 ON CONFLICT (name) DO UPDATE SET value = ?1",
-            )?
-            .execute([bytes.to_string()])?;
+        note_bytes(&change, bytes)?;
     }
     change.commit()
+}
+
+/// Deletes the answer with this name from a state file, or all of them; says how many.
+pub(super) fn forget(connection: &mut Connection, name: Option<&[u8]>) -> rusqlite::Result<u64> {
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let gone: Vec<i64> = {
+        let mut delete = change
+            .prepare_cached("DELETE FROM answers WHERE ?1 IS NULL OR name = ?1 RETURNING bytes")?;
+        let gone = delete.query_map([name], |row| row.get(0))?;
+        gone.collect::<rusqlite::Result<_>>()?
+    };
+    let left = bytes_in(&change)? - gone.iter().sum::<i64>();
+    note_bytes(&change, left)?;
+    change.commit()?;
+    Ok(gone.len() as u64)
+}
+
+fn bytes_in(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut count = connection
+        .prepare_cached("SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'answer_bytes'")?;
+    Ok(count.query_row([], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+fn note_bytes(connection: &Connection, bytes: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO facts (name, value) VALUES ('answer_bytes', ?1)
+             ON CONFLICT (name) DO UPDATE SET value = ?1",
+        )?
+        .execute([bytes.to_string()])
+        .map(drop)
 }

@@ -178,6 +178,10 @@ impl QuotaStore for ForkSafeStore {
     fn keep_answer(&self, kept: &KeptAnswer<'_>, most_bytes: u64) -> Result<(), StoreError> {
         self.with_open(|store| store.keep_answer(kept, most_bytes))
     }
+
+    fn forget_answers(&self, name: Option<&[u8]>) -> Result<u64, StoreError> {
+        self.with_open(|store| store.forget_answers(name))
+    }
 }
 
 #[cfg(test)]

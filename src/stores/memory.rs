@@ -54,4 +54,8 @@ impl QuotaStore for MemoryStore {
         }
         Ok(())
     }
+
+    fn forget_answers(&self, name: Option<&[u8]>) -> Result<u64, StoreError> {
+        Ok(self.answers.lock().forget(name))
+    }
 }

@@ -55,6 +55,15 @@ pub trait QuotaStore: Send + Sync {
         let _ = (kept, most_bytes);
         Ok(())
     }
+
+    /// Forgets the answer that was kept under `name`, all of them when it is `None`. Says how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]: none was forgotten.
+    fn forget_answers(&self, name: Option<&[u8]>) -> Result<u64, StoreError> {
+        let _ = name;
+        Ok(0)
+    }
 }
 
 /// An answer to be kept.

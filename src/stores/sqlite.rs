@@ -122,6 +122,12 @@ impl QuotaStore for SqliteStore {
         let written = answers::write(&mut inner.connection, kept, most_bytes);
         written.map_err(|error| self.error(error))
     }
+
+    fn forget_answers(&self, name: Option<&[u8]>) -> Result<u64, StoreError> {
+        let mut inner = self.inner.lock();
+        let forgotten = answers::forget(&mut inner.connection, name);
+        forgotten.map_err(|error| self.error(error))
+    }
 }
 
 impl Inner {

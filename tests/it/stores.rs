@@ -37,6 +37,7 @@ every_store!(
     a_closure_that_panics_takes_nobody_elses_turn,
     the_salt_does_not_change,
     answers_are_kept_while_they_are_young_and_the_oldest_go_first,
+    answers_are_forgotten_one_by_one_or_all,
 );
 
 type Store = Arc<dyn QuotaStore>;
@@ -340,4 +341,25 @@ fn answers_are_kept_while_they_are_young_and_the_oldest_go_first(store: Store) {
     keep("a", &"x".repeat(2_000), later(7));
     assert!(get("a", NOW).is_none(), "what is larger than all there is room for is not kept");
     assert!(get("n19", NOW).is_some(), "and no other goes for it");
+}
+
+fn answers_are_forgotten_one_by_one_or_all(store: Store) {
+    let keep = |name: &str, answer: &str| {
+        let kept = KeptAnswer { name: name.as_bytes(), answer: answer.as_bytes(), at: NOW };
+        store.keep_answer(&kept, 1_000).unwrap();
+    };
+    let left = |names: &[&str]| -> Vec<bool> {
+        let there = |name: &&str| store.answer(name.as_bytes(), NOW).unwrap().is_some();
+        names.iter().map(there).collect()
+    };
+    ["a", "b", "c"].iter().for_each(|name| keep(name, "answer"));
+    assert_eq!(store.forget_answers(Some(b"b")).unwrap(), 1);
+    assert_eq!(store.forget_answers(Some(b"b")).unwrap(), 0);
+    assert_eq!(left(&["a", "b", "c"]), [true, false, true]);
+    assert_eq!(store.forget_answers(None).unwrap(), 2);
+    assert_eq!(left(&["a", "b", "c"]), [false; 3]);
+    // What was forgotten takes no room: as many as ever fit.
+    (0..200).for_each(|_| keep("again", "x"));
+    ["d", "e"].iter().for_each(|name| keep(name, &"x".repeat(300)));
+    assert_eq!(left(&["again", "d", "e"]), [true; 3]);
 }

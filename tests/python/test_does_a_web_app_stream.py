@@ -73,7 +73,7 @@ def test_a_client_that_leaves_ends_the_request() -> None:
         assert held.gone.wait(5)
         until(lambda: used(llm)[1] == 0)
         # The prompt is estimated until the tokenizer's tables are loaded, and counted from then on.
-        assert used(llm)[0] in (108, 109)
+        assert used(llm) in {(108, 0), (109, 0)}
 
 
 def test_of_many_clients_those_that_stay_are_served() -> None:

@@ -251,7 +251,7 @@ def test_fields_and_calls_say_what_is_asked(doubled: Any) -> None:
     assert known == {
         "task_name": "letters", "provider": "openai", "model": "gpt-4o", "retry": False, "fallback": False,
         "max_retries": 1, "retry_delay": 2.0, "system": "Hm", "priority": 7, "timeout": 9.0, "deadline": None,
-        "user": "ann", "skip_rate_limit": False, "on_retry": None,
+        "user": "ann", "skip_rate_limit": False, "cache": None, "on_retry": None,
     }  # fmt: skip
     assert json.loads(options["params_json"]) == {"temperature": 0, "max_tokens": 9, "stop": ["END"], "seed": 4}
     chat.invoke("Hi", stop=["."], model="gpt-5", seed=5, skip_rate_limit=True)

@@ -41,6 +41,7 @@ def test_a_plain_prompt_crosses_with_the_documented_defaults(scripted_llm: Scrip
         "user": None,
         "skip_rate_limit": False,
         "params_json": None,
+        "cache": None,
         "on_retry": None,
         "debug": False,
     }

@@ -124,3 +124,119 @@ async fn the_config_may_switch_it_on_for_all_and_a_call_off() {
     let never = Ask { cache: CacheWish::Never, ..ask("one") };
     assert!(!stage.send(never).await.unwrap().cached);
 }
+
+/// One key that lets a call through every ten seconds.
+fn slow(replies: impl IntoIterator<Item = Reply>) -> Stage {
+    let rpm = json!({"amount": 6, "refill": "bucket", "burst": 1});
+    let mut config = openai(&["sk-test-1"], json!({"rpm": rpm, "pause_threshold": 1.0}));
+    config["users"] = json!({"alice": {"rpm": 1}});
+    Stage::new(config, replies)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_urgent_does_not_wait_in_the_place_of_who_asked_first() {
+    let stage = slow([Reply::good(), Reply::good(), Reply::good(), Reply::good()]);
+    stage.send(ask("something else")).await.unwrap();
+    let others = stage.send_aside(Ask { priority: 2, ..ask("others") }).await;
+    let batch = stage.send_aside(Ask { priority: 1, ..kept("one") }).await;
+    let person = stage.send_aside(Ask { priority: 9, ..kept("one") }).await;
+    assert!(!person.await.unwrap().unwrap().cached);
+    assert!((9.0..11.0).contains(&stage.now()), "{}", stage.now());
+    assert!(batch.await.unwrap().unwrap().cached, "and the batch has the same answer at once");
+    assert!((9.0..11.0).contains(&stage.now()), "{}", stage.now());
+    others.await.unwrap().unwrap();
+    let prompts: Vec<String> = stage.sent().into_iter().map(|sent| sent.prompt).collect();
+    assert_eq!(prompts, ["something else", "one", "others"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_try_again_fails_alone() {
+    let replies = [Reply::refusal(503, "overloaded").after(1), Reply::good()];
+    let stage = stage(replies);
+    let asks = stage.send_aside(Ask { retry: false, ..kept("one") }).await;
+    let waits = stage.send_aside(kept("one")).await;
+    assert!(is_failure(&asks.await.unwrap().unwrap_err(), FailureClass::Overloaded));
+    assert!(!waits.await.unwrap().unwrap().cached);
+    assert_eq!(stage.sent().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_sent_home_goes_alone() {
+    let stage = slow([Reply::good(), Reply::good()]);
+    stage.send(ask("something else")).await.unwrap();
+    let cleared = stage.send_aside(Ask { priority: 1, ..kept("one") }).await;
+    let stays = stage.send_aside(Ask { priority: 5, ..kept("one") }).await;
+    stage.engine.clear_queue(None, Some(5)).unwrap();
+    assert_eq!(cleared.await.unwrap().unwrap_err().kind, ErrorKind::QueueCleared);
+    assert!(!stays.await.unwrap().unwrap().cached);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_users_own_limit_holds_up_nobody_else_with_the_same_question() {
+    let stage = slow([Reply::good(), Reply::good()]);
+    let alice = |prompt: &str| Ask { user: Some("alice".to_owned()), ..kept(prompt) };
+    stage.send(alice("one")).await.unwrap();
+    let held_up = stage.send_aside(alice("two")).await;
+    let bob = stage.send_aside(kept("two")).await;
+    assert!(!bob.await.unwrap().unwrap().cached);
+    assert!((9.0..11.0).contains(&stage.now()), "{}", stage.now());
+    assert!(held_up.await.unwrap().unwrap().cached);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_wins_the_lane_but_not_the_race_gives_it_back() {
+    let stage = slow([Reply::good(), Reply::good().after(25), Reply::good()]);
+    stage.send(ask("something else")).await.unwrap();
+    let all: Vec<_> = {
+        let mut all = Vec::new();
+        for _ in 0..4 {
+            all.push(stage.send_aside(kept("one")).await);
+        }
+        all
+    };
+    let mut again = 0;
+    for call in all {
+        again += usize::from(call.await.unwrap().unwrap().cached);
+    }
+    assert_eq!((stage.sent().len(), again), (2, 3));
+    let began = stage.now();
+    stage.send(ask("another")).await.unwrap();
+    assert!(stage.now() - began < 0.2, "nothing is held by those who only waited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_a_fallback_is_not_the_first_targets() {
+    let config = json!({
+        "providers": {"openai": {"keys": "sk-a"}, "groq": {"keys": "gsk_b"}},
+        "models": {
+            "default": {"provider": "openai", "model": "big"},
+            "fallback": [{"provider": "groq", "model": "quick"}],
+        },
+    });
+    let anywhere = || Ask { model: None, ..kept("one") };
+    let no_credit = || Reply::refusal(402, "You have insufficient credit");
+    let stage = Stage::new(config, [no_credit(), Reply::good()]);
+    assert_eq!(stage.send(anywhere()).await.unwrap().provider, "groq");
+    let again = stage.send(anywhere()).await.unwrap();
+    assert_eq!((again.provider.as_str(), again.cached), ("groq", true), "openai is closed");
+    let error = stage.send(Ask { fallback: false, ..anywhere() }).await.unwrap_err();
+    assert!(is_failure(&error, FailureClass::CreditExhausted) || error.attempts.is_empty());
+    assert_eq!(stage.sent().len(), 2);
+    assert_eq!(stage.keys_of("groq").iter().map(|key| key.in_flight).sum::<u64>(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_off_or_forgotten_is_asked_for_again() {
+    let cut = Reply::completion("fi", "length");
+    let withheld = Reply::completion("", "content_filter");
+    let empty = Reply::completion("", "stop");
+    let stage = stage([cut, withheld, empty, Reply::good(), Reply::good()]);
+    for _ in 0..4 {
+        assert!(!stage.send(kept("one")).await.unwrap().cached);
+    }
+    assert!(stage.send(kept("one")).await.unwrap().cached);
+    assert!(stage.engine.forget_answer(&kept("one")).unwrap());
+    assert!(!stage.engine.forget_answer(&kept("one")).unwrap());
+    assert!(!stage.send(kept("one")).await.unwrap().cached);
+    assert_eq!(stage.engine.clear_cache().unwrap(), 1);
+}

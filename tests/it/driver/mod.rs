@@ -74,9 +74,14 @@ impl Reply {
 
     /// A good answer in OpenAI's words.
     pub(crate) fn good() -> Self {
-        let message = json!({"role": "assistant", "content": "fine"});
+        Reply::completion("fine", "stop")
+    }
+
+    /// An answer in OpenAI's words that ends for this reason.
+    pub(crate) fn completion(text: &str, reason: &str) -> Self {
+        let message = json!({"role": "assistant", "content": text});
         let usage = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15});
-        let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+        let choice = json!({"index": 0, "message": message, "finish_reason": reason});
         Reply::answer(200, json!({"model": "m", "choices": [choice], "usage": usage}))
     }
 
