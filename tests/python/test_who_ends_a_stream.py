@@ -151,8 +151,10 @@ def test_whoever_leaves_a_heartbeat_ends_the_request() -> None:
         beats = asyncio.Event()
 
         async def go_on() -> None:
+            read: list[str | None] = []
             async for piece in pieces:
-                if piece is None:
+                read.append(piece)
+                if read[-1] is None and "Par" in read:
                     beats.set()
 
         task = asyncio.ensure_future(go_on())
