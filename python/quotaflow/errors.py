@@ -314,7 +314,8 @@ class ServerError(CallError):
 class CallTimeoutError(CallError, TimeoutError):
     """The provider was silent for longer than `timeouts.read`, or gave up itself: allow more, or ask for less.
 
-    So was a stream that brought no piece for `timeouts.piece`, however alive it was kept. The answer may still be billed. What `timeout=` ends is a `DeadlineExceededError`.
+    So is a stream without a piece for `timeouts.piece`, however alive it is kept. The answer may still be billed.
+    What `timeout=` ends is a `DeadlineExceededError`.
 
     >>> try:
     ...     llm.send_prompt("Hello")
