@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from math import isfinite
 from typing import Any, is_typeddict
 
 from quotaflow._quotaflow import AnswerSchema
@@ -20,6 +22,9 @@ _EXPECTED = (
 # OpenAI's words for the parameter itself.
 _AS_WRITTEN = ("json_schema", "json_object", "text")
 _MOST_FAULTS = 20
+_LONGEST_FAULT = 500
+# A number that may be too large for what reads it is looked at first.
+_MAY_BE_TOO_LARGE = re.compile(r"\d[eE]\+?\d{3}|\d{309}")
 _LONGEST_NAME = 64
 
 
@@ -81,7 +86,12 @@ class ResponseFormat:
         >>> ResponseFormat({"type": "integer"}).read("true")
         (None, ['true is not of type "integer"'])
         """
-        return self._read(text)
+        try:
+            return self._read(text)
+        except RecursionError:
+            return None, ["it is nested too deeply"]
+        except Exception as error:  # noqa: BLE001 - whatever a reader does not get through is a fault of the answer
+            return None, [f"{type(error).__name__}: {error}"[:_LONGEST_FAULT]]
 
     def __repr__(self) -> str:
         return f"ResponseFormat({getattr(self.shape, '__name__', self.name)}, repair={self.repair})"
@@ -146,7 +156,7 @@ def _from_schema(
 
     def read(text: str) -> tuple[Any, list[str]]:
         faults = checked.faults(text)
-        return (None, faults) if faults else (json.loads(text), [])
+        return (None, faults) if faults else _loaded(text)
 
     return name if isinstance(name, str) else "answer", schema, read
 
@@ -161,41 +171,47 @@ _KEYWORDS = frozenset(
 def _from_model(
     shape: Any, schema: Callable[[], Any], read: Callable[[str], Any]
 ) -> tuple[str, dict[str, Any], Callable[[str], tuple[Any, list[str]]]]:
-    try:
-        made: dict[str, Any] = schema()
-    except Exception as error:
-        words = str(error).partition("\n")[0]
-        raise InvalidArgumentError(
-            f"{_name_of(shape)} cannot be said as a JSON schema: {words}", hint="give it fields of plain types"
-        ) from error
-    return _name_of(shape), made, lambda text: _read_model(read, text)
+    from quotaflow.model_shapes import said_schema
+
+    return _name_of(shape), said_schema(_name_of(shape), schema), lambda text: _read_model(read, text)
 
 
 def _read_model(read: Callable[[str], Any], text: str) -> tuple[Any, list[str]]:
+    if _MAY_BE_TOO_LARGE.search(text):
+        _, faults = _loaded(text)
+        if faults:
+            return None, faults
     try:
         return read(text), []
     except ValueError as error:  # as pydantic's own error is
-        return None, _faults_of_model(error)
+        from quotaflow.model_shapes import faults_of_model
 
-
-def _faults_of_model(error: ValueError) -> list[str]:
-    listed = getattr(error, "errors", None)
-    if not callable(listed):
-        return [str(error)]
-    faults = []
-    for fault in listed()[:_MOST_FAULTS]:
-        place = ".".join(map(str, fault.get("loc", ())))
-        faults.append(f"{place}: {fault.get('msg')}" if place else str(fault.get("msg")))
-    return faults or [str(error)]
+        return None, faults_of_model(error)
 
 
 def _read_typed(typed: Any, text: str) -> tuple[Any, list[str]]:
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        return None, ["it is nested too deeply"]
+    value, faults = _loaded(text)
+    if faults:
+        return None, faults
     made: tuple[Any, list[str]] = typed.made_of(value)
     return made[0], made[1][:_MOST_FAULTS]
+
+
+def _loaded(text: str) -> tuple[Any, list[str]]:
+    """The plain value of a JSON text, or what is wrong: numbers that Python cannot hold."""
+    try:
+        return json.loads(text, parse_float=_finite), []
+    except ValueError as error:
+        words = str(error)
+        # Python's own advice is not for models.
+        return None, ["a number in it has too many digits" if "integer string conversion" in words else words]
+
+
+def _finite(written: str) -> float:
+    value = float(written)
+    if isfinite(value):
+        return value
+    raise ValueError(f"the number {written[:40]} is too large")
 
 
 def _name_of(shape: Any) -> str:

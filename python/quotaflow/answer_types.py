@@ -1,8 +1,8 @@
 """How is a Python type said as a JSON schema, and how is a value of it made of JSON?
 
 Dataclasses and typed dicts, and what they are made of: `str`, `int`, `float`, `bool`, `None`, `Any`, `datetime`,
-`date`, `time`, `UUID`, enums, `Literal`, unions, lists, sets, tuples and dicts. Fields that a type does not have
-are left out of the value, as pydantic does.
+`date`, `time`, `UUID`, enums, `Literal`, unions, lists, sets, tuples, dicts, and pydantic models. Fields that a
+type does not have are left out of the value, as pydantic does.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import inspect
+import json
 import types
 import typing
 from datetime import date, datetime, time
@@ -18,6 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from quotaflow.errors import InvalidArgumentError
+from quotaflow.model_shapes import faults_of_model, is_model, schema_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,6 +101,8 @@ class TypeShape:
             return _choice([(member.value, member) for member in annotation], place, said)
         if dataclasses.is_dataclass(annotation) or typing.is_typeddict(annotation):
             return self._fields(annotation, said)
+        if is_model(annotation):
+            return self._model(annotation, said)
         if (origin or annotation) in _LISTS:
             return self._list(origin or annotation, args, place, said)
         if (origin or annotation) in _DICTS:
@@ -106,7 +110,8 @@ class TypeShape:
         shown = getattr(annotation, "__name__", None) or str(annotation)
         raise InvalidArgumentError(
             f"{place} is of the type {shown}, which cannot be said as a JSON schema",
-            hint="use dataclasses, typed dicts, enums, Literal, and lists, dicts and unions of plain types",
+            hint="use dataclasses, typed dicts, pydantic models, enums, Literal, and lists, dicts and unions of "
+            "plain types; or pass pydantic's TypeAdapter of the whole type",
         )
 
     def _union(self, args: Sequence[Any], place: str, said: dict[str, Any]) -> tuple[dict[str, Any], _Make]:
@@ -210,7 +215,23 @@ class TypeShape:
             self._defs[name], self._makers[cls] = self._told(cls)
         return {"$ref": f"#/$defs/{self._parts[cls]}"} | said, make
 
+    def _model(self, model: Any, said: dict[str, Any]) -> tuple[dict[str, Any], _Make]:
+        """A pydantic model inside of something else, as pydantic itself says and reads it."""
+        schema, parts = schema_beside(model, self._defs)
+        self._defs |= parts
+
+        def make(value: Any, place: str, faults: list[str]) -> Any:
+            try:
+                return model.model_validate_json(json.dumps(value))
+            except Exception as error:  # noqa: BLE001 - what a validator raises is a fault of the answer
+                faults += faults_of_model(error, place)
+                return _BAD
+
+        return schema | said, make
+
     def _told(self, cls: Any) -> tuple[dict[str, Any], _Make]:
+        if dataclasses.is_dataclass(cls):
+            _refuse_what_no_answer_gives(cls)
         hints = _hints(cls)
         if dataclasses.is_dataclass(cls):
             fields = [field for field in dataclasses.fields(cls) if field.init]
@@ -281,6 +302,23 @@ def _hints(cls: Any) -> dict[str, Any]:
         ) from error
 
 
+def _refuse_what_no_answer_gives(cls: Any) -> None:
+    """Raises `InvalidArgumentError` for a class that is made of more than its fields, as one with an `InitVar`."""
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):
+        # It shows none.
+        return
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for parameter in parameters:
+        is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if is_one and parameter.default is parameter.empty and parameter.name not in fields:
+            raise InvalidArgumentError(
+                f"{cls.__name__} is made with {parameter.name}, which is no field of it",
+                hint="give it a default, or make it a field",
+            )
+
+
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
@@ -328,7 +366,11 @@ def _plain(value: Any, kind: str, place: str, faults: list[str]) -> Any:
     if found == kind:
         return value
     if kind == "number" and found == "integer":
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            faults.append(_at(place, "is a number too large to be held"))
+            return _BAD
     if kind == "integer" and found == "number" and value.is_integer():
         return int(value)
     return _wrong(value, _WITH_ARTICLE[kind], place, faults)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from os import PathLike, fspath
 
-from quotaflow.batch_sources import CALL_OPTIONS, what_answers_depend_on
+from quotaflow.batch_shapes import Shapes
+from quotaflow.batch_sources import CALL_OPTIONS, own_words, what_answers_depend_on
 from quotaflow.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from quotaflow._quotaflow import BatchRun, CallOptions
     from quotaflow.interface import LLMInterface
+    from quotaflow.shaped_answers import Rounds, Wanted
 
 _MOST_AT_ONCE = 100_000
 # Of the files a process may open, some are left to the rest of the program.
@@ -59,7 +61,10 @@ class BatchOptions:
         self._params = params
         self._deadline = deadline
         self._on_retry = on_retry
-        self.usual: CallOptions = self.with_own({}, {})
+        self._shapes = Shapes()
+        self.usual: CallOptions
+        self.wanted: Wanted | None
+        self.usual, self.wanted = self.with_own({}, {})
         self._over_at = _seconds(deadline)
         if self.is_over():
             raise InvalidArgumentError("the deadline has passed already", hint="pass a later one, or None")
@@ -68,22 +73,37 @@ class BatchOptions:
     @property
     def job(self) -> dict[str, object]:
         """What the answers depend on beside the prompts."""
-        return what_answers_depend_on(self._call) | self._params
+        params, _ = self._shapes.handed_on(self._params)
+        return what_answers_depend_on(self._call) | params
 
     def start(self) -> BatchRun:
         """The calls under way, none so far."""
         most = self._concurrency
         return self._llm._core.batch(self.usual, _most_sockets() if most is None else most)
 
-    def with_own(self, call: dict[str, Any], params: dict[str, Any]) -> CallOptions:
-        """The options of a prompt that says some for itself."""
+    def with_own(self, call: dict[str, Any], params: dict[str, Any]) -> tuple[CallOptions, Wanted | None]:
+        """The options of a prompt that says some for itself, and the shape that its answer is to have."""
         asked = self._call | call
+        params, wanted = self._shapes.handed_on(self._params | params)
         named = (asked[name] for name in CALL_OPTIONS)
         task, provider, model, retry, fallback, retries, delay, system, priority, timeout, user = named
-        return self._llm._options_for(
+        options = self._llm._options_for(
             task, provider, model, retry, fallback, retries, delay, system, priority, timeout, self._deadline,
-            user, False, self._params | params, self._on_retry,
+            user, False, params, self._on_retry,
         )  # fmt: skip
+        return options, wanted
+
+    def own_words(self, call: dict[str, Any], params: dict[str, Any]) -> bytes:
+        """What makes a prompt with these options of its own another one than the same text without."""
+        return own_words(call, self._shapes.content(params))
+
+    def rounds(self, prompt: object, wanted: Wanted, call: dict[str, Any]) -> Rounds:
+        """The rounds of a prompt that begins now."""
+        from quotaflow.shaped_answers import Rounds
+
+        timeout = (self._call | call)["timeout"]
+        usual = self._llm._core.call_timeout
+        return Rounds(prompt, wanted, usual if timeout is None else timeout, self._deadline)
 
     def is_over(self) -> bool:
         """Whether the deadline has passed."""

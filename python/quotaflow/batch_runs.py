@@ -6,16 +6,19 @@ meanwhile, and never stands still for this.
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from hashlib import blake2b
 
 from quotaflow._quotaflow import DigestTable, Outcome
-from quotaflow.batch_sources import Prompts, own_words, read_prompt
+from quotaflow.batch_shapes import what_came
+from quotaflow.batch_sources import Prompts, read_prompt
 from quotaflow.batch_summaries import Tally
 from quotaflow.batch_watching import Watched
 from quotaflow.batches import Batch, BatchItem, Results, SavedResults
 from quotaflow.checkpoints import Checkpoint, line_of_error, line_of_reply
 from quotaflow.errors import (
+    AnswerError,
     CallError,
     CheckpointError,
     ClosedError,
@@ -26,9 +29,9 @@ from quotaflow.errors import (
     QuotaflowError,
     StateError,
 )
-from quotaflow.prompts import unencodable_prompt
+from quotaflow.prompts import encode_prompt, unencodable_prompt
 from quotaflow.remaining_time import RemainingTime
-from quotaflow.reply import Reply, failed_reply, reply_from
+from quotaflow.reply import Reply, failed_reply, numbers_of, reply_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
     from quotaflow._quotaflow import BatchRun, CallOptions
     from quotaflow.batch_options import BatchOptions
+    from quotaflow.shaped_answers import Rounds
 
 # Finished without being sent: no more of them at a time, so that answers are looked at in between.
 _MOST_READ = 1_024
@@ -45,6 +49,8 @@ _MOST_AHEAD = 8_192
 # Without a checkpoint, the replies of so many prompts are remembered for later ones that are the same.
 _MOST_REMEMBERED = 10_000
 _LOOK_EACH = 0.1
+# Added to the number of a prompt, it is that of its repair round.
+_SECOND = 1 << 62
 _HAS_COST = hasattr(Reply, "cost")
 
 
@@ -69,6 +75,8 @@ class BatchWork:
         self._next = 0
         # Number of a call: digest, id, whether what is wrong with it may be wrong with all of them.
         self._flying: dict[int, tuple[bytes, str | int | None, bool]] = {}
+        # Of those whose answer is to have a shape: their rounds, and the options they said for themselves.
+        self._shaped: dict[int, tuple[Rounds, tuple[dict[str, Any], dict[str, Any]]]] = {}
         self._joined: dict[int, list[tuple[int, str | int | None]]] = {}
         self._arrived: list[Any] = []
         self._ready: list[BatchItem] = []
@@ -78,10 +86,12 @@ class BatchWork:
         # Whether there is more to read before there is anything to wait for.
         self._reads_on = False
         self._raised: BaseException | None = None
+        # Whether nothing more is to be sent.
+        self._is_ending = False
 
     def _kept(self, keeps_all: bool) -> Results:
         if self._options.checkpoint is not None:
-            return SavedResults(Checkpoint(self._options.checkpoint, self._options.job))
+            return SavedResults(Checkpoint(self._options.checkpoint, self._options.job), self._options.wanted)
         return Results(None) if keeps_all else Results(_MOST_REMEMBERED, self._seen)
 
     def finished(self) -> Iterator[list[BatchItem]]:
@@ -167,7 +177,9 @@ class BatchWork:
         """The call for this prompt; `None` when it is finished already, or joins one that is under way."""
         index, self._next = self._next, self._next + 1
         identity: str | int | None = None
-        options, own = self._usual, b""
+        options, wanted, own = self._usual, self._options.wanted, b""
+        call: dict[str, Any] = {}
+        params: dict[str, Any] = {}
         try:
             if type(given) is str and given and not given.isspace():
                 text, is_messages = given, False
@@ -176,8 +188,8 @@ class BatchWork:
                 text, is_messages, identity, call, params = read_prompt(given, self._options.render)
                 is_usual = not (call or params)
                 if not is_usual:
-                    options = self._options.with_own(call, params)
-                    own = own_words(call, params)
+                    options, wanted = self._options.with_own(call, params)
+                    own = self._options.own_words(call, params)
             digest = blake2b((b"m" if is_messages else b"t") + own + text.encode(), digest_size=16).digest()
         except UnicodeEncodeError as error:
             self._fails(index, identity, self._prompts.told(unencodable_prompt(error)))
@@ -192,7 +204,7 @@ class BatchWork:
             return None
         if first is not None:
             self._seen.put(digest, index)
-        found = self._results.found(digest, index, identity)
+        found = self._results.found(digest, index, identity, wanted)
         if found is not None:
             self._was_there(found)
             return None
@@ -200,6 +212,9 @@ class BatchWork:
             self._fails(index, identity, DeadlineExceededError("the deadline came before this prompt was sent"))
             return None
         self._flying[index] = (digest, identity, is_usual)
+        if wanted is not None:
+            prompt = json.loads(text) if is_messages else text
+            self._shaped[index] = self._options.rounds(prompt, wanted, call), (call, params)
         return index, text, is_messages, options
 
     def _its_own(self, digest: bytes) -> bytes:
@@ -226,35 +241,104 @@ class BatchWork:
         """Looks at what came to its end."""
         self._run.take(self._arrived)
         for number, outcome, seconds, tokens_in, tokens_out, attempts in self._arrived:
-            flight = self._flying.get(number)
+            index = number % _SECOND
+            flight = self._flying.get(index)
             if flight is None:
+                continue
+            if index in self._shaped:
+                self._collect_shaped(index, number >= _SECOND, outcome, attempts)
                 continue
             digest, identity, is_usual = flight
             name = digest.hex()
             if type(outcome) is Outcome:
                 reply = reply_from(outcome)
-                item = BatchItem(number, identity, reply, None, attempts, name)
-                line = line_of_reply(number, name, identity, outcome) if self._options.checkpoint else None
-                self._results.put(item, line)
+                item = self._succeeds(index, identity, reply, outcome, attempts, name)
                 self._counts(reply, seconds, tokens_in, tokens_out, attempts)
-                self._ready.append(item)
             else:
-                item = self._failed(number, identity, outcome, attempts, name, is_usual)
-            for index, other in self._joined.pop(number, ()):
-                self._is_the_same(item.again(index, other))
-            del self._flying[number]
+                item = self._failed(index, identity, outcome, attempts, name, is_usual)
+            self._lands(item)
         self._arrived.clear()
+
+    def _collect_shaped(self, index: int, is_second: bool, outcome: Any, attempts: int) -> None:
+        """Looks at what a round of a prompt brought whose answer is to have a shape."""
+        digest, identity, is_usual = self._flying[index]
+        rounds, own = self._shaped[index]
+        if rounds.is_second != is_second:
+            # This was looked at before a Ctrl-C.
+            return
+        came = what_came(rounds, outcome)
+        if not isinstance(came, QuotaflowError):
+            seconds, tokens_in, tokens_out, attempts = numbers_of(came)
+            item = self._succeeds(
+                index, identity, came, came if came.repaired else outcome, attempts, digest.hex()
+            )
+            self._counts(came, seconds, tokens_in, tokens_out, attempts)
+        elif not isinstance(came, AnswerError):
+            item = self._failed(index, identity, came, attempts, digest.hex(), is_usual)
+        elif self._asks_again(index, rounds, own):
+            return
+        else:
+            item = self._does_not_fit(index, identity, came, rounds.reply, digest.hex())
+        self._lands(item)
+
+    def _asks_again(self, index: int, rounds: Rounds, own: tuple[dict[str, Any], dict[str, Any]]) -> bool:
+        """Starts the repair round of a prompt, if there is to be one."""
+        messages = None if self._is_ending else rounds.again()
+        if messages is None:
+            return False
+        call, params = own
+        options, _ = self._options.with_own(call | {"timeout": rounds.timeout}, params)
+        text, _ = encode_prompt(messages)
+        for number, wrong in self._run.put([(index + _SECOND, text, True, options)]):
+            self._arrived.append((number, InvalidPromptError(wrong), 0.0, 0, 0, 0))
+        return True
+
+    def _does_not_fit(
+        self, index: int, identity: str | int | None, error: AnswerError, reply: Reply | None, name: str
+    ) -> BatchItem:
+        """A prompt has an answer, which has not the shape it was to have."""
+        self.tally.unfit += 1
+        if reply is not None:
+            _, tokens_in, tokens_out, _ = numbers_of(reply)
+            self._paid(reply, tokens_in, tokens_out)
+        return self._fails(index, identity, error, len(error.attempts), name)
+
+    def _lands(self, item: BatchItem) -> None:
+        """A prompt is finished, and those that are the same have what it has."""
+        for index, other in self._joined.pop(item.index, ()):
+            self._is_the_same(item.again(index, other))
+        del self._flying[item.index]
+        self._shaped.pop(item.index, None)
+
+    def _succeeds(
+        self,
+        index: int,
+        identity: str | int | None,
+        reply: Reply,
+        outcome: Outcome | Reply,
+        attempts: int,
+        name: str,
+    ) -> BatchItem:
+        """A prompt has an answer; `outcome` is what is written down of it."""
+        item = BatchItem(index, identity, reply, None, attempts, name)
+        line = line_of_reply(index, name, identity, outcome) if self._options.checkpoint else None
+        self._results.put(item, line)
+        self._ready.append(item)
+        return item
 
     def _counts(self, reply: Reply, seconds: float, tokens_in: int, tokens_out: int, attempts: int) -> None:
         tally = self.tally
         tally.successful += 1
-        tally.input_tokens += tokens_in
-        tally.output_tokens += tokens_out
         tally.latencies.append(seconds)
         if attempts > 1:
             tally.retried += 1
+        self._paid(reply, tokens_in, tokens_out)
+
+    def _paid(self, reply: Reply, tokens_in: int, tokens_out: int) -> None:
+        self.tally.input_tokens += tokens_in
+        self.tally.output_tokens += tokens_out
         if _HAS_COST:
-            tally.paid(getattr(reply, "cost", None))
+            self.tally.paid(getattr(reply, "cost", None))
 
     def _failed(
         self,
@@ -319,9 +403,19 @@ class BatchWork:
 
     def _withdraw(self) -> None:
         """What was not sent is not sent any more."""
+        self._is_ending = True
         for number in self._run.withdraw():
-            self._flying.pop(number, None)
-            self._joined.pop(number, None)
+            index = number % _SECOND
+            rounds = self._shaped[index][0] if index in self._shaped else None
+            if rounds is not None and rounds.error is not None:
+                # Its first answer was there.
+                digest, identity, _ = self._flying[index]
+                item = self._does_not_fit(index, identity, rounds.error, rounds.reply, digest.hex())
+                self._lands(item)
+                continue
+            self._flying.pop(index, None)
+            self._shaped.pop(index, None)
+            self._joined.pop(index, None)
 
     def _handed_out(self) -> list[BatchItem]:
         """What is finished and was not handed out; ordered, as far as nothing is missing in between."""
@@ -356,6 +450,7 @@ class BatchWork:
 
     def _end(self) -> None:
         """Saves what is finished and drops the rest, however this ends."""
+        self._is_ending = True
         try:
             # Twice: what is looked at may be interrupted, and is then looked at again.
             self._collect()

@@ -28,6 +28,8 @@ class BatchSummary:
     """How many have an answer."""
     failed: int = 0
     """How many have none."""
+    unfit: int = 0
+    """How many of the failed have an answer, paid and counted below, in another shape than was asked for."""
     retried: int = 0
     """How many were sent more than once."""
     duplicates: int = 0
@@ -58,7 +60,7 @@ class BatchSummary:
     @property
     def average_tokens(self) -> float:
         """Tokens of a prompt and its answer together, on average."""
-        return (self.input_tokens + self.output_tokens) / max(1, self.successful - self.duplicates)
+        return (self.input_tokens + self.output_tokens) / max(1, self.successful - self.duplicates + self.unfit)
 
     @property
     def per_second(self) -> float:
@@ -67,6 +69,7 @@ class BatchSummary:
 
     def __str__(self) -> str:
         counts = f"{self.total:,}: {self.successful:,} answered, {self.failed:,} failed"
+        counts += f" ({self.unfit:,} in another shape)" if self.unfit else ""
         counts += f", {self.retried:,} tried again"
         if self.duplicates:
             counts += f", {self.duplicates:,} duplicates"
@@ -137,11 +140,11 @@ class Tally:
 
     __slots__ = (
         "cost", "duplicates", "failed", "input_tokens", "latencies", "output_tokens", "resumed", "retried",
-        "successful", "without_cost",
+        "successful", "unfit", "without_cost",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.successful = self.failed = self.retried = self.duplicates = self.resumed = 0
+        self.successful = self.failed = self.unfit = self.retried = self.duplicates = self.resumed = 0
         self.input_tokens = self.output_tokens = self.without_cost = 0
         self.cost: Decimal | None = None
         self.latencies = array("f")
@@ -165,6 +168,7 @@ class Tally:
             total=self.done,
             successful=self.successful,
             failed=self.failed,
+            unfit=self.unfit,
             retried=self.retried,
             duplicates=self.duplicates,
             resumed=self.resumed,

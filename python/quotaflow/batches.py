@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from quotaflow.checkpoints import Checkpoint, Lines
     from quotaflow.errors import QuotaflowError
     from quotaflow.reply import Reply
+    from quotaflow.shaped_answers import Wanted
 
 
 class BatchItem:
@@ -167,7 +168,13 @@ class Results:
     def save(self, *, sync: bool) -> None:
         """Nothing: memory is all there is."""
 
-    def found(self, key: bytes, index: int, identity: str | int | None) -> BatchItem | None:  # noqa: ARG002
+    def found(
+        self,
+        key: bytes,  # noqa: ARG002
+        index: int,  # noqa: ARG002
+        identity: str | int | None,  # noqa: ARG002
+        wanted: Wanted | None,  # noqa: ARG002
+    ) -> BatchItem | None:
         """Nothing was there before."""
         return None
 
@@ -178,9 +185,9 @@ class Results:
 class SavedResults(Results):
     """Finished items in the lines of a checkpoint; in memory are only the places where they stand."""
 
-    __slots__ = ("_checkpoint", "_lines", "_offsets", "_originals")
+    __slots__ = ("_checkpoint", "_lines", "_offsets", "_originals", "_own", "_usual")
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, usual: Wanted | None) -> None:
         from array import array
 
         super().__init__(None)
@@ -189,6 +196,9 @@ class SavedResults(Results):
         self._offsets = array("q")
         # Of those whose line is another one's: the place of that one, and their own id.
         self._originals: dict[int, tuple[int, str | int | None]] = {}
+        # What answers are held to, and where that is something else than usually: objects are read from the lines.
+        self._usual = usual
+        self._own: dict[int, Wanted | None] = {}
 
     def put(self, item: BatchItem, line: str | None) -> None:
         """Writes an item down; a duplicate has the line of its original."""
@@ -198,15 +208,22 @@ class SavedResults(Results):
         if line is not None:
             self._stands_at(item.index, self._checkpoint.add(item.index, line))
 
-    def found(self, key: bytes, index: int, identity: str | int | None) -> BatchItem | None:
-        """The item of the same prompt, if an earlier run finished it."""
+    def found(self, key: bytes, index: int, identity: str | int | None, wanted: Wanted | None) -> BatchItem | None:
+        """The item of the same prompt, if an earlier run finished it and its answer has the wanted shape."""
+        if wanted is not self._usual:
+            self._own[index] = wanted
         offset = self._checkpoint.known(key)
         if offset is None:
             return None
         self._stands_at(index, offset)
         if identity is not None:
             self._originals[index] = (index, identity)
-        return self.get(index)
+        item, fits = self._read(index)
+        if not fits:
+            # A class may have become stricter since.
+            self._offsets[index] = -1
+            self._originals.pop(index, None)
+        return item if fits else None
 
     def _stands_at(self, index: int, offset: int) -> None:
         missing = index + 1 - len(self._offsets)
@@ -216,15 +233,22 @@ class SavedResults(Results):
 
     def get(self, index: int) -> BatchItem | None:
         """The item at this place, read from its line."""
+        return self._read(index)[0]
+
+    def _read(self, index: int) -> tuple[BatchItem | None, bool]:
+        """The item, and whether its answer has the shape it is to have."""
         original, identity = self._originals.get(index, (index, None))
         if not 0 <= original < len(self._offsets) or self._offsets[original] < 0:
-            return None
+            return None, False
         item = self._lines.item_at(self._offsets[original], original)
+        wanted, wrong = self._own.get(original, self._usual), None
+        if wanted is not None and item.reply is not None:
+            item.reply, wrong = wanted.judged(item.reply)
         if original != index:
-            return item.again(index, identity)
-        if identity is not None:
+            item = item.again(index, identity)
+        elif identity is not None:
             item.id = identity
-        return item
+        return item, wrong is None
 
     def places(self) -> Sequence[int]:
         """The places that have an item, in order."""

@@ -82,7 +82,9 @@ class BatchFace:
                 waits for more than `max_wait` of the config.
             user: as for `send_prompt`.
             on_retry: as for `send_prompt`.
-            params: everything else goes to the provider.
+            params: everything else goes to the provider. With `response_format`, as for `send_prompt`, every
+                answer is held to a shape: `item.reply.parsed` is the object, and an answer that has another one
+                after its repair round is the `error` of its item.
 
         Returns:
             One item for each prompt, in their order, and a summary.

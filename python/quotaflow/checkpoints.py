@@ -17,7 +17,7 @@ from hashlib import blake2b
 from quotaflow import errors
 from quotaflow._quotaflow import DigestTable
 from quotaflow.batches import BatchItem
-from quotaflow.errors import CallError, CheckpointError, QuotaflowError
+from quotaflow.errors import AnswerError, CallError, CheckpointError, QuotaflowError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,10 +214,13 @@ class Lines:
             os.close(file)
 
 
-def line_of_reply(index: int, digest: str, identity: str | int | None, outcome: Outcome) -> str:
-    """The line of a prompt that was answered."""
+def line_of_reply(index: int, digest: str, identity: str | int | None, outcome: Outcome | Reply) -> str:
+    """The line of a prompt that was answered: by one answer, or by a reply that is made of two."""
     name = "" if identity is None else f',"id":{json.dumps(identity)}'
-    return f'{{"index":{index},"digest":"{digest}"{name},"reply":{outcome.to_json()}}}\n'
+    from quotaflow.reply import json_of
+
+    facts = json_of(outcome) if isinstance(outcome, str) else outcome.to_json()
+    return f'{{"index":{index},"digest":"{digest}"{name},"reply":{facts}}}\n'
 
 
 def line_of_error(index: int, digest: str, identity: str | int | None, error: QuotaflowError) -> str:
@@ -226,6 +229,14 @@ def line_of_error(index: int, digest: str, identity: str | int | None, error: Qu
     facts = {name: vars(error)[name] for name in _FACTS if vars(error).get(name) is not None}
     if isinstance(error, CallError):
         facts["attempts"] = [[getattr(one, name) for name in one.__slots__] for one in error.attempts]
+    if isinstance(error, AnswerError):
+        usage = error.usage
+        facts |= {
+            "text": error.text,
+            "errors": error.errors,
+            "finish_reason": error.finish_reason,
+            "usage": None if usage is None else [getattr(usage, name) for name in usage.__slots__],
+        }
     line: dict[str, Any] = {"index": index, "digest": digest}
     if identity is not None:
         line["id"] = identity
@@ -247,6 +258,8 @@ def _item(line: dict[str, Any], index: int | None) -> BatchItem:
 
 
 def _reply(facts: dict[str, Any]) -> Reply:
+    from decimal import Decimal
+
     from quotaflow.reply import Reply
 
     usage = facts["usage"]
@@ -261,6 +274,8 @@ def _reply(facts: dict[str, Any]) -> Reply:
         tool_calls=facts["tool_calls"],
         raw=facts["raw"].encode(),
         attempts=[tuple(attempt) for attempt in facts["attempts"]],
+        repaired=facts.get("repaired"),
+        cost=None if facts.get("cost") is None else Decimal(facts["cost"]),
     )
 
 
@@ -269,6 +284,10 @@ def _error(facts: dict[str, Any]) -> QuotaflowError:
     message = facts.pop("message")
     if "attempts" in facts:
         facts["attempts"] = [tuple(attempt) for attempt in facts["attempts"]]
+    if facts.get("usage") is not None:
+        from quotaflow.records import Usage
+
+        facts["usage"] = Usage(*facts["usage"])
     return made(message, **facts)
 
 

@@ -54,7 +54,8 @@ class CostsFace:
             provider: the provider, when the model's name does not tell.
             task_name: the task whose model the config names.
             system: instructions before the prompt; with them a text is counted as the message it becomes.
-            params: `tools` and `response_format` are part of what is read; others change nothing.
+            params: `tools` and `response_format`, as `send_prompt` takes them, are part of what is read; others
+                change nothing.
 
         >>> llm.count_tokens("hello world", model="gpt-4o-mini")
         2
@@ -94,7 +95,8 @@ class CostsFace:
             provider: the provider, when the model's name does not tell.
             task_name: the task whose model the config names.
             system: instructions before the prompt.
-            params: what else the call gets; `tools` and `response_format` are part of what is read.
+            params: what else the call gets, as `send_prompt` takes it; `tools` and `response_format` are part of
+                what is read.
 
         >>> estimate = llm.estimate_cost("Name a river.", model="gpt-4o-mini", max_tokens=100)
         >>> estimate.low < estimate.expected <= estimate.high, estimate.max_output_tokens
@@ -125,6 +127,10 @@ class CostsFace:
 def _options(
     face: CostsFace, task_name: object, provider: object, model: object, system: object, params: dict[str, Any]
 ) -> CallOptions:
+    if "response_format" in params:
+        from quotaflow.batch_shapes import handed_on
+
+        params = handed_on(params)
     return face._options_for(
         task_name, provider, model, True, True, 3, 1.0, system, 3, None, None, None, False, params, None
     )

@@ -187,7 +187,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         if "response_format" in params and takes_a_shape(params["response_format"]):
             from quotaflow.shaped_answers import send_shaped
 
-            return send_shaped(self.send_prompt, self._errors_as_text, prompt, params | {
+            return send_shaped(self.send_prompt, self._errors_as_text, self._core.call_timeout, prompt, params | {
                 "task_name": task_name, "provider": provider, "model": model, "retry": retry,
                 "fallback": fallback, "max_retries": max_retries, "retry_delay": retry_delay, "system": system,
                 "priority": priority, "timeout": timeout, "deadline": deadline, "user": user,
@@ -241,7 +241,8 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         if "response_format" in params and takes_a_shape(params["response_format"]):
             from quotaflow.shaped_answers import asend_shaped
 
-            return await asend_shaped(self.asend_prompt, self._errors_as_text, prompt, params | {
+            send, usual = self.asend_prompt, self._core.call_timeout
+            return await asend_shaped(send, self._errors_as_text, usual, prompt, params | {
                 "task_name": task_name, "provider": provider, "model": model, "retry": retry,
                 "fallback": fallback, "max_retries": max_retries, "retry_delay": retry_delay, "system": system,
                 "priority": priority, "timeout": timeout, "deadline": deadline, "user": user,

@@ -60,7 +60,7 @@ class PlanFace:
             fallback: whether calls may go on to the configured fallbacks.
             system: instructions that come before each prompt.
             priority: 5 and above may use the last tenth of every limit.
-            params: what else the calls get; `max_tokens` is what matters here.
+            params: what else the calls get; `max_tokens`, `tools` and `response_format` are what matters here.
 
         Returns:
             The plan; `print` it.

@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from quotaflow.batch_shapes import Shapes
 from quotaflow.batch_sources import Prompts, read_prompt
 from quotaflow.costs import dollars
 from quotaflow.errors import InvalidArgumentError
@@ -206,9 +207,11 @@ def made_plan(
     most = optional_whole("concurrency", guesses["concurrency"], _MOST_PROMPTS)
     if most == 0:
         raise InvalidArgumentError("concurrency is 0", hint="pass at least 1, or None to leave it to the quotas")
+    shapes = Shapes()
+    params, _ = shapes.handed_on(params)
     usual = options({}, {})
     if count is None:
-        loads = _sizes(core, Prompts(prompts), usual, options)
+        loads = _sizes(core, Prompts(prompts), usual, options, shapes)
     else:
         size = optional_whole("tokens", tokens, _MOST_TOKENS)
         loads = [
@@ -233,10 +236,11 @@ def _sizes(
     prompts: Prompts,
     usual: CallOptions,
     options: Callable[[Mapping[str, Any], Mapping[str, Any]], CallOptions],
+    shapes: Shapes,
 ) -> list[tuple[CallOptions, list[tuple[int, int]]]]:
     """How large the prompts are, in their order, for each set of options that they have."""
     found: dict[str, tuple[CallOptions, list[tuple[int, int]]]] = {"": (usual, [])}
-    for own, texts in _chunks(prompts):
+    for own, texts in _chunks(prompts, shapes):
         if own not in found:
             found[own] = (options(*json.loads(own)), [])
         asked, sizes = found[own]
@@ -245,7 +249,7 @@ def _sizes(
     return [load for own, load in found.items() if load[1] or len(found) == 1]
 
 
-def _chunks(prompts: Prompts) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
+def _chunks(prompts: Prompts, shapes: Shapes) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
     """Some prompts at a time, of those with the same options of their own."""
     held: dict[str, list[tuple[str, bool]]] = {}
     for given in prompts:
@@ -253,6 +257,7 @@ def _chunks(prompts: Prompts) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
             text, is_messages, own = given, False, ""
         else:
             text, is_messages, _, call, more = read_prompt(given, render)
+            more, _ = shapes.handed_on(more)
             own = json.dumps([call, more], sort_keys=True) if call or more else ""
         held.setdefault(own, []).append((text, is_messages))
         if len(held[own]) == _READ_AT_ONCE:

@@ -229,7 +229,7 @@ def reply_from(outcome: Outcome) -> Reply:
 def shaped_reply(reply: Reply, parsed: Any, first: Reply | None = None) -> Reply:
     """The same reply with the object it holds; `first` is the answer that had to be repaired, and counts too."""
     facts: dict[str, Any] = {name: getattr(reply._outcome, name, None) for name in _Facts.__slots__}
-    facts |= {"parsed": parsed, "repaired": first is not None}
+    facts |= {"parsed": parsed, "repaired": first is not None or reply.repaired}
     if first is not None:
         facts["usage"] = _sum_of_usage(first._outcome.usage, reply._outcome.usage)
         facts["latency"] = first.latency + reply.latency
@@ -245,6 +245,35 @@ def _sum_of_usage(
     if one is None or other is None:
         return one or other
     return (one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3], one[4] + other[4])
+
+
+def numbers_of(reply: Reply) -> tuple[float, int, int, int]:
+    """Seconds, tokens of the prompt, tokens of the answer and attempts, of all rounds together.
+
+    >>> numbers_of(Reply("3", usage=(10, 5, 0, 0, 0), latency=0.5))
+    (0.5, 10, 5, 0)
+    """
+    counts = reply._outcome.usage
+    return reply.latency, *((0, 0) if counts is None else counts[:2]), len(reply._outcome.attempts)
+
+
+def json_of(reply: Reply) -> str:
+    """The facts of a reply that is made of two answers, in the words of `Outcome.to_json`, and what they cost."""
+    import json
+
+    outcome = reply._outcome
+    names = ("provider", "model", "key", "usage", "latency", "finish_reason", "tool_calls", "attempts")
+    facts: dict[str, Any] = {"text": str(reply), **{name: getattr(outcome, name) for name in names}}
+    cost = reply.cost
+    return json.dumps(
+        {
+            **facts,
+            "raw": outcome.raw.decode(errors="replace"),
+            "repaired": reply.repaired,
+            "cost": None if cost is None else str(cost),
+        },
+        separators=(",", ":"),
+    )
 
 
 def failed_reply(error: CallError) -> Reply:

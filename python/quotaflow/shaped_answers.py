@@ -13,7 +13,14 @@ from time import time as now
 
 from quotaflow._quotaflow import json_in_text
 from quotaflow.answer_shapes import ResponseFormat, is_as_written
-from quotaflow.errors import AnswerError, CallError, InvalidArgumentError, ParseError, ValidationError
+from quotaflow.errors import (
+    AnswerError,
+    CallError,
+    InvalidArgumentError,
+    ParseError,
+    QuotaflowError,
+    ValidationError,
+)
 from quotaflow.options import HandedOn
 from quotaflow.prompts import encode_prompt
 from quotaflow.reply import failed_reply, shaped_reply
@@ -33,13 +40,18 @@ _REPAIR = "This answer is not what was asked for:\n{faults}\nAnswer again, whole
 
 
 def send_shaped(
-    send: Callable[..., Reply], errors_as_text: bool, prompt: object, arguments: dict[str, Any]
+    send: Callable[..., Reply],
+    errors_as_text: bool,
+    usual_timeout: float | None,
+    prompt: object,
+    arguments: dict[str, Any],
 ) -> Reply:
     """What `send` gives for the prompt, with `parsed`, after a repair round if need be.
 
     Args:
         send: sends a prompt with these arguments, as `LLMInterface.send_prompt` does.
         errors_as_text: whether an `AnswerError` is to be given as the text of a reply.
+        usual_timeout: the seconds a call may take whose `timeout` is `None`; `None` for any time.
         prompt: the prompt, as `send` takes it.
         arguments: the others, with what the caller gave as `response_format`.
 
@@ -47,51 +59,123 @@ def send_shaped(
         InvalidArgumentError: the `response_format` is none.
         AnswerError: the answer does not have the shape, nor has the second one.
     """
-    rounds = Rounds(prompt, arguments)
-    reply = rounds.judged(send(prompt, **rounds.arguments))
+    rounds, arguments = _begun(prompt, arguments, usual_timeout)
+    reply = rounds.judged(send(prompt, **arguments))
     again = rounds.again()
     if again is not None:
         try:
-            reply = rounds.judged(send(again, **rounds.arguments))
+            reply = rounds.judged(send(again, **arguments | {"timeout": rounds.timeout}))
         except CallError as error:
             rounds.failed(error)
     return rounds.ended(reply, errors_as_text)
 
 
 async def asend_shaped(
-    send: Callable[..., Awaitable[Reply]], errors_as_text: bool, prompt: object, arguments: dict[str, Any]
+    send: Callable[..., Awaitable[Reply]],
+    errors_as_text: bool,
+    usual_timeout: float | None,
+    prompt: object,
+    arguments: dict[str, Any],
 ) -> Reply:
     """The same for `asend_prompt`."""
-    rounds = Rounds(prompt, arguments)
-    reply = rounds.judged(await send(prompt, **rounds.arguments))
+    rounds, arguments = _begun(prompt, arguments, usual_timeout)
+    reply = rounds.judged(await send(prompt, **arguments))
     again = rounds.again()
     if again is not None:
         try:
-            reply = rounds.judged(await send(again, **rounds.arguments))
+            reply = rounds.judged(await send(again, **arguments | {"timeout": rounds.timeout}))
         except CallError as error:
             rounds.failed(error)
     return rounds.ended(reply, errors_as_text)
 
 
-class Rounds:
-    """A prompt whose answer is to have a shape, between its rounds; `arguments` are those of the next one."""
+def _begun(
+    prompt: object, arguments: dict[str, Any], usual_timeout: float | None
+) -> tuple[Rounds, dict[str, Any]]:
+    """The rounds of a call, and the arguments of the first one."""
+    wanted, timeout = Wanted(arguments["response_format"]), arguments["timeout"]
+    rounds = Rounds(prompt, wanted, usual_timeout if timeout is None else timeout, arguments["deadline"])
+    return rounds, arguments | {"response_format": wanted.param}
 
-    def __init__(self, prompt: object, arguments: dict[str, Any]) -> None:
-        wanted = arguments["response_format"]
-        self.shape: ResponseFormat | None
-        if is_as_written(wanted):
-            # In OpenAI's own words it is a parameter like others: nothing is raised for its sake.
-            self.shape, handed_on = None, wanted
-            self._as_written = _shape_as_written(wanted)
+
+class Wanted:
+    """What a `response_format` comes to: what goes out in its place, and what an answer is held to.
+
+    Args:
+        response_format: what a caller gave; not `None`.
+
+    Raises:
+        InvalidArgumentError: it is no shape.
+
+    >>> Wanted({"type": "integer"}).param
+    {'type': 'answer_schema', 'name': 'answer', 'schema': {'type': 'integer'}}
+    """
+
+    __slots__ = ("is_binding", "param", "shape")
+
+    param: HandedOn
+    """The parameter as it is handed on."""
+    shape: ResponseFormat | None
+    """How an answer is read; `None` for not at all."""
+    is_binding: bool
+    """Whether an answer of another shape is an error; in OpenAI's own words it is a parameter like others."""
+
+    def __init__(self, response_format: Any) -> None:
+        self.is_binding = not is_as_written(response_format)
+        if self.is_binding:
+            is_made = isinstance(response_format, ResponseFormat)
+            self.shape = response_format if is_made else ResponseFormat(response_format)
+            self.param = HandedOn(self.shape.param)
         else:
-            self.shape = wanted if isinstance(wanted, ResponseFormat) else ResponseFormat(wanted)
-            handed_on = self.shape.param
-        self.arguments = arguments | {"response_format": HandedOn(handed_on)}
-        self._prompt = prompt
+            self.shape, self.param = _shape_as_written(response_format), HandedOn(response_format)
+
+    def judged(self, reply: Reply, first: Reply | None = None) -> tuple[Reply, AnswerError | None]:
+        """The reply with what it holds, and what is wrong with it; `first` is the answer that it is to repair.
+
+        >>> from quotaflow import Reply
+        >>> reply, error = Wanted({"type": "integer"}).judged(Reply("three"))
+        >>> reply.parsed, str(error)
+        (None, 'there is no JSON in the answer')
+        """
+        if self.shape is None:
+            return shaped_reply(reply, None, first), None
+        try:
+            return shaped_reply(reply, parsed_answer(reply, self.shape), first), None
+        except AnswerError as error:
+            made = shaped_reply(reply, None, first)
+            error.usage, error.attempts = made.usage, made.attempts
+            return made, error if self.is_binding else None
+
+
+class Rounds:
+    """A prompt whose answer is to have a shape, between its rounds.
+
+    Args:
+        prompt: as `send_prompt` takes it.
+        wanted: the shape.
+        timeout: the seconds for both rounds together, or a timedelta; `None` for any time.
+        deadline: the same as a moment.
+    """
+
+    timeout: float | timedelta | None
+    """What the next round may take."""
+    error: AnswerError | None
+    """What is wrong with the last answer."""
+    reply: Reply | None
+    """The last answer with all that it cost, the one before it included."""
+
+    def __init__(self, prompt: object, wanted: Wanted, timeout: Any, deadline: Any) -> None:
+        self.timeout = timeout
+        self.error = self.reply = None
+        self._prompt, self._wanted, self._deadline = prompt, wanted, deadline
         self._began = monotonic()
         self._first: Reply | None = None
         self._last: Reply | None = None
-        self._error: AnswerError | None = None
+
+    @property
+    def is_second(self) -> bool:
+        """Whether the repair round has begun."""
+        return self._first is not None
 
     def judged(self, reply: Reply) -> Reply:
         """The reply with what it holds; what is wrong with it is kept for `again` and `ended`."""
@@ -99,21 +183,14 @@ class Rounds:
             # A text that stands for an error.
             self.failed(reply.error)
             return reply
-        if self.shape is None:
-            return shaped_reply(reply, _read_leniently(reply, self._as_written))
-        self._last, self._error = reply, None
-        try:
-            return shaped_reply(reply, parsed_answer(reply, self.shape), self._first)
-        except AnswerError as error:
-            made = shaped_reply(reply, None, self._first)
-            error.usage, error.attempts = made.usage, made.attempts
-            self._error = error
-            return made
+        self._last = reply
+        self.reply, self.error = self._wanted.judged(reply, self._first)
+        return self.reply
 
     def again(self) -> list[dict[str, Any]] | None:
         """The prompt of the repair round; `None` when there is to be none."""
-        error, shape = self._error, self.shape
-        if error is None or shape is None or not shape.repair or self._first is not None:
+        error, shape = self.error, self._wanted.shape
+        if error is None or shape is None or not shape.repair or self.is_second:
             return None
         if error.finish_reason in _NOT_REPAIRED or not self._has_time():
             return None
@@ -122,28 +199,28 @@ class Rounds:
 
     def _has_time(self) -> bool:
         """Whether the caller's time is not over; the second round has what is left of it."""
-        timeout, deadline = self.arguments["timeout"], self.arguments["deadline"]
-        if timeout is not None:
-            seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-            self.arguments["timeout"] = left = seconds - (monotonic() - self._began)
+        if self.timeout is not None:
+            is_span = isinstance(self.timeout, timedelta)
+            seconds: float = self.timeout.total_seconds() if is_span else self.timeout  # type: ignore[union-attr, assignment]
+            self.timeout = left = seconds - (monotonic() - self._began)
             if left <= 0:
                 return False
-        ends = deadline.timestamp() if isinstance(deadline, datetime) else deadline
+        ends = self._deadline.timestamp() if isinstance(self._deadline, datetime) else self._deadline
         return ends is None or ends > now()
 
-    def failed(self, error: CallError) -> None:
+    def failed(self, error: QuotaflowError) -> None:
         """A round brought no answer; what is wrong with the answer before is what there is to say."""
-        if self._error is not None:
-            self._error.__cause__ = error
-            self._error.attempts += error.attempts
+        if self.error is not None:
+            self.error.__cause__ = error
+            self.error.attempts += getattr(error, "attempts", ())
 
     def ended(self, reply: Reply, errors_as_text: bool) -> Reply:
         """The reply, or what is wrong with it."""
-        if self._error is None:
+        if self.error is None:
             return reply
         if errors_as_text:
-            return failed_reply(self._error)
-        raise self._error
+            return failed_reply(self.error)
+        raise self.error
 
 
 def parsed_answer(reply: Reply, shape: ResponseFormat) -> Any:
@@ -160,7 +237,9 @@ def parsed_answer(reply: Reply, shape: ResponseFormat) -> Any:
     text = str(reply)
     values, is_cut = json_in_text(text)
     faults: list[str] = []
-    for value in values:
+    # What was cut off is the answer, and what is whole before it is not.
+    is_lost = reply.finish_reason == "length" and (is_cut or _may_be_part_of_a_number(text, values))
+    for value in () if is_lost else values:
         parsed, wrong = shape.read(value)
         if not wrong:
             return parsed
@@ -180,6 +259,15 @@ def parsed_answer(reply: Reply, shape: ResponseFormat) -> Any:
         finish_reason=reply.finish_reason,
         usage=reply.usage,
     )
+
+
+def _may_be_part_of_a_number(text: str, values: list[str]) -> bool:
+    """Whether the only value is a number at the very end: it may have had more digits.
+
+    >>> _may_be_part_of_a_number("2800", ["2800"]), _may_be_part_of_a_number("[2800]", ["[2800]"])
+    (True, False)
+    """
+    return len(values) == 1 and values[0][-1:].isdigit() and text.rstrip().endswith(values[0])
 
 
 def _what_is_wrong(reply: Reply, faults: list[str], is_cut: bool) -> tuple[str, str | None, type[AnswerError]]:
@@ -218,11 +306,4 @@ def _shape_as_written(wanted: Any) -> ResponseFormat | None:
         return None if wanted["type"] == "text" else ResponseFormat(wanted)
     except InvalidArgumentError:
         # It is the provider's to judge.
-        return None
-
-
-def _read_leniently(reply: Reply, shape: ResponseFormat | None) -> Any:
-    try:
-        return None if shape is None else parsed_answer(reply, shape)
-    except AnswerError:
         return None

@@ -116,7 +116,20 @@ def _render_dollars(template: str, params: Mapping[str, Any]) -> str:
             hint = "write ${name} with a name of letters, digits and _, or $${ for these characters"
             raise TemplateError(f"line {line} of the template has ${{ without a name", hint=hint)
     check_names(names, names, params, "$")
-    return Template(template).safe_substitute(_AsText(params))
+    return Template(template).safe_substitute({name: _text_of(name, params) for name in names})
+
+
+def _text_of(name: str, params: Mapping[str, Any]) -> str:
+    try:
+        return _as_text(params[name])
+    # What a value does when it is printed is anybody's code.
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        raise TemplateError(f"the value of ${name} cannot be written as text: {words}") from error
+
+
+def _as_text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _has_jinja_marks(template: str) -> bool:
@@ -147,5 +160,4 @@ class _AsText(dict[str, str]):
         self._data = data
 
     def __missing__(self, name: str) -> str:
-        value = self._data[name]
-        return "" if value is None else str(value)
+        return _as_text(self._data[name])

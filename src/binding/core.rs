@@ -79,6 +79,12 @@ impl Core {
         })
     }
 
+    /// The seconds a call may take that says nothing of its own, as configured.
+    #[getter]
+    fn call_timeout(&self) -> Option<f64> {
+        self.settings.timeouts.call.map(|timeout| timeout.as_secs_f64())
+    }
+
     /// Sends a prompt and waits.
     fn send(
         &self,

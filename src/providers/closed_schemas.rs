@@ -4,6 +4,8 @@
 //! What such a schema leaves out it says in descriptions, and the answer is held to the whole one afterwards. A schema
 //! that cannot be closed without meaning something else is not.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 /// Who closes it.
@@ -203,26 +205,76 @@ fn kinds(values: &[Value]) -> Value {
 
 /// Whether following references leads back to where one was.
 fn holds_itself(schema: &Value) -> bool {
-    fn leads_back<'a>(root: &'a Value, at: &'a Value, way: &mut Vec<&'a str>) -> bool {
+    References { root: schema, way: Vec::new(), end_well: HashSet::new() }.lead_back_from(schema)
+}
+
+/// More references one behind the other than a schema has.
+const LONGEST_WAY: usize = 100;
+
+struct References<'a> {
+    root: &'a Value,
+    /// The references that led to where one is.
+    way: Vec<&'a str>,
+    /// References that are known to lead nowhere twice: each is followed once, however often it stands there.
+    end_well: HashSet<&'a str>,
+}
+
+impl<'a> References<'a> {
+    fn lead_back_from(&mut self, at: &'a Value) -> bool {
         match at {
-            Value::Object(fields) => {
-                if let Some(place) = reference(fields) {
-                    if way.contains(&place) || way.len() > 100 {
-                        return true;
-                    }
-                    let there = place.strip_prefix('#').and_then(|place| root.pointer(place));
-                    way.push(place);
-                    let back = there.is_some_and(|there| leads_back(root, there, way));
-                    way.pop();
-                    return back;
-                }
-                let inner =
-                    fields.iter().filter(|(name, _)| !matches!(&***name, "$defs" | "definitions"));
-                inner.into_iter().any(|(_, part)| leads_back(root, part, way))
-            }
-            Value::Array(parts) => parts.iter().any(|part| leads_back(root, part, way)),
+            Value::Object(fields) => match reference(fields) {
+                Some(place) => self.leads_back(place),
+                None => fields
+                    .iter()
+                    .filter(|(name, _)| !matches!(&***name, "$defs" | "definitions"))
+                    .any(|(_, part)| self.lead_back_from(part)),
+            },
+            Value::Array(parts) => parts.iter().any(|part| self.lead_back_from(part)),
             _ => false,
         }
     }
-    leads_back(schema, schema, &mut Vec::new())
+
+    fn leads_back(&mut self, place: &'a str) -> bool {
+        if self.end_well.contains(place) {
+            return false;
+        }
+        if self.way.contains(&place) || self.way.len() > LONGEST_WAY {
+            return true;
+        }
+        let there = place.strip_prefix('#').and_then(|place| self.root.pointer(place));
+        self.way.push(place);
+        let back = there.is_some_and(|there| self.lead_back_from(there));
+        self.way.pop();
+        if !back {
+            self.end_well.insert(place);
+        }
+        back
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Levels that each point at the next one, ten times.
+    fn branching(levels: usize, last: &str) -> Value {
+        let mut parts = Map::new();
+        for level in 0..levels {
+            let next =
+                if level + 1 < levels { format!("#/$defs/{}", level + 1) } else { last.to_owned() };
+            let fields: Map<String, Value> =
+                (0..10).map(|field| (format!("f{field}"), json!({"$ref": next}))).collect();
+            parts.insert(level.to_string(), json!({"type": "object", "properties": fields}));
+        }
+        parts.insert("end".to_owned(), json!({"type": "string"}));
+        json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/0"}}, "$defs": parts})
+    }
+
+    #[test]
+    fn a_reference_is_followed_once_however_often_it_stands_there() {
+        // Followed each time, these would be ten to the power of sixty.
+        assert!(!holds_itself(&branching(60, "#/$defs/end")));
+        assert!(holds_itself(&branching(60, "#/$defs/7")));
+        assert!(closed(&branching(60, "#/$defs/end"), Closing::Anthropic).is_some());
+    }
 }

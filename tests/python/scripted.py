@@ -81,6 +81,7 @@ class ScriptedCore:
     """The double of `Core`: answers every call with `outcome`, or raises it."""
 
     made: list[ScriptedCore]
+    call_timeout: float | None = None
 
     def __init__(self, *arguments: object) -> None:
         self.arguments = arguments

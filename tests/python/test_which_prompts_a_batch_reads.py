@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from looking import MODEL
-from quotaflow import InvalidArgumentError, InvalidPromptError, LLMInterface
+from quotaflow import InvalidArgumentError, InvalidPromptError, LLMInterface, TemplateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,3 +141,57 @@ def test_templates_are_filled_where_the_interface_can(llm: LLMInterface, monkeyp
         )
     assert [str(reply) for reply in llm.send_batch(given, model=MODEL)] != []
     assert str(llm.send_batch(given, model=MODEL)[0].reply) == "answer to: Translate bread"
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("template", ["Translate $word to $language", "Translate {{ word }} to {{ language }}"])
+def test_each_template_has_its_own_parameters_and_its_own_faults(llm: LLMInterface, template: str) -> None:
+    params: list[Any] = [
+        {"word": "bread", "language": "French"},
+        {"word": "wine"},
+        {"word": "salt", "language": "French", "tone": "kind"},
+        {"word": "milk", "langauge": "French"},
+        {"word": Unprintable(), "language": "French"},
+        {"word": "$word {{ word }}", "language": None},
+        "bread",
+    ]
+    given = [{"template": template, "params": each} for each in params]
+    batch = llm.send_batch([*given, {"template": template}, "plain"], model=MODEL)
+    assert [str(item.reply) for item in batch if item.ok] == [
+        "answer to: Translate bread to French",
+        "answer to: Translate $word {{ word }} to ",
+        "answer to: plain",
+    ]
+    says = [
+        "needs", "does not use tone", "did you mean it by langauge?", "RuntimeError: no words",
+        "params of the prompt is of type str", "are missing",
+    ]  # fmt: skip
+    assert [item.index for item in batch.errors] == [1, 2, 3, 4, 6, 7]
+    for item, words in zip(batch.errors, says, strict=True):
+        assert isinstance(item.error, InvalidPromptError if "of type" in words else TemplateError)
+        assert words in str(item.error)
+        assert item.attempts == 0
+
+
+def test_a_template_in_a_file_is_filled_and_its_line_is_named(llm: LLMInterface, tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        '{"template": "Translate $word", "params": {"word": "bread"}, "temperature": 0}',
+        '{"template": "Translate $word", "params": {"wrod": "wine"}}',
+        '{"template": "Translate {{ word }", "params": {}}',
+    )
+    first, second, third = llm.send_batch(path, model=MODEL)
+    assert str(first.reply) == "answer to: Translate bread"
+    assert isinstance(second.error, TemplateError)
+    assert second.error.message.startswith("line 2 of ")
+    assert str(third.reply) == "answer to: Translate {{ word }"
+
+
+def test_a_template_that_fails_ends_a_batch_when_asked(llm: LLMInterface) -> None:
+    given = ["a", {"template": "$word", "params": {}}, "b"]
+    with pytest.raises(TemplateError, match="needs"):
+        llm.send_batch(given, 1, model=MODEL, stop_on_error=True)

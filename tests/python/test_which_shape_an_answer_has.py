@@ -17,18 +17,16 @@ from quotaflow import (
     AnswerError,
     InvalidArgumentError,
     InvalidRequestError,
-    LLMInterface,
     ParseError,
     Reply,
     ResponseFormat,
     ValidationError,
 )
+from sayers import MODELS, Sayer, interface
 from servers import Server, http
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from servers import Request
 
 
 class City(BaseModel):
@@ -58,46 +56,6 @@ SHAPES = [
     (SCHEMA, PARSED),
     (TypeAdapter(City), City(**PARSED)),  # type: ignore[arg-type]
 ]
-MODELS = {
-    "openai": "gpt-4o-mini",
-    "anthropic": "claude-haiku-4-5",
-    "gemini": "gemini-2.5-flash",
-    "deepseek": "deepseek-chat",
-}
-
-
-class Sayer:
-    """Says one text after the other, in the dialect it is asked in; the last one for ever."""
-
-    def __init__(self) -> None:
-        self.texts: list[Any] = []
-        self.server = Server(self._answer)
-
-    def _answer(self, request: Request) -> bytes:
-        said = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
-        if isinstance(said, bytes):
-            return said
-        text, reason = said if isinstance(said, tuple) else (said, "stop")
-        if request.path.endswith("/messages"):
-            reasons = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
-            usage = {"input_tokens": 10, "output_tokens": 5}
-            content = [{"type": "text", "text": text}]
-            return http({"type": "message", "content": content, "stop_reason": reasons[reason], "usage": usage})
-        if "generateContent" in request.path:
-            reasons = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
-            candidate = {"content": {"parts": [{"text": text}]}, "finishReason": reasons[reason]}
-            return http(
-                {
-                    "candidates": [candidate],
-                    "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15},
-                }
-            )
-        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": reason}
-        return http({"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 5}})
-
-    @property
-    def bodies(self) -> list[Any]:
-        return [request.json for request in self.server.asked]
 
 
 @pytest.fixture
@@ -105,14 +63,6 @@ def sayer() -> Iterator[Sayer]:
     made = Sayer()
     with made.server:
         yield made
-
-
-def interface(sayer: Sayer, config: dict[str, Any] | None = None, **others: Any) -> LLMInterface:
-    keys = {name: f"{name}-test-1" for name in MODELS}
-    urls = dict.fromkeys(MODELS, sayer.server.url) | dict.fromkeys(
-        ("openai", "deepseek"), f"{sayer.server.url}/v1"
-    )
-    return LLMInterface(config or {}, keys=keys, base_urls=urls, state="memory", **others)
 
 
 @pytest.fixture(params=["send_prompt", "asend_prompt"])
@@ -298,6 +248,22 @@ def test_the_second_round_has_what_is_left_of_the_time(
     with pytest.raises(ParseError):
         ask(response_format=Town, deadline=3.9e9)
     assert len(sayer.bodies) == 4
+
+
+def test_both_rounds_have_the_configured_time_together(sayer: Sayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 130.0, 200.0, 261.0, 300.0, 391.0])
+    monkeypatch.setattr("quotaflow.shaped_answers.monotonic", lambda: next(clock))
+    with interface(sayer, {"timeouts": {"call": 60}}) as llm:
+        sayer.texts = ["Rome.", ROME]
+        assert llm.send_prompt("Hi", model="gpt-4o-mini", response_format=Town).repaired
+        sayer.texts = ["Rome.", ROME]
+        with pytest.raises(ParseError):
+            asyncio.run(llm.asend_prompt("Hi", model="gpt-4o-mini", response_format=Town))
+        assert len(sayer.bodies) == 3
+        # Its own timeout takes the place of the configured one.
+        sayer.texts = ["Rome.", ROME]
+        assert llm.send_prompt("Hi", model="gpt-4o-mini", response_format=Town, timeout=100).repaired
+    assert len(sayer.bodies) == 5
 
 
 def test_errors_as_text_are_text_here_too(sayer: Sayer) -> None:
