@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from quotaflow._quotaflow import CallOptions, Core, StreamCall
     from quotaflow.records import Attempt
     from quotaflow.reply import Reply
-    from quotaflow.shaped_answers import Rounds
+    from quotaflow.shaped_answers import Wanted
 
     Prompt = str | Sequence[Any]
 
@@ -111,12 +111,12 @@ class StreamingFace:
         >>> for piece in llm.stream_prompt("Name a river.", model="gpt-4o-mini"):
         ...     print(end=piece and "")
         """
-        params, resume, rounds = _streamed(params, resume)
+        params, resume, wanted = _streamed(params, resume)
         call = self._stream_call(
             prompt, resume, idle_timeout, task_name, provider, model, retry, fallback, max_retries, retry_delay,
             system, priority, timeout, deadline, user, skip_rate_limit, params, on_retry,
         )  # fmt: skip
-        return PromptStream(call, self._errors_as_text, rounds)
+        return PromptStream(call, self._errors_as_text, wanted)
 
     def astream_prompt(
         self,
@@ -149,12 +149,12 @@ class StreamingFace:
         >>> len(asyncio.run(first())) > 0
         True
         """
-        params, resume, rounds = _streamed(params, resume)
+        params, resume, wanted = _streamed(params, resume)
         call = self._stream_call(
             prompt, resume, idle_timeout, task_name, provider, model, retry, fallback, max_retries, retry_delay,
             system, priority, timeout, deadline, user, skip_rate_limit, params, on_retry,
         )  # fmt: skip
-        return AsyncPromptStream(call, self._errors_as_text, rounds)
+        return AsyncPromptStream(call, self._errors_as_text, wanted)
 
     def _stream_call(self, prompt: Prompt, resume: str | None, idle_timeout: object, *asked: object) -> StreamCall:
         silence = optional_span("idle_timeout", idle_timeout)
@@ -169,7 +169,7 @@ class StreamingFace:
             raise unencodable_prompt(error) from None
 
 
-def _streamed(params: dict[str, Any], resume: Any) -> tuple[dict[str, Any], Any, Rounds | None]:
+def _streamed(params: dict[str, Any], resume: Any) -> tuple[dict[str, Any], Any, Wanted | None]:
     """What goes to the provider, how it goes on when it breaks off, and what judges the answer, if anything."""
     if resume not in _RESUMES:
         shown = repr(resume) if isinstance(resume, str) else f"of type {type(resume).__name__}"
@@ -178,12 +178,12 @@ def _streamed(params: dict[str, Any], resume: Any) -> tuple[dict[str, Any], Any,
         params = _without_what_is_said_anyway(params)
     if "response_format" not in params or not takes_a_shape(params["response_format"]):
         return params, resume, None
-    from quotaflow.shaped_answers import Rounds
+    from quotaflow.shaped_answers import Wanted
 
-    wanted = params["response_format"]
-    is_text = isinstance(wanted, Mapping) and wanted.get("type") == "text"
-    rounds = Rounds("", params)
-    return rounds.arguments, "restart" if resume and not is_text else resume, rounds
+    wanted = Wanted(params["response_format"])
+    # The second half of a shape has none.
+    resume = "restart" if resume and wanted.shape is not None else resume
+    return params | {"response_format": wanted.param}, resume, wanted
 
 
 def _without_what_is_said_anyway(params: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from quotaflow._quotaflow import StreamCall
     from quotaflow.pieces import Piece
     from quotaflow.reply import Reply
-    from quotaflow.shaped_answers import Rounds
+    from quotaflow.shaped_answers import Wanted
 
     Item = str | tuple[Any, ...]
 
@@ -35,15 +35,15 @@ class _Stream:
     """What both kinds of stream know."""
 
     __slots__ = (
-        "__weakref__", "_call", "_ended", "_errors_as_text", "_items", "_reply", "_rounds", "_said", "_spoke",
-        "_turn",
+        "__weakref__", "_call", "_ended", "_errors_as_text", "_items", "_reply", "_said", "_spoke", "_turn",
+        "_wanted",
     )  # fmt: skip
 
-    def __init__(self, call: StreamCall, errors_as_text: bool, rounds: Rounds | None = None) -> None:
+    def __init__(self, call: StreamCall, errors_as_text: bool, wanted: Wanted | None = None) -> None:
         self._call = call
         self._errors_as_text = errors_as_text
-        # What judges the answer, when it is to have a shape.
-        self._rounds = rounds
+        # What the answer is held to, when it is to have a shape.
+        self._wanted = wanted
         # What arrived and was not handed out yet, the last first.
         self._items: list[Item] = []
         self._said: list[str] = []
@@ -112,9 +112,10 @@ class _Stream:
         outcome = self._call.outcome()
         if outcome is not None:
             self._reply = reply_from(outcome)
-            if self._rounds is not None:
-                self._reply = self._rounds.judged(self._reply)
-                self._rounds.ended(self._reply, False)
+            if self._wanted is not None:
+                self._reply, wrong = self._wanted.judged(self._reply)
+                if wrong is not None:
+                    raise wrong
         return False
 
     def _failed(self, error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from langchain_core.runnables.base import coerce_to_runnable
 from quotaflow.errors import InvalidArgumentError, InvalidPromptError
 from quotaflow.integrations.messages import reply_of
 from quotaflow.options import takes_a_shape
-from quotaflow.shaped_answers import Rounds
+from quotaflow.shaped_answers import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -148,4 +148,4 @@ def _reply(result: LLMResult, kwargs: dict[str, Any]) -> Reply:
     if reply.parsed is not None or reply.error is not None or not takes_a_shape(wanted):
         return reply
     # LangChain put it together from chunks, or had it in its cache.
-    return Rounds("", {"response_format": wanted}).judged(reply)
+    return Wanted(wanted).judged(reply)[0]
