@@ -27,7 +27,7 @@ mod retry;
 mod shares;
 mod suspects;
 
-pub use aftermath::{Aftermath, Change, book, close};
+pub use aftermath::{Aftermath, Change, book, close, hear};
 pub use block::{Block, Blocks};
 pub use breaker::{Breaker, BreakerState};
 pub use call::{Action, Call, CallPolicy, Event, GiveUp, Late, Patience};
