@@ -48,6 +48,13 @@ def make_options(
     debug: bool,
 ) -> CallOptions:
     """What Rust is told about a call; raises `InvalidArgumentError` for the first wrong argument."""
+    if params.get("stream"):
+        raise InvalidArgumentError(
+            "stream asks for an answer in pieces, and this call gives it whole",
+            hint="call stream_prompt or astream_prompt, and leave stream out",
+        )
+    if params.get("stream_options") is not None:
+        raise InvalidArgumentError("stream_options is for streams", hint="call stream_prompt or astream_prompt")
     cache = None
     if "cache" in params:
         cache = _cache(params["cache"])

@@ -9,7 +9,8 @@ use super::roster::{Lanes, Target};
 use super::users::User;
 use crate::kernel::{
     Aftermath, Amounts, Change, Choice, Ending, Hints, LedgerId, Ledgers, Moment, Need, Obstacle,
-    OwnLimit, Refusal, Reservation, Usage, book, reserve, reserve_anyway, reserve_for, settle_own,
+    OwnLimit, Paid, Refusal, Reservation, Usage, book, hear, reserve, reserve_anyway, reserve_for,
+    settle_own,
 };
 use crate::stores::StoreError;
 
@@ -23,6 +24,8 @@ pub(crate) struct Held {
     lanes: Arc<Lanes>,
     user: Arc<User>,
     pub(crate) reservation: Reservation,
+    /// What its user paid with in the waiting line, if it stood there.
+    pub(crate) paid: Option<Box<Paid>>,
     /// It finds out whether its target is well again.
     pub(crate) probes: bool,
     /// What the whole answer was billed as, once the provider said so of one that we estimated.
@@ -169,6 +172,7 @@ impl Held {
             lanes,
             user,
             reservation,
+            paid: None,
             probes: false,
             bill: None,
             left: false,
@@ -202,6 +206,26 @@ impl Held {
         self.so_far = Some(used);
     }
 
+    /// Takes down what the head of its answer says about limits, so that nobody has to wait for the rest to know it.
+    pub(crate) fn hears(&self, hints: &Hints) -> Result<(), StoreError> {
+        if hints.rates.is_empty() {
+            return Ok(());
+        }
+        self.note_what_is_counted(hints);
+        let lanes = &self.lanes.alone[self.reservation.lane];
+        let now = self.engine.clock.now();
+        self.engine.store.update(&lanes.ids, &mut |ledgers| {
+            conform(ledgers, lanes, now);
+            hear(ledgers, &lanes.lanes[0], &self.reservation, &hints.rates, now);
+        })
+    }
+
+    fn note_what_is_counted(&self, hints: &Hints) {
+        if hints.rates.iter().any(|rate| rate.resource.is_of_prompts()) {
+            self.target.counts_tokens.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// What counts of a bill: its tokens, and money where that is limited. `body` is the whole answer, or nothing.
     pub(crate) fn billed(&self, usage: &Usage, body: &[u8]) -> Amounts {
         self.engine.billed(self, usage, body)
@@ -223,9 +247,7 @@ impl Held {
         hints: &Hints,
         failure: Option<&crate::kernel::Failure>,
     ) -> Result<Change, StoreError> {
-        if hints.rates.iter().any(|rate| rate.resource.is_of_prompts()) {
-            self.target.counts_tokens.store(true, Ordering::Relaxed);
-        }
+        self.note_what_is_counted(hints);
         let entropy = if failure.is_some() { self.engine.entropy.draw() } else { 0.0 };
         let bill = self.bill;
         self.end(Aftermath { ending, bill, rates: &hints.rates, failure, entropy })
@@ -249,6 +271,10 @@ impl Held {
                 break written;
             }
         };
+        if let Some(paid) = self.paid.take() {
+            let used = aftermath.ending.used(&self.reservation.amounts);
+            self.target.line.lock().settle(*paid, &used);
+        }
         // Written down or not: it is no longer in flight, and whoever waits for that must hear of it.
         self.engine.wake_lines(&self.target.vendor);
         written.map(|()| change)

@@ -52,10 +52,14 @@ impl Engine {
             biased;
             outcome = work => outcome,
             () = self.clock.sleep_until(end) => {
-                Err(Error::new(ErrorKind::Deadline, "the time for this call is over"))
+                Err(time_is_over())
             }
         }
     }
+}
+
+pub(super) fn time_is_over() -> Error {
+    Error::new(ErrorKind::Deadline, "the time for this call is over")
 }
 
 /// When a call is over at the latest.

@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::Engine;
 use super::booking::conform;
+use super::resting::A_PAUSE;
 use super::roster::Target;
 use super::users::User;
 use crate::error::Error;
-use crate::kernel::{Amounts, Ledger, LedgerId, Ledgers, Moment, Obstacle, eta, own_eta};
+use crate::kernel::{Amounts, Ledger, LedgerId, Ledgers, Moment, Obstacle, Standing, eta, own_eta};
 use crate::stores::StoreError;
 
 /// One call that waits.
@@ -24,15 +25,15 @@ pub struct Queued {
     pub priority: u8,
     /// On whose behalf; `None`: nobody's in particular.
     pub user: Option<String>,
-    /// Its place in the line of its target, from 1.
+    /// Its place in the line of its target, from 1; those who pause after a failure come last.
     pub position: usize,
     /// For how many seconds it has waited in this line.
     pub waited: f64,
-    /// In how many seconds it will be its turn if nobody comes or goes; `None` when nobody can say.
+    /// In how many seconds it will be its turn if nobody comes or goes, or its pause is over; `None` when nobody can say.
     pub eta: Option<f64>,
     /// How many tokens it will take, estimated.
     pub tokens: u64,
-    /// Which limit or block it waits for; `None` when that was not found out yet.
+    /// Which limit or block it waits for, or a pause after a failure; `None` when that was not found out yet.
     pub obstacle: Option<String>,
 }
 
@@ -52,8 +53,38 @@ struct OwnLine {
 /// Users with limits of their own, by the name of their ledger.
 type OwnLines = BTreeMap<LedgerId, (Arc<User>, OwnLine)>;
 
+/// Somebody at a place of the line before a target, of whom nothing else is known.
+fn queued(target: &Target, priority: u8, user: &str, size: &Amounts, position: usize) -> Queued {
+    Queued {
+        provider: target.vendor.provider.name.clone(),
+        model: (target.model != "*").then(|| target.model.clone()),
+        priority,
+        user: (!user.is_empty()).then(|| user.to_owned()),
+        position,
+        waited: 0.0,
+        eta: None,
+        tokens: size.input_tokens.saturating_add(size.output_tokens),
+        obstacle: None,
+    }
+}
+
+/// Those who pause stand behind the line, which begins at `began`.
+fn list_resting(target: &Target, began: usize, all: &mut Vec<Queued>, now: Moment) {
+    for (until, sleeper) in target.resting.lock().in_order() {
+        let position = all.len() - began + 1;
+        let one = queued(target, sleeper.priority, &sleeper.user.name, &sleeper.size, position);
+        all.push(Queued {
+            waited: now.since(sleeper.since).as_secs_f64(),
+            eta: Some(until.since(now).as_secs_f64()),
+            obstacle: Some(A_PAUSE.to_owned()),
+            ..one
+        });
+    }
+}
+
 impl Engine {
     /// Everybody who waits, by target, in the order in which they will be served: turns by age are left out of account.
+    /// Then those who pause after a failure, by the end of their pause.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -62,13 +93,15 @@ impl Engine {
         let mut all = Vec::new();
         for vendor in self.known_vendors() {
             for target in vendor.known_targets() {
+                let began = all.len();
                 self.list(&target, &mut all, now)?;
+                list_resting(&target, began, &mut all, now);
             }
         }
         Ok(all)
     }
 
-    /// Takes calls out of the waiting lines: those of one provider, of a priority below `below`, or all. They end with
+    /// Takes calls out of the waiting lines, and ends pauses after failures: those of one provider, of a priority below `below`, or all. They end with
     /// [`crate::error::ErrorKind::QueueCleared`]. Says how many.
     ///
     /// # Errors
@@ -83,7 +116,7 @@ impl Engine {
             .map(|target| {
                 let cleared = target.line.lock().clear(below);
                 target.changed.notify_one();
-                cleared
+                cleared + target.resting.lock().clear(below)
             })
             .sum())
     }
@@ -111,18 +144,11 @@ impl Engine {
                 own_ends.push(own.and_then(Obstacle::until));
                 let own = own.map(|own| format!("of its user: {own}"));
                 count_own(&mut own_lines, waiter.user(), place, &standing.size);
-                let size = &standing.size;
-                all.push(Queued {
-                    provider: target.vendor.provider.name.clone(),
-                    model: (target.model != "*").then(|| target.model.clone()),
-                    priority: standing.priority,
-                    user: (!standing.tenant.is_empty()).then(|| standing.tenant.to_string()),
-                    position: place + 1,
-                    waited: now.since(waiter.since).as_secs_f64(),
-                    eta: None,
-                    tokens: size.input_tokens.saturating_add(size.output_tokens),
-                    obstacle: own.or_else(|| words.clone()),
-                });
+                let Standing { priority, tenant, size, .. } = standing;
+                let waited = now.since(waiter.since).as_secs_f64();
+                let obstacle = own.or_else(|| words.clone());
+                let one = queued(target, *priority, tenant, size, place + 1);
+                all.push(Queued { waited, obstacle, ..one });
             }
         }
         if ahead.is_empty() {

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
+use super::resting::Resting;
 use super::waiting::Line;
 use crate::config::{Pacing, ProviderSettings};
 use crate::error::Error;
@@ -81,6 +82,8 @@ pub(crate) struct Target {
     pub(crate) pacing: Pacing,
     lanes: RwLock<Arc<Lanes>>,
     pub(crate) line: Mutex<Line>,
+    /// Who pauses after a failure here.
+    pub(crate) resting: Mutex<Resting>,
     /// Whether it is in such trouble that calls go elsewhere if they can.
     pub(crate) breaker: Mutex<Breaker>,
     suspects: Mutex<Suspects>,
@@ -223,6 +226,7 @@ impl Vendor {
                 pacing: self.settings.pacing(model),
                 lanes: RwLock::new(Arc::new(self.lanes(model))),
                 line: Mutex::new(Line::new(line_size)),
+                resting: Mutex::default(),
                 breaker: Mutex::default(),
                 suspects: Mutex::default(),
                 watches: AtomicBool::new(false),

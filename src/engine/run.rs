@@ -9,6 +9,7 @@ use super::booking::{Booked, Held};
 use super::gauge::{Waits, Watch, named, named_own};
 use super::giving_up;
 use super::observe::Notice;
+use super::resting::A_PAUSE;
 use super::roster::Target;
 use super::route::Stop;
 use super::users::User;
@@ -153,8 +154,15 @@ impl Run {
                     }
                 },
                 Action::Rest(until) => {
-                    let _waits = self.waits(Some("a pause after a failure".to_owned()));
-                    self.engine.clock.sleep_until(until).await;
+                    let stop = &self.route[self.call.target()];
+                    let _waits = self.waits(Some(A_PAUSE.to_owned()));
+                    let (target, size) = (&stop.target, need(stop).size());
+                    let Manner { priority, user, .. } = &self.manner;
+                    // Most calls never pause, and a hundred thousand may wait.
+                    let pause = Box::pin(self.engine.rest(target, *priority, user, size, until));
+                    if !pause.await {
+                        return Err(cleared(target));
+                    }
                     Event::Rested
                 }
                 Action::Succeed => return Ok(Next::Succeed),
@@ -236,7 +244,11 @@ impl Run {
         self.tell_of_wait(&target);
         let watch = self.manner.watch.clone();
         let priority = self.manner.priority;
-        let rank = if self.call.comes_back() { Rank::Again(priority) } else { Rank::New(priority) };
+        let rank = match self.call.comes_back() {
+            _ if self.manner.ahead => Rank::Ahead(priority),
+            true => Rank::Again(priority),
+            false => Rank::New(priority),
+        };
         let user = self.manner.user.clone();
         let hopes = self.call.hopes();
         let newcomer = Newcomer { need, barred, patience, hopes, user, watch };

@@ -15,8 +15,8 @@ use super::gauge::{Watch, named, named_own};
 use super::roster::{Target, Vendor};
 use super::users::User;
 use crate::kernel::{
-    Amounts, Late, Ledger, Moment, Need, Obstacle, Origin, OwnLimit, Patience, Refusal, Standing,
-    Ticket, WaitingLine, eta, own_eta,
+    Amounts, Late, Ledger, Moment, Need, Obstacle, Origin, OwnLimit, Paid, Patience, Refusal,
+    Standing, Ticket, WaitingLine, eta, own_eta,
 };
 use crate::stores::StoreError;
 
@@ -59,11 +59,13 @@ pub(crate) struct Newcomer {
     pub(crate) watch: Option<Arc<Watch>>,
 }
 
-/// Where in the line a call belongs: its priority, and whether it had its turn before.
+/// Where in the line a call belongs: its priority, whether it had its turn before, or whether it goes before everybody
+/// because it waits for no limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rank {
     New(u8),
     Again(u8),
+    Ahead(u8),
 }
 
 /// How waiting ended.
@@ -115,6 +117,11 @@ impl Line {
     pub(super) fn clear(&mut self, below: Option<u8>) -> usize {
         let gone = self.waiters.clear(below);
         gone.into_iter().filter_map(|waiter| waiter.reply.send(Waited::Cleared).ok()).count()
+    }
+
+    /// It is known what a call used that was let in from here.
+    pub(super) fn settle(&mut self, paid: Paid, used: &Amounts) {
+        self.waiters.settle(paid, used);
     }
 
     /// Everybody in the order in which they will be served.
@@ -188,7 +195,7 @@ impl Engine {
         newcomer: Newcomer,
     ) -> Result<Place, Box<Waited>> {
         let Newcomer { need, barred, patience, hopes, user, watch } = newcomer;
-        let (Rank::New(priority) | Rank::Again(priority)) = rank;
+        let (Rank::New(priority) | Rank::Again(priority) | Rank::Ahead(priority)) = rank;
         let tenant = user.name.clone();
         let standing = Standing { priority, tenant, weight: user.weight, size: need.size() };
         match self.too_late(target, rank, &standing, &need, &barred, patience, &user) {
@@ -209,6 +216,7 @@ impl Engine {
             let joined = match rank {
                 Rank::New(_) => line.waiters.join(standing, waiter),
                 Rank::Again(_) => line.waiters.rejoin(standing, waiter),
+                Rank::Ahead(_) => line.waiters.join_ahead(standing, waiter),
             };
             let Ok(ticket) = joined else { return Err(Waited::LineFull.into()) };
             if !std::mem::replace(&mut line.served, true) {
@@ -334,7 +342,12 @@ impl Line {
         self.waiters.bring_back(now);
         let next = self.waiters.next_ticket();
         match next.and_then(|ticket| Some((ticket, self.waiters.get(ticket)?.asking()))) {
-            Some((ticket, asking)) => Turn::Of(ticket, asking),
+            Some((ticket, mut asking)) => {
+                if self.waiters.takes_what_is_kept() {
+                    asking.need.kept = 0;
+                }
+                Turn::Of(ticket, asking)
+            }
             None if self.waiters.is_empty() => {
                 self.served = false;
                 self.in_the_way = None;
@@ -357,7 +370,7 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
             }
             Turn::Over => return,
         };
-        let outcome = match engine.try_reserve(&target, &head.need, &head.barred, &head.user) {
+        let mut outcome = match engine.try_reserve(&target, &head.need, &head.barred, &head.user) {
             Ok(Booked::Reserved(held)) => Waited::Reserved(held),
             Ok(Booked::Never(refusal)) => Waited::Never(refusal),
             Err(error) => Waited::StateFailed(error),
@@ -368,9 +381,6 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
             Ok(Booked::NotNow(refusal)) => {
                 let now = engine.clock.now();
                 target.line.lock().in_the_way = Some(refusal.clone());
-                if refusal.is_kept() && admit_urgent(&engine, &target) {
-                    continue;
-                }
                 let mut also = None;
                 if !head.barred.is_empty() {
                     match admit_elsewhere(&engine, &target, &head.barred) {
@@ -394,10 +404,13 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
         };
         let waiter = {
             let mut line = target.line.lock();
-            match outcome {
-                Waited::Reserved(_) => {
+            match &mut outcome {
+                Waited::Reserved(held) => {
                     line.in_the_way = None;
-                    line.waiters.serve(ticket)
+                    line.waiters.serve(ticket).map(|(waiter, paid)| {
+                        held.paid = paid.map(Box::new);
+                        waiter
+                    })
                 }
                 _ => line.waiters.leave(ticket),
             }
@@ -430,22 +443,6 @@ fn held_up(engine: &Engine, target: &Target, ticket: Ticket, asking: &Asking, ow
             }
         }
     }
-}
-
-/// What stands in the way of the one whose turn it is is kept for those who matter more: the most urgent one may go
-/// before it. Says whether something changed.
-fn admit_urgent(engine: &Arc<Engine>, target: &Arc<Target>) -> bool {
-    let urgent = {
-        let line = target.line.lock();
-        line.waiters.urgent().map(|(ticket, who)| (ticket, who.asking()))
-    };
-    let Some((ticket, asking)) = urgent else { return false };
-    match engine.try_reserve(target, &asking.need, &asking.barred, &asking.user) {
-        Ok(Booked::Reserved(held)) => admit(target, ticket, held),
-        Ok(Booked::OwnLimit(own)) => held_up(engine, target, ticket, &asking, own),
-        _ => return false,
-    }
-    true
 }
 
 /// What came of letting somebody go where the one whose turn it is may not.
@@ -481,8 +478,11 @@ fn admit_elsewhere(
 }
 
 /// Lets somebody go whose turn it is not.
-fn admit(target: &Target, ticket: Ticket, held: Held) {
-    if let Some(waiter) = target.line.lock().waiters.serve_out_of_turn(ticket) {
+fn admit(target: &Target, ticket: Ticket, mut held: Held) {
+    // Not across the sending: what nobody listens to is dropped, and settled with the line.
+    let served = target.line.lock().waiters.serve_out_of_turn(ticket);
+    if let Some((waiter, paid)) = served {
+        held.paid = paid.map(Box::new);
         let _ = waiter.reply.send(Waited::Reserved(held));
     }
 }

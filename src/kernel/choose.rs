@@ -235,13 +235,6 @@ pub struct Refusal {
     pub may_return: bool,
 }
 
-impl Refusal {
-    /// Whether there is enough, and it is kept for calls that matter more.
-    pub fn is_kept(&self) -> bool {
-        matches!(self.obstacle, Obstacle::Limit { is_kept: true, .. })
-    }
-}
-
 /// What a call holds from all meters of its lane at once. It ends settled or released, never both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
@@ -453,7 +446,7 @@ pub enum Ending {
 
 impl Ending {
     /// What stays counted of what was reserved.
-    pub(super) fn used(&self, reserved: &Amounts) -> Amounts {
+    pub fn used(&self, reserved: &Amounts) -> Amounts {
         match self {
             Ending::Answered(Some(used)) | Ending::CutOff(used) => *used,
             Ending::Answered(None) | Ending::Unknown => *reserved,

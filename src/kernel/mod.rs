@@ -28,7 +28,7 @@ mod retry;
 mod shares;
 mod suspects;
 
-pub use aftermath::{Aftermath, Change, book, close};
+pub use aftermath::{Aftermath, Change, book, close, hear};
 pub use block::{Block, Blocks};
 pub use breaker::{Breaker, BreakerState};
 pub use call::{Action, Call, CallPolicy, Event, GiveUp, Late, Patience};
@@ -54,6 +54,6 @@ pub use plan::{
     PlannedWait, StandsFor, WhyRefused, doubled, forecast,
 };
 pub use price::Price;
-pub use queue::{Standing, Ticket, WaitingLine};
+pub use queue::{Paid, Standing, Ticket, WaitingLine};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use suspects::Suspects;
