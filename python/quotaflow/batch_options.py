@@ -7,7 +7,7 @@ from os import PathLike, fspath
 
 from quotaflow.batch_shapes import Shapes
 from quotaflow.batch_sources import CALL_OPTIONS, own_words, what_answers_depend_on
-from quotaflow.errors import InvalidArgumentError
+from quotaflow.errors import DeadlineExceededError, InvalidArgumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class BatchOptions:
 
     Raises:
         InvalidArgumentError: one of them is wrong; nothing was sent.
+        DeadlineExceededError: the deadline has passed already; nothing was sent.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class BatchOptions:
         self.usual, self.wanted = self.with_own({}, {})
         self._over_at = _seconds(deadline)
         if self.is_over():
-            raise InvalidArgumentError("the deadline has passed already", hint="pass a later one, or None")
+            raise DeadlineExceededError("the deadline has passed already", hint="pass a later one, or None")
         self.errors_as_text: bool = llm._errors_as_text
 
     @property

@@ -91,6 +91,7 @@ class BatchFace:
 
         Raises:
             InvalidArgumentError: an argument is wrong; nothing was sent.
+            DeadlineExceededError: the deadline has passed already; nothing was sent.
             CheckpointError: the checkpoint is another job's, in use, no checkpoint, or cannot be written.
             ClosedError: the interface was closed.
             StateError: the remembered quotas cannot be read or written.

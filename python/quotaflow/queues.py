@@ -19,7 +19,8 @@ class QueueFace:
     def queue(self) -> list[QueuedCall]:
         """Every call that waits in this process, line by line, in the order in which they will be served.
 
-        Every tenth turn, which belongs to the one who waited longest, is left out of account.
+        Behind them stand those that pause after a failure, by the end of their pause. Every tenth turn, which
+        belongs to the one who waited longest, is left out of account.
 
         >>> llm.queue()
         []
@@ -31,7 +32,7 @@ class QueueFace:
         return [QueuedCall(**call) for call in json.loads(self._core.queue())]
 
     def clear_queue(self, provider: str | None = None, below_priority: int | None = None) -> int:
-        """Ends calls of this process that wait, and leaves alone what was sent; each raises `QueueCleared`.
+        """Ends calls of this process that wait or pause, not what was sent; each raises `QueueCleared`.
 
         Args:
             provider: only those that wait for this provider; `None` for all.

@@ -111,15 +111,16 @@ class QueuedCall:
     user: str | None
     """On whose behalf it is sent."""
     position: int
-    """Its place in the line of its provider and model, from 1."""
+    """Its place in the line of its provider and model, from 1; those that pause after a failure come last."""
     waited: float
     """How long it has waited in this line, in seconds."""
     eta: float | None
-    """In how many seconds it will be its turn if nobody comes or goes, judged by the quotas; `None`: unknown."""
+    """In how many seconds it will be its turn if nobody comes or goes, judged by the quotas, or its pause is over;
+    `None`: unknown."""
     tokens: int
     """How many tokens it will take, estimated: its prompt and the answer it reserves."""
     obstacle: str | None
-    """Which limit or block it waits for, in words."""
+    """Which limit or block it waits for, or a pause after a failure, in words."""
 
 
 class Facts(TypedDict, total=False):

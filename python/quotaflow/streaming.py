@@ -100,6 +100,7 @@ class StreamingFace:
         Raises:
             InvalidPromptError: the prompt is empty or no prompt.
             InvalidArgumentError: another argument is wrong.
+            DeadlineExceededError: the deadline has passed already; with `errors="text"` as well.
             NoKeyError: a provider is needed that has no key.
             ClosedError: the interface is closed.
 

@@ -9,7 +9,7 @@ use super::roster::{Lanes, Target};
 use super::users::User;
 use crate::kernel::{
     Aftermath, Amounts, Change, Choice, Ending, Hints, LedgerId, Ledgers, Moment, Need, Obstacle,
-    OwnLimit, Refusal, Reservation, Usage, book, hear, reserve, reserve_anyway, reserve_for,
+    OwnLimit, Paid, Refusal, Reservation, Usage, book, hear, reserve, reserve_anyway, reserve_for,
     settle_own,
 };
 use crate::stores::StoreError;
@@ -24,6 +24,8 @@ pub(crate) struct Held {
     lanes: Arc<Lanes>,
     user: Arc<User>,
     pub(crate) reservation: Reservation,
+    /// What its user paid with in the waiting line, if it stood there.
+    pub(crate) paid: Option<Box<Paid>>,
     /// It finds out whether its target is well again.
     pub(crate) probes: bool,
     /// How many tokens the whole prompt was, once the provider said so of one that we estimated.
@@ -45,7 +47,7 @@ pub(crate) enum Booked {
 }
 
 /// The ledgers of these lanes, and last the one of the user's own limits if there are any.
-fn with_own<'a>(ids: &'a [LedgerId], user: &User) -> Cow<'a, [LedgerId]> {
+pub(super) fn with_own<'a>(ids: &'a [LedgerId], user: &User) -> Cow<'a, [LedgerId]> {
     match &user.own {
         None => Cow::Borrowed(ids),
         Some(own) => Cow::Owned(ids.iter().chain([&own.id]).cloned().collect()),
@@ -154,6 +156,7 @@ impl Held {
             lanes,
             user,
             reservation,
+            paid: None,
             probes: false,
             input_billed: None,
             left: false,
@@ -207,16 +210,16 @@ impl Held {
         }
     }
 
-    /// What counts of a bill: its tokens, and money where that is limited.
-    pub(crate) fn billed(&self, usage: &Usage) -> Amounts {
-        self.engine.billed(self, usage)
+    /// What counts of a bill: its tokens, and money where that is limited. `body` is the whole answer, or nothing.
+    pub(crate) fn billed(&self, usage: &Usage, body: &[u8]) -> Amounts {
+        self.engine.billed(self, usage, body)
     }
 
     /// How it ends if it is cut off now.
     pub(crate) fn cut_off(&self) -> Ending {
         match (self.left, self.so_far) {
             (false, _) => Ending::NeverSent,
-            (true, Some(used)) => Ending::CutOff(self.billed(&used)),
+            (true, Some(used)) => Ending::CutOff(self.billed(&used, b"")),
             (true, None) => Ending::Unknown,
         }
     }
@@ -256,6 +259,10 @@ impl Held {
                 settle_own(ledger, &self.reservation, aftermath.ending, now);
             }
         });
+        if let Some(paid) = self.paid.take() {
+            let used = aftermath.ending.used(&self.reservation.amounts);
+            self.target.line.lock().settle(*paid, &used);
+        }
         // Written down or not: it is no longer in flight, and whoever waits for that must hear of it.
         self.engine.wake_lines(&self.target.vendor);
         written.map(|()| change)

@@ -13,6 +13,7 @@ use super::booking::Held;
 use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
 use super::transport::{Incoming, Outgoing};
+use super::users::User;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{CallPolicy, Event, Failure, Hints, Moment, Need};
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
@@ -75,6 +76,12 @@ pub(super) fn expiry(
     }
 }
 
+/// There is no time for a call that has not begun.
+pub(super) fn passed() -> Error {
+    Error::new(ErrorKind::Deadline, "the deadline has passed already")
+        .hint("pass a later one, or None")
+}
+
 /// How the answer is to come.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Form {
@@ -111,7 +118,7 @@ impl Sending {
         let began = engine.clock.now();
         let expires = expiry(ask.timeout, ask.deadline, engine.settings.timeouts.call, began);
         if ask.deadline.is_some_and(|deadline| deadline <= began) {
-            return Err(Error::argument("deadline", "the deadline has passed already"));
+            return Err(passed());
         }
         let route = engine.route(&ask)?;
         let messages = std::mem::take(&mut ask.messages);
@@ -185,8 +192,8 @@ impl Sending {
     /// Goes on after `event` until there is something to send or nothing more to do.
     pub(super) fn advance(&mut self, event: Event) -> impl Future<Output = Result<Next, Error>> {
         let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
-        let engine = self.run.engine.clone();
-        self.run.advance(event, move |stop| need(&engine, request, stop, ahead, priority))
+        let (engine, user) = (self.run.engine.clone(), self.run.user().clone());
+        self.run.advance(event, move |stop| need(&engine, request, stop, &user, ahead, priority))
     }
 
     /// Sends the request down the lane that is held and books what comes of it.
@@ -207,7 +214,7 @@ impl Sending {
         self.run.end_attempt(now, outcome.as_ref().err(), status);
         Ok(match outcome {
             Ok(completion) => {
-                let used = completion.usage.map(|usage| held.billed(&usage));
+                let used = completion.usage.map(|usage| held.billed(&usage, &completion.raw));
                 held.input_billed = completion.usage.map(|usage| usage.input_tokens);
                 self.answer = Some(Box::new(completion));
                 self.run.answered(*held, used, &hints)
@@ -307,16 +314,21 @@ pub(super) fn need(
     engine: &Engine,
     request: &ChatRequest,
     stop: &Stop,
+    user: &User,
     ahead_of_limits: bool,
     priority: u8,
 ) -> Need {
     let provider = &stop.target.vendor.provider;
+    let input_tokens = request.estimated_input_tokens(&stop.params);
+    let counted_tokens = stop.counted(engine, request);
     Need {
-        input_tokens: request.estimated_input_tokens(&stop.params),
-        counted_tokens: stop.counted(engine, request),
+        input_tokens,
+        counted_tokens,
         max_output_tokens: ChatRequest::max_output_tokens(&stop.params),
         reserves_max_tokens: provider.reserves_max_tokens,
         counts_output: provider.counts_output,
+        price: engine.price(&stop.target, user, counted_tokens.unwrap_or(input_tokens)),
+        is_again: false,
         ahead_of_limits,
         kept: stop.target.kept(priority),
         only_key: None,

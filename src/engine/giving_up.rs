@@ -148,8 +148,19 @@ fn too_far(refusal: &Refusal, target: &Target, has_deadline: bool) -> Error {
 /// Which limit of its user stands in the way of a call.
 fn own_limit(own: &OwnLimit, now: Moment) -> Error {
     let (message, limit) = match &own.obstacle {
+        Obstacle::TooLarge { limit, requested, .. } if limit.resource == Resource::Spend => {
+            (format!("the call may cost {}, and its user has {limit}", dollars(*requested)), limit)
+        }
         Obstacle::TooLarge { limit, requested, most } => (
             format!("the call asks for {requested} of at most {most} that its user has ({limit})"),
+            limit,
+        ),
+        Obstacle::Limit { limit, until, .. } if own.ahead > 0 => (
+            format!(
+                "this user has {limit}, and {} of its calls go before this one, whose turn is in {} s at the earliest",
+                own.ahead,
+                until.since(now).as_secs() + 1
+            ),
             limit,
         ),
         Obstacle::Limit { limit, until, .. } => (

@@ -18,6 +18,7 @@ mod observe;
 mod permit;
 mod plan;
 mod queued;
+mod resting;
 mod roster;
 mod route;
 mod run;

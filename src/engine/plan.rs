@@ -244,8 +244,10 @@ impl Engine {
             let sizes = lanes.lanes.iter().map(|lane| ledgers[picked[lane.group_model]].outputs());
             let learned = sizes.filter_map(crate::kernel::OutputSizes::mean).max();
             let output = load.output_tokens.or(learned).unwrap_or(USUAL_OUTPUT);
+            // A plan knows of no user's own limits.
+            let nobody = self.user(None);
             let nothing = ChatRequest { messages: Vec::new(), params: serde_json::Map::new() };
-            let need = need(self, &nothing, stop, ask.skip_rate_limit, ask.priority);
+            let need = need(self, &nothing, stop, &nobody, ask.skip_rate_limit, ask.priority);
             targets.push(PlannedTarget {
                 picked,
                 lanes: lanes.lanes.clone(),

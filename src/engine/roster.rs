@@ -8,14 +8,21 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
+use super::resting::Resting;
 use super::waiting::Line;
 use crate::config::{Pacing, ProviderSettings};
 use crate::error::Error;
 use crate::kernel::{
-    Block, Breaker, Configured, Failure, Lane, LedgerId, Limit, Moment, RetryPolicy, Suspects,
+    Block, Breaker, Configured, Failure, Lane, LedgerId, Limit, Moment, Resource, RetryPolicy,
+    Suspects,
 };
 use crate::providers::{Provider, Tokenizer};
 use crate::secret::Secret;
+
+/// Whether one of these limits is on cost.
+pub(super) fn limits_money(limits: &Configured) -> bool {
+    limits.iter().any(|limit| limit.resource == Resource::Spend)
+}
 
 /// What is shorter is no secret but a word that may stand anywhere ("none", "ollama").
 const SHORTEST_SECRET: usize = 8;
@@ -74,6 +81,8 @@ pub(crate) struct Target {
     pub(crate) pacing: Pacing,
     lanes: RwLock<Arc<Lanes>>,
     pub(crate) line: Mutex<Line>,
+    /// Who pauses after a failure here.
+    pub(crate) resting: Mutex<Resting>,
     /// Whether it is in such trouble that calls go elsewhere if they can.
     pub(crate) breaker: Mutex<Breaker>,
     suspects: Mutex<Suspects>,
@@ -94,6 +103,8 @@ pub(crate) struct Lanes {
     pub(crate) ids: Vec<LedgerId>,
     pub(crate) configured: Vec<Configured>,
     pub(crate) lanes: Vec<Lane>,
+    /// Whether a limit on cost was stated of any of them.
+    pub(crate) counts_money: bool,
     /// Each lane by itself, with only its own ledgers: what settling needs.
     pub(crate) alone: Vec<Lanes>,
 }
@@ -179,6 +190,7 @@ impl Vendor {
                 pacing: self.settings.pacing(model),
                 lanes: RwLock::new(Arc::new(self.lanes(model))),
                 line: Mutex::new(Line::new(line_size)),
+                resting: Mutex::default(),
                 breaker: Mutex::default(),
                 suspects: Mutex::default(),
                 watches: AtomicBool::new(false),
@@ -243,6 +255,7 @@ impl Vendor {
             self.add_lane(&mut alone, place, model);
             lanes.alone.push(alone);
         }
+        lanes.counts_money = lanes.configured.iter().any(limits_money);
         lanes
     }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::Engine;
 use super::ask::RetryHook;
 use super::booking::{Booked, Held};
-use super::gauge::{Waits, Watch, named};
+use super::gauge::{Waits, Watch, named, named_own};
 use super::giving_up;
 use super::observe::Notice;
+use super::resting::A_PAUSE;
 use super::roster::Target;
 use super::route::Stop;
 use super::users::User;
@@ -63,6 +64,8 @@ pub(super) struct Run {
     refused: Option<Box<Refusal>>,
     /// A limit of its user said no, until that was told or overcome.
     held_up_by_own: Option<Box<Obstacle>>,
+    /// Whether an attempt was sent that counts as a request of its user.
+    is_again: bool,
     /// Since when it has been waiting.
     idle_since: Moment,
     /// The key of the last refusal and why, until the next lane is chosen.
@@ -90,9 +93,15 @@ impl Run {
             under_way: false,
             refused: None,
             held_up_by_own: None,
+            is_again: false,
             idle_since: began,
             left_key: None,
         }
+    }
+
+    /// On whose behalf it is.
+    pub(super) fn user(&self) -> &Arc<User> {
+        &self.manner.user
     }
 
     /// The place in the route the call is at.
@@ -131,8 +140,15 @@ impl Run {
                     }
                 },
                 Action::Rest(until) => {
-                    let _waits = self.waits(Some("a pause after a failure".to_owned()));
-                    self.engine.clock.sleep_until(until).await;
+                    let stop = &self.route[self.call.target()];
+                    let _waits = self.waits(Some(A_PAUSE.to_owned()));
+                    let (target, size) = (&stop.target, need(stop).size());
+                    let Manner { priority, user, .. } = &self.manner;
+                    // Most calls never pause, and a hundred thousand may wait.
+                    let pause = Box::pin(self.engine.rest(target, *priority, user, size, until));
+                    if !pause.await {
+                        return Err(cleared(target));
+                    }
                     Event::Rested
                 }
                 Action::Succeed => return Ok(Next::Succeed),
@@ -182,7 +198,8 @@ impl Run {
         if !self.manner.ahead && !target.line.lock().is_empty() {
             return Ok(Event::OthersWait);
         }
-        let need = Need { last_resort, ..need(&self.route[place]) };
+        let is_again = self.is_again;
+        let need = Need { last_resort, is_again, ..need(&self.route[place]) };
         Ok(match self.engine.try_reserve(target, &need, barred, &self.manner.user)? {
             Booked::Reserved(held) => self.hold(held),
             Booked::Never(refusal) => Event::Never(refusal),
@@ -205,15 +222,22 @@ impl Run {
         need: &impl Fn(&Stop) -> Need,
     ) -> Result<(Place, Option<Waits>), Box<Waited>> {
         let target = self.route[place].target.clone();
-        let need = need(&self.route[place]);
-        let reason = self.refused.as_ref().map(|refusal| named(&refusal.obstacle, &target.name));
+        let need = Need { is_again: self.is_again, ..need(&self.route[place]) };
+        let own = self.held_up_by_own.as_deref().map(named_own);
+        let refused = self.refused.as_ref();
+        let reason = refused.map(|refusal| named(&refusal.obstacle, &target.name)).or(own);
         let waits = self.waits(reason);
         self.tell_of_wait(&target);
         let watch = self.manner.watch.clone();
         let priority = self.manner.priority;
-        let rank = if self.call.comes_back() { Rank::Again(priority) } else { Rank::New(priority) };
+        let rank = match self.call.comes_back() {
+            _ if self.manner.ahead => Rank::Ahead(priority),
+            true => Rank::Again(priority),
+            false => Rank::New(priority),
+        };
         let user = self.manner.user.clone();
-        let newcomer = Newcomer { need, barred, patience, user, watch };
+        let hopes = self.call.hopes();
+        let newcomer = Newcomer { need, barred, patience, hopes, user, watch };
         Ok((self.engine.stand_in_line(&target, rank, newcomer)?, waits))
     }
 
@@ -348,6 +372,7 @@ impl Run {
     ) -> Event {
         let engine = self.engine.clone();
         let (target, key) = (held.target.clone(), held.key());
+        self.is_again |= ending != Ending::NeverSent;
         let change = self.settle(held, ending, hints, Some(&failure));
         if let Some(block) = change.closed {
             target.was_closed(key, &block, engine.clock.now());

@@ -394,7 +394,7 @@ impl Streaming {
         self.tell_seam();
         let run = &mut self.sending.run;
         run.end_attempt(now, None, Some(status));
-        let used = completion.usage.map(|usage| held.billed(&usage));
+        let used = completion.usage.map(|usage| held.billed(&usage, &completion.raw));
         held.input_billed = completion.usage.map(|usage| usage.input_tokens);
         // Nothing more is to be done: the call is over.
         let _ = run.answered(held, used, &Hints::default());

@@ -4,19 +4,19 @@
 //! the kernel named or until something changed. So nobody overtakes, and a thousand waiters cost one timer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::Engine;
-use super::booking::{Booked, Held, conform};
-use super::gauge::{Watch, named};
+use super::booking::{Booked, Held, conform, with_own};
+use super::gauge::{Watch, named, named_own};
 use super::roster::{Target, Vendor};
 use super::users::User;
 use crate::kernel::{
-    Amounts, Late, Moment, Need, Obstacle, Origin, OwnLimit, Patience, Refusal, Standing, Ticket,
-    WaitingLine, eta,
+    Amounts, Late, Ledger, Moment, Need, Obstacle, Origin, OwnLimit, Paid, Patience, Refusal,
+    Standing, Ticket, WaitingLine, eta, own_eta,
 };
 use crate::stores::StoreError;
 
@@ -36,8 +36,11 @@ pub(super) struct Waiter {
     need: Need,
     barred: Arc<[usize]>,
     patience: Patience,
+    hopes: bool,
     user: Arc<User>,
     pub(super) since: Moment,
+    /// Since when it hopes, in its turn, for what calls in flight may give back.
+    hopes_since: OnceLock<Moment>,
     watch: Option<Arc<Watch>>,
     reply: oneshot::Sender<Waited>,
 }
@@ -49,16 +52,20 @@ pub(crate) struct Newcomer {
     /// Lanes it must not use.
     pub(crate) barred: Vec<usize>,
     pub(crate) patience: Patience,
+    /// Whether it waits for what calls in flight may give back, although quota is known to come too late.
+    pub(crate) hopes: bool,
     pub(crate) user: Arc<User>,
     /// Is told what it waits for.
     pub(crate) watch: Option<Arc<Watch>>,
 }
 
-/// Where in the line a call belongs: its priority, and whether it had its turn before.
+/// Where in the line a call belongs: its priority, whether it had its turn before, or whether it goes before everybody
+/// because it waits for no limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rank {
     New(u8),
     Again(u8),
+    Ahead(u8),
 }
 
 /// How waiting ended.
@@ -105,6 +112,11 @@ impl Line {
     pub(super) fn clear(&mut self, below: Option<u8>) -> usize {
         let gone = self.waiters.clear(below);
         gone.into_iter().filter_map(|waiter| waiter.reply.send(Waited::Cleared).ok()).count()
+    }
+
+    /// It is known what a call used that was let in from here.
+    pub(super) fn settle(&mut self, paid: Paid, used: &Amounts) {
+        self.waiters.settle(paid, used);
     }
 
     /// Everybody in the order in which they will be served.
@@ -177,18 +189,20 @@ impl Engine {
         rank: Rank,
         newcomer: Newcomer,
     ) -> Result<Place, Box<Waited>> {
-        let Newcomer { need, barred, patience, user, watch } = newcomer;
-        let (Rank::New(priority) | Rank::Again(priority)) = rank;
+        let Newcomer { need, barred, patience, hopes, user, watch } = newcomer;
+        let (Rank::New(priority) | Rank::Again(priority) | Rank::Ahead(priority)) = rank;
         let tenant = user.name.clone();
         let standing = Standing { priority, tenant, weight: user.weight, size: need.size() };
-        match self.too_late(target, rank, &standing, &need, &barred, patience) {
+        match self.too_late(target, rank, &standing, &need, &barred, patience, &user) {
             Ok(None) => {}
-            Ok(Some(late)) => return Err(Waited::TooLate(late).into()),
+            Ok(Some(ended)) => return Err(ended.into()),
             Err(error) => return Err(Waited::StateFailed(error).into()),
         }
         let (reply, ended) = oneshot::channel();
         let since = self.clock.now();
-        let waiter = Waiter { need, barred: barred.into(), patience, user, since, watch, reply };
+        let (barred, hopes_since) = (barred.into(), OnceLock::new());
+        let waiter =
+            Waiter { need, barred, patience, hopes, user, since, hopes_since, watch, reply };
         let ticket = {
             let mut line = target.line.lock();
             if self.is_closed() {
@@ -197,6 +211,7 @@ impl Engine {
             let joined = match rank {
                 Rank::New(_) => line.waiters.join(standing, waiter),
                 Rank::Again(_) => line.waiters.rejoin(standing, waiter),
+                Rank::Ahead(_) => line.waiters.join_ahead(standing, waiter),
             };
             let Ok(ticket) = joined else { return Err(Waited::LineFull.into()) };
             if !std::mem::replace(&mut line.served, true) {
@@ -208,7 +223,9 @@ impl Engine {
         Ok(Place { target: target.clone(), ticket, ended })
     }
 
-    /// Whether so many go before a call that its turn cannot come in time, however well it goes.
+    /// How waiting ends at once for a call before which so many go that its turn cannot come in time, however well it
+    /// goes.
+    #[expect(clippy::too_many_arguments, reason = "all of what is known of a newcomer")]
     fn too_late(
         &self,
         target: &Target,
@@ -217,14 +234,19 @@ impl Engine {
         need: &Need,
         barred: &[usize],
         patience: Patience,
-    ) -> Result<Option<Late>, StoreError> {
+        user: &User,
+    ) -> Result<Option<Waited>, StoreError> {
         let (Rank::New(_), Patience::Until(end)) = (rank, patience) else { return Ok(None) };
-        let ahead = target.line.lock().waiters.ahead_of(standing);
-        if ahead.requests == 0 {
+        let (ahead, own_ahead) = {
+            let line = target.line.lock();
+            (line.waiters.ahead_of(standing), line.waiters.own_ahead_of(standing))
+        };
+        let is_own_concern = user.own.is_some() && own_ahead.requests > 0;
+        if ahead.requests == 0 && !is_own_concern {
             return Ok(None);
         }
         // Estimates may be too large, and what is reserved for answers comes back when they are short.
-        let through = Amounts {
+        let through = |ahead: &Amounts| Amounts {
             requests: ahead.requests + 1,
             input_tokens: (ahead.input_tokens + need.input_tokens) / 2,
             output_tokens: 0,
@@ -232,13 +254,23 @@ impl Engine {
         };
         let lanes = target.lanes();
         let now = self.clock.now();
-        let mut at = None;
-        self.store.update(&lanes.ids, &mut |ledgers| {
+        let (mut at, mut held_up) = (None, None);
+        self.store.update(&with_own(&lanes.ids, user), &mut |ledgers| {
             conform(ledgers, &lanes, now);
-            at = eta(ledgers, &lanes.lanes, barred, &through, now);
+            at = eta(ledgers, &lanes.lanes, barred, &through(&ahead), now);
+            if let Some(own) = user.own.as_ref().filter(|_| is_own_concern) {
+                let place = lanes.ids.len();
+                ledgers.get_mut(place).conform(&own.limits, now);
+                held_up =
+                    own_turn(ledgers.get(place), &through(&own_ahead), own_ahead.requests, now);
+            }
         })?;
+        if let Some(own) = held_up.filter(|own| own.until().is_some_and(|until| until > end)) {
+            return Ok(Some(Waited::OwnLimit(own)));
+        }
         let in_time = at.is_some_and(|at| at <= end);
-        Ok((!in_time).then_some(Late { ahead: ahead.requests, at }))
+        let is_late = ahead.requests > 0 && !in_time;
+        Ok(is_late.then_some(Waited::TooLate(Late { ahead: ahead.requests, at })))
     }
 
     /// Something was given back or opened: whoever is next may try.
@@ -247,6 +279,15 @@ impl Engine {
             target.changed.notify_one();
         }
     }
+}
+
+/// The limit of its user that decides when it is the turn of a call behind `ahead` others of theirs.
+fn own_turn(ledger: &Ledger, through: &Amounts, ahead: u64, now: Moment) -> Option<OwnLimit> {
+    let (limit, at) = own_eta(ledger, through, now)?;
+    let until = at.unwrap_or(Moment::FAR_FUTURE);
+    let obstacle = Obstacle::Limit { limit, until, is_kept: false };
+    let used = ledger.used_of(&obstacle, now);
+    Some(OwnLimit { obstacle, used, may_return: false, ahead })
 }
 
 /// Whose turn it is.
@@ -263,24 +304,45 @@ struct Asking {
     need: Need,
     barred: Arc<[usize]>,
     patience: Patience,
+    hopes: bool,
     user: Arc<User>,
     watch: Option<Arc<Watch>>,
 }
 
 impl Waiter {
+    /// On whose behalf it waits.
+    pub(super) fn user(&self) -> &Arc<User> {
+        &self.user
+    }
+
     fn asking(&self) -> Asking {
-        let (need, patience) = (self.need, self.patience);
+        let (need, patience, hopes) = (self.need, self.patience, self.hopes);
         let (user, watch) = (self.user.clone(), self.watch.clone());
-        Asking { need, barred: self.barred.clone(), patience, user, watch }
+        Asking { need, barred: self.barred.clone(), patience, hopes, user, watch }
     }
 }
 
 impl Line {
+    /// Until when the one with `ticket` waits for what calls in flight may give back.
+    fn hope(&self, ticket: Ticket, patience: Patience, now: Moment) -> Moment {
+        let waiter = self.waiters.get(ticket);
+        let since = waiter.map_or(now, |waiter| *waiter.hopes_since.get_or_init(|| now));
+        match patience {
+            Patience::Until(end) => end,
+            Patience::AtHead(span) => since + span,
+        }
+    }
+
     fn turn(&mut self, now: Moment) -> Turn {
         self.waiters.bring_back(now);
         let next = self.waiters.next_ticket();
         match next.and_then(|ticket| Some((ticket, self.waiters.get(ticket)?.asking()))) {
-            Some((ticket, asking)) => Turn::Of(ticket, asking),
+            Some((ticket, mut asking)) => {
+                if self.waiters.takes_what_is_kept() {
+                    asking.need.kept = 0;
+                }
+                Turn::Of(ticket, asking)
+            }
             None if self.waiters.is_empty() => {
                 self.served = false;
                 self.in_the_way = None;
@@ -303,7 +365,7 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
             }
             Turn::Over => return,
         };
-        let outcome = match engine.try_reserve(&target, &head.need, &head.barred, &head.user) {
+        let mut outcome = match engine.try_reserve(&target, &head.need, &head.barred, &head.user) {
             Ok(Booked::Reserved(held)) => Waited::Reserved(held),
             Ok(Booked::Never(refusal)) => Waited::Never(refusal),
             Err(error) => Waited::StateFailed(error),
@@ -314,9 +376,6 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
             Ok(Booked::NotNow(refusal)) => {
                 let now = engine.clock.now();
                 target.line.lock().in_the_way = Some(refusal.clone());
-                if refusal.is_kept() && admit_urgent(&engine, &target) {
-                    continue;
-                }
                 let mut also = None;
                 if !head.barred.is_empty() {
                     match admit_elsewhere(&engine, &target, &head.barred) {
@@ -324,11 +383,15 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
                         Elsewhere::NotBefore(at) => also = at,
                     }
                 }
-                if refusal.at.is_none_or(|at| head.patience.covers(at, now)) {
+                let in_time = refusal.at.is_none_or(|at| head.patience.covers(at, now));
+                let hopes = refusal.may_return && head.hopes && !in_time;
+                let hope = hopes.then(|| target.line.lock().hope(ticket, head.patience, now));
+                if in_time || hope.is_some_and(|hope| now < hope) {
                     if let Some(watch) = &head.watch {
                         watch.is_held_up_by(named(&refusal.obstacle, &target.name), now);
                     }
-                    rest(&engine, &target, Some(&refusal), also).await;
+                    rest(&engine, &target, Some(&refusal), also.into_iter().chain(hope).min())
+                        .await;
                     continue;
                 }
                 Waited::NotNow(refusal)
@@ -336,10 +399,13 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
         };
         let waiter = {
             let mut line = target.line.lock();
-            match outcome {
-                Waited::Reserved(_) => {
+            match &mut outcome {
+                Waited::Reserved(held) => {
                     line.in_the_way = None;
-                    line.waiters.serve(ticket)
+                    line.waiters.serve(ticket).map(|(waiter, paid)| {
+                        held.paid = paid.map(Box::new);
+                        waiter
+                    })
                 }
                 _ => line.waiters.leave(ticket),
             }
@@ -358,8 +424,13 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
 /// A limit of its own user stands in the way of somebody: it waits aside, or is told if it cannot wait so long.
 fn held_up(engine: &Engine, target: &Target, ticket: Ticket, asking: &Asking, own: OwnLimit) {
     let now = engine.clock.now();
+    if let Some(watch) = &asking.watch {
+        watch.is_held_up_by(named_own(&own.obstacle), now);
+    }
     let mut line = target.line.lock();
-    match own.worth_waiting(asking.patience, now) {
+    let hope = own.may_return.then(|| line.hope(ticket, asking.patience, now));
+    let hope = hope.filter(|hope| now < *hope);
+    match own.worth_waiting(asking.patience, now).or(hope) {
         Some(until) => line.set_aside(ticket, &asking.user, own, until, now),
         None => {
             if let Some(waiter) = line.waiters.leave(ticket) {
@@ -367,22 +438,6 @@ fn held_up(engine: &Engine, target: &Target, ticket: Ticket, asking: &Asking, ow
             }
         }
     }
-}
-
-/// What stands in the way of the one whose turn it is is kept for those who matter more: the most urgent one may go
-/// before it. Says whether something changed.
-fn admit_urgent(engine: &Arc<Engine>, target: &Arc<Target>) -> bool {
-    let urgent = {
-        let line = target.line.lock();
-        line.waiters.urgent().map(|(ticket, who)| (ticket, who.asking()))
-    };
-    let Some((ticket, asking)) = urgent else { return false };
-    match engine.try_reserve(target, &asking.need, &asking.barred, &asking.user) {
-        Ok(Booked::Reserved(held)) => admit(target, ticket, held),
-        Ok(Booked::OwnLimit(own)) => held_up(engine, target, ticket, &asking, own),
-        _ => return false,
-    }
-    true
 }
 
 /// What came of letting somebody go where the one whose turn it is may not.
@@ -418,8 +473,11 @@ fn admit_elsewhere(
 }
 
 /// Lets somebody go whose turn it is not.
-fn admit(target: &Target, ticket: Ticket, held: Held) {
-    if let Some(waiter) = target.line.lock().waiters.serve_out_of_turn(ticket) {
+fn admit(target: &Target, ticket: Ticket, mut held: Held) {
+    // Not across the sending: what nobody listens to is dropped, and settled with the line.
+    let served = target.line.lock().waiters.serve_out_of_turn(ticket);
+    if let Some((waiter, paid)) = served {
+        held.paid = paid.map(Box::new);
         let _ = waiter.reply.send(Waited::Reserved(held));
     }
 }

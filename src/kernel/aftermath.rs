@@ -104,7 +104,7 @@ pub fn book(
     }
     let is_too_large = aftermath.failure.is_some_and(|failure| failure.never_here);
     let is_over = match aftermath.ending {
-        Ending::NeverSent | Ending::Unknown => false,
+        Ending::NeverSent | Ending::Unknown | Ending::Failed => false,
         // Who leaves in the middle says nothing of the key.
         Ending::CutOff(_) => aftermath.failure.is_some(),
         Ending::Answered(_) | Ending::Refused => true,
@@ -159,13 +159,12 @@ impl Ending {
     /// What a failure means for what was reserved: refused before generation, unknown, or never sent.
     ///
     /// A request that failed on the provider's side still counts as a request (OpenAI and Gemini document that);
-    /// its tokens do not, unless it may have been worked on.
+    /// its tokens do not, unless it may have been worked on. What has a status of 500 and above is not billed.
     pub fn of(failure: &Failure) -> Ending {
         match failure.class {
             _ if failure.never_sent => Ending::NeverSent,
-            FailureClass::Timeout | FailureClass::Network | FailureClass::ServerError => {
-                Ending::Unknown
-            }
+            FailureClass::Timeout | FailureClass::Network => Ending::Unknown,
+            FailureClass::ServerError => Ending::Failed,
             _ => Ending::Refused,
         }
     }

@@ -12,7 +12,7 @@ use super::health::Health;
 use super::hint::RateHint;
 use super::input_factor::InputFactor;
 use super::learned::{Lessons, Refused, only_watches};
-use super::limits::{Amounts, Limit, Period, Resource, Source};
+use super::limits::{Amounts, Limit, Period, Resource, Source, dollars};
 use super::meters::{Availability, Meter, Rule};
 use super::moment::Moment;
 use super::output_sizes::OutputSizes;
@@ -75,10 +75,22 @@ pub struct Ledger {
     seen: Moment,
     #[serde(skip)]
     in_flight: u64,
+    /// What these calls hold of all meters together.
+    #[serde(skip)]
+    held: Amounts,
     #[serde(skip)]
     rules: Option<Effective>,
     #[serde(skip)]
     changed: bool,
+}
+
+/// How much of the limit of `rule` a call of `amounts` asks for.
+fn asked_of(rule: &Rule, amounts: &Amounts) -> u64 {
+    match rule.limit.resource {
+        // Where nobody knows what it will cost there must be some left.
+        Resource::Spend => amounts.spend.max(1),
+        resource => amounts.of(resource),
+    }
 }
 
 fn is_untaught(inputs: &InputFactor) -> bool {
@@ -168,6 +180,9 @@ impl fmt::Display for Obstacle {
             ),
             Obstacle::Concurrency { most } => write!(f, "{most} calls in flight already"),
             Obstacle::Block(block) => write!(f, "{block}"),
+            Obstacle::TooLarge { limit, requested, .. } if limit.resource == Resource::Spend => {
+                write!(f, "may cost {}, more than all of {limit}", dollars(*requested))
+            }
             Obstacle::TooLarge { limit, requested, most } => {
                 write!(f, "asks for {requested} of at most {most} ({limit})")
             }
@@ -305,11 +320,7 @@ impl Ledger {
         concerns: impl Fn(&Rule) -> bool,
     ) -> Option<Obstacle> {
         for (rule, meter) in self.metered().filter(|(rule, _)| concerns(rule)) {
-            let amount = match rule.limit.resource {
-                // What it costs is known afterwards; before, there must be some left.
-                Resource::Spend => amounts.spend.max(1),
-                resource => amounts.of(resource),
-            };
+            let amount = asked_of(rule, amounts);
             let limit = || rule.limit.clone();
             let with_kept = rule.with_kept(amount, kept);
             let found = match meter.availability(rule, with_kept, self.in_flight, now) {
@@ -334,11 +345,36 @@ impl Ledger {
         worst
     }
 
+    /// How much of `resource` calls under way in this process may give back when they end: what was reserved for their
+    /// answers, and money. What other processes hold is not known.
+    pub fn returnable(&self, resource: Resource) -> u64 {
+        match resource {
+            Resource::Tokens | Resource::OutputTokens => self.held.output_tokens,
+            Resource::Spend => self.held.spend,
+            _ => 0,
+        }
+    }
+
+    /// Whether `amounts` could be taken and `kept` thousandths left over, if calls under way gave back all they may.
+    pub fn may_return(&self, amounts: &Amounts, kept: u16, last_resort: bool, now: Moment) -> bool {
+        let block =
+            if last_resort { self.blocks.beyond_doubt(now) } else { self.blocks.in_force(now) };
+        block.is_none()
+            && self.metered().all(|(rule, meter)| {
+                let wanted = rule.with_kept(asked_of(rule, amounts), kept);
+                let used = meter.used(rule, 0, now);
+                let stays = used.saturating_sub(self.returnable(rule.limit.resource));
+                // A call that ends is one in flight less.
+                *meter == Meter::InFlight || stays.saturating_add(wanted) <= rule.most()
+            })
+    }
+
     /// Takes `amounts` from every meter and, where a block has ended by a guess, makes this call its probe.
     pub fn take(&mut self, amounts: &Amounts, now: Moment) {
         self.each_meter(|rule, meter| meter.take(rule, amounts.of(rule.limit.resource), now));
         self.blocks.start_probe(now);
         self.in_flight += 1;
+        self.held = self.held.plus(amounts);
         self.totals.sent += amounts.requests;
         self.totals.last_sent = now;
         self.changed = true;
@@ -379,6 +415,19 @@ impl Ledger {
     /// A call that was counted as under way in this process and is not.
     pub fn forget_in_flight(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if self.in_flight == 0 {
+            self.held = Amounts::default();
+        }
+    }
+
+    /// A call that is over holds `amounts` no more; what it used is for [`Ledger::correct`] to say.
+    pub fn let_go(&mut self, amounts: &Amounts) {
+        self.held = self.held.minus(amounts);
+    }
+
+    /// What calls under way in this process hold.
+    pub fn held(&self) -> Amounts {
+        self.held
     }
 
     /// Calls under way in this process.
@@ -389,6 +438,7 @@ impl Ledger {
     /// Keeps what belongs to this process when the stored part was read anew.
     pub fn keep_local(&mut self, before: Ledger) {
         self.in_flight = before.in_flight;
+        self.held = before.held;
         self.answered = before.answered;
     }
 

@@ -21,7 +21,7 @@ pub enum Resource {
     OutputTokens,
     /// Calls in flight at the same time; it has no period and is never stored.
     Concurrency,
-    /// Money, in millionths of a US dollar; what a call costs is known when its answer is there.
+    /// Money, in millionths of a US dollar; what a call costs is estimated before, and known when its answer is there.
     Spend,
 }
 
@@ -207,7 +207,7 @@ pub struct Amounts {
     pub input_tokens: u64,
     /// Tokens of the answer that count against an output or a total limit.
     pub output_tokens: u64,
-    /// Millionths of a US dollar; nothing until the answer is there.
+    /// Millionths of a US dollar; nothing where no money is limited, or nobody knows the price.
     #[serde(default)]
     pub spend: u64,
 }

@@ -21,6 +21,7 @@ mod moment;
 mod output_sizes;
 mod own_limit;
 mod plan;
+mod price;
 mod queue;
 mod retry;
 mod shares;
@@ -34,7 +35,7 @@ pub use choose::{
     Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, choose, counted, reserve,
     reserve_anyway, settle,
 };
-pub use eta::eta;
+pub use eta::{eta, own_eta};
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
 pub use health::{DEGRADED_BELOW, Health};
 pub use hint::{Hints, RateHint};
@@ -49,6 +50,7 @@ pub use own_limit::{OwnLimit, reserve_for, settle_own};
 pub use plan::{
     Bound, Forecast, PlannedManner, PlannedShare, PlannedTarget, PlannedWait, forecast,
 };
-pub use queue::{Standing, Ticket, WaitingLine};
+pub use price::Price;
+pub use queue::{Paid, Standing, Ticket, WaitingLine};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use suspects::Suspects;

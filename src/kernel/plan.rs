@@ -289,7 +289,10 @@ impl Forecaster<'_> {
             let wait = at.since(self.clock);
             at == Moment::FAR_FUTURE || self.manner.max_wait.is_some_and(|most| wait > most)
         });
-        if too_far {
+        // What is under way may give back enough before that, and there is nowhere else to go.
+        let hopes =
+            refusal.may_return && !self.under_way.is_empty() && place + 1 == self.lines.len();
+        if too_far && !hopes {
             self.moves_on(place, size, Some(refusal));
             return Err(None);
         }
@@ -343,7 +346,9 @@ impl Forecaster<'_> {
         };
         let target = &self.targets[over.target];
         let output_tokens = if target.need.counts_output { target.output_tokens } else { 0 };
-        let used = Amounts { requests: 1, input_tokens, output_tokens, spend: 0 };
+        let spend =
+            target.need.price.map_or(0, |price| price.spend(input_tokens, target.output_tokens));
+        let used = Amounts { requests: 1, input_tokens, output_tokens, spend };
         let mut ledgers = Ledgers::new(&mut self.ledgers, &target.picked);
         let lane = &target.lanes[reservation.lane];
         settle(&mut ledgers, lane, &reservation, Ending::Answered(Some(used)), over.ends);
@@ -408,6 +413,20 @@ mod tests {
             forecast(all, &[target(1)], [5; 61], FOR_EVER, NOW).finish.since(NOW).as_secs() / 60
         };
         assert_eq!((took(ledgers(&[per_minute(10)], 1)), took(doubled)), (6, 3));
+    }
+
+    #[test]
+    fn money_is_reserved_and_what_answers_do_not_cost_comes_back() {
+        // A call may cost 100 and costs 50; of a thousand, ten may be under way.
+        let day = limit(Resource::Spend, Period::Day, 1_000, Refill::Rolling);
+        let price = Some(crate::kernel::Price { call: 0, input: 0, output: 1_000_000 });
+        let need =
+            Need { price, max_output_tokens: Some(100), reserves_max_tokens: true, ..Need::of(0) };
+        let priced = PlannedTarget { need, ..target(1) };
+        let patient = PlannedManner { max_wait: Some(Duration::from_secs(300)), ..FOR_EVER };
+        let made = forecast(ledgers(&[day], 1), &[priced], [5; 30], patient, NOW);
+        assert_eq!((made.answered, made.refused), (19, 11));
+        assert!(made.finish.since(NOW) < Duration::from_secs(10));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::limits::Amounts;
 use super::moment::Moment;
-use super::shares::Shares;
+use super::shares::{Payment, Shares};
 
 /// A place in a waiting line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,10 +33,29 @@ const TURNS_BY_AGE: u64 = 10;
 const PERSONS: u8 = 5;
 /// The last turn to which one by age is put off.
 const PUT_OFF_TO: u64 = 2 * TURNS_BY_AGE;
+/// Within its priority a turn by age is shared like any other; but whoever was passed by so many for each one in line
+/// goes, whatever the weights and the tokens of the others say.
+const PASSED_AT_MOST: u64 = 1_000;
+/// Where those stand who do not wait for limits: above every priority.
+const AHEAD: u8 = u8::MAX;
 
-/// A bounded line: higher priority first, every tenth turn by age (put off for nine more while somebody of priority 5 or
+/// What was paid for a call that was served, until [`WaitingLine::settle`] is told what the call used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a call that is not settled counts as one that is under way"]
+pub struct Paid {
+    priority: u8,
+    tenant: Arc<str>,
+    payment: Payment,
+}
+
+/// A bounded line: higher priority first, every tenth turn by age (put off for ten more while somebody of priority 5 or
 /// above waits). Within one priority those go first who had a turn
 /// before and failed; then tenants share by weight and tokens, each in order of arrival.
+///
+/// The worst wait, whoever comes meanwhile: the priority of the one who waited longest has every twentieth turn at least.
+/// Within it a call is next when others have used `W / w` times the tokens that its tenant used or has waiting before it,
+/// and were served one call each; `w` is the weight of its tenant, `W` that of all who wait. And whatever the weights and
+/// tokens: nobody who waited longest of all is passed by more than a thousand for each call in line.
 ///
 /// Joining, leaving, being served and being next cost O(log n).
 ///
@@ -64,22 +83,44 @@ pub struct WaitingLine<T> {
     arrivals: u64,
     /// How many were served in turn since the last turn by age.
     since_age: u64,
+    /// How many were ever served in turn.
+    turns: u64,
 }
 
 #[derive(Debug)]
 struct Place<T> {
     who: T,
     standing: Standing,
-    first_time: bool,
+    seat: Seat,
+    /// How many had been served when it came.
+    since: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seat {
+    /// It shares with others of its priority.
+    New,
+    /// It had a turn before.
+    Again,
+    /// It waits for no limit.
+    Ahead,
+}
+
+impl<T> Place<T> {
+    fn rank(&self) -> Reverse<u8> {
+        Reverse(if self.seat == Seat::Ahead { AHEAD } else { self.standing.priority })
+    }
 }
 
 /// All of one priority.
 #[derive(Debug, Default)]
 struct Class {
     people: usize,
-    /// Who had a turn before, in order of arrival.
+    /// Who does not share, because it had a turn before or waits for no limit, in order of arrival.
     again: BTreeMap<u64, Amounts>,
     again_aside: BTreeMap<u64, Amounts>,
+    /// What those in `again` need together.
+    again_waiting: Amounts,
     shares: Shares,
 }
 
@@ -99,8 +140,20 @@ impl Class {
         again.into_iter().chain(self.shares.oldest()).min()
     }
 
-    fn again_waiting(&self) -> Amounts {
-        self.again.values().fold(Amounts::default(), |sum, size| sum.plus(size))
+    fn enter_again(&mut self, arrival: u64, size: Amounts) {
+        self.again_waiting = self.again_waiting.plus(&size);
+        self.again.insert(arrival, size);
+    }
+
+    fn leave_again(&mut self, arrival: u64) -> Option<Amounts> {
+        let size = self.again.remove(&arrival)?;
+        self.again_waiting = self.again_waiting.minus(&size);
+        Some(size)
+    }
+
+    /// What all of them need who are not set aside.
+    fn waiting(&self) -> Amounts {
+        self.shares.waiting().plus(&self.again_waiting)
     }
 }
 
@@ -114,6 +167,7 @@ impl<T> WaitingLine<T> {
             most,
             arrivals: 0,
             since_age: 0,
+            turns: 0,
         }
     }
 
@@ -122,55 +176,77 @@ impl<T> WaitingLine<T> {
     /// # Errors
     /// `who`, when the line is full.
     pub fn join(&mut self, standing: Standing, who: T) -> Result<Ticket, T> {
-        self.stand(standing, true, who)
+        self.stand(standing, Seat::New, who)
     }
 
     /// Joins before those of its priority who have not been served yet: a call that failed through no fault of its own
-    /// does not wait for its turn twice, and its tenant does not pay twice.
+    /// does not wait for its turn twice.
     ///
     /// # Errors
     /// `who`, when the line is full.
     pub fn rejoin(&mut self, standing: Standing, who: T) -> Result<Ticket, T> {
-        self.stand(standing, false, who)
+        self.stand(standing, Seat::Again, who)
     }
 
-    fn stand(&mut self, standing: Standing, first_time: bool, who: T) -> Result<Ticket, T> {
+    /// Joins before everybody, behind those who did so before: a call that waits for no limit. It takes nobody's turn.
+    ///
+    /// # Errors
+    /// `who`, when the line is full.
+    pub fn join_ahead(&mut self, standing: Standing, who: T) -> Result<Ticket, T> {
+        self.stand(standing, Seat::Ahead, who)
+    }
+
+    fn stand(&mut self, standing: Standing, seat: Seat, who: T) -> Result<Ticket, T> {
         if self.places.len() >= self.most {
             return Err(who);
         }
         let arrival = self.arrivals;
         self.arrivals += 1;
-        let class = self.classes.entry(Reverse(standing.priority)).or_default();
+        let place = Place { who, standing, seat, since: self.turns };
+        let class = self.classes.entry(place.rank()).or_default();
         class.people += 1;
-        if first_time {
-            class.shares.join(&standing.tenant, arrival, standing.size);
-        } else {
-            class.again.insert(arrival, standing.size);
+        let Standing { tenant, weight, size, .. } = &place.standing;
+        match seat {
+            Seat::New => class.shares.join(tenant, arrival, *size, *weight),
+            Seat::Again | Seat::Ahead => class.enter_again(arrival, *size),
         }
-        self.places.insert(arrival, Place { who, standing, first_time });
+        self.places.insert(arrival, place);
         Ok(Ticket(arrival))
     }
 
     /// Whose turn it is; `None` when nobody waits who is not set aside.
     pub fn next_ticket(&self) -> Option<Ticket> {
-        let next = |class: &Class| class.next().map(Ticket);
-        match self.class_by_age() {
-            Some(class) => next(class),
-            None => self.classes.values().find_map(next),
+        let Some((oldest, class)) = self.oldest_if_by_age() else {
+            return self.classes.values().find_map(Class::next).map(Ticket);
+        };
+        let most = PASSED_AT_MOST.saturating_mul(self.places.len() as u64);
+        let passed = |place: &Place<T>| self.turns - place.since > most;
+        if self.places.get(&oldest).is_some_and(passed) {
+            return Some(Ticket(oldest));
         }
+        class.next().map(Ticket)
     }
 
-    /// The priority of the one who waited longest, if the turn goes by age.
-    fn class_by_age(&self) -> Option<&Class> {
+    /// The one who waited longest and its priority, if the turn goes by age.
+    fn oldest_if_by_age(&self) -> Option<(u64, &Class)> {
         if self.since_age + 1 < TURNS_BY_AGE {
+            return None;
+        }
+        let (first, _) = self.classes.iter().find(|(_, class)| class.next().is_some())?;
+        if first.0 == AHEAD {
             return None;
         }
         let aged =
             self.classes.iter().filter_map(|(rank, class)| Some((class.oldest()?, rank, class)));
-        let (_, aged, class) = aged.min_by_key(|(oldest, ..)| *oldest)?;
-        let (first, _) = self.classes.iter().find(|(_, class)| class.next().is_some())?;
+        let (oldest, aged, class) = aged.min_by_key(|(oldest, ..)| *oldest)?;
         let puts_off = first.0 >= PERSONS && aged.0 < PERSONS && self.since_age + 1 < PUT_OFF_TO;
-        (!puts_off).then_some(class)
+        (!puts_off).then_some((oldest, class))
+    }
+
+    /// Whether a turn by age was put off for as long as it may be: whoever has it takes what is kept for urgent calls,
+    /// since while enough of these come, there is never more than that.
+    pub fn takes_what_is_kept(&self) -> bool {
+        self.since_age + 1 >= PUT_OFF_TO && self.oldest_if_by_age().is_some()
     }
 
     /// The one whose turn it is.
@@ -183,70 +259,93 @@ impl<T> WaitingLine<T> {
         self.places.get(&ticket.0).map(|place| &place.who)
     }
 
-    /// The most urgent one, if it is not its turn: it may go when the one whose turn it is may not.
-    pub fn urgent(&self) -> Option<(Ticket, &T)> {
-        let turn = &self.places.get(&self.next_ticket()?.0)?.standing;
-        let first = self.classes.values().find_map(Class::next)?;
-        let place = self.places.get(&first)?;
-        (place.standing.priority > turn.priority).then_some((Ticket(first), &place.who))
-    }
-
     /// The first of those who had no turn yet.
     pub fn first_of_the_new(&self) -> Option<(Ticket, &T)> {
         let first = self.classes.values().find_map(|class| class.shares.next())?;
         Some((Ticket(first), self.get(Ticket(first))?))
     }
 
-    /// Serves the one with `ticket`: it leaves, its tenant pays, and the turn passes on.
-    pub fn serve(&mut self, ticket: Ticket) -> Option<T> {
-        let by_age = self.class_by_age().is_some();
-        let who = self.serve_out_of_turn(ticket)?;
-        self.since_age = if by_age { 0 } else { self.since_age + 1 };
-        Some(who)
+    /// Serves the one with `ticket`: it leaves, its tenant pays, and the turn passes on. What was paid is `None` for a
+    /// call that waited for no limit.
+    pub fn serve(&mut self, ticket: Ticket) -> Option<(T, Option<Paid>)> {
+        let by_age = self.oldest_if_by_age().is_some();
+        let is_turn = self.places.get(&ticket.0)?.seat != Seat::Ahead;
+        let served = self.serve_out_of_turn(ticket)?;
+        if is_turn {
+            self.since_age = if by_age { 0 } else { self.since_age + 1 };
+            self.turns += 1;
+        }
+        Some(served)
     }
 
     /// Serves the one with `ticket` without taking the turn of whoever has it.
-    pub fn serve_out_of_turn(&mut self, ticket: Ticket) -> Option<T> {
-        self.remove(ticket, true)
+    pub fn serve_out_of_turn(&mut self, ticket: Ticket) -> Option<(T, Option<Paid>)> {
+        let place = self.places.remove(&ticket.0)?;
+        let rank = place.rank();
+        let Standing { priority, tenant, weight, size } = place.standing;
+        let class = self.classes.get_mut(&rank)?;
+        let payment = match place.seat {
+            Seat::New => class.shares.serve(&tenant, ticket.0, weight),
+            Seat::Again | Seat::Ahead => {
+                class.leave_again(ticket.0);
+                class.again_aside.remove(&ticket.0);
+                // What was paid for the turn before was settled.
+                (place.seat == Seat::Again).then(|| class.shares.pay(&tenant, &size, weight))
+            }
+        };
+        class.people -= 1;
+        self.forget_if_over(rank);
+        Some((place.who, payment.map(|payment| Paid { priority, tenant, payment })))
+    }
+
+    /// It is known what a call that was served has used: its tenant pays for that and not for what it was thought to
+    /// need.
+    pub fn settle(&mut self, paid: Paid, used: &Amounts) {
+        let rank = Reverse(paid.priority);
+        if let Some(class) = self.classes.get_mut(&rank) {
+            class.shares.settle(&paid.tenant, &paid.payment, used);
+            self.forget_if_over(rank);
+        }
     }
 
     /// Leaves without being served.
     pub fn leave(&mut self, ticket: Ticket) -> Option<T> {
-        self.remove(ticket, false)
-    }
-
-    fn remove(&mut self, ticket: Ticket, is_served: bool) -> Option<T> {
-        let Place { who, standing, first_time } = self.places.remove(&ticket.0)?;
-        let rank = Reverse(standing.priority);
+        let place = self.places.remove(&ticket.0)?;
+        let rank = place.rank();
         if let Some(class) = self.classes.get_mut(&rank) {
-            match (first_time, is_served) {
-                (true, true) => class.shares.serve(&standing.tenant, ticket.0, standing.weight),
-                (true, false) => class.shares.leave(&standing.tenant, ticket.0),
-                (false, _) => {
-                    class.again.remove(&ticket.0);
+            match place.seat {
+                Seat::New => class.shares.leave(&place.standing.tenant, ticket.0),
+                Seat::Again | Seat::Ahead => {
+                    class.leave_again(ticket.0);
                     class.again_aside.remove(&ticket.0);
                 }
             }
             class.people -= 1;
-            if class.people == 0 {
-                self.classes.remove(&rank);
-            }
+            self.forget_if_over(rank);
         }
-        Some(who)
+        Some(place.who)
+    }
+
+    /// A priority of which nobody waits is remembered only until all that was served of it is settled.
+    fn forget_if_over(&mut self, rank: Reverse<u8>) {
+        if self.classes.get(&rank).is_some_and(|class| class.people == 0 && class.shares.is_over())
+        {
+            self.classes.remove(&rank);
+        }
     }
 
     /// Its own tenant's limit holds up the one with `ticket`: until `until` that tenant's calls of this priority are
     /// left out of account, and nobody else waits for them.
     pub fn set_aside(&mut self, ticket: Ticket, until: Moment) {
         let Some(place) = self.places.get(&ticket.0) else { return };
-        let rank = Reverse(place.standing.priority);
+        let rank = place.rank();
         let Some(class) = self.classes.get_mut(&rank) else { return };
-        let who = if place.first_time {
+        let who = if place.seat == Seat::New {
             class.shares.set_aside(&place.standing.tenant, true);
             Aside::Tenant(place.standing.tenant.clone())
         } else {
-            let moved = class.again.remove_entry(&ticket.0);
-            class.again_aside.extend(moved);
+            let size = class.leave_again(ticket.0);
+            class.again_aside.extend(size.map(|size| (ticket.0, size)));
             Aside::Again(ticket.0)
         };
         self.aside.insert((until, rank, who));
@@ -260,8 +359,9 @@ impl<T> WaitingLine<T> {
             match who {
                 Aside::Tenant(name) => class.shares.set_aside(&name, false),
                 Aside::Again(arrival) => {
-                    let moved = class.again_aside.remove_entry(&arrival);
-                    class.again.extend(moved);
+                    if let Some(size) = class.again_aside.remove(&arrival) {
+                        class.enter_again(arrival, size);
+                    }
                 }
             }
         }
@@ -284,9 +384,9 @@ impl<T> WaitingLine<T> {
         let mut same = Amounts::default();
         for (Reverse(priority), class) in &self.classes {
             if *priority > standing.priority {
-                higher = higher.plus(&class.shares.waiting()).plus(&class.again_waiting());
+                higher = higher.plus(&class.waiting());
             } else if *priority == standing.priority {
-                same = class.shares.ahead_of(&standing.tenant).plus(&class.again_waiting());
+                same = class.shares.ahead_of(&standing.tenant).plus(&class.again_waiting);
             }
         }
         // By turns of age its own priority may be served although others of a higher one wait.
@@ -294,6 +394,18 @@ impl<T> WaitingLine<T> {
             return Amounts { requests: same.requests * TURNS_BY_AGE, ..same };
         }
         higher.plus(&same)
+    }
+
+    /// What calls of its own tenant need, set aside or not, that will at least be served before somebody who joins as
+    /// `standing` now.
+    pub fn own_ahead_of(&self, standing: &Standing) -> Amounts {
+        let of = |class: &Class| class.shares.waiting_of(&standing.tenant);
+        let same = self.classes.get(&Reverse(standing.priority)).map(of).unwrap_or_default();
+        let higher = self.classes.range(..Reverse(standing.priority));
+        let higher = higher.fold(Amounts::default(), |sum, (_, class)| sum.plus(&of(class)));
+        // By turns of age it may be served although others of a higher priority wait.
+        let turns = (same.requests + 1) * TURNS_BY_AGE;
+        if higher.requests < turns { same.plus(&higher) } else { same }
     }
 
     /// Everybody in the order in which they will be served if nobody comes or goes, turns by age left aside; those who
@@ -316,15 +428,17 @@ impl<T> WaitingLine<T> {
         order.into_iter().filter_map(place).collect()
     }
 
-    /// Takes out everybody of a priority below `priority`; all of them when it is `None`.
+    /// Takes out everybody of a priority below `priority`; all of them when it is `None`. In order of arrival.
     pub fn clear(&mut self, below: Option<u8>) -> Vec<T> {
         let concerned =
             |place: &Place<T>| below.is_none_or(|below| place.standing.priority < below);
-        let (gone, stay): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut self.places).into_iter().partition(|(_, place)| concerned(place));
-        self.places = stay;
-        self.classes.retain(|rank, _| below.is_some_and(|below| rank.0 >= below));
-        gone.into_values().map(|place| place.who).collect()
+        let places = self.places.iter().filter(|(_, place)| concerned(place));
+        let tickets: Vec<Ticket> = places.map(|(arrival, _)| Ticket(*arrival)).collect();
+        // From the end, so that hardly ever somebody's first call leaves before others of theirs.
+        let mut gone: Vec<T> =
+            tickets.into_iter().rev().filter_map(|ticket| self.leave(ticket)).collect();
+        gone.reverse();
+        gone
     }
 
     /// How many wait.

@@ -222,7 +222,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"resume": True}, InvalidArgumentError, "resume is of type bool"),
     ({"idle_timeout": 0}, InvalidArgumentError, "idle_timeout is 0"),
     ({"idle_timeout": "long"}, InvalidArgumentError, "idle_timeout"),
-    ({"deadline": 1_500_000_000.0}, InvalidArgumentError, "deadline has passed"),
+    ({"deadline": 1_500_000_000.0}, DeadlineExceededError, "deadline has passed"),
     ({"prompt": ""}, InvalidPromptError, "empty"),
     ({"prompt": "\ud800"}, InvalidPromptError, "surrogate"),
     ({"provider": "groq"}, NoKeyError, "no key for groq"),

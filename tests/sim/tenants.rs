@@ -1,11 +1,12 @@
-//! Over a day of mixed users and priorities: does each get its share, does nobody starve, and how long does a person
-//! wait while a batch uses everything there is?
+//! Over a day of mixed users and priorities: does each get its share of what is billed, does nobody starve, and how long
+//! does a person wait while a batch uses everything there is?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quotaflow::engine::{Ask, Clock, Engine};
 use quotaflow::error::ErrorKind;
+use quotaflow::kernel::Moment;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -36,14 +37,21 @@ fn plan(seed: u64, users: Value) -> Plan {
         seed,
         start: at("2026-06-01T00:00[UTC]"),
         config: json!({"providers": {"openai": {"keys": keys}}, "users": users}),
-        providers: json!({"seed": seed, "latency": 0.2, "keys": simulated}),
+        providers: json!({"seed": seed, "latency": 0.2, "keys": simulated,
+                          "tokens": {"output": {"min": 100, "max": 600}}}),
     }
 }
 
-/// A call of a user with an answer of at most so many tokens, which is what its user pays with.
+/// A call of a user with an answer of at most so many tokens.
 fn call(user: &str, priority: u8, most: u64) -> Ask {
     let user = Some(user.to_owned());
     Ask { user, priority, params: max_tokens(most), ..ask("openai", GPT, "Go") }
+}
+
+/// How many tokens were billed for an answer.
+fn billed(ended: &Ended) -> u64 {
+    let usage = ended.answer().usage.unwrap();
+    usage.input_tokens + usage.output_tokens
 }
 
 /// Somebody who always has this many calls waiting, each of another size, until the end.
@@ -54,8 +62,8 @@ async fn always_waiting(
     priority: u8,
     sizes: (u64, u64),
     seed: u64,
-    end: quotaflow::kernel::Moment,
-) -> Vec<(quotaflow::kernel::Moment, u64, Ended)> {
+    end: Moment,
+) -> Vec<(Moment, Ended)> {
     const DEEP: usize = 12;
     let mut random = fastrand::Rng::with_seed(seed);
     let mut going = tokio::task::JoinSet::new();
@@ -67,7 +75,7 @@ async fn always_waiting(
             let truth = world.truth;
             going.spawn(async move {
                 let ended = one.await;
-                (truth.now(), most, ended)
+                (truth.now(), ended)
             });
         }
         match going.join_next().await {
@@ -85,10 +93,11 @@ fn over_a_day_users_share_by_weight_nobody_starves_and_persons_hardly_wait() {
         let engine = world.fresh_engine();
         let start = world.truth.now();
         let end = start + Duration::from_secs(86_400);
-        // Three users with batches of their own, of small, mixed and large calls; and one at a lower priority.
+        // Three users with batches of their own: small and mixed calls, those that declare far more than they use, and
+        // those that often do; and one at a lower priority.
         let batches = [
             ("alice", 3, (10, 800)),
-            ("bob", 3, (400, 500)),
+            ("bob", 3, (4_000, 4_000)),
             ("carol", 3, (10, 2_000)),
             ("batch", 1, (10, 500)),
         ];
@@ -133,12 +142,11 @@ fn over_a_day_users_share_by_weight_nobody_starves_and_persons_hardly_wait() {
         for (backlog, (user, ..)) in backlogs.into_iter().zip(batches) {
             let done = backlog.await.unwrap();
             let tokens = shares.entry(user).or_insert_with(|| vec![0; hours]);
-            for (when, most, ended) in &done {
+            for (when, ended) in &done {
                 assert!(ended.is_answered(), "{user}: {ended:?}");
                 let hour = (when.since(start).as_secs() / 3_600) as usize;
                 if hour < hours {
-                    // What it paid with: its prompt is a token or two.
-                    tokens[hour] += most + 2;
+                    tokens[hour] += billed(ended);
                 }
             }
             assert!(done.len() > 1_000, "{user} starved: {}", done.len());
@@ -159,6 +167,184 @@ fn over_a_day_users_share_by_weight_nobody_starves_and_persons_hardly_wait() {
         }
         assert!(world.network.refusals().is_empty(), "{:?}", world.network.refusals());
         world.assert_nothing_is_held(&engine);
+    });
+}
+
+/// What one call of the day came to.
+struct Told {
+    user: String,
+    priority: u8,
+    came: Moment,
+    left: Moment,
+    billed: u64,
+}
+
+impl Told {
+    fn new(user: &str, priority: u8, ended: &Ended) -> Told {
+        let first = &ended.answer().attempts[0];
+        let left = first.started;
+        let (user, billed) = (user.to_owned(), billed(ended));
+        Told { user, priority, came: left.before(first.waited), left, billed }
+    }
+
+    fn waits_at(&self, at: Moment) -> bool {
+        self.came <= at && at <= self.left
+    }
+}
+
+fn weight(user: &str) -> f64 {
+    match user {
+        "alice" => 3.0,
+        "carol" => 2.0,
+        _ => 1.0,
+    }
+}
+
+/// Whoever else comes: the priority of the one who has waited longest has every twentieth turn. `told` is in the order of
+/// leaving.
+fn assert_every_twentieth_turn_is_of_the_oldest(told: &[Told]) {
+    let mut by_coming: Vec<usize> = (0..told.len()).collect();
+    by_coming.sort_by_key(|place| told[*place].came);
+    let mut coming = by_coming.into_iter().peekable();
+    let mut waiting: BTreeSet<(Moment, usize)> = BTreeSet::new();
+    let mut without: BTreeMap<u8, u64> = BTreeMap::new();
+    for (place, one) in told.iter().enumerate() {
+        while let Some(next) = coming.next_if(|next| told[*next].came <= one.left) {
+            waiting.insert((told[next].came, next));
+        }
+        let (_, oldest) = waiting.first().unwrap();
+        let priority = told[*oldest].priority;
+        let turns = without.entry(priority).or_default();
+        *turns = if one.priority == priority { 0 } else { *turns + 1 };
+        assert!(
+            *turns <= 20,
+            "{turns} turns without one of priority {priority}, at {:?}",
+            one.left
+        );
+        waiting.remove(&(one.came, place));
+    }
+}
+
+/// While a call waited, others of its priority were billed no more than its user by their weights, and one call each.
+fn assert_no_more_than_a_share_went_before(one: &Told, all: &[&Told]) {
+    const LARGEST: f64 = 610.0;
+    let beside: Vec<&&Told> = (all.iter())
+        .filter(|other| other.priority == one.priority)
+        .filter(|other| other.came <= one.left && other.left >= one.came)
+        .collect();
+    let users: BTreeSet<&str> = beside.iter().map(|other| other.user.as_str()).collect();
+    let weights: f64 = users.iter().map(|user| weight(user)).sum();
+    let (own, others): (Vec<&&Told>, Vec<&&Told>) = (beside.into_iter())
+        .filter(|other| other.left < one.left)
+        .partition(|other| other.user == one.user);
+    let sum = |these: &[&&Told]| these.iter().map(|one| one.billed as f64).sum::<f64>();
+    // The last of its user before it came may count in full.
+    let own = sum(&own) + LARGEST;
+    let most = own * weights / weight(&one.user) + LARGEST * users.len() as f64;
+    assert!(sum(&others) <= most, "{}: {} > {most}", one.user, sum(&others));
+}
+
+/// What each user was billed, and what their weights would have given them: of each call that left, a share to everybody
+/// of its priority who was waiting then. Those who came and went are one.
+fn got_and_due(told: &[&Told]) -> BTreeMap<String, (f64, f64)> {
+    let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    let name = |user: &str| if user.starts_with("visitor") { "visitors" } else { user }.to_owned();
+    for one in told {
+        sums.entry(name(&one.user)).or_default().0 += one.billed as f64;
+        let waiting: BTreeSet<&str> = (told.iter())
+            .filter(|other| other.waits_at(one.left))
+            .map(|other| other.user.as_str())
+            .collect();
+        let all: f64 = waiting.iter().map(|user| weight(user)).sum();
+        for user in waiting {
+            let due = one.billed as f64 * weight(user) / all;
+            sums.entry(name(user)).or_default().1 += due;
+        }
+    }
+    sums
+}
+
+#[test]
+fn nobody_starves_while_hundreds_come_and_go_and_persons_use_up_an_hour() {
+    in_virtual_time(async {
+        let users = json!({"alice": {"weight": 3}, "carol": {"weight": 2}});
+        let world = Arc::new(World::new(&plan(14, users)));
+        let engine = world.fresh_engine();
+        let start = world.truth.now();
+        let hour = |hours: u64| start + Duration::from_secs(3_600 * hours);
+        let end = hour(24);
+        let batches =
+            [("alice", 3, (10, 800)), ("carol", 3, (4_000, 4_000)), ("batch", 1, (10, 500))];
+        let backlogs = batches.map(|(user, priority, sizes)| {
+            let (world, engine) = (world.clone(), engine.clone());
+            tokio::spawn(always_waiting(world, engine, user, priority, sizes, 1, end))
+        });
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut others = Vec::new();
+        let mut visitors = 0;
+        let mut going = |user: String, priority: u8, most: u64| {
+            let one = world.call(&engine, call(&user, priority, most), None);
+            others.push((user, priority, tokio::spawn(one)));
+        };
+        // In the thirteenth hour more persons come than there is room for, otherwise fewer.
+        let busy = hour(12)..hour(13);
+        let mut next_visitor = start;
+        while world.truth.now() < end {
+            let now = world.truth.now();
+            let pause = if busy.contains(&now) { 5.0 } else { 60.0 };
+            tokio::time::sleep(Duration::from_secs_f64(pause * random.f64())).await;
+            going("person".to_owned(), random.u8(5..=6), 300);
+            if now >= next_visitor {
+                visitors += 1;
+                let (calls, most) = (random.u64(1..=8), random.u64(20..=2_000));
+                (0..calls).for_each(|_| going(format!("visitor {visitors}"), 3, most));
+                next_visitor = now + Duration::from_secs_f64(300.0 * random.f64());
+            }
+        }
+        assert!(visitors > 400, "{visitors}");
+        let mut told = Vec::new();
+        for (user, priority, one) in others {
+            told.push(Told::new(&user, priority, &one.await.unwrap()));
+        }
+        for (backlog, (user, priority, _)) in backlogs.into_iter().zip(batches) {
+            let done = backlog.await.unwrap();
+            told.extend(done.iter().map(|(_, ended)| Told::new(user, priority, ended)));
+        }
+        world.assert_nothing_is_held(&engine);
+
+        told.sort_by_key(|one| (one.left, one.came));
+        assert_every_twentieth_turn_is_of_the_oldest(&told);
+        let below: Vec<&Told> = told.iter().filter(|one| one.priority < 5).collect();
+        for one in &below {
+            assert_no_more_than_a_share_went_before(one, &below);
+        }
+
+        // Persons hardly wait, but for the hour in which there are too many, and until all of those have left.
+        let too_many_end = (told.iter())
+            .filter(|one| one.priority >= 5 && busy.contains(&one.came))
+            .map(|one| one.left)
+            .max();
+        let calm = |one: &&Told| one.came < busy.start || one.came > too_many_end.unwrap();
+        let mut waits: Vec<Duration> = (told.iter())
+            .filter(|one| one.priority >= 5)
+            .filter(calm)
+            .map(|one| one.left.since(one.came))
+            .collect();
+        waits.sort();
+        let p99 = waits[waits.len() * 99 / 100];
+        eprintln!("p99 of {} persons: {p99:?}", waits.len());
+        assert!(p99 <= REFILL + Duration::from_millis(200), "{p99:?}");
+
+        // By what was billed, over the day and in every six hours of it.
+        for (from, to) in [(0, 24), (0, 6), (6, 12), (12, 18), (18, 24)] {
+            let these: Vec<&Told> = (told.iter())
+                .filter(|one| one.priority == 3 && (hour(from)..hour(to)).contains(&one.left))
+                .collect();
+            for (user, (got, due)) in got_and_due(&these) {
+                eprintln!("hours {from} to {to}, {user}: {:.4}", got / due);
+                assert!((got / due - 1.0).abs() < 0.05, "{user}: {got} instead of {due}");
+            }
+        }
     });
 }
 

@@ -77,17 +77,16 @@ impl Rule {
         }
     }
 
-    /// What must be there for `amount` to be taken while the last `kept` thousandths of the limit stay untouched, for
-    /// those who matter more. A bucket whose bursts are small never comes near the end of its limit. What takes more
-    /// than the rest all by itself needs all there is.
+    /// What must be there for `amount` to be taken while the last `kept` thousandths of what the limit can hold stay
+    /// untouched, for those who matter more: of a bucket those of its burst. What takes more than the rest all by itself
+    /// needs all there is.
     pub fn with_kept(&self, amount: u64, kept: u16) -> u64 {
         let most = self.most();
         if amount == 0 || kept == 0 || amount > most {
             return amount;
         }
-        let kept = u128::from(self.amount()) * u128::from(kept) / 1000;
-        let kept = u64::try_from(kept).unwrap_or(u64::MAX).saturating_sub(self.amount() - most);
-        amount.saturating_add(kept).min(most)
+        let kept = u128::from(most) * u128::from(kept) / 1000;
+        amount.saturating_add(u64::try_from(kept).unwrap_or(u64::MAX)).min(most)
     }
 
     fn amount(&self) -> u64 {
@@ -238,5 +237,34 @@ impl Meter {
                 meter
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::kernel::Source;
+
+    fn rule(amount: u64, refill: Refill) -> Rule {
+        let amount = NonZeroU64::new(amount).unwrap();
+        let (resource, period) = (Resource::Requests, Period::Minute);
+        Rule::new(Limit { resource, period, amount, refill, source: Source::Configured })
+    }
+
+    fn bucket(amount: u64, burst: u64) -> Rule {
+        rule(amount, Refill::Bucket { burst: NonZeroU64::new(burst).unwrap() })
+    }
+
+    #[test]
+    fn a_tenth_is_kept_of_what_there_can_be_at_once() {
+        assert_eq!(rule(60, Refill::Rolling).with_kept(1, 100), 7);
+        assert_eq!(bucket(60, 20).with_kept(1, 100), 3);
+        assert_eq!(bucket(6_000, 200).with_kept(1, 100), 21);
+        assert_eq!(bucket(60, 9).with_kept(1, 100), 1, "nothing of less than ten");
+        assert_eq!(bucket(60, 20).with_kept(19, 100), 20, "what is nearly all needs all");
+        assert_eq!(bucket(60, 20).with_kept(21, 100), 21);
+        assert_eq!(bucket(60, 20).with_kept(1, 0), 1);
     }
 }

@@ -15,7 +15,13 @@ fn plain(priority: u8) -> Standing {
 }
 
 fn serve_next<T>(line: &mut WaitingLine<T>) -> Option<T> {
-    line.next_ticket().and_then(|ticket| line.serve(ticket))
+    let ticket = line.next_ticket()?;
+    let size = line.places[&ticket.0].standing.size;
+    let (who, paid) = line.serve(ticket)?;
+    if let Some(paid) = paid {
+        line.settle(paid, &size);
+    }
+    Some(who)
 }
 
 fn serve_all<T>(line: &mut WaitingLine<T>) -> Vec<T> {
@@ -211,24 +217,6 @@ fn who_was_served_before_goes_ahead_of_its_own_priority_only() {
 }
 
 #[test]
-fn who_is_urgent_may_go_ahead_without_taking_the_turn_of_who_is_old() {
-    let mut line = WaitingLine::new(30);
-    line.join(plain(1), "old").unwrap();
-    for _ in 0..19 {
-        line.join(plain(5), "urgent").unwrap();
-    }
-    for _ in 0..19 {
-        assert_eq!(line.urgent(), None, "it is their turn anyway");
-        assert_eq!(serve_next(&mut line), Some("urgent"));
-    }
-    line.join(plain(5), "late").unwrap();
-    let (ticket, who) = line.urgent().unwrap();
-    assert_eq!(*who, "late");
-    line.serve_out_of_turn(ticket);
-    assert_eq!((line.head(), line.urgent()), (Some(&"old"), None));
-}
-
-#[test]
 fn a_turn_by_age_waits_for_a_person_and_not_for_a_batch() {
     let mut line = WaitingLine::new(30);
     line.join(plain(1), "old").unwrap();
@@ -305,4 +293,201 @@ fn clearing_takes_the_lower_priorities_only() {
     assert_eq!(line.len(), 2);
     assert_eq!(line.clear(None), [3, 5]);
     assert_eq!((line.len(), line.next_ticket()), (0, None));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// New tenants come as fast as others are served, for ever: a tenant with several calls, whatever their size, gets its
+    /// share all the same, as far as weights and tokens say and no later.
+    #[test]
+    fn nobody_starves_while_ever_new_tenants_come(
+        seed in any::<u64>(),
+        kept in 1_u64..9,
+        largest in 1_u64..500,
+        weight in 1_u32..5,
+        own in prop::collection::vec(1_u64..5_000, 2..5),
+    ) {
+        let mut random = Lcg(seed);
+        let mut line = WaitingLine::new(1_000);
+        let mut new = 0;
+        let mut comes = |line: &mut WaitingLine<u64>, random: &mut Lcg| {
+            new += 1;
+            let who = standing(3, &format!("new {new}"), 1_000, 1 + random.below(largest));
+            line.join(who, u64::MAX).unwrap();
+        };
+        (0..kept).for_each(|_| comes(&mut line, &mut random));
+        for (place, tokens) in own.iter().enumerate() {
+            line.join(standing(3, "x", weight * 1_000, *tokens), place as u64).unwrap();
+        }
+        let weights = kept + u64::from(weight);
+        let (mut others, mut before) = (0, 0);
+        for (place, tokens) in own.iter().enumerate() {
+            let most = before * weights / u64::from(weight) + (kept + 2) * largest;
+            loop {
+                let ticket = line.next_ticket().unwrap();
+                let size = line.places[&ticket.0].standing.size;
+                let who = serve_next(&mut line).unwrap();
+                if who == place as u64 {
+                    break;
+                }
+                others += size.input_tokens;
+                comes(&mut line, &mut random);
+                prop_assert!(others <= most, "{others} tokens of others before call {place}: {most}");
+            }
+            before += tokens;
+        }
+    }
+
+    /// What is used counts, whatever was declared, however many are under way at once, and although some are refused and
+    /// come back: over a long backlog the shares of what was used are within five in a hundred of the weights.
+    #[test]
+    fn tenants_pay_for_what_they_used(
+        seed in any::<u64>(),
+        weights in prop::collection::vec(1_u32..6, 3),
+        declared in prop::collection::vec(prop::sample::select(vec![0.1, 1.0, 3.0, 10.0]), 3),
+        under_way in 0_usize..12,
+    ) {
+        let mut random = Lcg(seed);
+        let mut line = WaitingLine::new(1_000);
+        let say = |tenant: usize, used: u64| {
+            let tokens = (used as f64 * declared[tenant]) as u64;
+            let size = Amounts { requests: 1, input_tokens: 1, output_tokens: tokens, spend: 0 };
+            Standing { priority: 3, tenant: TENANTS[tenant].into(), weight: weights[tenant] * 1_000, size }
+        };
+        for tenant in 0..3 {
+            for _ in 0..16 {
+                let used = 1 + random.below(400);
+                line.join(say(tenant, used), (tenant, used)).unwrap();
+            }
+        }
+        let mut going = std::collections::VecDeque::new();
+        let mut got = [0.0; 3];
+        for turn in 0..12_000 {
+            let ticket = line.next_ticket().unwrap();
+            let ((tenant, used), paid) = line.serve(ticket).unwrap();
+            going.push_back((tenant, used, paid.unwrap()));
+            while going.len() > under_way {
+                let (tenant, used, paid) = going.pop_front().unwrap();
+                if random.below(10) == 0 {
+                    let refused = Amounts { requests: 1, ..Amounts::default() };
+                    line.settle(paid, &refused);
+                    line.rejoin(say(tenant, used), (tenant, used)).unwrap();
+                    continue;
+                }
+                // What is under way counts as what was declared, so the beginning tells of that.
+                got[tenant] += if turn > 2_000 { used as f64 } else { 0.0 };
+                line.settle(paid, &Amounts { requests: 1, output_tokens: used, ..Amounts::default() });
+                let used = 1 + random.below(400);
+                line.join(say(tenant, used), (tenant, used)).unwrap();
+            }
+        }
+        let (total, weight): (f64, u32) = (got.iter().sum(), weights.iter().sum());
+        for tenant in 0..3 {
+            let (share, right) = (got[tenant] / total, f64::from(weights[tenant]) / f64::from(weight));
+            prop_assert!((share / right - 1.0).abs() < 0.05, "{tenant}: {share} instead of {right}");
+        }
+    }
+}
+
+#[test]
+fn what_is_paid_back_to_somebody_who_was_away_is_no_turn_saved_up() {
+    let mut line = WaitingLine::new(100);
+    let join = |line: &mut WaitingLine<&'static str>, who: &'static str, tokens: u64| {
+        line.join(standing(3, who, 1_000, tokens), who).unwrap();
+    };
+    join(&mut line, "careful", 4_000);
+    let ticket = line.next_ticket().unwrap();
+    let (_, paid) = line.serve(ticket).unwrap();
+    (0..20).for_each(|_| join(&mut line, "busy", 10));
+    (0..8).for_each(|_| assert_eq!(serve_next(&mut line), Some("busy")));
+    // It comes back while its first call is under way, and only then is it known how little that used.
+    (0..4).for_each(|_| join(&mut line, "careful", 10));
+    line.settle(paid.unwrap(), &Amounts { requests: 1, input_tokens: 10, ..Amounts::default() });
+    let served: Vec<_> = (0..6).filter_map(|_| serve_next(&mut line)).collect();
+    assert_eq!(served.iter().filter(|who| **who == "careful").count(), 3, "{served:?}");
+}
+
+#[test]
+fn who_used_more_than_it_said_pays_for_it_when_it_is_known() {
+    let mut line = WaitingLine::new(100);
+    for who in ["short", "long"] {
+        (0..9).for_each(|_| _ = line.join(standing(3, who, 1_000, 10), who).unwrap());
+    }
+    for _ in 0..2 {
+        let (who, paid) = line.serve(line.next_ticket().unwrap()).unwrap();
+        let used = if who == "long" { 40 } else { 10 };
+        let used = Amounts { requests: 1, output_tokens: used, ..Amounts::default() };
+        line.settle(paid.unwrap(), &used);
+    }
+    let served: Vec<_> = (0..5).filter_map(|_| serve_next(&mut line)).collect();
+    assert_eq!(served, ["short", "short", "short", "short", "long"]);
+}
+
+#[test]
+fn no_weight_keeps_anybody_out_for_ever() {
+    let mut line = WaitingLine::new(100);
+    let heavy = || standing(3, "heavy", 1_000_000_000, 1);
+    line.join(standing(3, "light", 1, 5_000), "light").unwrap();
+    line.join(standing(3, "light", 1, 5_000), "light").unwrap();
+    line.join(heavy(), "heavy").unwrap();
+    let mut turns = Vec::new();
+    for turn in 0..5_000 {
+        let who = serve_next(&mut line).unwrap();
+        if who == "light" {
+            turns.push(turn);
+        } else {
+            line.join(heavy(), who).unwrap();
+        }
+    }
+    assert_eq!(turns.len(), 2, "{turns:?}");
+    assert!(turns[1] <= 1 + 2 * PASSED_AT_MOST + TURNS_BY_AGE, "{turns:?}");
+}
+
+#[test]
+fn who_waits_for_no_limit_stands_before_everybody_and_takes_nobodys_turn() {
+    let mut line = WaitingLine::new(30);
+    line.join(plain(1), "old").unwrap();
+    (0..12).for_each(|_| _ = line.join(plain(9), "urgent").unwrap());
+    line.join_ahead(plain(3), "ahead 1").unwrap();
+    line.join_ahead(plain(0), "ahead 2").unwrap();
+    assert_eq!(line.ahead_of(&plain(9)).requests, 14, "whoever is ahead, and its own");
+    let listed: Vec<_> = line.in_order().into_iter().map(|(_, _, who)| *who).collect();
+    assert_eq!(listed[..3], ["ahead 1", "ahead 2", "urgent"]);
+    let (_, paid) = line.serve(line.next_ticket().unwrap()).unwrap();
+    assert_eq!((paid, line.since_age), (None, 0));
+    assert_eq!(line.clear(Some(1)), ["ahead 2"]);
+    assert_eq!(line.head(), Some(&"urgent"));
+}
+
+#[test]
+fn a_turn_by_age_that_was_put_off_for_long_enough_takes_what_is_kept() {
+    let mut line = WaitingLine::new(30);
+    line.join(plain(1), "old").unwrap();
+    for _ in 0..19 {
+        line.join(plain(5), "urgent").unwrap();
+        assert!(!line.takes_what_is_kept());
+        assert_eq!(serve_next(&mut line), Some("urgent"));
+    }
+    line.join(plain(5), "late").unwrap();
+    assert_eq!((line.head(), line.takes_what_is_kept()), (Some(&"old"), true));
+    serve_next(&mut line);
+    assert_eq!((line.head(), line.takes_what_is_kept()), (Some(&"late"), false));
+}
+
+#[test]
+fn what_those_need_who_come_back_is_known_whoever_of_them_steps_aside() {
+    let mut line = WaitingLine::new(9);
+    let tickets: Vec<_> =
+        (1..4).map(|tokens| line.rejoin(standing(3, "", 1_000, tokens), tokens).unwrap()).collect();
+    let ahead = |line: &WaitingLine<u64>| line.ahead_of(&plain(3)).input_tokens;
+    assert_eq!(ahead(&line), 6);
+    line.set_aside(tickets[0], Moment::from_seconds(60));
+    assert_eq!(ahead(&line), 5);
+    line.leave(tickets[1]);
+    assert_eq!(ahead(&line), 3);
+    line.bring_back(Moment::from_seconds(60));
+    assert_eq!(ahead(&line), 4);
+    serve_all(&mut line);
+    assert!(line.classes.is_empty());
 }

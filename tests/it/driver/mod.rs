@@ -13,6 +13,7 @@ mod sizing;
 mod streaming;
 mod streams_ended;
 mod trouble;
+mod turns;
 mod users;
 mod waiting;
 
