@@ -71,6 +71,8 @@ impl Scene {
             max_output_tokens: None,
             reserves_max_tokens: true,
             counts_output: true,
+            price: None,
+            is_again: false,
             ahead_of_limits: false,
             kept: 0,
             only_key: None,

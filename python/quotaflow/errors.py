@@ -6,7 +6,7 @@
     ├── InvalidArgumentError (ValueError)     an argument is wrong
     │   └── InvalidPromptError                the prompt is wrong
     ├── StateError                            the remembered quotas cannot be read or written
-    ├── ClosedError (RuntimeError)            the interface was closed
+    ├── ClosedError (RuntimeError)            the interface or the stream was closed
     ├── CheckpointError                       the file of a batch's results cannot be used
     ├── TemplateError (ValueError)            a template, or what it is given, is wrong
     └── CallError                             a call brought no answer
@@ -171,7 +171,10 @@ class CheckpointError(QuotaflowError):
 
 
 class ClosedError(QuotaflowError, RuntimeError):
-    """The interface was closed, perhaps while this call waited: make a new `LLMInterface`.
+    """The interface was closed, perhaps while this call waited, or the stream was: make a new one of it.
+
+    Whoever reads on in a stream after `close()`, or after the wait for its next piece was cancelled, gets this, so
+    that half an answer does not look like a whole one.
 
     >>> try:
     ...     llm.send_prompt("Hello")
@@ -311,7 +314,8 @@ class ServerError(CallError):
 class CallTimeoutError(CallError, TimeoutError):
     """The provider was silent for longer than `timeouts.read`, or gave up itself: allow more, or ask for less.
 
-    The answer may still be billed. What `timeout=` ends is a `DeadlineExceededError`.
+    So is a stream without a piece for `timeouts.piece`, however alive it is kept. The answer may still be billed.
+    What `timeout=` ends is a `DeadlineExceededError`.
 
     >>> try:
     ...     llm.send_prompt("Hello")

@@ -48,6 +48,13 @@ def make_options(
     debug: bool,
 ) -> CallOptions:
     """What Rust is told about a call; raises `InvalidArgumentError` for the first wrong argument."""
+    if params.get("stream"):
+        raise InvalidArgumentError(
+            "stream asks for an answer in pieces, and this call gives it whole",
+            hint="call stream_prompt or astream_prompt, and leave stream out",
+        )
+    if params.get("stream_options") is not None:
+        raise InvalidArgumentError("stream_options is for streams", hint="call stream_prompt or astream_prompt")
     cache = None
     if "cache" in params:
         cache = _cache(params["cache"])
@@ -181,7 +188,8 @@ def config_json(name: str, value: object) -> str | None:
     import json
 
     try:
-        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
+        return text if text.isascii() else text.encode().decode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{name} cannot be written as JSON: {error}", path=name) from None
 
@@ -215,7 +223,7 @@ def _path(name: str, value: str | PathLike[Any]) -> str:
     path = fspath(value)
     if not isinstance(path, str) or not path:
         raise ConfigError(f"the path of {name} is empty or no text", path=name, hint="pass None for the usual one")
-    return path
+    return _whole_characters(name, path, ConfigError)
 
 
 def _plain(value: object) -> object:
@@ -237,11 +245,25 @@ def _wrong(name: str, value: object, expected: str) -> InvalidArgumentError:
 
 
 def _text(name: str, value: object) -> str | None:
-    if value is None or type(value) is str:
-        return value
+    if value is None:
+        return None
     if isinstance(value, str):
-        return str(value)
+        return _whole_characters(name, value if type(value) is str else str(value))
     raise _wrong(name, value, "a string or None")
+
+
+def _whole_characters(
+    name: str, text: str, error: type[InvalidArgumentError | ConfigError] = InvalidArgumentError
+) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as wrong:
+            raise error(
+                f"{name} has an unpaired surrogate at character {wrong.start}",
+                hint='it was decoded wrongly: decode it again with errors="replace"',
+            ) from None
+    return text
 
 
 def _name(name: str, value: object) -> str | None:
@@ -302,7 +324,8 @@ def _params(params: Mapping[str, Any]) -> str:
     import json
 
     try:
-        return json.dumps(params, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(params, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        return text if text.isascii() else text.encode().decode()
     except (TypeError, ValueError, RecursionError) as error:
         culprit = next((name for name, value in params.items() if not _is_json(value)), "a parameter")
         raise InvalidArgumentError(
@@ -314,7 +337,7 @@ def _is_json(value: object) -> bool:
     import json
 
     try:
-        json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
         return False
     return True

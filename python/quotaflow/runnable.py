@@ -70,6 +70,7 @@ class RunnableFace:
             input: text, messages, or a prompt value of LangChain.
             config: a `RunnableConfig`: callbacks, tags, metadata, run name. Without LangChain it says nothing.
             kwargs: whatever `send_prompt` takes besides the prompt: `model`, `task_name`, `temperature`, `stop`…
+                With `stream=True`, `idle_timeout` or `resume` the answer is streamed and put together.
 
         Returns:
             The text as a `Reply`.
@@ -82,7 +83,9 @@ class RunnableFace:
         """
         side = _langchain_side()
         if side is None:
-            return self.send_prompt(input, **kwargs)
+            from quotaflow.streaming import whole_answer
+
+            return whole_answer(self, input, kwargs)
         reply: Reply = side.invoke(self, input, config, kwargs)
         return reply
 
@@ -95,7 +98,9 @@ class RunnableFace:
         """
         side = _langchain_side()
         if side is None:
-            return await self.asend_prompt(input, **kwargs)
+            from quotaflow.streaming import awhole_answer
+
+            return await awhole_answer(self, input, kwargs)
         reply: Reply = await side.ainvoke(self, input, config, kwargs)
         return reply
 
@@ -183,9 +188,11 @@ class RunnableFace:
             return []
         from concurrent.futures import ThreadPoolExecutor
 
+        from quotaflow.streaming import whole_answer
+
         threads = _max_concurrency(config) or min(_MOST_THREADS, len(inputs))
         with ThreadPoolExecutor(threads, "quotaflow-batch") as pool:
-            futures = [pool.submit(self.send_prompt, prompt, **kwargs) for prompt in inputs]
+            futures = [pool.submit(whole_answer, self, prompt, kwargs) for prompt in inputs]
             if return_exceptions:
                 return [future.exception() or future.result() for future in futures]
             try:
@@ -235,11 +242,13 @@ class RunnableFace:
             return await side.abatch(self, inputs, config, return_exceptions, kwargs)
         from asyncio import Semaphore, ensure_future, gather
 
+        from quotaflow.streaming import awhole_answer
+
         turn = Semaphore(_max_concurrency(config) or max(1, len(inputs)))
 
         async def one(prompt: object) -> Reply:
             async with turn:
-                return await self.asend_prompt(prompt, **kwargs)
+                return await awhole_answer(self, prompt, kwargs)
 
         tasks = [ensure_future(one(prompt)) for prompt in inputs]
         try:

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
-from quotaflow.errors import CallError, QuotaflowError, StreamInterrupted
+from _thread import allocate_lock
+
+from quotaflow.errors import CallError, ClosedError, InvalidArgumentError, QuotaflowError, StreamInterrupted
 from quotaflow.pieces import piece_from
 from quotaflow.reply import failed_reply, reply_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from types import TracebackType
     from typing import Any, Self
 
     from quotaflow._quotaflow import StreamCall
     from quotaflow.pieces import Piece
     from quotaflow.reply import Reply
+    from quotaflow.shaped_answers import Wanted
 
     Item = str | tuple[Any, ...]
+
+# How a stream ended of which somebody was told; the others are told again to whoever reads on.
+_TOLD = ("complete", "failed")
+_CLOSED = "this stream was closed before its end", "begin a new one"
+_CUT_OFF = (
+    "this stream was ended when the wait for its next piece was cancelled or interrupted",
+    "begin a new one; to wait in steps, keep the task of anext() and give it to asyncio.wait()",
+)
 
 
 class _Stream:
     """What both kinds of stream know."""
 
-    __slots__ = ("__weakref__", "_call", "_errors_as_text", "_items", "_over", "_reply", "_said", "_spoke")
+    __slots__ = (
+        "__weakref__", "_call", "_ended", "_errors_as_text", "_items", "_reply", "_said", "_spoke", "_turn",
+        "_wanted",
+    )  # fmt: skip
 
-    def __init__(self, call: StreamCall, errors_as_text: bool) -> None:
+    def __init__(self, call: StreamCall, errors_as_text: bool, wanted: Wanted | None = None) -> None:
         self._call = call
         self._errors_as_text = errors_as_text
-        # What arrived and was not handed out yet.
-        self._items: Iterator[Item] = iter(())
+        # What the answer is held to, when it is to have a shape.
+        self._wanted = wanted
+        # What arrived and was not handed out yet, the last first.
+        self._items: list[Item] = []
         self._said: list[str] = []
         self._spoke = False
-        self._over = False
+        # How it ended: complete, failed, closed or cut off.
+        self._ended: str | None = None
         self._reply: Reply | None = None
+        # Held by whoever waits for more.
+        self._turn = allocate_lock()
 
     @property
     def text(self) -> str:
@@ -62,36 +81,63 @@ class _Stream:
             self._said.clear()
         return piece
 
+    def _take_turn(self) -> None:
+        if not self._turn.acquire(blocking=False):
+            raise InvalidArgumentError(
+                "somebody else waits for the next piece of this stream", hint="read it from one place"
+            )
+
+    def _is_there(self) -> bool | None:
+        """Whether there is something to hand out without asking; `None` when it has to be asked for."""
+        if self._items:
+            return True
+        if self._ended is None:
+            return None
+        if self._ended in _TOLD:
+            return False
+        message, hint = _CLOSED if self._ended == "closed" else _CUT_OFF
+        raise ClosedError(message, hint=hint)
+
     def _took(self, items: list[Item]) -> bool:
         """Whether there is something to hand out; if not, the answer is complete."""
+        if self._ended is not None:
+            # It was closed while this arrived.
+            return bool(self._is_there())
         if items:
             self._spoke = True
-            self._items = iter(items)
+            items.reverse()
+            self._items = items
             return True
-        self._over = True
+        self._ended = "complete"
         outcome = self._call.outcome()
         if outcome is not None:
             self._reply = reply_from(outcome)
+            if self._wanted is not None:
+                self._reply, wrong = self._wanted.judged(self._reply)
+                if wrong is not None:
+                    raise wrong
         return False
 
     def _failed(self, error: BaseException) -> bool:
         """Whether a text stands for the error, as `errors="text"` asks for; never in the middle of an answer."""
-        self._over = True
+        if self._ended is None:
+            self._ended = "failed" if isinstance(error, Exception) else "cut off"
         if self._spoke or not self._errors_as_text:
             return False
         if not isinstance(error, CallError) or isinstance(error, StreamInterrupted):
             return False
         self._reply = failed_reply(error)
-        self._items = iter((str(self._reply),))
+        self._items = [str(self._reply)]
         return True
 
     def _end(self) -> None:
-        self._over = True
-        self._items = iter(())
+        if self._ended is None:
+            self._ended = "closed"
+        self._items = []
         self._call.close()
 
     def __repr__(self) -> str:
-        state = "over" if self._over else "open"
+        state = "open" if self._ended is None else "over"
         return f"<{type(self).__name__} {state}, {sum(map(len, self._said))} characters so far>"
 
 
@@ -101,7 +147,7 @@ class PromptStream(_Stream):
     Iterating gives the text as `str`, piece by piece. Where an attempt broke off and `resume=` had another one go
     on, it gives an empty `Piece` of kind `"seam"`. `events()` gives everything, thinking and tool calls, too.
     Whoever stops early closes it, by `close()`, by leaving its `with` block or by forgetting it: the request ends,
-    and what was used until then is counted.
+    and what was used until then is counted. Whoever reads on after that is told so by a `ClosedError`.
 
     >>> with llm.stream_prompt("Name a river.", model="gpt-4o-mini") as stream:
     ...     text = "".join(stream)
@@ -116,15 +162,13 @@ class PromptStream(_Stream):
 
     def __next__(self) -> str:
         while True:
-            for item in self._items:
-                if type(item) is str:
-                    self._said.append(item)
-                    return item
-                piece = self._noted(item)
-                if piece.kind == "seam":
-                    return piece
-            if not self._fetch():
-                raise StopIteration
+            item = self._next()
+            if type(item) is str:
+                self._said.append(item)
+                return item
+            piece = self._noted(item)
+            if piece.kind == "seam":
+                return piece
 
     def events(self) -> Iterator[Piece]:
         """Everything that arrives, as `Piece`s; what was iterated before is not given again.
@@ -133,30 +177,40 @@ class PromptStream(_Stream):
         >>> {piece.kind for piece in stream.events()}
         {'text'}
         """
+        return _Events(self._next, self._noted)
+
+    def _next(self) -> Item:
         while True:
-            for item in self._items:
-                yield self._noted(item)
+            try:
+                return self._items.pop()
+            except IndexError:
+                pass
             if not self._fetch():
-                return
+                raise StopIteration
 
     def _fetch(self) -> bool:
-        if self._over:
-            return False
+        self._take_turn()
         try:
-            items = self._call.next()
-        except BaseException as error:
-            if self._failed(error):
-                return True
-            raise
-        return self._took(items)
+            is_there = self._is_there()
+            if is_there is not None:
+                return is_there
+            try:
+                return self._took(self._call.next())
+            except BaseException as error:
+                if self._failed(error):
+                    return True
+                raise
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Ends the request, if one is under way, and counts what was used; closing twice is fine.
 
         >>> stream = llm.stream_prompt("Name a river.", model="gpt-4o-mini")
         >>> stream.close()
-        >>> list(stream)
-        []
+        >>> next(stream)
+        Traceback (most recent call last):
+        quotaflow.errors.ClosedError: this stream was closed before its end — begin a new one
         """
         self._end()
 
@@ -172,7 +226,8 @@ class PromptStream(_Stream):
 class AsyncPromptStream(_Stream):
     """The same for asyncio: `async for`, `async with`, `aclose()`.
 
-    Cancelling the task that waits for a piece ends the stream.
+    Cancelling the task that waits for a piece ends the stream, and so does `asyncio.wait_for` around it; whoever
+    reads on is told so.
 
     >>> import asyncio
     >>> async def text():
@@ -189,17 +244,15 @@ class AsyncPromptStream(_Stream):
 
     async def __anext__(self) -> str:
         while True:
-            for item in self._items:
-                if type(item) is str:
-                    self._said.append(item)
-                    return item
-                piece = self._noted(item)
-                if piece.kind == "seam":
-                    return piece
-            if not await self._fetch():
-                raise StopAsyncIteration
+            item = await self._next()
+            if type(item) is str:
+                self._said.append(item)
+                return item
+            piece = self._noted(item)
+            if piece.kind == "seam":
+                return piece
 
-    async def events(self) -> AsyncIterator[Piece]:
+    def events(self) -> AsyncIterator[Piece]:
         """Everything that arrives, as `Piece`s; what was iterated before is not given again.
 
         >>> import asyncio
@@ -209,35 +262,46 @@ class AsyncPromptStream(_Stream):
         >>> asyncio.run(kinds())
         {'text'}
         """
+        return _AsyncEvents(self._next, self._noted)
+
+    async def _next(self) -> Item:
         while True:
-            for item in self._items:
-                yield self._noted(item)
+            try:
+                return self._items.pop()
+            except IndexError:
+                pass
             if not await self._fetch():
-                return
+                raise StopAsyncIteration
 
     async def _fetch(self) -> bool:
-        if self._over:
-            return False
+        self._take_turn()
+        try:
+            is_there = self._is_there()
+            if is_there is not None:
+                return is_there
+            try:
+                return self._took(await self._arrived())
+            except BaseException as error:
+                if self._failed(error):
+                    return True
+                self._call.close()
+                raise
+        finally:
+            self._turn.release()
+
+    async def _arrived(self) -> list[Item]:
         from quotaflow.event_loops import running_loop_and_port
 
         loop, port = running_loop_and_port()
+        if port is None:
+            return await self._call.anext_anywhere()
+        future: Future[list[Item]] = loop.create_future()
+        number = self._call.anext(port, future)
         try:
-            if port is None:
-                items = await self._call.anext_anywhere()
-            else:
-                future: Future[list[Item]] = loop.create_future()
-                number = self._call.anext(port, future)
-                try:
-                    items = await future
-                except BaseException:
-                    port.cancel(number)
-                    raise
-        except BaseException as error:
-            if self._failed(error):
-                return True
-            self._call.close()
+            return await future
+        except BaseException:
+            port.cancel(number)
             raise
-        return self._took(items)
 
     async def aclose(self) -> None:
         """Ends the request, if one is under way, and counts what was used; closing twice is fine.
@@ -254,3 +318,33 @@ class AsyncPromptStream(_Stream):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
+
+
+class _Events:
+    """Everything that arrives in a stream; a wait that is interrupted does not make it look complete."""
+
+    __slots__ = ("_next", "_noted")
+
+    def __init__(self, arrives: Callable[[], Item], noted: Callable[[Item], Piece]) -> None:
+        self._next, self._noted = arrives, noted
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Piece:
+        return self._noted(self._next())
+
+
+class _AsyncEvents:
+    """The same for asyncio."""
+
+    __slots__ = ("_next", "_noted")
+
+    def __init__(self, arrives: Callable[[], Awaitable[Item]], noted: Callable[[Item], Piece]) -> None:
+        self._next, self._noted = arrives, noted
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Piece:
+        return self._noted(await self._next())

@@ -12,17 +12,20 @@ use super::any_loop;
 use super::call_options::CallOptions;
 use super::loop_port::{Arrival, LoopPort};
 use super::outcome::Outcome;
+use super::overdue::Watch;
 use super::raising::raise;
 use super::runtime::Threads;
 use super::telling::{NoticeBox, Retries};
 use crate::config::{Arguments, ConfigArgument, Settings, Sources};
-use crate::engine::{Ask, Engine, Events, RetryHook};
+use crate::engine::{Ask, Engine, Events, RetryHook, Seat};
 use crate::error::{Error, ErrorKind};
 
 struct OfProcess {
     process: u32,
     engine: Arc<Engine>,
     notices: Arc<NoticeBox>,
+    /// Ends streams that nobody reads.
+    overdue: Arc<Watch>,
 }
 
 /// Settings, and for each process that uses them an engine, started by its first call.
@@ -219,13 +222,18 @@ impl Core {
         Ok(Some(py.detach(|| running.notices.next_events(patience))))
     }
 
-    /// Sends everybody who waits home.
+    /// Sends everybody who waits home, and ends the streams that nobody reads.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.closed.store(true, std::sync::atomic::Ordering::Release);
         if let Some(running) = self.running.load_full()
             && running.process == std::process::id()
         {
-            py.detach(|| running.engine.close());
+            let threads = Threads::get()?;
+            py.detach(|| {
+                if threads.enter(|| running.engine.close()) > 0 {
+                    threads.hang_up();
+                }
+            });
             running.notices.wake_listener();
             running.notices.deliver(py)?;
         }
@@ -241,6 +249,15 @@ impl Core {
     ) -> PyResult<(Threads, Arc<Engine>, Arc<NoticeBox>)> {
         let (threads, running) = self.running(py)?;
         Ok((threads, running.engine.clone(), running.notices.clone()))
+    }
+
+    /// Has a stream end when its time is over, whoever reads it.
+    pub(super) fn watch_stream(&self, py: Python<'_>, seat: &Seat) -> PyResult<()> {
+        if !seat.expires() {
+            return Ok(());
+        }
+        let (_, running) = self.running(py)?;
+        running.overdue.look(&running.engine)
     }
 
     /// The engine of this process. One that was made before a fork belongs to the parent: its locks, sockets and
@@ -264,7 +281,9 @@ impl Core {
             let settings = self.settings.clone();
             let engine = py.detach(|| threads.enter(|| Engine::start(settings, notices.clone())));
             let engine = engine.map_err(|error| raise(py, &error))?;
-            let made = Some(Arc::new(OfProcess { process, engine, notices: notices.clone() }));
+            let overdue = Arc::default();
+            let made = OfProcess { process, engine, notices: notices.clone(), overdue };
+            let made = Some(Arc::new(made));
             let before = arc_swap::Guard::into_inner(self.running.compare_and_swap(&known, made));
             // Asked for only now: who begins to listen meanwhile either finds the engine or is found here.
             notices.listen(Events(self.wanted.load(std::sync::atomic::Ordering::SeqCst)));

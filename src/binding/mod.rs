@@ -14,6 +14,7 @@ mod guarding;
 mod loop_port;
 mod naming;
 mod outcome;
+mod overdue;
 mod planning;
 mod queue;
 mod raising;

@@ -99,6 +99,12 @@ impl Threads {
         Ok(Unattended(self.0.clone()))
     }
 
+    /// Has connections closed that were dropped: only a runtime that runs does it, and maybe nobody blocks on it now.
+    pub(super) fn hang_up(&self) {
+        // Without a thread that could run it, they are closed when the next call is sent.
+        drop(self.spawn(async {}));
+    }
+
     /// Lets what is made inside find its timers and sockets.
     pub(super) fn enter<T>(&self, make: impl FnOnce() -> T) -> T {
         let _inside = self.0.runtime.enter();

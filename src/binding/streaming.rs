@@ -21,7 +21,7 @@ use super::outcome::Outcome;
 use super::raising::{attempt, raise};
 use super::runtime::Threads;
 use super::telling::{NoticeBox, Retries};
-use crate::engine::{Answer, Resume, RetryHook, StreamEvent, StreamPiece, Streaming};
+use crate::engine::{Answer, Found, Resume, RetryHook, Seat, StreamEvent, StreamPiece, Streaming};
 use crate::error::{Error, ErrorKind};
 
 /// A call whose answer comes in pieces. Dropped, it ends the request and settles what was used.
@@ -37,17 +37,10 @@ pub(super) struct StreamCall {
 
 /// What whoever waits for a piece shares with whoever closes the stream.
 struct Shared {
-    place: Mutex<Place>,
+    seat: Arc<Seat>,
     answer: Mutex<Option<Answer>>,
     is_closed: AtomicBool,
     closing: Notify,
-}
-
-enum Place {
-    Here(Box<Streaming>),
-    /// Somebody waits for a piece.
-    Away,
-    Over,
 }
 
 #[pymethods]
@@ -62,7 +55,7 @@ impl StreamCall {
         py.detach(|| {
             self.threads.enter(|| self.shared.put_back(stream, is_over));
             if broke_off {
-                self.hang_up();
+                self.threads.hang_up();
             }
         });
         let told = tell(py);
@@ -144,21 +137,17 @@ impl StreamCall {
                 Error::new(ErrorKind::Closed, "this stream belongs to the parent of a fork");
             return Err(raise(py, &error.hint("begin a new one in each process")));
         }
-        let mut place = self.shared.place.lock();
-        match std::mem::replace(&mut *place, Place::Away) {
-            Place::Here(stream) => Ok(stream),
+        match self.shared.seat.take() {
+            Found::Stream(stream) => Ok(stream),
             // Whoever waited may have been cancelled together with the stream.
-            Place::Away if self.shared.is_closed.load(Ordering::Acquire) => {
+            Found::Taken if self.shared.is_closed.load(Ordering::Acquire) => {
                 Err(raise(py, &closed()))
             }
-            Place::Away => {
+            Found::Taken => {
                 let words = "somebody else waits for the next piece of this stream";
                 Err(raise(py, &Error::argument("stream", words).hint("read it from one place")))
             }
-            Place::Over => {
-                *place = Place::Over;
-                Err(raise(py, &closed()))
-            }
+            Found::Over => Err(raise(py, &closed())),
         }
     }
 
@@ -174,29 +163,12 @@ impl StreamCall {
     fn end(&self) {
         self.shared.is_closed.store(true, Ordering::Release);
         self.shared.closing.notify_waiters();
-        let here = {
-            let mut place = self.shared.place.lock();
-            match std::mem::replace(&mut *place, Place::Over) {
-                Place::Away => {
-                    *place = Place::Away;
-                    None
-                }
-                Place::Here(stream) => Some(stream),
-                Place::Over => None,
-            }
-        };
-        let Some(stream) = here else { return };
+        let Some(stream) = self.shared.seat.leave() else { return };
         let is_arriving = stream.is_arriving();
         self.threads.enter(|| drop(stream));
         if is_arriving {
-            self.hang_up();
+            self.threads.hang_up();
         }
-    }
-
-    /// A connection is only closed by a runtime that runs, and maybe nobody blocks on it now.
-    fn hang_up(&self) {
-        // Without a thread that could run it, it is closed when the next call is sent.
-        drop(self.threads.spawn(async {}));
     }
 }
 
@@ -207,7 +179,7 @@ impl Drop for StreamCall {
             std::mem::forget(self.shared.clone());
             return;
         }
-        if !matches!(&*self.shared.place.lock(), Place::Over) {
+        if !self.shared.seat.is_over() {
             Python::attach(|py| py.detach(|| self.end()));
         }
     }
@@ -239,13 +211,14 @@ impl Shared {
 
     /// Nobody waits any more.
     fn put_back(&self, stream: Box<Streaming>, is_over: bool) {
-        let mut place = self.place.lock();
-        if is_over || self.is_closed.load(Ordering::Acquire) {
-            *place = Place::Over;
-            drop(place);
-            drop(stream);
-        } else {
-            *place = Place::Here(stream);
+        if is_over {
+            self.seat.is_left();
+            return;
+        }
+        self.seat.put_back(stream);
+        // Whoever closed it meanwhile did not find it.
+        if self.is_closed.load(Ordering::Acquire) {
+            drop(self.seat.leave());
         }
     }
 }
@@ -320,8 +293,10 @@ impl Core {
         let stream = py.detach(|| threads.enter(|| engine.stream(ask, resume, silence)));
         notices.deliver(py)?;
         let stream = stream.map_err(|error| raise(py, &error))?;
+        let seat = Seat::for_stream(stream);
+        self.watch_stream(py, &seat)?;
         let shared = Arc::new(Shared {
-            place: Mutex::new(Place::Here(Box::new(stream))),
+            seat,
             answer: Mutex::default(),
             is_closed: AtomicBool::new(false),
             closing: Notify::new(),

@@ -75,6 +75,7 @@ pub(super) fn timeouts(top: &Table<'_>) -> Result<Timeouts, ConfigError> {
         timeouts.read = timeout(&node)?;
     }
     timeouts.call = table.get("call").map(|node| timeout(&node)).transpose()?;
+    timeouts.piece = table.get("piece").map(|node| timeout(&node)).transpose()?;
     Ok(timeouts)
 }
 

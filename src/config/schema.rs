@@ -179,6 +179,7 @@ pub(super) const TIMEOUTS: Section = closed(&[
     field("connect", Takes::Seconds, &[]),
     field("read", Takes::Seconds, &["idle", "first_byte"]),
     field("call", Takes::Seconds, &["total", "deadline"]),
+    field("piece", Takes::Seconds, &["token", "between_pieces", "chunk"]),
 ]);
 
 /// `queue`.

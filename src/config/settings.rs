@@ -185,6 +185,24 @@ pub struct Timeouts {
     pub read: Duration,
     /// For a call with everything in it, waiting and retries included. Default `None`: no end.
     pub call: Option<Duration>,
+    /// For the next piece of a streamed answer, whatever keeps the connection alive. Default `None`: see
+    /// [`Timeouts::for_a_piece`].
+    pub piece: Option<Duration>,
+}
+
+/// DeepSeek, whose comments keep a connection alive while a call waits for the model, gives up after ten minutes.
+const PIECE: Duration = Duration::from_secs(600);
+
+impl Timeouts {
+    /// How long somebody waits for the next piece of an answer on which `silence` is the longest silence, and `asked`
+    /// whether the call itself asked for that: as configured, else 600 s or that silence, whichever is longer. A
+    /// silence that the call asked for is allowed in any case.
+    pub fn for_a_piece(&self, silence: Duration, asked: bool) -> Duration {
+        match self.piece {
+            Some(piece) if !asked => piece,
+            piece => piece.unwrap_or(PIECE).max(silence),
+        }
+    }
 }
 
 impl Default for RetrySettings {
@@ -207,7 +225,12 @@ impl Default for RetryBudget {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Timeouts { connect: Duration::from_secs(10), read: Duration::from_secs(600), call: None }
+        Timeouts {
+            connect: Duration::from_secs(10),
+            read: Duration::from_secs(600),
+            call: None,
+            piece: None,
+        }
     }
 }
 

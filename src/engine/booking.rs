@@ -9,7 +9,7 @@ use super::roster::{Lanes, Target};
 use super::users::User;
 use crate::kernel::{
     Aftermath, Amounts, Change, Choice, Ending, Hints, LedgerId, Ledgers, Moment, Need, Obstacle,
-    OwnLimit, Paid, Refusal, Reservation, Usage, book, reserve, reserve_anyway, reserve_for,
+    OwnLimit, Paid, Refusal, Reservation, Usage, book, hear, reserve, reserve_anyway, reserve_for,
     settle_own,
 };
 use crate::stores::StoreError;
@@ -47,7 +47,7 @@ pub(crate) enum Booked {
 }
 
 /// The ledgers of these lanes, and last the one of the user's own limits if there are any.
-fn with_own<'a>(ids: &'a [LedgerId], user: &User) -> Cow<'a, [LedgerId]> {
+pub(super) fn with_own<'a>(ids: &'a [LedgerId], user: &User) -> Cow<'a, [LedgerId]> {
     match &user.own {
         None => Cow::Borrowed(ids),
         Some(own) => Cow::Owned(ids.iter().chain([&own.id]).cloned().collect()),
@@ -190,16 +190,36 @@ impl Held {
         self.so_far = Some(used);
     }
 
-    /// What counts of a bill: its tokens, and money where that is limited.
-    pub(crate) fn billed(&self, usage: &Usage) -> Amounts {
-        self.engine.billed(self, usage)
+    /// Takes down what the head of its answer says about limits, so that nobody has to wait for the rest to know it.
+    pub(crate) fn hears(&self, hints: &Hints) -> Result<(), StoreError> {
+        if hints.rates.is_empty() {
+            return Ok(());
+        }
+        self.note_what_is_counted(hints);
+        let lanes = &self.lanes.alone[self.reservation.lane];
+        let now = self.engine.clock.now();
+        self.engine.store.update(&lanes.ids, &mut |ledgers| {
+            conform(ledgers, lanes, now);
+            hear(ledgers, &lanes.lanes[0], &self.reservation, &hints.rates, now);
+        })
+    }
+
+    fn note_what_is_counted(&self, hints: &Hints) {
+        if hints.rates.iter().any(|rate| rate.resource.is_of_prompts()) {
+            self.target.counts_tokens.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What counts of a bill: its tokens, and money where that is limited. `body` is the whole answer, or nothing.
+    pub(crate) fn billed(&self, usage: &Usage, body: &[u8]) -> Amounts {
+        self.engine.billed(self, usage, body)
     }
 
     /// How it ends if it is cut off now.
     pub(crate) fn cut_off(&self) -> Ending {
         match (self.left, self.so_far) {
             (false, _) => Ending::NeverSent,
-            (true, Some(used)) => Ending::CutOff(self.billed(&used)),
+            (true, Some(used)) => Ending::CutOff(self.billed(&used, b"")),
             (true, None) => Ending::Unknown,
         }
     }
@@ -211,9 +231,7 @@ impl Held {
         hints: &Hints,
         failure: Option<&crate::kernel::Failure>,
     ) -> Result<Change, StoreError> {
-        if hints.rates.iter().any(|rate| rate.resource.is_of_prompts()) {
-            self.target.counts_tokens.store(true, Ordering::Relaxed);
-        }
+        self.note_what_is_counted(hints);
         let entropy = if failure.is_some() { self.engine.entropy.draw() } else { 0.0 };
         let input_billed = self.input_billed;
         self.end(Aftermath { ending, input_billed, rates: &hints.rates, failure, entropy })

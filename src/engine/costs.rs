@@ -13,7 +13,7 @@ use crate::providers::ChatRequest;
 use crate::providers::prices::{Bill, OwnPrices, PriceBook};
 
 /// Picodollars in a millionth of a dollar.
-const MICRODOLLAR: u64 = 1_000_000;
+pub(super) const MICRODOLLAR: u64 = 1_000_000;
 
 /// What is expected of an answer when none was seen and none is bounded: tokens.
 const USUAL_OUTPUT: u64 = 256;

@@ -13,6 +13,7 @@ use super::booking::Held;
 use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
 use super::transport::{Incoming, Outgoing};
+use super::users::User;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{CallPolicy, Event, Failure, Hints, Moment, Need};
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
@@ -51,10 +52,14 @@ impl Engine {
             biased;
             outcome = work => outcome,
             () = self.clock.sleep_until(end) => {
-                Err(Error::new(ErrorKind::Deadline, "the time for this call is over"))
+                Err(time_is_over())
             }
         }
     }
+}
+
+pub(super) fn time_is_over() -> Error {
+    Error::new(ErrorKind::Deadline, "the time for this call is over")
 }
 
 /// When a call is over at the latest.
@@ -69,6 +74,12 @@ pub(super) fn expiry(
         (Some(timeout), Some(deadline)) => Some(timeout.min(deadline)),
         (timeout, deadline) => timeout.or(deadline),
     }
+}
+
+/// There is no time for a call that has not begun.
+pub(super) fn passed() -> Error {
+    Error::new(ErrorKind::Deadline, "the deadline has passed already")
+        .hint("pass a later one, or None")
 }
 
 /// How the answer is to come.
@@ -86,6 +97,8 @@ pub(super) struct Sending {
     pub(super) request: ChatRequest,
     /// When it is over at the latest.
     pub(super) expires: Option<Moment>,
+    /// How long it may take once it has left the line; only calls of a batch have such a time.
+    once_it_left: Option<Duration>,
     form: Form,
     ahead_of_limits: bool,
     priority: u8,
@@ -105,15 +118,29 @@ impl Sending {
             return Err(closed());
         }
         let began = engine.clock.now();
-        let expires = expiry(ask.timeout, ask.deadline, engine.settings.timeouts.call, began);
+        let usual = engine.settings.timeouts.call;
+        // Calls of a batch are there to wait for quota: their time begins when they leave.
+        let in_batch = ask.watch.is_some();
+        let once_it_left = ask.timeout.or(usual).filter(|_| in_batch);
+        let expires = match in_batch {
+            true => ask.deadline,
+            false => expiry(ask.timeout, ask.deadline, usual, began),
+        };
         if ask.deadline.is_some_and(|deadline| deadline <= began) {
-            return Err(Error::argument("deadline", "the deadline has passed already"));
+            return Err(match in_batch {
+                // It had not when the batch began.
+                true => {
+                    Error::new(ErrorKind::Deadline, "the deadline came before this prompt was sent")
+                }
+                false => passed(),
+            });
         }
         let route = engine.route(&ask)?;
         let messages = std::mem::take(&mut ask.messages);
         let request = ChatRequest { messages, params: Map::new() };
         let route = engine.fitting(route, &request)?;
-        Ok(Sending { form, ..Sending::new(engine, ask, request, route, began, expires) })
+        let sending = Sending::new(engine, ask, request, route, began, expires);
+        Ok(Sending { form, once_it_left, ..sending })
     }
 
     fn new(
@@ -146,6 +173,7 @@ impl Sending {
             encoded: Vec::new(),
             request,
             expires: deadline,
+            once_it_left: None,
             form: Form::Whole,
             priority: ask.priority,
             ahead_of_limits: ask.skip_rate_limit,
@@ -165,7 +193,26 @@ impl Sending {
     }
 
     async fn drive(&mut self) -> Result<Answer, Error> {
-        let mut event = Event::Begin;
+        let Some(time) = self.once_it_left.take() else { return self.go_on(Event::Begin).await };
+        match self.advance(Event::Begin).await? {
+            Next::Send(held) => Box::pin(self.go_on_within(time, held)).await,
+            Next::Succeed => Err(Error::new(ErrorKind::Internal, "a call succeeded unsent")),
+        }
+    }
+
+    /// Sends it, and goes on for no longer than `time` from now.
+    async fn go_on_within(&mut self, time: Duration, held: Box<Held>) -> Result<Answer, Error> {
+        let engine = self.run.engine.clone();
+        let end = engine.clock.now() + time;
+        self.run.ends_by(end);
+        let work = pin!(async {
+            let event = self.attempt(held).await?;
+            self.go_on(event).await
+        });
+        engine.in_time(Some(end), work).await
+    }
+
+    async fn go_on(&mut self, mut event: Event) -> Result<Answer, Error> {
         loop {
             event = match self.advance(event).await? {
                 // What is on its way has room of its own, so that what waits needs none for it.
@@ -181,8 +228,8 @@ impl Sending {
     /// Goes on after `event` until there is something to send or nothing more to do.
     pub(super) fn advance(&mut self, event: Event) -> impl Future<Output = Result<Next, Error>> {
         let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
-        let engine = self.run.engine.clone();
-        self.run.advance(event, move |stop| need(&engine, request, stop, ahead, priority))
+        let (engine, user) = (self.run.engine.clone(), self.run.user().clone());
+        self.run.advance(event, move |stop| need(&engine, request, stop, &user, ahead, priority))
     }
 
     /// Sends the request down the lane that is held and books what comes of it.
@@ -203,7 +250,7 @@ impl Sending {
         self.run.end_attempt(now, outcome.as_ref().err(), status);
         Ok(match outcome {
             Ok(completion) => {
-                let used = completion.usage.map(|usage| held.billed(&usage));
+                let used = completion.usage.map(|usage| held.billed(&usage, &completion.raw));
                 held.input_billed = completion.usage.map(|usage| usage.input_tokens);
                 self.answer = Some(Box::new(completion));
                 self.run.answered(*held, used, &hints)
@@ -303,16 +350,21 @@ pub(super) fn need(
     engine: &Engine,
     request: &ChatRequest,
     stop: &Stop,
+    user: &User,
     ahead_of_limits: bool,
     priority: u8,
 ) -> Need {
     let provider = &stop.target.vendor.provider;
+    let input_tokens = request.estimated_input_tokens(&stop.params);
+    let counted_tokens = stop.counted(engine, request);
     Need {
-        input_tokens: request.estimated_input_tokens(&stop.params),
-        counted_tokens: stop.counted(engine, request),
+        input_tokens,
+        counted_tokens,
         max_output_tokens: ChatRequest::max_output_tokens(&stop.params),
         reserves_max_tokens: provider.reserves_max_tokens,
         counts_output: provider.counts_output,
+        price: engine.price(&stop.target, user, counted_tokens.unwrap_or(input_tokens)),
+        is_again: false,
         ahead_of_limits,
         kept: stop.target.kept(priority),
         only_key: None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Engine;
-use crate::kernel::{Moment, Obstacle};
+use crate::kernel::{Moment, Obstacle, Resource};
 
 /// What the calls of one batch tell of their waits.
 #[derive(Debug, Default)]
@@ -144,12 +144,22 @@ impl Drop for Waits {
 
 /// What stands in the way, in words that stay the same while it does: no amount that is learned anew, no instant.
 pub(super) fn named(obstacle: &Obstacle, target: &str) -> String {
+    format!("{} at {target}", kind_of(obstacle))
+}
+
+/// The same of a limit of the user's own.
+pub(super) fn named_own(obstacle: &Obstacle) -> String {
+    format!("{} of its user", kind_of(obstacle))
+}
+
+fn kind_of(obstacle: &Obstacle) -> String {
     match obstacle {
-        Obstacle::Limit { limit, .. } | Obstacle::TooLarge { limit, .. } => {
-            format!("{} per {} at {target}", limit.resource, limit.period)
-        }
-        Obstacle::Concurrency { .. } => format!("calls in flight at {target}"),
-        Obstacle::Block(block) => format!("{} at {target}", block.class),
+        Obstacle::Limit { limit, .. } | Obstacle::TooLarge { limit, .. } => match limit.resource {
+            Resource::Spend => format!("cost per {}", limit.period),
+            resource => format!("{resource} per {}", limit.period),
+        },
+        Obstacle::Concurrency { .. } => "calls in flight".to_owned(),
+        Obstacle::Block(block) => block.class.to_string(),
     }
 }
 

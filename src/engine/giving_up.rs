@@ -47,24 +47,45 @@ pub(super) fn error(reason: GiveUp, target: &Target, has_deadline: bool, now: Mo
     error.with(|facts| facts.retry_after = retry_after)
 }
 
-/// What a stream says that broke off after `text` and could not go on because of `error`.
-pub(super) fn interrupted(error: Error, text: String, was_resumed: bool) -> Error {
-    if matches!(error.kind, ErrorKind::Closed) {
+/// How a stream broke off.
+#[derive(Clone, Debug)]
+pub(super) struct Break {
+    /// What was said of the answer, as far as it counts.
+    pub(super) text: String,
+    /// What was wrong.
+    pub(super) class: FailureClass,
+    /// Whether it was tried to go on.
+    pub(super) was_resumed: bool,
+    /// Whether the model had said why it stopped, so that only the last event is missing.
+    pub(super) was_whole: bool,
+}
+
+/// What a stream says that broke off and could not go on because of `error`.
+///
+/// Whoever closed the engine, emptied the line or set a time knows what they did, and is told of that.
+pub(super) fn interrupted(error: Error, how: Break) -> Error {
+    if matches!(error.kind, ErrorKind::Closed | ErrorKind::Deadline | ErrorKind::QueueCleared) {
         return error;
     }
+    let Break { text, class, was_resumed, was_whole } = how;
     let message = format!("the stream broke off: {}", error.message);
     error.with(|facts| {
         facts.kind = ErrorKind::Interrupted { text };
         facts.message = message;
-        if !was_resumed {
-            facts.hint = Some(
-                "pass resume=\"continue\" or resume=\"restart\" to have it go on by itself"
-                    .to_owned(),
-            );
-            // Nothing was tried again so far.
-            if facts.status == Status::Exhausted {
-                facts.status = Status::Temporary;
-            }
+        facts.failure.get_or_insert(class);
+        // What the limit said stands in the message.
+        facts.user_limit = None;
+        if was_whole {
+            let hint =
+                "the model had said that it was done: take the text, or pass resume=\"restart\"";
+            facts.hint = Some(hint.to_owned());
+        } else if !was_resumed {
+            let hint = "pass resume=\"continue\" or resume=\"restart\" to have it go on by itself";
+            facts.hint = Some(hint.to_owned());
+        }
+        // Nothing was tried again so far.
+        if !was_resumed && facts.status == Status::Exhausted {
+            facts.status = Status::Temporary;
         }
     })
 }
@@ -127,8 +148,19 @@ fn too_far(refusal: &Refusal, target: &Target, has_deadline: bool) -> Error {
 /// Which limit of its user stands in the way of a call.
 fn own_limit(own: &OwnLimit, now: Moment) -> Error {
     let (message, limit) = match &own.obstacle {
+        Obstacle::TooLarge { limit, requested, .. } if limit.resource == Resource::Spend => {
+            (format!("the call may cost {}, and its user has {limit}", dollars(*requested)), limit)
+        }
         Obstacle::TooLarge { limit, requested, most } => (
             format!("the call asks for {requested} of at most {most} that its user has ({limit})"),
+            limit,
+        ),
+        Obstacle::Limit { limit, until, .. } if own.ahead > 0 => (
+            format!(
+                "this user has {limit}, and {} of its calls go before this one, whose turn is in {} s at the earliest",
+                own.ahead,
+                until.since(now).as_secs() + 1
+            ),
             limit,
         ),
         Obstacle::Limit { limit, until, .. } => (
@@ -191,7 +223,9 @@ fn hint(class: FailureClass) -> Option<String> {
         FailureClass::Overloaded | FailureClass::ServerError => {
             "try again later, or add a fallback to another provider"
         }
-        FailureClass::Timeout => "allow more time (timeouts.read in the config), or add a fallback",
+        FailureClass::Timeout => {
+            "allow more time (timeouts.read, for streams timeouts.piece), or add a fallback"
+        }
         FailureClass::Network => "check the base_url and the connection",
         FailureClass::Auth => "replace the key; it stays closed until the config holds another one",
         FailureClass::Permission => "give the key access to this model, or use another one",
@@ -201,4 +235,33 @@ fn hint(class: FailureClass) -> Option<String> {
         FailureClass::ContentFiltered => "change the prompt; the provider will not answer this one",
     };
     Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_stops_a_stream_that_broke_off_its_text_is_not_lost() {
+        for kind in ErrorKind::examples() {
+            let stopped = Error::new(kind.clone(), "stopped").with(|facts| {
+                facts.user_limit = Some(UserLimit { name: "rpm", used: 1, amount: 1 });
+            });
+            let how = Break {
+                text: "Once".to_owned(),
+                class: FailureClass::Network,
+                was_resumed: true,
+                was_whole: false,
+            };
+            let error = interrupted(stopped.clone(), how);
+            if matches!(kind, ErrorKind::Closed | ErrorKind::Deadline | ErrorKind::QueueCleared) {
+                assert_eq!(error, stopped);
+                continue;
+            }
+            assert_eq!(error.kind, ErrorKind::Interrupted { text: "Once".to_owned() });
+            // An interrupted stream has no limit, and says what broke it if nothing else did.
+            assert_eq!(error.user_limit, None);
+            assert_eq!(error.failure, stopped.failure.or(Some(FailureClass::Network)));
+        }
+    }
 }

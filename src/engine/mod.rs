@@ -1,6 +1,7 @@
 //! The ring that does and never decides: it asks the kernel, carries out what it says, and tells it what happened.
 
 mod ask;
+mod asked;
 mod batch;
 mod booking;
 mod cache;
@@ -15,6 +16,7 @@ mod giving_up;
 mod group;
 mod marks;
 mod observe;
+mod outlook;
 mod permit;
 mod plan;
 mod queued;
@@ -22,6 +24,7 @@ mod resting;
 mod roster;
 mod route;
 mod run;
+mod seat;
 mod stated;
 mod status;
 mod stream;
@@ -39,6 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub use ask::{Answer, Ask, CacheWish, RetryHook};
+pub use asked::Asked;
 pub use batch::{Batch, Finished};
 pub use clock::{Clock, Pause, SystemClock, TokioClock};
 pub use costs::{CostEstimate, cost_of_answer, price_book, use_newer_prices};
@@ -50,6 +54,7 @@ pub use observe::{Notice, Observer, Silent};
 pub use permit::{Guard, Guarded, Outlook, Permit};
 pub use plan::{Load, Plan, PlannedKey, PlannedLimit};
 pub use queued::Queued;
+pub use seat::{Found, Overdue, Seat};
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
 pub use stream::{Resume, Seam, StreamEvent, Streaming};
 pub use transport::{
@@ -105,6 +110,8 @@ pub struct Engine {
     counts_exactly: AtomicBool,
     /// Tells streams that wait for a piece that it was closed.
     closing: tokio::sync::Notify,
+    /// Where streams are while nobody waits for their next piece.
+    seats: Mutex<seat::Seats>,
 }
 
 impl fmt::Debug for Engine {
@@ -176,6 +183,7 @@ impl Engine {
             closed: AtomicBool::new(false),
             counts_exactly: AtomicBool::new(false),
             closing: tokio::sync::Notify::new(),
+            seats: Mutex::default(),
             settings,
         };
         for provider in engine.settings.providers.values() {
@@ -254,8 +262,9 @@ impl Engine {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Sends everybody who waits home and takes no more calls; calls under way come to their end, streams end here.
-    pub fn close(&self) {
+    /// Sends everybody who waits home and takes no more calls; calls under way come to their end, streams end here. Says
+    /// how many requests it ended for whose next piece nobody waited.
+    pub fn close(&self) -> usize {
         self.closed.store(true, Ordering::Release);
         self.closing.notify_waiters();
         for vendor in self.known_vendors() {
@@ -264,5 +273,6 @@ impl Engine {
                 target.changed.notify_one();
             }
         }
+        self.end_streams()
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Engine;
 use super::ask::RetryHook;
 use super::booking::Held;
-use super::drive::expiry;
+use super::drive::{expiry, passed};
 use super::giving_up::too_many_tokens;
 use super::roster::Target;
 use super::route::Stop;
@@ -132,12 +132,12 @@ impl Engine {
         }
         let began = self.clock.now();
         if guard.deadline.is_some_and(|deadline| deadline <= began) {
-            return Err(Error::argument("deadline", "the deadline has passed already"));
+            return Err(passed());
         }
         let usual = self.settings.timeouts.call;
         let expires = expiry(guard.timeout, guard.deadline, usual, began);
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
-        let need = guard.need(&target)?;
+        let need = self.need_of(guard, &target)?;
         if let Some(error) = too_many_tokens(&target, guard.tokens, "") {
             return Err(error);
         }
@@ -168,7 +168,7 @@ impl Engine {
     /// When there is no such provider or key, or the state cannot be read.
     pub fn outlook(&self, guard: &Guard, period: Option<Period>) -> Result<Outlook, Error> {
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
-        let need = guard.need(&target)?;
+        let need = self.need_of(guard, &target)?;
         if too_many_tokens(&target, guard.tokens, "").is_some() {
             return Ok(Outlook::Never);
         }
@@ -195,7 +195,7 @@ impl Engine {
         failure: Option<Failure>,
     ) -> Result<String, Error> {
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
-        let need = Need { ahead_of_limits: true, kept: 0, ..guard.need(&target)? };
+        let need = Need { ahead_of_limits: true, kept: 0, ..self.need_of(guard, &target)? };
         let Some(mut held) = self.reserve_anyway(&target, &need)? else {
             return Err(Error::new(ErrorKind::Internal, "there is no lane to count it in"));
         };
@@ -205,6 +205,11 @@ impl Engine {
         let ending = failure.as_ref().map_or(Ending::Answered(None), Ending::of);
         held.settle(ending, &Hints::default(), failure.as_ref())?;
         Ok(label)
+    }
+
+    fn need_of(&self, guard: &Guard, target: &Target) -> Result<Need, Error> {
+        let price = self.price(target, &self.user(None), guard.tokens);
+        Ok(Need { price, ..guard.need(target)? })
     }
 
     /// The target of a call that is not ours. A provider without a key here may have one elsewhere.
@@ -267,7 +272,7 @@ impl Guarded {
         self.run.end_attempt(self.run.engine.clock.now(), None, None);
         let used = tokens.map(|(input_tokens, output_tokens)| {
             let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-            self.run.engine.billed(&held, &usage)
+            self.run.engine.billed(&held, &usage, b"")
         });
         // Nothing follows: the call is over.
         let _ = self.run.answered(held, used, &Hints::default());

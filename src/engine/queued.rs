@@ -1,5 +1,6 @@
 //! Who waits for what, when will it be their turn, and how is a line emptied?
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -8,8 +9,9 @@ use super::Engine;
 use super::booking::conform;
 use super::resting::A_PAUSE;
 use super::roster::Target;
+use super::users::User;
 use crate::error::Error;
-use crate::kernel::{Amounts, Ledger, Ledgers, Moment, Obstacle, Standing, eta};
+use crate::kernel::{Amounts, Ledger, LedgerId, Ledgers, Moment, Obstacle, Standing, eta, own_eta};
 use crate::stores::StoreError;
 
 /// One call that waits.
@@ -37,6 +39,19 @@ pub struct Queued {
 
 /// Of a longer line so many places are estimated, and those between them by their distance.
 const ESTIMATED: usize = 128;
+/// How many users with limits of their own are estimated, those first who are first in line.
+const USERS_ESTIMATED: usize = 256;
+
+/// The calls of one user with limits of their own: their places among those listed, and what they need together up to
+/// each of them.
+#[derive(Default)]
+struct OwnLine {
+    places: Vec<usize>,
+    ahead: Vec<Amounts>,
+}
+
+/// Users with limits of their own, by the name of their ledger.
+type OwnLines = BTreeMap<LedgerId, (Arc<User>, OwnLine)>;
 
 /// Somebody at a place of the line before a target, of whom nothing else is known.
 fn queued(target: &Target, priority: u8, user: &str, size: &Amounts, position: usize) -> Queued {
@@ -116,6 +131,7 @@ impl Engine {
         let mut ahead = Vec::new();
         let mut sum = Amounts::default();
         let mut own_ends = Vec::new();
+        let mut own_lines = OwnLines::new();
         let in_the_way;
         {
             let line = target.line.lock();
@@ -127,6 +143,7 @@ impl Engine {
                 let own = line.own_limit(&standing.tenant, now);
                 own_ends.push(own.and_then(Obstacle::until));
                 let own = own.map(|own| format!("of its user: {own}"));
+                count_own(&mut own_lines, waiter.user(), place, &standing.size);
                 let Standing { priority, tenant, size, .. } = standing;
                 let waited = now.since(waiter.since).as_secs_f64();
                 let obstacle = own.or_else(|| words.clone());
@@ -138,12 +155,17 @@ impl Engine {
             return Ok(());
         }
         let is_anybodys_guess = in_the_way.as_ref().is_some_and(|refusal| refusal.at.is_none());
-        let first = in_the_way.and_then(|refusal| refusal.at);
+        let first = in_the_way.and_then(|refusal| {
+            let at = refusal.at?;
+            let soon = target.usual_latency().filter(|_| refusal.may_return);
+            Some(soon.map_or(at, |latency| at.min(now + latency)))
+        });
         let estimates = if is_anybodys_guess {
             vec![None; ahead.len()]
         } else {
             self.estimates(target, &ahead, now)?
         };
+        self.own_estimates(own_lines, &mut own_ends, now)?;
         for ((queued, estimate), own) in all[began..].iter_mut().zip(estimates).zip(own_ends) {
             let at = estimate.map(|at| at.max(first.unwrap_or(at)));
             let at = own.map(|own| at.map_or(own, |at| at.max(own))).or(at);
@@ -168,25 +190,81 @@ impl Engine {
         // Nobody waits for the state while this is worked out.
         let places: Vec<usize> = (0..copies.len()).collect();
         let ledgers = Ledgers::new(&mut copies, &places);
-        let of = |place: usize| eta(&ledgers, &lanes.lanes, &[], &ahead[place], now);
-        let stride = ahead.len().div_ceil(ESTIMATED).max(1);
-        let mut estimates = Vec::with_capacity(ahead.len());
-        let mut before = of(0);
-        estimates.push(before);
-        for start in (0..ahead.len() - 1).step_by(stride) {
-            let end = (start + stride).min(ahead.len() - 1);
-            let after = of(end);
-            for place in start + 1..=end {
-                estimates.push(match (before, after) {
-                    (Some(before), Some(after)) => {
-                        let share = (place - start) as f64 / (end - start) as f64;
-                        Some(before + after.since(before).mul_f64(share))
-                    }
-                    _ => None,
-                });
-            }
-            before = after;
-        }
-        Ok(estimates)
+        let of = |ahead: &Amounts| eta(&ledgers, &lanes.lanes, &[], ahead, now);
+        Ok(series(ahead, ahead.len().div_ceil(ESTIMATED), of))
     }
+
+    /// Puts off the ends of what holds up users until their own limits can have let through what goes before each call.
+    fn own_estimates(
+        &self,
+        lines: OwnLines,
+        ends: &mut [Option<Moment>],
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<LedgerId> = lines.keys().cloned().collect();
+        let mut copies: Vec<Ledger> = Vec::new();
+        self.store.update(&ids, &mut |ledgers| {
+            for (place, (user, _)) in lines.values().enumerate() {
+                if let Some(own) = &user.own {
+                    ledgers.get_mut(place).conform(&own.limits, now);
+                }
+            }
+            copies = (0..ledgers.len()).map(|place| ledgers.get(place).clone()).collect();
+        })?;
+        let stride = ends.len().div_ceil(ESTIMATED);
+        for ((_, line), ledger) in lines.into_values().zip(&copies) {
+            let of = |ahead: &Amounts| match own_eta(ledger, ahead, now) {
+                Some((_, at)) => at,
+                None => Some(now),
+            };
+            for (place, at) in line.places.iter().zip(series(&line.ahead, stride, of)) {
+                let end = &mut ends[*place];
+                // Further away than anything that is looked for, it is at least as far as what is known to end.
+                let at = at.filter(|at| *at > now);
+                *end = at.map(|at| end.map_or(at, |end| end.max(at))).or(*end);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn count_own(lines: &mut OwnLines, user: &Arc<User>, place: usize, size: &Amounts) {
+    let Some(own) = &user.own else { return };
+    if lines.len() >= USERS_ESTIMATED && !lines.contains_key(&own.id) {
+        return;
+    }
+    let (_, line) =
+        lines.entry(own.id.clone()).or_insert_with(|| (user.clone(), OwnLine::default()));
+    line.places.push(place);
+    line.ahead.push(line.ahead.last().map_or(*size, |before| before.plus(size)));
+}
+
+/// The estimates `of` a growing series: each `stride`th is worked out, and those between by their distance.
+fn series(
+    ahead: &[Amounts],
+    stride: usize,
+    of: impl Fn(&Amounts) -> Option<Moment>,
+) -> Vec<Option<Moment>> {
+    let Some(first) = ahead.first() else { return Vec::new() };
+    let mut estimates = Vec::with_capacity(ahead.len());
+    let mut before = of(first);
+    estimates.push(before);
+    for start in (0..ahead.len() - 1).step_by(stride.max(1)) {
+        let end = (start + stride.max(1)).min(ahead.len() - 1);
+        let after = of(&ahead[end]);
+        for place in start + 1..=end {
+            estimates.push(match (before, after) {
+                (Some(before), Some(after)) => {
+                    let share = (place - start) as f64 / (end - start) as f64;
+                    Some(before + after.since(before).mul_f64(share))
+                }
+                _ => None,
+            });
+        }
+        before = after;
+    }
+    estimates
 }

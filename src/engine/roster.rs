@@ -13,10 +13,16 @@ use super::waiting::Line;
 use crate::config::{Pacing, ProviderSettings};
 use crate::error::Error;
 use crate::kernel::{
-    Block, Breaker, Configured, Failure, Lane, LedgerId, Limit, Moment, RetryPolicy, Suspects,
+    Block, Breaker, Configured, Failure, Lane, LedgerId, Limit, Moment, Resource, RetryPolicy,
+    Suspects,
 };
 use crate::providers::{Provider, Tokenizer};
 use crate::secret::Secret;
+
+/// Whether one of these limits is on cost.
+pub(super) fn limits_money(limits: &Configured) -> bool {
+    limits.iter().any(|limit| limit.resource == Resource::Spend)
+}
 
 /// What is shorter is no secret but a word that may stand anywhere ("none", "ollama").
 const SHORTEST_SECRET: usize = 8;
@@ -97,6 +103,8 @@ pub(crate) struct Lanes {
     pub(crate) ids: Vec<LedgerId>,
     pub(crate) configured: Vec<Configured>,
     pub(crate) lanes: Vec<Lane>,
+    /// Whether a limit on cost was stated of any of them.
+    pub(crate) counts_money: bool,
     /// Each lane by itself, with only its own ledgers: what settling needs.
     pub(crate) alone: Vec<Lanes>,
 }
@@ -247,6 +255,7 @@ impl Vendor {
             self.add_lane(&mut alone, place, model);
             lanes.alone.push(alone);
         }
+        lanes.counts_money = lanes.configured.iter().any(limits_money);
         lanes
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Engine;
 use super::ask::RetryHook;
 use super::booking::{Booked, Held};
-use super::gauge::{Waits, Watch, named};
+use super::gauge::{Waits, Watch, named, named_own};
 use super::giving_up;
 use super::observe::Notice;
 use super::resting::A_PAUSE;
@@ -20,6 +20,9 @@ use crate::kernel::{
     Hints, Moment, Need, Obstacle, Patience, Refusal, SameLane,
 };
 use crate::stores::StoreError;
+
+/// How long a call of a batch stays away from a line that is full.
+const COME_BACK: Duration = Duration::from_millis(100);
 
 /// How a call wants to be treated while it waits.
 #[derive(Clone, Debug)]
@@ -64,6 +67,8 @@ pub(super) struct Run {
     refused: Option<Box<Refusal>>,
     /// A limit of its user said no, until that was told or overcome.
     held_up_by_own: Option<Box<Obstacle>>,
+    /// Whether an attempt was sent that counts as a request of its user.
+    is_again: bool,
     /// Since when it has been waiting.
     idle_since: Moment,
     /// The key of the last refusal and why, until the next lane is chosen.
@@ -91,9 +96,15 @@ impl Run {
             under_way: false,
             refused: None,
             held_up_by_own: None,
+            is_again: false,
             idle_since: began,
             left_key: None,
         }
+    }
+
+    /// On whose behalf it is.
+    pub(super) fn user(&self) -> &Arc<User> {
+        &self.manner.user
     }
 
     /// The place in the route the call is at.
@@ -120,6 +131,17 @@ impl Run {
                         Ok((mut place, _waits)) => {
                             let waited = place.ends().await;
                             self.waited(waited)?
+                        }
+                        // A prompt of a batch could as well wait in its file: it never fails because others were
+                        // here first.
+                        Err(waited)
+                            if matches!(*waited, Waited::LineFull)
+                                && self.manner.watch.is_some() =>
+                        {
+                            let _waits = self.waits(Some("room in the waiting line".to_owned()));
+                            let soon = self.engine.clock.now() + COME_BACK;
+                            self.engine.clock.sleep_until(soon).await;
+                            Event::OthersWait
                         }
                         Err(waited) => self.waited(*waited)?,
                     }
@@ -190,7 +212,8 @@ impl Run {
         if !self.manner.ahead && !target.line.lock().is_empty() {
             return Ok(Event::OthersWait);
         }
-        let need = Need { last_resort, ..need(&self.route[place]) };
+        let is_again = self.is_again;
+        let need = Need { last_resort, is_again, ..need(&self.route[place]) };
         Ok(match self.engine.try_reserve(target, &need, barred, &self.manner.user)? {
             Booked::Reserved(held) => self.hold(held),
             Booked::Never(refusal) => Event::Never(refusal),
@@ -213,8 +236,10 @@ impl Run {
         need: &impl Fn(&Stop) -> Need,
     ) -> Result<(Place, Option<Waits>), Box<Waited>> {
         let target = self.route[place].target.clone();
-        let need = need(&self.route[place]);
-        let reason = self.refused.as_ref().map(|refusal| named(&refusal.obstacle, &target.name));
+        let need = Need { is_again: self.is_again, ..need(&self.route[place]) };
+        let own = self.held_up_by_own.as_deref().map(named_own);
+        let refused = self.refused.as_ref();
+        let reason = refused.map(|refusal| named(&refusal.obstacle, &target.name)).or(own);
         let waits = self.waits(reason);
         self.tell_of_wait(&target);
         let watch = self.manner.watch.clone();
@@ -225,7 +250,8 @@ impl Run {
             false => Rank::New(priority),
         };
         let user = self.manner.user.clone();
-        let newcomer = Newcomer { need, barred, patience, user, watch };
+        let hopes = self.call.hopes();
+        let newcomer = Newcomer { need, barred, patience, hopes, user, watch };
         Ok((self.engine.stand_in_line(&target, rank, newcomer)?, waits))
     }
 
@@ -268,6 +294,12 @@ impl Run {
         }
         self.held = Some(Box::new(held));
         Event::Reserved { lane }
+    }
+
+    /// It has to be over by `end` from now on.
+    pub(super) fn ends_by(&mut self, end: Moment) {
+        self.call.ends_by(end);
+        self.manner.has_deadline = true;
     }
 
     /// The request leaves now.
@@ -360,6 +392,7 @@ impl Run {
     ) -> Event {
         let engine = self.engine.clone();
         let (target, key) = (held.target.clone(), held.key());
+        self.is_again |= ending != Ending::NeverSent;
         let change = self.settle(held, ending, hints, Some(&failure));
         if let Some(block) = change.closed {
             target.was_closed(key, &block, engine.clock.now());

@@ -18,12 +18,13 @@ use super::ask::{Answer, Ask};
 use super::booking::Held;
 use super::cache::Name;
 use super::drive::{Form, Sending, read_whole};
-use super::giving_up;
+use super::giving_up::{self, Break};
+use super::observe::Notice;
 use super::run::{Next, closed};
-use super::stream_reading::{Reading, finish_reading, gathered, whole_call};
+use super::stream_reading::{Reading, finish_reading, gathered, nothing_said, whole_call};
 use super::transport::Opened;
 use crate::error::{Attempt, Error};
-use crate::kernel::{Event, Failure, GiveUp, Hints, Moment};
+use crate::kernel::{Event, Failure, FailureClass, GiveUp, Hints, Moment};
 use crate::providers::{
     ChatRequest, Completion, Content, Message, Role, StreamPiece, TransportFault,
 };
@@ -68,6 +69,8 @@ pub struct Seam {
 pub struct Streaming {
     sending: Sending,
     resume: Option<Resume>,
+    /// The longest silence, if the call itself said.
+    silence: Option<Duration>,
     /// How many messages the caller's own conversation has.
     asked: usize,
     state: State,
@@ -113,7 +116,8 @@ impl std::fmt::Debug for Streaming {
 impl Engine {
     /// Begins a call whose answer comes in pieces; nothing is reserved or sent yet. Its time counts from here.
     ///
-    /// `silence` is the longest time without a byte from the server, `None`: as for other calls.
+    /// `silence` is the longest time without a byte from the server, `None`: as for other calls. How long it may go on
+    /// without a piece is [`crate::config::Timeouts::for_a_piece`].
     ///
     /// # Errors
     /// What is wrong with the call: arguments, no key, a deadline that has passed, a closed engine.
@@ -130,6 +134,7 @@ impl Engine {
             asked: sending.request.messages.len(),
             sending,
             resume,
+            silence,
             state: State::Moving(Event::Begin),
             ready: VecDeque::new(),
             before: String::new(),
@@ -146,7 +151,7 @@ impl Streaming {
     ///
     /// # Errors
     /// [`Error`] with all attempts; after the first piece one of kind [`crate::error::ErrorKind::Interrupted`], unless the caller's
-    /// time was over or the engine was closed.
+    /// time was over, the engine was closed or the line emptied in which it waited to go on.
     pub async fn next(&mut self) -> Result<Option<StreamEvent>, Error> {
         if let Some(event) = self.ready.pop_front() {
             return Ok(Some(event));
@@ -170,7 +175,33 @@ impl Streaming {
         };
         match outcome {
             Ok(()) => Ok(self.ready.pop_front()),
-            Err(error) => Err(self.failed(error)),
+            Err(error) if self.ready.is_empty() => Err(self.failed(error)),
+            Err(error) => {
+                // What arrived is handed out before it.
+                self.state = State::Failed(error);
+                Ok(self.ready.pop_front())
+            }
+        }
+    }
+
+    /// When it is over at the latest.
+    pub(super) fn expires(&self) -> Option<Moment> {
+        self.sending.expires
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.sending.run.engine
+    }
+
+    /// Ends it with `error`, which [`Streaming::next`] tells after what has arrived. What comes back is the request: its
+    /// drop ends it and settles what was used.
+    pub(super) fn stop(&mut self, error: Error) -> Option<Box<Reading>> {
+        if matches!(self.state, State::Over | State::Failed(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.state, State::Failed(error)) {
+            State::Reading(reading) => Some(reading),
+            _ => None,
         }
     }
 
@@ -194,16 +225,29 @@ impl Streaming {
         if matches!(self.state, State::Moving(Event::Begin)) && self.is_given_again() {
             return Ok(());
         }
+        let clock = self.engine().clock.clone();
+        let (mut waits_since, mut nothing) = (clock.now(), None);
         while self.ready.is_empty() {
             if let State::Reading(reading) = &mut self.state {
-                let chunk = reading.body.next().await;
+                let patience = reading.patience;
+                let nothing =
+                    nothing.get_or_insert_with(|| clock.sleep_until(waits_since + patience));
+                let chunk = tokio::select! {
+                    biased;
+                    chunk = reading.body.next() => chunk,
+                    () = nothing => Err(nothing_said(patience)),
+                };
                 self.take_in(chunk)?;
                 continue;
             }
+            nothing = None;
             // Whoever drops this future here has cancelled the call.
             match std::mem::replace(&mut self.state, State::Over) {
                 State::Moving(event) => match self.sending.advance(event).await? {
-                    Next::Send(held) => self.state = self.open(*held).await?,
+                    Next::Send(held) => {
+                        waits_since = clock.now();
+                        self.state = self.open(*held).await?;
+                    }
                     Next::Succeed => return Ok(()),
                 },
                 State::Failed(error) => return Err(error),
@@ -252,6 +296,7 @@ impl Streaming {
     /// Sends the request down the lane that is held, as far as the head of the answer.
     async fn open(&mut self, mut held: Held) -> Result<State, Error> {
         let outgoing = self.sending.outgoing(&held)?;
+        let silence = outgoing.read_timeout;
         self.sending.run.begin_attempt(&mut held);
         let engine = self.sending.run.engine.clone();
         let opened = match engine.transport.open(outgoing).await {
@@ -263,9 +308,12 @@ impl Streaming {
         let provider = &held.target.vendor.provider;
         let (failure, hints, status) = match opened {
             Ok(Opened { status, headers, body }) => {
-                let (reader, hints) = (provider.read_stream(), provider.hints(&headers, now));
+                let reader = provider.read_stream();
+                self.hear(&held, &provider.hints(&headers, now));
+                let timeouts = &engine.settings.timeouts;
+                let patience = timeouts.for_a_piece(silence, self.silence.is_some());
                 return Ok(State::Reading(Box::new(Reading::new(
-                    held, body, reader, status, headers, hints,
+                    held, body, reader, status, headers, patience,
                 ))));
             }
             Err(Ok(incoming)) => {
@@ -283,6 +331,17 @@ impl Streaming {
         let run = &mut self.sending.run;
         run.end_attempt(now, Some(&failure), status);
         Ok(State::Moving(run.failed(held, failure, &hints)))
+    }
+
+    /// Books what the head of an answer says about limits: the rest may take minutes, or never be read.
+    fn hear(&self, held: &Held, hints: &Hints) {
+        let (engine, vendor) = (self.engine(), &held.target.vendor);
+        if let Err(error) = held.hears(hints) {
+            engine.observer.notice(&Notice::Warns(format!("{error}; {}", error.hint())));
+        }
+        if let Some(organization) = &hints.organization {
+            engine.join_group(vendor, held.key(), organization, &hints.rates);
+        }
     }
 
     /// Reads what arrived, or that nothing more will.
@@ -330,15 +389,15 @@ impl Streaming {
         mut completion: Completion,
         now: Moment,
     ) -> Result<(), Error> {
-        let Reading { mut held, body, hints, status, .. } = reading;
+        let Reading { mut held, body, status, .. } = reading;
         finish_reading(body);
         self.tell_seam();
         let run = &mut self.sending.run;
         run.end_attempt(now, None, Some(status));
-        let used = completion.usage.map(|usage| held.billed(&usage));
+        let used = completion.usage.map(|usage| held.billed(&usage, &completion.raw));
         held.input_billed = completion.usage.map(|usage| usage.input_tokens);
         // Nothing more is to be done: the call is over.
-        let _ = run.answered(held, used, &hints);
+        let _ = run.answered(held, used, &Hints::default());
         completion.text.insert_str(0, &self.before);
         let answer = self.sending.finish(Some(completion))?;
         // What was put together from two attempts is nothing to be given again.
@@ -351,7 +410,9 @@ impl Streaming {
 
     /// An attempt failed; if it had spoken, in the middle of its answer.
     fn break_off(&mut self, reading: Reading, failure: Failure, now: Moment) {
-        let Reading { held, reader, hints, status, spoke, .. } = reading;
+        let Reading { held, reader, status, spoke, .. } = reading;
+        // What its head said is booked.
+        let hints = Hints::default();
         let target = held.target.clone();
         let failure = target.vendor.redacted(failure);
         let run = &mut self.sending.run;
@@ -364,11 +425,15 @@ impl Streaming {
         let event = run.failed_as(held, used, failure.clone(), &hints);
         let broken = run.attempts.last().cloned();
         self.before.push_str(reader.text_so_far());
-        let message = failure.message.clone();
-        let (Some(resume), Some(attempt)) = (self.resume, broken) else {
+        let (message, class) = (failure.message.clone(), failure.class);
+        // Asked to go on, a model that was done would add to its answer; but nothing is lost by asking again.
+        let was_whole = reader.is_said() && !self.before.is_empty();
+        let resume = self.resume.filter(|resume| *resume == Resume::Restart || !was_whole);
+        let (Some(resume), Some(attempt)) = (resume, broken) else {
             let error = giving_up::error(GiveUp::Failed(Box::new(failure)), &target, false, now);
-            let error = giving_up::interrupted(error, self.before.clone(), false);
-            self.state = State::Failed(error);
+            let (text, was_resumed) = (self.before.clone(), self.was_resumed);
+            let how = Break { text, class, was_resumed, was_whole };
+            self.state = State::Failed(giving_up::interrupted(error, how));
             return;
         };
         // Who has said nothing yet cannot go on from it.
@@ -386,7 +451,12 @@ impl Streaming {
     fn failed(&mut self, error: Error) -> Error {
         self.state = State::Over;
         let error = match self.broke.take() {
-            Some(_) => giving_up::interrupted(error, std::mem::take(&mut self.before), true),
+            Some(broke) => {
+                let text = std::mem::take(&mut self.before);
+                let class = broke.attempt.failure.unwrap_or(FailureClass::Network);
+                let how = Break { text, class, was_resumed: true, was_whole: false };
+                giving_up::interrupted(error, how)
+            }
             None => error,
         };
         self.sending.run.with_facts(error)

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::booking::Held;
 use super::transport::{Chunks, Incoming, Opened};
-use crate::kernel::{Failure, Hints, Moment};
+use crate::kernel::{Failure, Moment};
 use crate::providers::{
     Completion, Headers, StreamPiece, StreamReader, TransportFault, WireResponse,
 };
@@ -27,7 +27,8 @@ pub(super) struct Reading {
     pub(super) reader: StreamReader,
     pub(super) status: u16,
     headers: Headers,
-    pub(super) hints: Hints,
+    /// How long somebody waits for a piece of it, whatever keeps the connection alive.
+    pub(super) patience: Duration,
     /// Whether it has said anything.
     pub(super) spoke: bool,
     /// How many bytes of text were handed out of it, and whether any of a tool call was.
@@ -43,11 +44,11 @@ impl Reading {
         reader: StreamReader,
         status: u16,
         headers: Headers,
-        hints: Hints,
+        patience: Duration,
     ) -> Self {
         let (spoke, text, calls, taken) = (false, 0, false, 0);
         let mut reading =
-            Reading { held, body, reader, status, headers, hints, spoke, text, calls, taken };
+            Reading { held, body, reader, status, headers, patience, spoke, text, calls, taken };
         reading.count();
         reading
     }
@@ -113,6 +114,12 @@ impl Reading {
         used.output_tokens = used.output_tokens.max(produced);
         self.held.used_so_far(used);
     }
+}
+
+/// What it is when there were signs of life and nothing else.
+pub(super) fn nothing_said(patience: Duration) -> Failure {
+    let words = format!("no piece of the answer for {} s", patience.as_secs_f64());
+    TransportFault::AnswerTimeout.failure(&words)
 }
 
 /// A tool call in the OpenAI shape as one piece.

@@ -7,9 +7,11 @@ use parking_lot::Mutex;
 
 use super::Engine;
 use super::booking::Held;
+use super::costs::{MICRODOLLAR, cost_of_answer};
 use super::observe::Notice;
+use super::roster::{Target, limits_money};
 use crate::config::{UserSettings, Users};
-use crate::kernel::{Amounts, Configured, LedgerId, Limit, Resource, Usage, counted};
+use crate::kernel::{Amounts, Configured, LedgerId, Price, Usage, counted};
 use crate::secret::Secret;
 
 /// The place of a provider in the names of ledgers of users.
@@ -30,6 +32,16 @@ pub(crate) struct User {
 pub(crate) struct Own {
     pub(crate) id: LedgerId,
     pub(crate) limits: Configured,
+}
+
+/// How many tokens of an answer are priced to know what one costs.
+const SAMPLE: u64 = 1_000;
+
+impl User {
+    /// Whether what calls cost counts against a limit of theirs.
+    fn limits_money(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| limits_money(&own.limits))
+    }
 }
 
 /// What was stated of users, ready for calls.
@@ -84,18 +96,37 @@ impl Engine {
         Secret::new(name).digest(self.store.salt())
     }
 
-    /// What counts of an answer that a provider billed like this: its tokens, and what it cost.
-    pub(super) fn billed(&self, held: &Held, usage: &Usage) -> Amounts {
+    /// What a call costs at `target` whose prompt is about so long, where its cost counts against a limit; `None` where
+    /// it does not, and when nobody knows.
+    pub(super) fn price(&self, target: &Target, user: &User, input_tokens: u64) -> Option<Price> {
+        if !user.limits_money() && !target.lanes().counts_money {
+            return None;
+        }
+        let (now, tokens) = (self.clock.now(), input_tokens.max(1));
+        let cost = |input_tokens, output_tokens| {
+            let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
+            let (own, provider) = (&self.settings.prices, &target.vendor.provider.name);
+            cost_of_answer(own, provider, &target.model, Some(&usage), b"", now)
+        };
+        let (call, prompt, both) = (cost(0, 0)?, cost(tokens, 0)?, cost(tokens, SAMPLE)?);
+        let input = prompt.saturating_sub(call).div_ceil(tokens);
+        let output = both.saturating_sub(prompt).div_ceil(SAMPLE);
+        Some(Price { call, input, output })
+    }
+
+    /// What counts of an answer that a provider billed like this: its tokens, and what it cost. `body` is the answer, for
+    /// what it says of its bill besides.
+    pub(super) fn billed(&self, held: &Held, usage: &Usage, body: &[u8]) -> Amounts {
         let target = &held.target;
         let provider = &target.vendor.provider;
         let counted = counted(usage, provider.counts_output, provider.counts_cached_input);
-        let money = |limits: &[Limit]| limits.iter().any(|limit| limit.resource == Resource::Spend);
-        let of_user = held.user().own.as_ref().is_some_and(|own| money(&own.limits));
         // Finding a price takes longer than all the rest of a call.
-        if !of_user && !held.limits().any(|limits| money(limits)) {
+        if !held.user().limits_money() && !held.limits().any(limits_money) {
             return counted;
         }
-        let cost = self.cost_of(&provider.name, &target.model, usage, self.clock.now());
+        let (own, now) = (&self.settings.prices, self.clock.now());
+        let cost = cost_of_answer(own, &provider.name, &target.model, Some(usage), body, now);
+        let cost = cost.map(|cost| cost.div_ceil(MICRODOLLAR));
         if cost.is_none() && self.users.unpriced.lock().insert(target.name.clone()) {
             self.observer.notice(&Notice::Warns(format!(
                 "nobody knows what {} costs: it does not count against limits on cost",

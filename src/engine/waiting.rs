@@ -4,19 +4,19 @@
 //! the kernel named or until something changed. So nobody overtakes, and a thousand waiters cost one timer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::Engine;
-use super::booking::{Booked, Held, conform};
-use super::gauge::{Watch, named};
+use super::booking::{Booked, Held, conform, with_own};
+use super::gauge::{Watch, named, named_own};
 use super::roster::{Target, Vendor};
 use super::users::User;
 use crate::kernel::{
-    Amounts, Late, Moment, Need, Obstacle, Origin, OwnLimit, Paid, Patience, Refusal, Standing,
-    Ticket, WaitingLine, eta,
+    Amounts, Late, Ledger, Moment, Need, Obstacle, Origin, OwnLimit, Paid, Patience, Refusal,
+    Standing, Ticket, WaitingLine, eta, own_eta,
 };
 use crate::stores::StoreError;
 
@@ -36,8 +36,11 @@ pub(super) struct Waiter {
     need: Need,
     barred: Arc<[usize]>,
     patience: Patience,
+    hopes: bool,
     user: Arc<User>,
     pub(super) since: Moment,
+    /// Since when it hopes, in its turn, for what calls in flight may give back.
+    hopes_since: OnceLock<Moment>,
     watch: Option<Arc<Watch>>,
     reply: oneshot::Sender<Waited>,
 }
@@ -49,6 +52,8 @@ pub(crate) struct Newcomer {
     /// Lanes it must not use.
     pub(crate) barred: Vec<usize>,
     pub(crate) patience: Patience,
+    /// Whether it waits for what calls in flight may give back, although quota is known to come too late.
+    pub(crate) hopes: bool,
     pub(crate) user: Arc<User>,
     /// Is told what it waits for.
     pub(crate) watch: Option<Arc<Watch>>,
@@ -184,18 +189,20 @@ impl Engine {
         rank: Rank,
         newcomer: Newcomer,
     ) -> Result<Place, Box<Waited>> {
-        let Newcomer { need, barred, patience, user, watch } = newcomer;
+        let Newcomer { need, barred, patience, hopes, user, watch } = newcomer;
         let (Rank::New(priority) | Rank::Again(priority) | Rank::Ahead(priority)) = rank;
         let tenant = user.name.clone();
         let standing = Standing { priority, tenant, weight: user.weight, size: need.size() };
-        match self.too_late(target, rank, &standing, &need, &barred, patience) {
+        match self.too_late(target, rank, &standing, &need, &barred, patience, &user) {
             Ok(None) => {}
-            Ok(Some(late)) => return Err(Waited::TooLate(late).into()),
+            Ok(Some(ended)) => return Err(ended.into()),
             Err(error) => return Err(Waited::StateFailed(error).into()),
         }
         let (reply, ended) = oneshot::channel();
         let since = self.clock.now();
-        let waiter = Waiter { need, barred: barred.into(), patience, user, since, watch, reply };
+        let (barred, hopes_since) = (barred.into(), OnceLock::new());
+        let waiter =
+            Waiter { need, barred, patience, hopes, user, since, hopes_since, watch, reply };
         let ticket = {
             let mut line = target.line.lock();
             if self.is_closed() {
@@ -216,7 +223,9 @@ impl Engine {
         Ok(Place { target: target.clone(), ticket, ended })
     }
 
-    /// Whether so many go before a call that its turn cannot come in time, however well it goes.
+    /// How waiting ends at once for a call before which so many go that its turn cannot come in time, however well it
+    /// goes.
+    #[expect(clippy::too_many_arguments, reason = "all of what is known of a newcomer")]
     fn too_late(
         &self,
         target: &Target,
@@ -225,14 +234,19 @@ impl Engine {
         need: &Need,
         barred: &[usize],
         patience: Patience,
-    ) -> Result<Option<Late>, StoreError> {
+        user: &User,
+    ) -> Result<Option<Waited>, StoreError> {
         let (Rank::New(_), Patience::Until(end)) = (rank, patience) else { return Ok(None) };
-        let ahead = target.line.lock().waiters.ahead_of(standing);
-        if ahead.requests == 0 {
+        let (ahead, own_ahead) = {
+            let line = target.line.lock();
+            (line.waiters.ahead_of(standing), line.waiters.own_ahead_of(standing))
+        };
+        let is_own_concern = user.own.is_some() && own_ahead.requests > 0;
+        if ahead.requests == 0 && !is_own_concern {
             return Ok(None);
         }
         // Estimates may be too large, and what is reserved for answers comes back when they are short.
-        let through = Amounts {
+        let through = |ahead: &Amounts| Amounts {
             requests: ahead.requests + 1,
             input_tokens: (ahead.input_tokens + need.input_tokens) / 2,
             output_tokens: 0,
@@ -240,13 +254,23 @@ impl Engine {
         };
         let lanes = target.lanes();
         let now = self.clock.now();
-        let mut at = None;
-        self.store.update(&lanes.ids, &mut |ledgers| {
+        let (mut at, mut held_up) = (None, None);
+        self.store.update(&with_own(&lanes.ids, user), &mut |ledgers| {
             conform(ledgers, &lanes, now);
-            at = eta(ledgers, &lanes.lanes, barred, &through, now);
+            at = eta(ledgers, &lanes.lanes, barred, &through(&ahead), now);
+            if let Some(own) = user.own.as_ref().filter(|_| is_own_concern) {
+                let place = lanes.ids.len();
+                ledgers.get_mut(place).conform(&own.limits, now);
+                held_up =
+                    own_turn(ledgers.get(place), &through(&own_ahead), own_ahead.requests, now);
+            }
         })?;
+        if let Some(own) = held_up.filter(|own| own.until().is_some_and(|until| until > end)) {
+            return Ok(Some(Waited::OwnLimit(own)));
+        }
         let in_time = at.is_some_and(|at| at <= end);
-        Ok((!in_time).then_some(Late { ahead: ahead.requests, at }))
+        let is_late = ahead.requests > 0 && !in_time;
+        Ok(is_late.then_some(Waited::TooLate(Late { ahead: ahead.requests, at })))
     }
 
     /// Something was given back or opened: whoever is next may try.
@@ -255,6 +279,15 @@ impl Engine {
             target.changed.notify_one();
         }
     }
+}
+
+/// The limit of its user that decides when it is the turn of a call behind `ahead` others of theirs.
+fn own_turn(ledger: &Ledger, through: &Amounts, ahead: u64, now: Moment) -> Option<OwnLimit> {
+    let (limit, at) = own_eta(ledger, through, now)?;
+    let until = at.unwrap_or(Moment::FAR_FUTURE);
+    let obstacle = Obstacle::Limit { limit, until, is_kept: false };
+    let used = ledger.used_of(&obstacle, now);
+    Some(OwnLimit { obstacle, used, may_return: false, ahead })
 }
 
 /// Whose turn it is.
@@ -271,19 +304,35 @@ struct Asking {
     need: Need,
     barred: Arc<[usize]>,
     patience: Patience,
+    hopes: bool,
     user: Arc<User>,
     watch: Option<Arc<Watch>>,
 }
 
 impl Waiter {
+    /// On whose behalf it waits.
+    pub(super) fn user(&self) -> &Arc<User> {
+        &self.user
+    }
+
     fn asking(&self) -> Asking {
-        let (need, patience) = (self.need, self.patience);
+        let (need, patience, hopes) = (self.need, self.patience, self.hopes);
         let (user, watch) = (self.user.clone(), self.watch.clone());
-        Asking { need, barred: self.barred.clone(), patience, user, watch }
+        Asking { need, barred: self.barred.clone(), patience, hopes, user, watch }
     }
 }
 
 impl Line {
+    /// Until when the one with `ticket` waits for what calls in flight may give back.
+    fn hope(&self, ticket: Ticket, patience: Patience, now: Moment) -> Moment {
+        let waiter = self.waiters.get(ticket);
+        let since = waiter.map_or(now, |waiter| *waiter.hopes_since.get_or_init(|| now));
+        match patience {
+            Patience::Until(end) => end,
+            Patience::AtHead(span) => since + span,
+        }
+    }
+
     fn turn(&mut self, now: Moment) -> Turn {
         self.waiters.bring_back(now);
         let next = self.waiters.next_ticket();
@@ -334,11 +383,15 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
                         Elsewhere::NotBefore(at) => also = at,
                     }
                 }
-                if refusal.at.is_none_or(|at| head.patience.covers(at, now)) {
+                let in_time = refusal.at.is_none_or(|at| head.patience.covers(at, now));
+                let hopes = refusal.may_return && head.hopes && !in_time;
+                let hope = hopes.then(|| target.line.lock().hope(ticket, head.patience, now));
+                if in_time || hope.is_some_and(|hope| now < hope) {
                     if let Some(watch) = &head.watch {
                         watch.is_held_up_by(named(&refusal.obstacle, &target.name), now);
                     }
-                    rest(&engine, &target, Some(&refusal), also).await;
+                    rest(&engine, &target, Some(&refusal), also.into_iter().chain(hope).min())
+                        .await;
                     continue;
                 }
                 Waited::NotNow(refusal)
@@ -371,8 +424,13 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
 /// A limit of its own user stands in the way of somebody: it waits aside, or is told if it cannot wait so long.
 fn held_up(engine: &Engine, target: &Target, ticket: Ticket, asking: &Asking, own: OwnLimit) {
     let now = engine.clock.now();
+    if let Some(watch) = &asking.watch {
+        watch.is_held_up_by(named_own(&own.obstacle), now);
+    }
     let mut line = target.line.lock();
-    match own.worth_waiting(asking.patience, now) {
+    let hope = own.may_return.then(|| line.hope(ticket, asking.patience, now));
+    let hope = hope.filter(|hope| now < *hope);
+    match own.worth_waiting(asking.patience, now).or(hope) {
         Some(until) => line.set_aside(ticket, &asking.user, own, until, now),
         None => {
             if let Some(waiter) = line.waiters.leave(ticket) {

@@ -31,6 +31,49 @@ pub struct Change {
     pub recovered: bool,
 }
 
+/// Takes down what the head of an answer says about limits; the rest is on its way, and nothing is settled yet.
+pub fn hear(
+    ledgers: &mut Ledgers<'_>,
+    lane: &Lane,
+    held: &Reservation,
+    rates: &[RateHint],
+    now: Moment,
+) {
+    heed(ledgers, lane, held, rates, now);
+    learn(ledgers, lane, lane.group_model, held, rates, now);
+}
+
+fn heed(
+    ledgers: &mut Ledgers<'_>,
+    lane: &Lane,
+    held: &Reservation,
+    rates: &[RateHint],
+    now: Moment,
+) {
+    for hint in rates {
+        // Learned once more beside it, a limit that the user stated would get the burst that we assume.
+        let stated = ledgers.get(lane.group).is_stated(hint);
+        let place = if stated { lane.group } else { lane.group_model };
+        // The provider wrote it while the whole reservation was taken, so it is compared before that is settled.
+        ledgers.get_mut(place).heed(hint, held.at, now);
+    }
+}
+
+fn learn(
+    ledgers: &mut Ledgers<'_>,
+    lane: &Lane,
+    about: usize,
+    held: &Reservation,
+    rates: &[RateHint],
+    now: Moment,
+) {
+    for hint in rates {
+        if !ledgers.get(lane.group).is_stated(hint) {
+            ledgers.get_mut(about).learn(hint, held.at, now);
+        }
+    }
+}
+
 /// Settles the reservation, learns, and closes what the failure speaks of.
 pub fn book(
     ledgers: &mut Ledgers<'_>,
@@ -40,13 +83,7 @@ pub fn book(
     now: Moment,
 ) -> Change {
     let rates = aftermath.rates;
-    for hint in rates {
-        // Learned once more beside it, a limit that the user stated would get the burst that we assume.
-        let stated = ledgers.get(lane.group).is_stated(hint);
-        let place = if stated { lane.group } else { lane.group_model };
-        // The provider wrote it while the whole reservation was taken, so it is compared before that is settled.
-        ledgers.get_mut(place).heed(hint, held.at, now);
-    }
+    heed(ledgers, lane, held, rates, now);
     let recovered = settle(ledgers, lane, held, aftermath.ending, now);
     if let Some(billed) = aftermath.input_billed {
         ledgers.get_mut(lane.group_model).saw_input(held.estimated, billed);
@@ -56,11 +93,7 @@ pub fn book(
         Some(Scope::GroupFreeModels) => lane.free_models.unwrap_or(lane.group_model),
         _ => lane.group_model,
     };
-    for hint in rates {
-        if !ledgers.get(lane.group).is_stated(hint) {
-            ledgers.get_mut(about).learn(hint, held.at, now);
-        }
-    }
+    learn(ledgers, lane, about, held, rates, now);
     if let Some(failure) = aftermath.failure
         && failure.class == FailureClass::RateLimited
         && matches!(failure.scope, Scope::GroupModel | Scope::GroupFreeModels)
@@ -71,7 +104,7 @@ pub fn book(
     }
     let is_too_large = aftermath.failure.is_some_and(|failure| failure.never_here);
     let is_over = match aftermath.ending {
-        Ending::NeverSent | Ending::Unknown => false,
+        Ending::NeverSent | Ending::Unknown | Ending::Failed => false,
         // Who leaves in the middle says nothing of the key.
         Ending::CutOff(_) => aftermath.failure.is_some(),
         Ending::Answered(_) | Ending::Refused => true,
@@ -126,13 +159,12 @@ impl Ending {
     /// What a failure means for what was reserved: refused before generation, unknown, or never sent.
     ///
     /// A request that failed on the provider's side still counts as a request (OpenAI and Gemini document that);
-    /// its tokens do not, unless it may have been worked on.
+    /// its tokens do not, unless it may have been worked on. What has a status of 500 and above is not billed.
     pub fn of(failure: &Failure) -> Ending {
         match failure.class {
             _ if failure.never_sent => Ending::NeverSent,
-            FailureClass::Timeout | FailureClass::Network | FailureClass::ServerError => {
-                Ending::Unknown
-            }
+            FailureClass::Timeout | FailureClass::Network => Ending::Unknown,
+            FailureClass::ServerError => Ending::Failed,
             _ => Ending::Refused,
         }
     }

@@ -108,6 +108,9 @@ pub enum Patience {
 }
 
 impl Patience {
+    /// Whatever it takes.
+    pub const FOR_EVER: Patience = Patience::Until(Moment::FAR_FUTURE);
+
     /// Whether something that happens `at` can be waited for.
     pub fn covers(self, at: Moment, now: Moment) -> bool {
         match self {
@@ -157,6 +160,8 @@ pub struct Call {
     rested: bool,
     /// Whether it tried what only our guess closes.
     tried_last_resort: bool,
+    /// Whether it stood in a line since it was sent last: what may be given back was waited for there.
+    hoped: bool,
     last_failure: Option<Box<Failure>>,
     refused: Option<Box<(usize, GiveUp)>>,
     /// The target whose word the call ends with.
@@ -175,6 +180,7 @@ impl Call {
             retries: 0,
             rested: false,
             tried_last_resort: false,
+            hoped: false,
             last_failure: None,
             refused: None,
             blamed: 0,
@@ -189,6 +195,11 @@ impl Call {
     /// The target whose word the call ended with, once it gave up.
     pub fn blamed(&self) -> usize {
         self.blamed
+    }
+
+    /// It has to be over by `end`, if not earlier, from now on.
+    pub fn ends_by(&mut self, end: Moment) {
+        self.policy.deadline = Some(self.policy.deadline.map_or(end, |known| known.min(end)));
     }
 
     /// Whether it had its turn at this target before.
@@ -214,14 +225,9 @@ impl Call {
             Event::Never(None) => self.next_target(GiveUp::NoLane),
             Event::LineFull => self.next_target(GiveUp::LineFull),
             Event::TooLate(late) => self.next_target(GiveUp::TooLate(late)),
-            Event::OwnLimit(limit) if limit.worth_waiting(self.patience(), now).is_some() => {
-                self.wait()
-            }
-            Event::OwnLimit(limit) => {
-                // It would stand in the way at every key and every target.
-                self.blamed = self.target;
-                Action::GiveUp(GiveUp::OwnLimit(limit))
-            }
+            Event::OwnLimit(limit) if self.can_wait_for_own(&limit, now) => self.wait(),
+            // It would stand in the way at every key and every target.
+            Event::OwnLimit(limit) => self.held_up(limit),
             Event::Answered => Action::Succeed,
             Event::Failed { failure, budget_wait, entropy } => {
                 self.after(failure, budget_wait, entropy, now)
@@ -238,6 +244,30 @@ impl Call {
 
     fn can_wait_for(&self, refusal: &Refusal, now: Moment) -> bool {
         refusal.at.is_none_or(|at| self.patience().covers(at, now))
+            || (refusal.may_return && self.hopes() && !self.hoped)
+    }
+
+    /// Whether it waits, as long as it can, for what calls in flight may give back although quota is known to come later
+    /// than that: it has nowhere else to go.
+    pub fn hopes(&self) -> bool {
+        !self.has_next_target()
+    }
+
+    fn can_wait_for_own(&self, limit: &OwnLimit, now: Moment) -> bool {
+        limit.worth_waiting(self.patience(), now).is_some() || (limit.may_return && !self.hoped)
+    }
+
+    /// A limit of the caller itself ends the call. What failed before is why there is no answer.
+    fn held_up(&mut self, limit: OwnLimit) -> Action {
+        let Some(mut failure) = self.last_failure.take() else {
+            self.blamed = self.target;
+            return Action::GiveUp(GiveUp::OwnLimit(limit));
+        };
+        failure.message = format!(
+            "{}; it was not tried again because of a limit of its user: {}",
+            failure.message, limit.obstacle
+        );
+        Action::GiveUp(GiveUp::Failed(failure))
     }
 
     /// Nothing else is left to try, and what stands in the way is only our guess.
@@ -252,13 +282,15 @@ impl Call {
         Action::Reserve { target, barred, last_resort: false }
     }
 
-    fn wait(&self) -> Action {
+    fn wait(&mut self) -> Action {
+        self.hoped = true;
         let (target, barred) = (self.target, self.barred.clone());
         Action::Wait { target, barred, patience: self.patience() }
     }
 
     fn send(&mut self, lane: usize) -> Action {
         self.lane = Some(lane);
+        self.hoped = false;
         // The first visit to each lane is free, unless it follows a pause: what the provider broke is no lane's fault.
         let fresh = !self.tried.contains(&lane);
         if fresh {
@@ -422,7 +454,8 @@ mod tests {
             ..Failure::new(FailureClass::DailyQuota, Scope::GroupModel, "")
         };
         let block = Block::after(&failure, 0, NOW, 0.0).unwrap();
-        Event::NotNow(Refusal { lane: 0, at: Some(until), obstacle: Obstacle::Block(block) })
+        let obstacle = Obstacle::Block(block);
+        Event::NotNow(Refusal { lane: 0, at: Some(until), obstacle, may_return: false })
     }
 
     /// Feeds the events and returns the actions that followed.
@@ -550,6 +583,46 @@ mod tests {
         ));
         let mut elsewhere = call(2);
         assert_eq!(run(&mut elsewhere, vec![Event::Begin, closed_for(40_000)])[1], reserve(1, &[]));
+    }
+
+    #[test]
+    fn what_may_be_given_back_is_waited_for_once_by_who_has_nowhere_else_to_go() {
+        let may_return = |seconds| match closed_for(seconds) {
+            Event::NotNow(refusal) => Event::NotNow(Refusal { may_return: true, ..refusal }),
+            other => other,
+        };
+        let mut alone = call(1);
+        let actions = run(&mut alone, vec![Event::Begin, may_return(40_000), may_return(40_000)]);
+        assert!(matches!(actions[1], Action::Wait { .. }));
+        assert!(matches!(actions[2], Action::GiveUp(GiveUp::TooFar(_))));
+        let mut elsewhere = call(2);
+        let actions = run(&mut elsewhere, vec![Event::Begin, may_return(40_000)]);
+        assert_eq!(actions[1], reserve(1, &[]));
+    }
+
+    #[test]
+    fn an_own_limit_ends_the_call_with_what_failed_before() {
+        let limit = || {
+            let limit = crate::kernel::Limit {
+                resource: crate::kernel::Resource::Tokens,
+                period: crate::kernel::Period::Day,
+                amount: std::num::NonZeroU64::MIN,
+                refill: crate::kernel::Refill::Rolling,
+                source: crate::kernel::Source::Configured,
+            };
+            let until = NOW + Duration::from_secs(40_000);
+            let obstacle = Obstacle::Limit { limit, until, is_kept: false };
+            Event::OwnLimit(OwnLimit { obstacle, used: 1, may_return: false, ahead: 0 })
+        };
+        let actions = run(&mut call(2), vec![Event::Begin, limit()]);
+        assert!(matches!(actions[1], Action::GiveUp(GiveUp::OwnLimit(_))));
+        let broke = failed_with(Failure::new(FailureClass::ServerError, Scope::Call, "it burns"));
+        let events = vec![Event::Begin, Event::Reserved { lane: 0 }, broke, Event::Rested, limit()];
+        let actions = run(&mut call(1), events);
+        let Action::GiveUp(GiveUp::Failed(failure)) = &actions[4] else {
+            panic!("{:?}", actions[4])
+        };
+        assert!(failure.message.starts_with("it burns; it was not tried again"), "{failure:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::health::DEGRADED_BELOW;
 use super::ledger::{Ledger, Obstacle};
 use super::limits::{Amounts, Resource, Usage};
 use super::moment::Moment;
+use super::price::Price;
 
 /// Some ledgers of a store, addressed by their place in the list of names they were asked for by.
 pub struct Ledgers<'a> {
@@ -94,6 +95,10 @@ pub struct Need {
     pub reserves_max_tokens: bool,
     /// The provider counts the answer against its token limits at all (Gemini does not).
     pub counts_output: bool,
+    /// What it costs; `None` where no money is limited, or nobody knows the price.
+    pub price: Option<Price>,
+    /// An attempt of the same call was sent before: its user has paid with a request already.
+    pub is_again: bool,
     /// Go ahead of the local limits (`skip_rate_limit=`): they are counted and not waited for. Blocks still hold.
     pub ahead_of_limits: bool,
     /// How many thousandths of every limit are left to calls that matter more (`pause_threshold`).
@@ -120,9 +125,11 @@ impl Need {
         Need {
             input_tokens: tokens,
             counted_tokens: Some(tokens),
-            max_output_tokens: None,
+            max_output_tokens: Some(0),
             reserves_max_tokens: false,
             counts_output: false,
+            price: None,
+            is_again: false,
             ahead_of_limits: false,
             kept: 0,
             only_key: None,
@@ -148,23 +155,33 @@ impl Need {
             .counted_tokens
             .unwrap_or_else(|| ledgers.get(lane.group_model).inputs().bound(self.input_tokens));
         let mut amounts = Amounts { requests: 1, input_tokens, output_tokens: 0, spend: 0 };
-        if !self.counts_output {
+        if !self.counts_output && self.price.is_none() {
             return (amounts, false);
         }
         let sizes = ledgers.get(lane.group_model).outputs();
         let learned = sizes.p95().or_else(|| sizes.longest());
         let mut cut_short = false;
         let mut output = match self.max_output_tokens {
-            Some(max) if self.reserves_max_tokens => {
-                return (Amounts { output_tokens: max, ..amounts }, false);
-            }
+            Some(max) if self.reserves_max_tokens => max,
             Some(max) => learned.unwrap_or(USUAL_OUTPUT).min(max),
             None => learned.unwrap_or(USUAL_OUTPUT),
         };
+        let most = |resource| {
+            lane.ledgers.iter().filter_map(|place| ledgers.get(*place).most(resource)).min()
+        };
+        if let Some(price) = self.price {
+            let spend = price.spend(input_tokens, output);
+            amounts.spend = self.cut_spend(spend, input_tokens, most(Resource::Spend));
+        }
+        if !self.counts_output {
+            return (amounts, false);
+        }
+        if self.reserves_max_tokens && self.max_output_tokens.is_some() {
+            return (Amounts { output_tokens: output, ..amounts }, false);
+        }
         let limits = [(Resource::Tokens, input_tokens), (Resource::OutputTokens, 0)];
         for (resource, taken) in limits {
-            let most = lane.ledgers.iter().filter_map(|place| ledgers.get(*place).most(resource));
-            let Some(most) = most.min() else { continue };
+            let Some(most) = most(resource) else { continue };
             output = output.min(most.saturating_sub(taken));
             if learned.is_none() {
                 // A guess must not make a call wait until a small limit is whole again.
@@ -174,6 +191,21 @@ impl Need {
         }
         amounts.output_tokens = output;
         (amounts, cut_short)
+    }
+
+    /// What of `spend` is reserved where at most `most` can ever be: what is only a guess, the length of an answer that
+    /// nothing bounds, makes no call too expensive.
+    fn cut_spend(&self, spend: u64, input_tokens: u64, most: Option<u64>) -> u64 {
+        let (Some(price), Some(most), None) = (self.price, most, self.max_output_tokens) else {
+            return spend;
+        };
+        spend.min(most.max(price.spend(input_tokens, 0)))
+    }
+
+    /// What the call takes from the ledger of its user's own limits, if it takes `amounts` from its lane.
+    pub(super) fn of_own(&self, amounts: &Amounts, own: &Ledger) -> Amounts {
+        let spend = self.cut_spend(amounts.spend, amounts.input_tokens, own.most(Resource::Spend));
+        Amounts { requests: u64::from(!self.is_again), spend, ..*amounts }
     }
 }
 
@@ -197,6 +229,8 @@ pub struct Refusal {
     pub at: Option<Moment>,
     /// What stands in the way.
     pub obstacle: Obstacle,
+    /// Whether calls in flight may give back enough before that; on this lane or another one.
+    pub may_return: bool,
 }
 
 /// What a call holds from all meters of its lane at once. It ends settled or released, never both.
@@ -206,6 +240,8 @@ pub struct Reservation {
     pub lane: usize,
     /// What was taken.
     pub amounts: Amounts,
+    /// What was taken from the ledger of the user's own limits, if there is one.
+    pub own: Amounts,
     /// The prompt, estimated: what its bill is compared with.
     pub estimated: u64,
     /// When.
@@ -258,7 +294,8 @@ pub fn reserve_anyway(
         Choice::Never(None) => lanes.iter().position(may)?,
     };
     let (amounts, _) = need.amounts(&lanes[lane], ledgers);
-    let reservation = Reservation { lane, amounts, estimated: need.input_tokens, at: now };
+    let own = Amounts::default();
+    let reservation = Reservation { lane, amounts, own, estimated: need.input_tokens, at: now };
     take(ledgers, &lanes[lane], &reservation);
     Some(reservation)
 }
@@ -285,6 +322,7 @@ pub fn choose(
     let mut best: Option<(Wear, Reservation)> = None;
     let mut soonest: Option<Refusal> = None;
     let mut too_large: Option<Refusal> = None;
+    let mut may_return = false;
     for (place, lane) in lanes.iter().enumerate() {
         if barred.contains(&place) || need.only_key.is_some_and(|key| key != lane.key) {
             continue;
@@ -298,14 +336,23 @@ pub fn choose(
                 let wear = wear(ledgers, lane, now);
                 if best.as_ref().is_none_or(|(known, _)| wear < *known) {
                     let estimated = need.input_tokens;
-                    best = Some((wear, Reservation { lane: place, amounts, estimated, at: now }));
+                    let own = Amounts::default();
+                    let reservation = Reservation { lane: place, amounts, own, estimated, at: now };
+                    best = Some((wear, reservation));
                 }
             }
             Some(obstacle @ Obstacle::TooLarge { .. }) => {
-                too_large = Some(Refusal { lane: place, at: None, obstacle });
+                let may_return = false;
+                too_large = Some(Refusal { lane: place, at: None, obstacle, may_return });
             }
             Some(obstacle) => {
-                let refusal = Refusal { lane: place, at: obstacle.until(), obstacle };
+                may_return |= matches!(obstacle, Obstacle::Limit { .. })
+                    && lane.ledgers.iter().all(|place| {
+                        let ledger = ledgers.get(*place);
+                        ledger.may_return(&amounts, need.kept, need.last_resort, now)
+                    });
+                let at = obstacle.until();
+                let refusal = Refusal { lane: place, at, obstacle, may_return: false };
                 if soonest.as_ref().is_none_or(|known| sooner(refusal.at, known.at)) {
                     soonest = Some(refusal);
                 }
@@ -314,7 +361,7 @@ pub fn choose(
     }
     match (best, soonest) {
         (Some((_, reservation)), _) => Choice::Reserved(reservation),
-        (None, Some(refusal)) => Choice::NotNow(refusal),
+        (None, Some(refusal)) => Choice::NotNow(Refusal { may_return, ..refusal }),
         (None, None) => Choice::Never(too_large),
     }
 }
@@ -383,6 +430,8 @@ pub enum Ending {
     Refused,
     /// Nobody knows whether it was worked on: all of it stays counted.
     Unknown,
+    /// The server failed at it: what it may have worked on stays counted, and no money, for nobody bills that.
+    Failed,
     /// It broke off, or was no longer wanted, when this much had been used: that stays counted.
     CutOff(Amounts),
     /// It provably never left this machine: nothing counts.
@@ -395,6 +444,7 @@ impl Ending {
         match self {
             Ending::Answered(Some(used)) | Ending::CutOff(used) => *used,
             Ending::Answered(None) | Ending::Unknown => *reserved,
+            Ending::Failed => Amounts { spend: 0, ..*reserved },
             Ending::Refused => Amounts { requests: reserved.requests, ..Amounts::default() },
             Ending::NeverSent => Amounts::default(),
         }
@@ -415,6 +465,7 @@ pub fn settle(
     for place in &lane.ledgers {
         let ledger = ledgers.get_mut(*place);
         ledger.ended(held.at);
+        ledger.let_go(&reserved);
         ledger.correct(&reserved, &used, held.at, now);
         match ending {
             Ending::Answered(_) => {
@@ -424,7 +475,7 @@ pub fn settle(
                 }
             }
             Ending::NeverSent => ledger.forget_send(),
-            Ending::Refused | Ending::Unknown | Ending::CutOff(_) => {}
+            Ending::Refused | Ending::Unknown | Ending::Failed | Ending::CutOff(_) => {}
         }
     }
     recovered

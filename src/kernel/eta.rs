@@ -1,14 +1,15 @@
 //! When could a place in the waiting line be served at the earliest?
 //!
-//! Never later than it will be: what others take meanwhile, what is kept for those who matter more, and calls in
-//! flight are left out of account. So a deadline that even this misses cannot be met.
+//! Never later than it will be: what others take meanwhile and what is kept for those who matter more are left out of
+//! account, and calls in flight may give back all that was reserved for their answers. So a deadline that even this misses
+//! cannot be met.
 
 use std::time::Duration;
 
 use super::choose::{Lane, Ledgers};
 use super::failure::Origin;
 use super::ledger::Ledger;
-use super::limits::{Amounts, Period, Refill, Resource};
+use super::limits::{Amounts, Limit, Period, Refill, Resource};
 use super::meters::{Meter, Rule};
 use super::moment::Moment;
 
@@ -26,14 +27,36 @@ pub fn eta(
     amounts: &Amounts,
     now: Moment,
 ) -> Option<Moment> {
-    let resources =
-        [Resource::Requests, Resource::Tokens, Resource::InputTokens, Resource::OutputTokens];
     let enough_by = |span: Duration| {
-        resources.iter().all(|resource| {
+        RESOURCES.iter().all(|resource| {
             let wanted = amounts.of(*resource);
             wanted == 0 || together(ledgers, lanes, barred, *resource, span, now) >= wanted
         })
     };
+    first(enough_by, now)
+}
+
+/// The first instant at which the limits of `ledger` alone can have let through `amounts`, and the limit that decides it;
+/// `None` when it has no limit that counts them. The instant is `None` when it is more than two months away.
+pub fn own_eta(ledger: &Ledger, amounts: &Amounts, now: Moment) -> Option<(Limit, Option<Moment>)> {
+    let counted = ledger.rules_and_meters().filter(|(rule, _)| {
+        RESOURCES.contains(&rule.limit.resource) && amounts.of(rule.limit.resource) > 0
+    });
+    let of_limit = |(rule, meter): (&Rule, &Meter)| {
+        let resource = rule.limit.resource;
+        let (wanted, returnable) = (amounts.of(resource), ledger.returnable(resource));
+        let enough_by = |span| of_meter(rule, meter, returnable, span, now) >= wanted;
+        (rule.limit.clone(), first(enough_by, now))
+    };
+    counted.map(of_limit).max_by_key(|(_, at)| at.unwrap_or(Moment::FAR_FUTURE))
+}
+
+/// What places in a line are judged by.
+const RESOURCES: [Resource; 4] =
+    [Resource::Requests, Resource::Tokens, Resource::InputTokens, Resource::OutputTokens];
+
+/// The first instant that satisfies `enough_by`; `None` when it is too far away.
+fn first(enough_by: impl Fn(Duration) -> bool, now: Moment) -> Option<Moment> {
     if enough_by(Duration::ZERO) {
         return Some(now);
     }
@@ -82,29 +105,35 @@ fn capacity_by(ledger: &Ledger, resource: Resource, span: Duration, now: Moment)
         return 0;
     }
     let counted = ledger.rules_and_meters().filter(|(rule, _)| rule.limit.resource == resource);
-    counted.map(|(rule, meter)| of_meter(rule, meter, span, now)).min().unwrap_or(u64::MAX)
+    let returnable = ledger.returnable(resource);
+    let of_limit = |(rule, meter)| of_meter(rule, meter, returnable, span, now);
+    counted.map(of_limit).min().unwrap_or(u64::MAX)
 }
 
-fn of_meter(rule: &Rule, meter: &Meter, span: Duration, now: Moment) -> u64 {
+/// What a meter can have let through when `span` is over, if `returnable` is given back at once.
+fn of_meter(rule: &Rule, meter: &Meter, returnable: u64, span: Duration, now: Moment) -> u64 {
     let limit = &rule.limit;
     let amount = limit.amount.get();
     let window = limit.period.length();
     match &limit.refill {
         Refill::Bucket { .. } => {
             // What is missing refills as evenly as what is taken next.
-            let missing = meter.whole_at(rule, now).since(now).as_secs_f64();
             let rate = amount as f64 / window.as_secs_f64();
+            let missing = meter.whole_at(rule, now).since(now).as_secs_f64();
+            let missing = (missing - returnable as f64 / rate).max(0.0);
             (rule.most() as f64 + rate * (span.as_secs_f64() - missing) + 1e-3).max(0.0) as u64
         }
         Refill::Rolling => {
             // What has passed in this window may pass once more in each later one.
             let windows = (span.as_nanos() / window.as_nanos()) as u64;
             let into = Duration::from_nanos((span.as_nanos() % window.as_nanos()) as u64);
-            let there = amount.saturating_sub(meter.used(rule, 0, now + into));
+            let stays = meter.used(rule, 0, now + into).saturating_sub(returnable);
+            let there = amount.saturating_sub(stays);
             there.saturating_add(amount.saturating_mul(windows))
         }
         Refill::Calendar { .. } => {
-            let there = amount.saturating_sub(meter.used(rule, 0, now));
+            let stays = meter.used(rule, 0, now).saturating_sub(returnable);
+            let there = amount.saturating_sub(stays);
             let turn = next_turn(rule, meter, now);
             let Some(after) = (now + span >= turn).then(|| (now + span).since(turn)) else {
                 return there;
@@ -193,6 +222,32 @@ mod tests {
                 let estimate = estimate.unwrap();
                 prop_assert!(estimate <= now + EXACT, "estimated {estimate:?}, served {now:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_calls_in_flight_reserved_for_their_answers_may_be_there_at_once() {
+        for refill in 0..3 {
+            let (mut all, lanes) = scene(vec![limit(Resource::Tokens, 300, refill)]);
+            let mut ledgers = Ledgers::new(&mut all, &[0, 1, 2, 3]);
+            let need = Need {
+                max_output_tokens: Some(90),
+                reserves_max_tokens: true,
+                counts_output: true,
+                ..Need::of(10)
+            };
+            let mut held = Vec::new();
+            while let Choice::Reserved(one) = reserve(&mut ledgers, &lanes, &[], &need, NOW) {
+                held.push(one);
+            }
+            // Of each call only the prompt is sure to be used.
+            let free: u64 = if refill == 2 { 2 * 90 } else { 2 * 270 };
+            let at = |tokens| {
+                let amounts = Amounts { requests: 1, input_tokens: tokens, ..Amounts::default() };
+                eta(&ledgers, &lanes, &[], &amounts, NOW)
+            };
+            assert_eq!(at(free), Some(NOW), "{refill}");
+            assert!(at(free + 20) > Some(NOW), "{refill}");
         }
     }
 

@@ -12,7 +12,7 @@ use super::health::Health;
 use super::hint::RateHint;
 use super::input_factor::InputFactor;
 use super::learned::{Lessons, Refused, only_watches};
-use super::limits::{Amounts, Limit, Period, Resource, Source};
+use super::limits::{Amounts, Limit, Period, Refill, Resource, Source, dollars};
 use super::meters::{Availability, Meter, Rule};
 use super::moment::Moment;
 use super::output_sizes::OutputSizes;
@@ -75,10 +75,26 @@ pub struct Ledger {
     seen: Moment,
     #[serde(skip)]
     in_flight: u64,
+    /// What these calls hold of all meters together.
+    #[serde(skip)]
+    held: Amounts,
     #[serde(skip)]
     rules: Option<Effective>,
     #[serde(skip)]
     changed: bool,
+}
+
+/// How much of the limit of `rule` a call of `amounts` asks for.
+fn asked_of(rule: &Rule, amounts: &Amounts) -> u64 {
+    match rule.limit.resource {
+        // Where nobody knows what it will cost there must be some left.
+        Resource::Spend => amounts.spend.max(1),
+        resource => amounts.of(resource),
+    }
+}
+
+fn is_short(limit: &Limit) -> bool {
+    limit.period <= Period::Minute && limit.resource != Resource::Concurrency
 }
 
 fn is_untaught(inputs: &InputFactor) -> bool {
@@ -168,6 +184,9 @@ impl fmt::Display for Obstacle {
             ),
             Obstacle::Concurrency { most } => write!(f, "{most} calls in flight already"),
             Obstacle::Block(block) => write!(f, "{block}"),
+            Obstacle::TooLarge { limit, requested, .. } if limit.resource == Resource::Spend => {
+                write!(f, "may cost {}, more than all of {limit}", dollars(*requested))
+            }
             Obstacle::TooLarge { limit, requested, most } => {
                 write!(f, "asks for {requested} of at most {most} ({limit})")
             }
@@ -305,11 +324,7 @@ impl Ledger {
         concerns: impl Fn(&Rule) -> bool,
     ) -> Option<Obstacle> {
         for (rule, meter) in self.metered().filter(|(rule, _)| concerns(rule)) {
-            let amount = match rule.limit.resource {
-                // What it costs is known afterwards; before, there must be some left.
-                Resource::Spend => amounts.spend.max(1),
-                resource => amounts.of(resource),
-            };
+            let amount = asked_of(rule, amounts);
             let limit = || rule.limit.clone();
             let with_kept = rule.with_kept(amount, kept);
             let found = match meter.availability(rule, with_kept, self.in_flight, now) {
@@ -334,11 +349,36 @@ impl Ledger {
         worst
     }
 
+    /// How much of `resource` calls under way in this process may give back when they end: what was reserved for their
+    /// answers, and money. What other processes hold is not known.
+    pub fn returnable(&self, resource: Resource) -> u64 {
+        match resource {
+            Resource::Tokens | Resource::OutputTokens => self.held.output_tokens,
+            Resource::Spend => self.held.spend,
+            _ => 0,
+        }
+    }
+
+    /// Whether `amounts` could be taken and `kept` thousandths left over, if calls under way gave back all they may.
+    pub fn may_return(&self, amounts: &Amounts, kept: u16, last_resort: bool, now: Moment) -> bool {
+        let block =
+            if last_resort { self.blocks.beyond_doubt(now) } else { self.blocks.in_force(now) };
+        block.is_none()
+            && self.metered().all(|(rule, meter)| {
+                let wanted = rule.with_kept(asked_of(rule, amounts), kept);
+                let used = meter.used(rule, 0, now);
+                let stays = used.saturating_sub(self.returnable(rule.limit.resource));
+                // A call that ends is one in flight less.
+                *meter == Meter::InFlight || stays.saturating_add(wanted) <= rule.most()
+            })
+    }
+
     /// Takes `amounts` from every meter and, where a block has ended by a guess, makes this call its probe.
     pub fn take(&mut self, amounts: &Amounts, now: Moment) {
         self.each_meter(|rule, meter| meter.take(rule, amounts.of(rule.limit.resource), now));
         self.blocks.start_probe(now);
         self.in_flight += 1;
+        self.held = self.held.plus(amounts);
         self.totals.sent += amounts.requests;
         self.totals.last_sent = now;
         self.changed = true;
@@ -379,6 +419,19 @@ impl Ledger {
     /// A call that was counted as under way in this process and is not.
     pub fn forget_in_flight(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if self.in_flight == 0 {
+            self.held = Amounts::default();
+        }
+    }
+
+    /// A call that is over holds `amounts` no more; what it used is for [`Ledger::correct`] to say.
+    pub fn let_go(&mut self, amounts: &Amounts) {
+        self.held = self.held.minus(amounts);
+    }
+
+    /// What calls under way in this process hold.
+    pub fn held(&self) -> Amounts {
+        self.held
     }
 
     /// Calls under way in this process.
@@ -389,6 +442,7 @@ impl Ledger {
     /// Keeps what belongs to this process when the stored part was read anew.
     pub fn keep_local(&mut self, before: Ledger) {
         self.in_flight = before.in_flight;
+        self.held = before.held;
         self.answered = before.answered;
     }
 
@@ -431,6 +485,54 @@ impl Ledger {
                 *rule = Rule::new(limit.scaled(times));
                 counted.under = rule.limit.clone();
             }
+        }
+    }
+
+    /// How many calls of this size the slowest of the limits over a minute or less lets through in its period, less where
+    /// few may pass at once; `None` when there is no such limit. Calls in flight are another matter.
+    pub fn calls_a_period(&self, each: &Amounts) -> Option<f64> {
+        const AT_ONCE: f64 = 15.0;
+        let short = self.rules().iter().map(|rule| &rule.limit).filter(|limit| is_short(limit));
+        let calls = short.filter_map(|limit| {
+            let each = each.of(limit.resource);
+            (each > 0).then(|| (limit, limit.amount.get() as f64 / each as f64))
+        });
+        let by_second =
+            |(limit, calls): &(&Limit, f64)| calls / limit.period.length().as_secs_f64();
+        let (limit, calls) = calls.min_by(|a, b| by_second(a).total_cmp(&by_second(b)))?;
+        Some(match limit.refill {
+            // Where few may pass at once, each of them matters.
+            Refill::Bucket { burst } => {
+                let bursts = burst.get() as f64 / each.of(limit.resource) as f64;
+                calls.min(AT_ONCE * bursts)
+            }
+            _ => calls,
+        })
+    }
+
+    /// How many calls may be in flight, if anything says so.
+    pub fn most_in_flight(&self) -> Option<u64> {
+        self.most(Resource::Concurrency)
+    }
+
+    /// The same ledger where a call stands for `short` of them, and for `long` of them as far as limits over an hour or
+    /// longer are concerned. None of them gets too small for a call of `least`.
+    pub fn thin_out(&mut self, short: f64, long: f64, least: &Amounts, now: Moment) {
+        let in_flight = self.in_flight;
+        self.in_flight = (in_flight as f64 / short).round() as u64;
+        let Some(effective) = &mut self.rules else { return };
+        for (rule, counted) in effective.rules.iter_mut().zip(&mut self.meters) {
+            let is_short = is_short(&rule.limit) || rule.limit.resource == Resource::Concurrency;
+            let by = if is_short { short } else { long };
+            if by <= 1.0 {
+                continue;
+            }
+            let used = counted.meter.used(rule, in_flight, now);
+            let least = least.of(rule.limit.resource).max(1);
+            *rule = Rule::new(rule.limit.thinned(by, least));
+            counted.meter = rule.fresh_meter();
+            counted.meter.take(rule, (used as f64 / by).round() as u64, now);
+            counted.under = rule.limit.clone();
         }
     }
 

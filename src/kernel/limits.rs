@@ -21,7 +21,7 @@ pub enum Resource {
     OutputTokens,
     /// Calls in flight at the same time; it has no period and is never stored.
     Concurrency,
-    /// Money, in millionths of a US dollar; what a call costs is known when its answer is there.
+    /// Money, in millionths of a US dollar; what a call costs is estimated before, and known when its answer is there.
     Spend,
 }
 
@@ -168,6 +168,20 @@ impl Limit {
         };
         Limit { amount: more(self.amount), refill, ..self.clone() }
     }
+
+    /// The same promise, `by` times as small, and never too small for `least` at once.
+    #[must_use]
+    pub fn thinned(&self, by: f64, least: u64) -> Limit {
+        let less = |number: NonZeroU64| {
+            let thin = (number.get() as f64 / by).round() as u64;
+            NonZeroU64::new(thin.max(least.min(number.get()))).unwrap_or(NonZeroU64::MIN)
+        };
+        let refill = match &self.refill {
+            Refill::Bucket { burst } => Refill::Bucket { burst: less(*burst) },
+            other => other.clone(),
+        };
+        Limit { amount: less(self.amount), refill, ..self.clone() }
+    }
 }
 
 impl fmt::Display for Limit {
@@ -207,7 +221,7 @@ pub struct Amounts {
     pub input_tokens: u64,
     /// Tokens of the answer that count against an output or a total limit.
     pub output_tokens: u64,
-    /// Millionths of a US dollar; nothing until the answer is there.
+    /// Millionths of a US dollar; nothing where no money is limited, or nobody knows the price.
     #[serde(default)]
     pub spend: u64,
 }

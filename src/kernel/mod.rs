@@ -18,15 +18,17 @@ mod ledger;
 mod limits;
 mod meters;
 mod moment;
+mod outlook;
 mod output_sizes;
 mod own_limit;
 mod plan;
+mod price;
 mod queue;
 mod retry;
 mod shares;
 mod suspects;
 
-pub use aftermath::{Aftermath, Change, book, close};
+pub use aftermath::{Aftermath, Change, book, close, hear};
 pub use block::{Block, Blocks};
 pub use breaker::{Breaker, BreakerState};
 pub use call::{Action, Call, CallPolicy, Event, GiveUp, Late, Patience};
@@ -34,7 +36,7 @@ pub use choose::{
     Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, choose, counted, reserve,
     reserve_anyway, settle,
 };
-pub use eta::eta;
+pub use eta::{eta, own_eta};
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
 pub use health::{DEGRADED_BELOW, Health};
 pub use hint::{Hints, RateHint};
@@ -44,11 +46,14 @@ pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
 pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage, dollars};
 pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
 pub use moment::Moment;
+pub use outlook::{Rest, time_left};
 pub use output_sizes::OutputSizes;
 pub use own_limit::{OwnLimit, reserve_for, settle_own};
 pub use plan::{
-    Bound, Forecast, PlannedManner, PlannedShare, PlannedTarget, PlannedWait, forecast,
+    Bound, Forecast, ONE_BY_ONE, PlannedManner, PlannedShare, PlannedTarget, PlannedWait,
+    StandsFor, forecast,
 };
+pub use price::Price;
 pub use queue::{Paid, Standing, Ticket, WaitingLine};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use suspects::Suspects;

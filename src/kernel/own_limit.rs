@@ -13,6 +13,10 @@ pub struct OwnLimit {
     pub obstacle: Obstacle,
     /// How much of it is used, in units of its resource.
     pub used: u64,
+    /// Whether calls of the same caller that are in flight may give back enough before that.
+    pub may_return: bool,
+    /// How many calls of the same caller wait already and go first.
+    pub ahead: u64,
 }
 
 impl OwnLimit {
@@ -32,7 +36,11 @@ impl OwnLimit {
 /// Ends what a reservation holds of the caller's own ledger.
 pub fn settle_own(own: &mut Ledger, held: &Reservation, ending: Ending, now: Moment) {
     own.ended(held.at);
-    own.correct(&held.amounts, &ending.used(&held.amounts), held.at, now);
+    own.let_go(&held.own);
+    // A call of many attempts is one request to the caller; all that providers bill is the caller's.
+    let used = ending.used(&held.own);
+    let used = Amounts { requests: used.requests.min(held.own.requests), ..used };
+    own.correct(&held.own, &used, held.at, now);
     if matches!(ending, Ending::NeverSent) {
         own.forget_send();
     }
@@ -51,20 +59,28 @@ pub fn reserve_for(
     need: &Need,
     now: Moment,
 ) -> Result<Choice, OwnLimit> {
-    let choice = choose(ledgers, lanes, barred, need, now);
+    let mut choice = choose(ledgers, lanes, barred, need, now);
     let amounts = match &choice {
         Choice::Reserved(reservation) => reservation.amounts,
-        _ => Amounts { requests: 1, input_tokens: need.input_tokens, ..Amounts::default() },
+        _ => Amounts {
+            input_tokens: need.input_tokens,
+            spend: need.price.map_or(0, |price| price.spend(need.input_tokens, 0)),
+            ..Amounts::default()
+        },
     };
+    let amounts = need.of_own(&amounts, ledgers.get(own));
     if !need.ahead_of_limits
         && let Some(obstacle) = ledgers.get(own).obstacle(&amounts, 0, false, now)
     {
         let used = ledgers.get(own).used_of(&obstacle, now);
-        return Err(OwnLimit { obstacle, used });
+        let may_return = matches!(obstacle, Obstacle::Limit { .. })
+            && ledgers.get(own).may_return(&amounts, 0, false, now);
+        return Err(OwnLimit { obstacle, used, may_return, ahead: 0 });
     }
-    if let Choice::Reserved(reservation) = &choice {
+    if let Choice::Reserved(reservation) = &mut choice {
+        reservation.own = amounts;
         take_lane(ledgers, lanes, reservation, need, now);
-        ledgers.get_mut(own).take(&reservation.amounts, now);
+        ledgers.get_mut(own).take(&amounts, now);
     }
     Ok(choice)
 }

@@ -396,6 +396,18 @@ impl<T> WaitingLine<T> {
         higher.plus(&same)
     }
 
+    /// What calls of its own tenant need, set aside or not, that will at least be served before somebody who joins as
+    /// `standing` now.
+    pub fn own_ahead_of(&self, standing: &Standing) -> Amounts {
+        let of = |class: &Class| class.shares.waiting_of(&standing.tenant);
+        let same = self.classes.get(&Reverse(standing.priority)).map(of).unwrap_or_default();
+        let higher = self.classes.range(..Reverse(standing.priority));
+        let higher = higher.fold(Amounts::default(), |sum, (_, class)| sum.plus(&of(class)));
+        // By turns of age it may be served although others of a higher priority wait.
+        let turns = (same.requests + 1) * TURNS_BY_AGE;
+        if higher.requests < turns { same.plus(&higher) } else { same }
+    }
+
     /// Everybody in the order in which they will be served if nobody comes or goes, turns by age left aside; those who
     /// are set aside at the place they come back to.
     pub fn in_order(&self) -> Vec<(Ticket, &Standing, &T)> {

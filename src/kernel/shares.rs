@@ -279,6 +279,11 @@ impl Shares {
         firsts.fold(own, |sum, size| sum.plus(size))
     }
 
+    /// What the calls of this tenant need, set aside or not.
+    pub(super) fn waiting_of(&self, name: &str) -> Amounts {
+        self.tenants.get(name).map(|tenant| tenant.waiting).unwrap_or_default()
+    }
+
     /// What all of them need who are not set aside.
     pub(super) fn waiting(&self) -> Amounts {
         self.waiting

@@ -13,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ffi};
 
 use super::shelf::Shelf;
 use super::{KeptAnswer, QuotaStore, StoreError, StoreTrouble, answers};
-use crate::kernel::{Ledger, LedgerId, Ledgers, Moment};
+use crate::kernel::{Amounts, Ledger, LedgerId, Ledgers, Moment};
 
 /// The layout of the file; a file with a higher number is not touched.
 const SCHEMA: i64 = 2;
@@ -33,7 +33,7 @@ struct Inner {
     /// For each place on the shelf: the state of the file in which it was last read or written.
     read_at: Vec<i64>,
     places: Vec<usize>,
-    in_flight: Vec<u64>,
+    in_flight: Vec<(u64, Amounts)>,
 }
 
 impl SqliteStore {
@@ -142,7 +142,8 @@ impl Inner {
         for id in ids {
             let place = self.shelf.place(id);
             self.places.push(place);
-            self.in_flight.push(self.shelf.ledgers[place].in_flight());
+            let ledger = &self.shelf.ledgers[place];
+            self.in_flight.push((ledger.in_flight(), ledger.held()));
         }
         self.read_at.resize(self.shelf.ledgers.len(), i64::MIN);
         self.execute("BEGIN IMMEDIATE")?;
@@ -194,9 +195,14 @@ impl Inner {
     fn forget(&mut self) {
         // When even this fails there is no transaction left to end.
         let _ = self.execute("ROLLBACK");
-        for (place, before) in self.places.iter().zip(&self.in_flight) {
-            while self.shelf.ledgers[*place].in_flight() > *before {
-                self.shelf.ledgers[*place].forget_in_flight();
+        for (place, (before, held)) in self.places.iter().zip(&self.in_flight) {
+            let ledger = &mut self.shelf.ledgers[*place];
+            if ledger.in_flight() > *before {
+                let taken = ledger.held().minus(held);
+                ledger.let_go(&taken);
+            }
+            while ledger.in_flight() > *before {
+                ledger.forget_in_flight();
             }
         }
         self.read_at.fill(i64::MIN);

@@ -95,7 +95,15 @@ def test_a_message_knows_how_it_came_about(chat: ChatQuotaflow) -> None:
     told = dict(message.response_metadata)
     [attempt] = told.pop("attempts")
     assert told.pop("latency") > 0
-    assert told == {"model_name": MODEL, "provider": "openai", "finish_reason": "stop", "key": "one"}
+    assert told == {
+        "model_name": MODEL,
+        "provider": "openai",
+        "finish_reason": "stop",
+        "key": "one",
+        "first_token_latency": None,
+        "cost": 0.0000114,
+        "cached": False,
+    }
     assert (attempt["key"], attempt["failure"], attempt["status"]) == ("one", None, 200)
     json.dumps(message.response_metadata)
 

@@ -313,7 +313,7 @@ def test_what_is_wrong_with_all_of_them_is_raised(llm: LLMInterface, simulated: 
     for most in (0, -1, 1.5, True, "8"):
         with pytest.raises(InvalidArgumentError, match="concurrency"):
             llm.send_batch(prompts(9), most, model=MODEL)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgumentError, match="deadline has passed"):
+    with pytest.raises(DeadlineExceededError, match="deadline has passed"):
         llm.send_batch(prompts(9), model=MODEL, deadline=time.time() - 1)
     with pytest.raises(InvalidArgumentError, match="priority"):
         llm.send_batch(prompts(9), model=MODEL, priority="high")  # type: ignore[arg-type]

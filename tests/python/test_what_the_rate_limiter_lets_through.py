@@ -355,6 +355,12 @@ def test_wrong_arguments_are_named(make: Make, arguments: tuple[Any, ...], words
         pytest.fail("no permit")
 
 
+def test_a_deadline_that_has_passed_ends_it_at_once(make: Make) -> None:
+    limiter = make({}, keys={"openai": "sk-test-1"})
+    with pytest.raises(DeadlineExceededError, match="passed"), limiter.acquire("openai", deadline=time.time() - 1):
+        pytest.fail("no permit")
+
+
 @pytest.mark.parametrize(
     "wrong", [{"priority": 10}, {"key": "unknown"}, {"model": " "}, {"timeout": -1}, {"deadline": 5}, {"key": ""}]
 )

@@ -6,17 +6,20 @@ import asyncio
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from looking import MODEL, until, until_waiting, waiting
 from quotaflow import (
+    BatchProgress,
     InvalidArgumentError,
     LLMInterface,
     QueueCleared,
     QueuedCall,
     RateLimiter,
+    Reply,
     UserLimitError,
 )
 
@@ -90,6 +93,33 @@ def test_a_users_limit_holds_in_all_processes_together(
     assert simulated.stats()["requests"] == 7
 
 
+@pytest.mark.quotaflow_simulator(latency=0.05)
+def test_money_bounds_what_calls_at_the_same_time_cost(make_llm: Callable[..., LLMInterface]) -> None:
+    users = {"default": {"cost_per_day": 0.01}}
+    llm = make_llm({"users": users}, limits={"openai": {"concurrency": 100}})
+
+    async def run() -> list[Reply | BaseException]:
+        calls = (llm.asend_prompt("word " * 2_000, model="gpt-4o", max_tokens=50, user="alice") for _ in range(20))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    results = asyncio.run(run())
+    answered = [result for result in results if isinstance(result, Reply)]
+    assert answered
+    assert sum(reply.cost or 1 for reply in answered) <= Decimal("0.01")
+    refused = [result for result in results if not isinstance(result, Reply)]
+    assert {type(error) for error in refused} == {UserLimitError}
+    assert {error.limit for error in refused if isinstance(error, UserLimitError)} == {"cost_per_day"}
+
+
+@pytest.mark.quotaflow_simulator
+def test_a_batch_names_the_limit_of_its_user(make_llm: Callable[..., LLMInterface]) -> None:
+    llm = make_llm({"users": {"alice": {"rpm": {"amount": 60, "burst": 1, "refill": "bucket"}}}})
+    told: list[BatchProgress] = []
+    batch = llm.send_batch(["One", "Two", "Three"], model=MODEL, user="alice", progress=told.append)
+    assert list(batch.summary.waited) == ["requests per minute of its user"]
+    assert {progress.waiting_on for progress in told if progress.waiting} == {"requests per minute of its user"}
+
+
 @pytest.mark.quotaflow_simulator
 def test_who_waits_for_a_minute_of_their_own_holds_up_nobody(make_llm: Callable[..., LLMInterface]) -> None:
     llm = make_llm({"users": {"alice": {"rpm": 1}}})
@@ -148,6 +178,7 @@ def test_the_queue_lists_who_waits(full: LLMInterface) -> None:
     [
         ({"provider": "opnai"}, "there is no provider"),
         ({"provider": ""}, "provider is empty"),
+        ({"provider": "\ud800"}, "provider has an unpaired surrogate"),
         ({"below_priority": "high"}, "below_priority is of type str"),
         ({"below_priority": 11}, "below_priority is 11"),
         ({"below_priority": True}, "below_priority is True"),

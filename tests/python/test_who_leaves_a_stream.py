@@ -71,7 +71,9 @@ def test_whoever_closes_a_stream_ends_the_request(leave: Callable[[PromptStream]
         assert key_of(llm)["in_flight"] == 0
         assert used(llm) in USED
         assert held.gone.wait(5)
-        assert list(stream) == []
+        for _ in range(2):
+            with pytest.raises(ClosedError, match="closed before its end"):
+                next(stream)
 
 
 def test_a_stream_that_is_forgotten_is_closed() -> None:
@@ -111,7 +113,8 @@ def test_a_task_that_is_cancelled_ends_it() -> None:
         waits.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waits
-        assert [piece async for piece in stream] == []
+        with pytest.raises(ClosedError, match="cancelled"):
+            await anext(stream)
 
     with Held(HEAD + said(FIRST)) as held, interface(held.server, limits=LIMITS) as llm:
         asyncio.run(read(llm))
@@ -287,7 +290,7 @@ FORK = """
 import os, sys
 from quotaflow import ClosedError, LLMInterface
 llm = LLMInterface({}, keys={"openai": "sk-test-1"}, base_urls={"openai": sys.argv[1]}, state=sys.argv[2])
-stream = llm.stream_prompt("Hi", model="gpt-4o-mini")
+stream = llm.stream_prompt("Hi", model="gpt-4o-mini", timeout=30)
 assert next(stream) == "Par"
 child = os.fork()
 if child == 0:
@@ -297,7 +300,7 @@ if child == 0:
         assert "parent" in str(error)
         stream.close()
         del stream
-        assert "".join(llm.stream_prompt("Hi", model="gpt-4o-mini")) == "Paris"
+        assert "".join(llm.stream_prompt("Hi", model="gpt-4o-mini", timeout=30)) == "Paris"
         os._exit(7)
     os._exit(1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
@@ -318,6 +321,23 @@ def test_a_stream_stays_with_the_process_that_began_it(tmp_path: Any) -> None:
         arguments = [sys.executable, "-W", "ignore", "-c", FORK, *given]
         told = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=False)
         assert (told.stdout, told.stderr) == ("both\n", "")
+
+
+EXIT = """
+import sys
+from quotaflow import LLMInterface
+llm = LLMInterface({}, keys={"openai": "sk-test-1"}, base_urls={"openai": sys.argv[1]}, state="memory")
+stream = llm.stream_prompt("Hi", model="gpt-4o-mini", timeout=3_600)
+print(next(stream) == "Par", flush=True)
+"""
+
+
+def test_a_stream_that_is_open_when_the_interpreter_exits_holds_nothing_up() -> None:
+    with Held(HEAD + said("Par")) as held:
+        arguments = [sys.executable, "-c", EXIT, f"{held.server.url}/v1"]
+        told = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=False)
+        assert (told.returncode, told.stdout, told.stderr) == (0, "True\n", "")
+        assert held.gone.wait(5)
 
 
 def test_streams_that_are_read_to_their_end_leave_no_files_open() -> None:

@@ -203,11 +203,17 @@ def test_a_silent_server_is_a_call_timeout(make_llm: Callable[..., LLMInterface]
     assert caught.value.status is None
 
 
-def test_a_deadline_in_the_past_is_a_wrong_argument(make_llm: Callable[..., LLMInterface]) -> None:
-    from quotaflow import InvalidArgumentError
-
-    with pytest.raises(InvalidArgumentError, match="passed"):
-        make_llm().send_prompt("Hi", model=MODEL, deadline=time.time() - 1)
+def test_a_deadline_that_has_passed_is_like_one_that_passes_on_the_way(
+    make_llm: Callable[..., LLMInterface], simulated: SimulatedProviders
+) -> None:
+    llm = make_llm()
+    for deadline in (time.time() - 1, time.time() + 0.0001):
+        with pytest.raises(DeadlineExceededError):
+            llm.send_prompt("Hi", model=MODEL, deadline=deadline)
+    assert simulated.stats()["requests"] == 0
+    told = make_llm(errors="text").send_prompt("Hi", model=MODEL, deadline=time.time() - 1)
+    assert told.startswith("[LLM Error: ")
+    assert isinstance(told.error, DeadlineExceededError)
 
 
 def test_a_prompt_larger_than_its_limit_fails_at_once(

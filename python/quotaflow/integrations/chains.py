@@ -15,6 +15,8 @@ from langchain_core.runnables.base import coerce_to_runnable
 
 from quotaflow.errors import InvalidArgumentError, InvalidPromptError
 from quotaflow.integrations.messages import reply_of
+from quotaflow.options import takes_a_shape
+from quotaflow.shaped_answers import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -59,13 +61,13 @@ def sequence(*steps: Any, name: str | None = None) -> Runnable[Any, Any]:
 def invoke(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[str, Any]) -> Reply:
     """One call under a config, told to its callbacks as that of a chat model."""
     value, under = _prompt_value(prompt), _config(config)
-    return _reply(ChatQuotaflow(llm=llm).generate_prompt([value], **_told(under), **kwargs))
+    return _reply(ChatQuotaflow(llm=llm).generate_prompt([value], **_told(under), **kwargs), kwargs)
 
 
 async def ainvoke(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[str, Any]) -> Reply:
     """The same for asyncio."""
     value, under = _prompt_value(prompt), _config(config)
-    return _reply(await ChatQuotaflow(llm=llm).agenerate_prompt([value], **_told(under), **kwargs))
+    return _reply(await ChatQuotaflow(llm=llm).agenerate_prompt([value], **_told(under), **kwargs), kwargs)
 
 
 def stream(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[str, Any]) -> Iterator[str]:
@@ -140,5 +142,10 @@ def _prompt_value(prompt: object) -> PromptValue:
     )
 
 
-def _reply(result: LLMResult) -> Reply:
-    return reply_of(result.generations[0][0])  # type: ignore[arg-type]
+def _reply(result: LLMResult, kwargs: dict[str, Any]) -> Reply:
+    reply = reply_of(result.generations[0][0])  # type: ignore[arg-type]
+    wanted = kwargs.get("response_format")
+    if reply.parsed is not None or reply.error is not None or not takes_a_shape(wanted):
+        return reply
+    # LangChain put it together from chunks, or had it in its cache.
+    return Wanted(wanted).judged(reply)[0]

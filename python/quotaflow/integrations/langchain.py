@@ -27,6 +27,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from quotaflow.errors import InvalidArgumentError
 from quotaflow.integrations.messages import chunk_from, generation_from, last_chunk_from, openai_messages
 from quotaflow.interface import LLMInterface
+from quotaflow.streaming import awhole_answer, whole_answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -188,8 +189,7 @@ class ChatQuotaflow(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        reply = self.llm.send_prompt(openai_messages(messages), **self._arguments(stop, kwargs))
-        return _result(reply)
+        return _result(whole_answer(self.llm, openai_messages(messages), self._arguments(stop, kwargs)))
 
     async def _agenerate(
         self,
@@ -198,8 +198,7 @@ class ChatQuotaflow(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        reply = await self.llm.asend_prompt(openai_messages(messages), **self._arguments(stop, kwargs))
-        return _result(reply)
+        return _result(await awhole_answer(self.llm, openai_messages(messages), self._arguments(stop, kwargs)))
 
     def _stream(
         self,

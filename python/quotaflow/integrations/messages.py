@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
@@ -13,6 +14,7 @@ from langchain_core.messages.utils import convert_to_openai_messages
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 from pydantic import Field
 
+from quotaflow.costs import reply_cost
 from quotaflow.errors import InvalidPromptError
 from quotaflow.reply import Reply
 
@@ -157,6 +159,9 @@ def reply_of(generation: ChatGeneration) -> Reply:
         key=known.get("key", ""),
         usage=_counts(getattr(message, "usage_metadata", None)),
         latency=known.get("latency", 0.0),
+        first_token_latency=known.get("first_token_latency"),
+        cost=None if known.get("cost") is None else Decimal(repr(known["cost"])),
+        cached=known.get("cached"),
         finish_reason=known.get("finish_reason"),
         tool_calls=json.dumps(calls) if calls else None,
         attempts=[tuple(attempt.values()) for attempt in known.get("attempts", ())],
@@ -171,6 +176,10 @@ def response_metadata(reply: Reply) -> dict[str, Any]:
         "finish_reason": reply.finish_reason,
         "key": reply.key,
         "latency": reply.latency,
+        "first_token_latency": reply.first_token_latency,
+        # A price that nobody knows is warned of where somebody asks for it.
+        "cost": None if (cost := reply_cost(reply, warns=False)) is None else float(cost),
+        "cached": reply.cached,
         "attempts": [asdict(attempt) for attempt in reply.attempts],
     }
 

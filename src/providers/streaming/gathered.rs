@@ -109,14 +109,15 @@ impl Gathered {
         Some(())
     }
 
-    /// Which call a fragment goes on with; some servers give every call the same place, or none.
+    /// Which call a fragment goes on with; some servers give every call the same place, or none, and some every
+    /// fragment an id of its own (vLLM): another call has a name.
     fn call_of(&self, place: Option<u64>, id: Option<&str>, is_named: bool) -> Option<usize> {
         let last = |test: &dyn Fn(&GatheredCall) -> bool| self.calls.iter().rposition(test);
         match (place, id) {
             (Some(place), id) => {
                 let index = last(&|call| call.place == Some(place))?;
                 let known = &self.calls[index].id;
-                let other = id.is_some_and(|id| !known.is_empty() && known != id);
+                let other = is_named && id.is_some_and(|id| !known.is_empty() && known != id);
                 (!other).then_some(index)
             }
             (None, Some(id)) => last(&|call| call.id == id),

@@ -192,6 +192,12 @@ impl StreamReader {
         &self.gathered.text
     }
 
+    /// Whether the model said why it stopped, and meant that it was done: only the event that ends the answer is to
+    /// come, and the usage where it comes late.
+    pub fn is_said(&self) -> bool {
+        self.gathered.finish_reason.is_some()
+    }
+
     /// The usage, if the provider has told any of it already: Anthropic tells the input first, and the output is then
     /// no less than what was read.
     pub fn usage_so_far(&self) -> Option<Usage> {

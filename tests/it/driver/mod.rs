@@ -11,6 +11,7 @@ mod retrying;
 mod routing;
 mod sizing;
 mod streaming;
+mod streams_ended;
 mod trouble;
 mod turns;
 mod users;
@@ -50,7 +51,7 @@ enum Outcome {
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: Value },
     Fault(TransportFault),
     Silence,
-    Stream(Vec<Step>),
+    Stream { headers: Vec<(&'static str, String)>, steps: Vec<Step> },
     ByKey(fn(&str) -> Reply),
 }
 
@@ -115,11 +116,12 @@ impl Reply {
 
     /// A 200 whose body comes step by step.
     pub(crate) fn stream(steps: Vec<Step>) -> Self {
-        Reply::of(Outcome::Stream(steps))
+        Reply::of(Outcome::Stream { headers: Vec::new(), steps })
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
-        if let Outcome::Answer { headers, .. } = &mut self.outcome {
+        if let Outcome::Answer { headers, .. } | Outcome::Stream { headers, .. } = &mut self.outcome
+        {
             headers.push((name, value.to_owned()));
         }
         self
@@ -181,7 +183,7 @@ impl Transport for Scripted {
         Box::pin(async move {
             tokio::time::sleep(reply.after).await;
             match reply.outcome {
-                Outcome::Silence | Outcome::ByKey(_) | Outcome::Stream(_) => {
+                Outcome::Silence | Outcome::ByKey(_) | Outcome::Stream { .. } => {
                     std::future::pending().await
                 }
                 Outcome::Fault(fault) => Err(fault.failure("as scripted")),
@@ -199,14 +201,13 @@ impl Transport for Scripted {
         let reply = self.take(request);
         Box::pin(async move {
             tokio::time::sleep(reply.after).await;
-            let headers: Vec<(&str, String)> = Vec::new();
             let (status, headers, steps) = match reply.outcome {
                 Outcome::Silence | Outcome::ByKey(_) => std::future::pending().await,
                 Outcome::Fault(fault) => return Err(fault.failure("as scripted")),
                 Outcome::Answer { status, headers, body } => {
                     (status, headers, vec![Step::Says(body.to_string())])
                 }
-                Outcome::Stream(steps) => (200, headers, steps),
+                Outcome::Stream { headers, steps } => (200, headers, steps),
             };
             open.fetch_add(1, Ordering::Relaxed);
             let body =

@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 
 use super::{Reply, Stage, Step, ask, failures, openai, pass, settle, within};
 
-fn event(data: &Value) -> Step {
+pub(super) fn event(data: &Value) -> Step {
     Step::Says(format!("data: {data}\n\n"))
 }
 
-fn said(text: &str) -> Step {
+pub(super) fn said(text: &str) -> Step {
     event(&json!({"choices": [{"index": 0, "delta": {"content": text}}]}))
 }
 
-fn end(prompt: u64, completion: u64) -> Vec<Step> {
+pub(super) fn end(prompt: u64, completion: u64) -> Vec<Step> {
     let usage = json!({"prompt_tokens": prompt, "completion_tokens": completion});
     vec![
         event(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})),
@@ -27,36 +27,36 @@ fn end(prompt: u64, completion: u64) -> Vec<Step> {
     ]
 }
 
-fn stream(texts: &[&str]) -> Vec<Step> {
+pub(super) fn stream(texts: &[&str]) -> Vec<Step> {
     texts.iter().map(|text| said(text)).chain(end(10, 5)).collect()
 }
 
 /// One key that may use a million tokens a day.
-fn config() -> Value {
+pub(super) fn config() -> Value {
     openai(&["one"], json!({"tpd": {"amount": 1_000_000, "refill": "rolling"}}))
 }
 
-fn begin(stage: &Stage) -> Streaming {
+pub(super) fn begin(stage: &Stage) -> Streaming {
     begin_with(stage, None)
 }
 
-fn begin_with(stage: &Stage, resume: Option<Resume>) -> Streaming {
+pub(super) fn begin_with(stage: &Stage, resume: Option<Resume>) -> Streaming {
     let mut ask = ask("Tell me a story.");
     ask.params.insert("max_tokens".to_owned(), json!(1_000));
     stage.engine.stream(ask, resume, None).unwrap()
 }
 
-fn tokens(stage: &Stage) -> u64 {
+pub(super) fn tokens(stage: &Stage) -> u64 {
     let keys = stage.keys_of("openai");
     keys.iter().flat_map(|key| &key.limits).map(|limit| limit.used).sum()
 }
 
-fn in_flight(stage: &Stage) -> u64 {
+pub(super) fn in_flight(stage: &Stage) -> u64 {
     stage.keys_of("openai").iter().map(|key| key.in_flight).sum()
 }
 
 /// Everything up to the end: what was said, the seams, and the answer.
-async fn read(mut stream: Streaming) -> (String, Vec<Seam>, Result<Answer, Error>) {
+pub(super) async fn read(mut stream: Streaming) -> (String, Vec<Seam>, Result<Answer, Error>) {
     let (mut text, mut seams) = (String::new(), Vec::new());
     loop {
         match stream.next().await {
@@ -72,7 +72,7 @@ async fn read(mut stream: Streaming) -> (String, Vec<Seam>, Result<Answer, Error
     }
 }
 
-async fn first(stream: &mut Streaming) -> String {
+pub(super) async fn first(stream: &mut Streaming) -> String {
     match stream.next().await.unwrap() {
         Some(StreamEvent::Piece(StreamPiece::Text(text))) => text,
         other => panic!("no text came first but {other:?}"),
@@ -115,7 +115,10 @@ async fn a_model_that_streams_nothing_for_an_hour_is_left_when_its_silence_is_to
 async fn comments_are_life_and_a_deadline_ends_them_all_the_same() {
     let comment = || [Step::Waits(50), Step::Says(": still here\n\n".to_owned())];
     let hour = (0..100).flat_map(|_| comment()).collect();
-    let stage = Stage::new(config(), [Reply::stream(hour)]);
+    let mut config = config();
+    // Longer than the deadline: what comments alone come to is another matter.
+    config["timeouts"] = json!({"piece": 7_200});
+    let stage = Stage::new(config, [Reply::stream(hour)]);
     let mut ask = ask("Hi");
     ask.timeout = Some(Duration::from_secs(3_600));
     let stream = stage.engine.stream(ask, None, Some(Duration::from_secs(60))).unwrap();

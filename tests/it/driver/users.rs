@@ -179,3 +179,214 @@ async fn money_that_is_spent_is_refused() {
     assert_eq!(error.user_limit, Some(limit));
     assert!(error.message.starts_with("this user has used $0.60 of $0.50 per day"), "{error}");
 }
+
+/// One key on which many calls may be in flight, with a price for `gpt-test`: $10 for a million tokens of input, $100 for
+/// a million of output. A good answer is billed $0.0006.
+fn priced(limits: Value, users: Value) -> Value {
+    let mut config = openai(&["sk-a"], limits);
+    config["prices"] = json!({"openai": {"gpt-test": {"input": 10, "output": 100}}});
+    config["users"] = users;
+    config
+}
+
+/// A call of alice that reserves so many tokens for its answer.
+fn reserving(max_tokens: u64) -> Ask {
+    let params = serde_json::Map::from_iter([("max_tokens".to_owned(), json!(max_tokens))]);
+    Ask { params, ..by("alice", "hello") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn money_bounds_what_many_calls_at_once_may_cost() {
+    let users = json!({"default": {"cost_per_day": 0.05}});
+    let replies = (0..200).map(|_| Reply::good().after(1));
+    let stage = Stage::new(priced(json!({"concurrency": 300}), users), replies);
+    // Each may cost a cent and a little, so four may be under way.
+    let mut asides = Vec::new();
+    for _ in 0..200 {
+        asides.push(stage.send_aside(reserving(100)).await);
+    }
+    assert_eq!((stage.sent().len(), stage.waiting()), (4, 196));
+    let mut answered = 0;
+    for aside in asides {
+        match aside.await.unwrap() {
+            Ok(_) => answered += 1,
+            Err(error) => assert_eq!(error.user_limit.unwrap().name, "cost_per_day"),
+        }
+    }
+    // Until what is left is less than one may cost.
+    assert!((65..=83).contains(&answered), "{answered}");
+    assert!(stage.now() < 80.0, "{}", stage.now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn money_that_a_provider_may_cost_bounds_calls_at_once_as_well() {
+    let limits = json!({"cost_per_day": 0.05, "pause_threshold": 1.0, "concurrency": 300});
+    let replies = (0..30).map(|_| Reply::good().after(1));
+    let stage = Stage::new(priced(limits, json!({})), replies);
+    let mut asides = Vec::new();
+    for _ in 0..30 {
+        asides.push(stage.send_aside(Ask { user: None, ..reserving(100) }).await);
+    }
+    assert_eq!(stage.sent().len(), 4);
+    for aside in asides {
+        aside.await.unwrap().unwrap();
+    }
+    let error = stage.send(Ask { user: None, ..reserving(1_000) }).await.unwrap_err();
+    assert!(is_failure(&error, FailureClass::TokenLimited), "{error:?}");
+    assert!(error.message.contains("may cost $0.1001, more than all of $0.05 per day"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_call_that_may_cost_more_than_the_whole_limit_is_told_at_once() {
+    let users = json!({"default": {"cost_per_day": 0.05}});
+    let stage = Stage::new(priced(json!({}), users), [Reply::good()]);
+    let error = stage.send(reserving(1_000)).await.unwrap_err();
+    assert_eq!((&error.kind, stage.now(), stage.sent().len()), (&ErrorKind::UserLimit, 0.0, 0));
+    let words = "the call may cost $0.1001, and its user has $0.05 per day";
+    assert!(error.message.starts_with(words), "{error}");
+    assert_eq!(error.user_limit.unwrap().name, "cost_per_day");
+    // How long an answer is that nothing bounds is a guess, and a guess makes no call too expensive.
+    let users = json!({"default": {"cost_per_day": 0.02}});
+    let stage = Stage::new(priced(json!({}), users), [Reply::good()]);
+    stage.send(by("alice", "hello")).await.unwrap();
+}
+
+/// What alice has used of her money, in millionths of a dollar; asks for more than she can have.
+async fn spent(stage: &Stage) -> u64 {
+    let long = by("alice", &"abcd ".repeat(9_000));
+    let call = Ask { model: Some("claude-haiku-4-5".to_owned()), fallback: false, ..long };
+    stage.send(call).await.unwrap_err().user_limit.unwrap().used
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_calls_cost_is_booked_once_for_each_attempt_that_is_billed() {
+    let mut config = openai(&["sk-a"], json!({}));
+    config["providers"]["anthropic"] = json!({"keys": ["sk-ant-a"]});
+    config["models"] = json!({
+        "default": {"provider": "openai", "model": "gpt-4o-mini"},
+        "fallback": [{"provider": "anthropic", "model": "claude-haiku-4-5"}],
+    });
+    config["users"] = json!({"default": {"cost_per_day": 0.01}});
+    let replies = [
+        // Tried again after a failure that nobody bills, and after a refusal.
+        Reply::refusal(500, "oh"),
+        Reply::refusal(429, "slow down"),
+        Reply::good(),
+        // Refused, and answered elsewhere.
+        Reply::refusal(402, "no credit"),
+        Reply::good_message(),
+    ];
+    let stage = Stage::new(config, replies);
+    let call = || Ask { model: None, max_retries: Some(5), ..reserving(100) };
+    let here = stage.send(Ask { fallback: false, ..call() }).await.unwrap();
+    assert_eq!((here.attempts.len(), here.cost()), (3, Some(10 * 150_000 + 5 * 600_000)));
+    assert_eq!(spent(&stage).await, 5);
+    let elsewhere = stage.send(call()).await.unwrap();
+    assert_eq!(elsewhere.cost(), Some(10 * 1_000_000 + 5 * 5_000_000));
+    assert_eq!(spent(&stage).await, 5 + 35);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_knows_the_end_of_counts_as_it_was_estimated() {
+    let users = json!({"default": {"cost_per_day": 0.05}});
+    let replies = [Reply::fault(TransportFault::Broken), Reply::good()];
+    let stage = Stage::new(priced(json!({}), users), replies);
+    let error = stage.send(Ask { retry: false, ..reserving(300) }).await.unwrap_err();
+    assert!(is_failure(&error, FailureClass::Network), "{error:?}");
+    let error = stage.send(reserving(300)).await.unwrap_err();
+    let used = error.user_limit.unwrap().used;
+    assert!((30_000..31_000).contains(&used), "{used}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_of_many_attempts_is_one_request_of_its_user() {
+    let mut config = openai(&["sk-a"], json!({}));
+    config["providers"]["anthropic"] = json!({"keys": ["sk-ant-a"]});
+    config["models"] = json!({
+        "default": {"provider": "openai", "model": "gpt-test"},
+        "fallback": [{"provider": "anthropic", "model": "claude-haiku-4-5"}],
+    });
+    config["users"] = json!({"default": {"rpd": 1}});
+    let replies = [
+        Reply::refusal(503, "busy"),
+        Reply::good(),
+        Reply::refusal(402, "no credit"),
+        Reply::good_message(),
+        // What never left is no request at all.
+        Reply::fault(TransportFault::Refused),
+        Reply::good_message(),
+    ];
+    let stage = Stage::new(config, replies);
+    let call = |user: &str| Ask { model: None, ..by(user, "hello") };
+    assert_eq!(stage.send(call("alice")).await.unwrap().attempts.len(), 2);
+    assert_eq!(stage.send(call("bob")).await.unwrap().attempts.len(), 2);
+    assert_eq!(stage.send(call("carol")).await.unwrap().attempts.len(), 2);
+    for user in ["alice", "bob", "carol"] {
+        let error = stage.send(call(user)).await.unwrap_err();
+        assert_eq!(error.user_limit, Some(UserLimit { name: "rpd", used: 1, amount: 1 }), "{user}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_not_lost_when_an_own_limit_forbids_to_try_again() {
+    let users = json!({"default": {"tpd": 1_000}});
+    let mut config = openai(&["sk-a"], json!({}));
+    config["users"] = users;
+    let stage = Stage::new(config, [Reply::refusal(500, "it burns")]);
+    let error = stage.send(reserving(600)).await.unwrap_err();
+    assert!(is_failure(&error, FailureClass::ServerError), "{error:?}");
+    assert_eq!((error.attempts.len(), error.http_status), (1, Some(500)));
+    for words in ["it burns", "not tried again", "1000 tokens per day used up until"] {
+        assert!(error.message.contains(words), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_behind_ones_own_calls_is_estimated_by_ones_own_limit() {
+    let mut config = openai(&["sk-a"], json!({}));
+    config["users"] = json!({"alice": {"rpm": 2}});
+    let stage = Stage::new(config, (0..12).map(|_| Reply::good()));
+    let mut asides = Vec::new();
+    for _ in 0..12 {
+        asides.push(stage.send_aside(by("alice", "hello")).await);
+    }
+    let etas: Vec<f64> =
+        stage.engine.queue().unwrap().iter().map(|call| call.eta.unwrap()).collect();
+    assert_eq!(etas.len(), 10);
+    for (place, eta) in etas.iter().enumerate() {
+        let minute = 60.0 * (1 + place / 2) as f64;
+        assert!(within(*eta, minute, minute + 1.0), "{etas:?}");
+    }
+    let patient =
+        |seconds| Ask { timeout: Some(Duration::from_secs(seconds)), ..by("alice", "late") };
+    let error = stage.send(patient(65)).await.unwrap_err();
+    assert_eq!((&error.kind, stage.now()), (&ErrorKind::UserLimit, 0.0));
+    assert_eq!(error.user_limit.unwrap().name, "rpm");
+    assert!(error.message.contains("10 of its calls go before this one"), "{error}");
+    assert!((360..363).contains(&error.retry_after.unwrap().as_secs()), "{error:?}");
+    // Who is not alice waits for nobody, and who has the time may stand there.
+    let bob = stage.send_aside(Ask { user: Some("bob".to_owned()), ..patient(1) }).await;
+    assert!(bob.is_finished());
+    let _ = bob.await.unwrap();
+    let last = stage.send_aside(patient(400)).await;
+    assert!(!last.is_finished());
+    stage.engine.clear_queue(None, None).unwrap();
+    drop(asides);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_waits_for_its_users_limit_says_so() {
+    let mut config = openai(&["sk-a"], json!({}));
+    config["users"] = json!({"alice": {"rpm": 1}});
+    let stage = Stage::new(config, (0..3).map(|_| Reply::good()));
+    let batch = stage.engine.batch(&by("alice", "usual"), None, || {});
+    batch.put((0..3).map(|number| (number, by("alice", &format!("{number}")))).collect());
+    settle().await;
+    pass(3.0).await;
+    assert_eq!(batch.reading().obstacle.as_deref(), Some("requests per minute of its user"));
+    pass(140.0).await;
+    settle().await;
+    let lost = batch.reading().lost;
+    assert_eq!(lost.keys().collect::<Vec<_>>(), ["requests per minute of its user"]);
+    assert!(within(lost.values().next().unwrap().as_secs_f64(), 119.0, 123.0), "{lost:?}");
+}

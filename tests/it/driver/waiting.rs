@@ -1,5 +1,7 @@
 //! Who waits, for how long, in which order, and who is turned away?
 
+use quotaflow::engine::Guard;
+
 use super::*;
 
 /// One call at a time: the others wait.
@@ -22,8 +24,55 @@ async fn a_call_ends_when_its_time_is_over() {
     let timeout = Some(Duration::from_secs(60));
     let error = stage.send(Ask { timeout, deadline, ..ask("hello") }).await.unwrap_err();
     assert_eq!((&error.kind, within(stage.now(), 9.0, 9.01)), (&ErrorKind::Deadline, true));
+    // One that has passed is no other mistake than one that passes on the way.
     let late = stage.send(Ask { deadline, ..ask("hello") }).await.unwrap_err();
-    assert_eq!(late.kind, ErrorKind::InvalidArgument { argument: "deadline".to_owned() });
+    assert_eq!((&late.kind, stage.sent().len()), (&ErrorKind::Deadline, 1));
+    let guard = Guard { deadline, ..Guard::new("openai") };
+    assert_eq!(stage.engine.guard(&guard).unwrap_err().kind, ErrorKind::Deadline);
+}
+
+/// A call that reserves so many tokens for its answer.
+fn reserving(max_tokens: u64, timeout: Option<u64>) -> Ask {
+    let params = serde_json::Map::from_iter([("max_tokens".to_owned(), json!(max_tokens))]);
+    Ask { params, timeout: timeout.map(Duration::from_secs), ..ask("hello") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_calls_in_flight_may_give_back_is_waited_for() {
+    let day = json!({"tpd": {"amount": 30_000, "refill": "rolling"}, "pause_threshold": 1.0});
+    for (limits, timeout) in
+        [(json!({"tpm": 30_000, "pause_threshold": 1.0}), Some(5)), (day, None)]
+    {
+        let stage = Stage::new(openai(&["sk-a"], limits), (0..4).map(|_| Reply::good().after(1)));
+        for _ in 0..3 {
+            stage.send_aside(reserving(9_900, None)).await;
+        }
+        let fourth = stage.send_aside(reserving(4_000, timeout)).await;
+        assert_eq!((stage.sent().len(), fourth.is_finished()), (3, false));
+        fourth.await.unwrap().unwrap();
+        assert!(within(stage.now(), 2.0, 2.1), "{}", stage.now());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_calls_in_flight_cannot_give_back_is_told_at_once() {
+    let limits = json!({"tpm": 30_000, "pause_threshold": 1.0});
+    let stage = Stage::new(openai(&["sk-a"], limits), [Reply::silence(), Reply::silence()]);
+    let prompt = "abcd ".repeat(16_000);
+    let long = || Ask { model: Some("gpt-strange".to_owned()), ..ask(&prompt) };
+    let _first = stage.send_aside(Ask { timeout: None, ..long() }).await;
+    let second = Ask { timeout: Some(Duration::from_secs(5)), ..long() };
+    let error = stage.send(second).await.unwrap_err();
+    assert_eq!((&error.kind, stage.now()), (&ErrorKind::Deadline, 0.0));
+    // And nobody waits for a call that does not end.
+    let stage = Stage::new(
+        openai(&["sk-a"], json!({"tpd": {"amount": 10_000, "refill": "rolling"}})),
+        [Reply::silence()],
+    );
+    let _first = stage.send_aside(reserving(6_000, None)).await;
+    let error = stage.send(reserving(6_000, None)).await.unwrap_err();
+    assert!(is_failure(&error, FailureClass::DailyQuota), "{error:?}");
+    assert!(within(stage.now(), 300.0, 301.0), "{}", stage.now());
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,6 +33,8 @@ struct Block {
     /// Text, thoughts or JSON, whichever it is made of.
     said: String,
     signature: String,
+    /// Where the text comes from, as it was told.
+    citations: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -71,6 +73,8 @@ struct Delta<'a> {
     partial_json: Word<'a>,
     #[serde(borrow, default)]
     signature: Word<'a>,
+    #[serde(default)]
+    citation: Option<Value>,
     #[serde(borrow, default)]
     stop_reason: Word<'a>,
 }
@@ -154,7 +158,8 @@ impl Stream {
             said.push_str(thinking);
             gathered.add_reasoning(thinking.into(), pieces);
         }
-        self.blocks.push(Block { place, is_call, start, said, signature: String::new() });
+        let (signature, citations) = (String::new(), Vec::new());
+        self.blocks.push(Block { place, is_call, start, said, signature, citations });
         Told::More
     }
 
@@ -190,6 +195,9 @@ impl Stream {
             if let Some(block) = block {
                 block.signature.push_str(&signature);
             }
+        } else if let (Some(citation), Some(block)) = (delta.citation, block) {
+            gathered.held += citation.to_string().len();
+            block.citations.push(citation);
         }
         Told::More
     }
@@ -243,7 +251,7 @@ impl Stream {
 
 impl Block {
     fn whole(self) -> Value {
-        let Block { mut start, said, signature, .. } = self;
+        let Block { mut start, said, signature, citations, .. } = self;
         let kind = start.get("type").and_then(Value::as_str).unwrap_or("");
         let (place, said) = match kind {
             "text" => ("text", said.into()),
@@ -254,6 +262,9 @@ impl Block {
             start[place] = said;
             if !signature.is_empty() {
                 start["signature"] = signature.into();
+            }
+            if !citations.is_empty() {
+                start["citations"] = citations.into();
             }
         }
         start

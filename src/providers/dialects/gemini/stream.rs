@@ -6,13 +6,17 @@ use super::super::super::streaming::{Fragment, Gathered, StreamPiece, Told};
 use super::super::finish_reason;
 use super::read::{FINISH_REASONS, Part, Reply, count, is_broken};
 
+/// About what a part takes beside its text.
+const PART: usize = 64;
+
 /// Reads the chunks of one answer.
 #[derive(Debug, Default)]
 pub(in super::super::super) struct Stream {
     /// The last chunk: the frame of the whole answer.
     frame: String,
-    /// The calls as they came.
-    calls: Vec<Value>,
+    /// The parts as they came, where pieces of one text are one part; a signature belongs to its own part, and goes back
+    /// with it unchanged.
+    parts: Vec<Value>,
     /// Why the model stopped, in Gemini's word.
     finish_reason: Option<String>,
 }
@@ -63,7 +67,7 @@ impl Stream {
             if let Some(signature) = &signature {
                 written["thoughtSignature"] = signature.as_str().into();
             }
-            self.calls.push(written);
+            self.parts.push(written);
             let fragment = Fragment {
                 place: Some(place as u64),
                 id: Some(id.into()),
@@ -74,12 +78,38 @@ impl Stream {
             };
             return gathered.add_call(fragment, pieces);
         }
-        match part.text.0.filter(|text| !text.is_empty()) {
-            Some(text) if part.thought == Some(true) => gathered.add_reasoning(text.into(), pieces),
-            Some(text) => gathered.add_text(text.into(), pieces),
-            None => {}
+        let (thought, signature) = (part.thought == Some(true), part.thought_signature.0);
+        let text = part.text.0.unwrap_or_default();
+        if signature.is_some() || !text.is_empty() {
+            gathered.held += signature.as_ref().map_or(0, |signature| signature.len() + PART);
+            self.keep(&text, thought, signature);
+        }
+        match text {
+            text if text.is_empty() => {}
+            text if thought => gathered.add_reasoning(text.into(), pieces),
+            text => gathered.add_text(text.into(), pieces),
         }
         Some(())
+    }
+
+    /// Keeps a piece of text as part of the body that a whole answer would have had.
+    fn keep(&mut self, text: &str, thought: bool, signature: Option<String>) {
+        let last = self.parts.last_mut().filter(|last| {
+            let signed = last.get("thoughtSignature").is_some();
+            !signed && signature.is_none() && last.get("thought").is_some() == thought
+        });
+        if let Some(Value::String(said)) = last.and_then(|last| last.get_mut("text")) {
+            said.push_str(text);
+            return;
+        }
+        let mut part = json!({"text": text});
+        if thought {
+            part["thought"] = true.into();
+        }
+        if let Some(signature) = signature {
+            part["thoughtSignature"] = signature.into();
+        }
+        self.parts.push(part);
     }
 
     /// The body that a whole answer would have had; `None` when it is none.
@@ -88,14 +118,7 @@ impl Stream {
         if nothing && gathered.finish_reason.as_deref().is_some_and(is_broken) {
             return None;
         }
-        let mut parts = Vec::with_capacity(self.calls.len() + 2);
-        if !gathered.reasoning.is_empty() {
-            parts.push(json!({"text": gathered.reasoning, "thought": true}));
-        }
-        if !gathered.text.is_empty() {
-            parts.push(json!({"text": gathered.text}));
-        }
-        parts.append(&mut self.calls);
+        let parts = std::mem::take(&mut self.parts);
         let mut body: Value = serde_json::from_str(&self.frame).unwrap_or_else(|_| json!({}));
         let last = body.pointer("/candidates/0").filter(|last| last.is_object());
         let mut candidate = last.cloned().unwrap_or_else(|| json!({}));
