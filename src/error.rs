@@ -264,6 +264,10 @@ impl From<StoreError> for Error {
 
 impl From<InvalidRequest> for Error {
     fn from(wrong: InvalidRequest) -> Self {
-        Error::argument(wrong.field.as_deref().unwrap_or("prompt"), wrong.message)
+        let argument = match &wrong.field {
+            Some(field) if !wrong.is_about_the_prompt() => field.as_str(),
+            _ => "prompt",
+        };
+        Error::argument(argument, wrong.message)
     }
 }

@@ -6,8 +6,8 @@ import time
 from os import PathLike, fspath
 
 from quotaflow.batch_shapes import Shapes
-from quotaflow.batch_sources import CALL_OPTIONS, own_words, what_answers_depend_on
-from quotaflow.errors import DeadlineExceededError, InvalidArgumentError
+from quotaflow.batch_sources import CALL_OPTIONS, what_answers_depend_on
+from quotaflow.errors import DeadlineExceededError, InvalidArgumentError, QuotaflowError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _MOST_AT_ONCE = 100_000
 # Of the files a process may open, some are left to the rest of the program.
 _LEFT_FOR_OTHERS = 128
+_MOST_QUESTIONS = 256
 
 
 class BatchOptions:
@@ -53,9 +54,7 @@ class BatchOptions:
         self.dedupe = _flag("dedupe", dedupe)
         self.ordered = _flag("ordered", ordered)
         self.checkpoint = None if checkpoint is None else _path(checkpoint)
-        self.provider: str | None = call["provider"]
         self.render: Callable[[str, Any], object] | None = getattr(llm, "render", None)
-        self.status = llm.status
         self._concurrency = _concurrency(concurrency)
         self._llm = llm
         self._call = call
@@ -66,6 +65,7 @@ class BatchOptions:
         self.usual: CallOptions
         self.wanted: Wanted | None
         self.usual, self.wanted = self.with_own({}, {})
+        self._questions: dict[tuple[CallOptions, str], bytes] = {}
         self._over_at = _seconds(deadline)
         if self.is_over():
             raise DeadlineExceededError("the deadline has passed already", hint="pass a later one, or None")
@@ -75,7 +75,13 @@ class BatchOptions:
     def job(self) -> dict[str, object]:
         """What the answers depend on beside the prompts."""
         params, _ = self._shapes.handed_on(self._params)
-        return what_answers_depend_on(self._call) | params
+        asked = what_answers_depend_on(self._call) | params
+        asked.pop("cache", None)
+        try:
+            _, target = self._llm._core.asked(self.usual)
+        except QuotaflowError:
+            return asked  # each prompt says for itself, or says nothing that could be sent
+        return asked | {"default model": target}
 
     def start(self) -> BatchRun:
         """The calls under way, none so far."""
@@ -84,19 +90,27 @@ class BatchOptions:
 
     def with_own(self, call: dict[str, Any], params: dict[str, Any]) -> tuple[CallOptions, Wanted | None]:
         """The options of a prompt that says some for itself, and the shape that its answer is to have."""
-        asked = self._call | call
+        asked = self._call | {"deadline": self._deadline} | call
         params, wanted = self._shapes.handed_on(self._params | params)
         named = (asked[name] for name in CALL_OPTIONS)
-        task, provider, model, retry, fallback, retries, delay, system, priority, timeout, user = named
+        task, provider, model, retry, fallback, retries, delay, system, priority, timeout, user, end, skips = named
         options = self._llm._options_for(
-            task, provider, model, retry, fallback, retries, delay, system, priority, timeout, self._deadline,
-            user, False, params, self._on_retry,
+            task, provider, model, retry, fallback, retries, delay, system, priority, timeout,
+            _earlier(end, self._deadline), user, skips, params, self._on_retry,
         )  # fmt: skip
         return options, wanted
 
-    def own_words(self, call: dict[str, Any], params: dict[str, Any]) -> bytes:
-        """What makes a prompt with these options of its own another one than the same text without."""
-        return own_words(call, self._shapes.content(params))
+    def question(self, options: CallOptions, params: dict[str, Any]) -> bytes:
+        """What a call with these options, and these parameters of its own, asks beside its prompt, as a digest."""
+        asked = options, self._shapes.kind(self._params | params)
+        known = self._questions.get(asked)
+        if known is None:
+            digest, _ = self._llm._core.asked(options)
+            known = digest + asked[1].encode()
+            if len(self._questions) >= _MOST_QUESTIONS:
+                self._questions.clear()
+            self._questions[asked] = known
+        return known
 
     def rounds(self, prompt: object, wanted: Wanted, call: dict[str, Any]) -> Rounds:
         """The rounds of a prompt that begins now."""
@@ -104,7 +118,8 @@ class BatchOptions:
 
         timeout = (self._call | call)["timeout"]
         usual = self._llm._core.call_timeout
-        return Rounds(prompt, wanted, usual if timeout is None else timeout, self._deadline)
+        deadline = _earlier(call.get("deadline"), self._deadline)
+        return Rounds(prompt, wanted, usual if timeout is None else timeout, deadline)
 
     def is_over(self) -> bool:
         """Whether the deadline has passed."""
@@ -134,6 +149,16 @@ def _path(checkpoint: object) -> str:
             return path
     kind = type(checkpoint).__name__
     raise InvalidArgumentError(f"checkpoint is of type {kind} or empty", hint="pass the path of a file")
+
+
+def _earlier(own: object, deadline: object) -> object:
+    """The deadline of a prompt, which is never later than that of the batch."""
+    if own is None or deadline is None or own is deadline:
+        return deadline if own is None else own
+    try:
+        return own if _seconds(own) <= _seconds(deadline) else deadline  # type: ignore[operator]
+    except TypeError:
+        return own  # it is no deadline, and is refused as such
 
 
 def _seconds(deadline: object) -> float | None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from hashlib import blake2b
+from time import monotonic
 
 from quotaflow._quotaflow import DigestTable, Outcome
+from quotaflow.batch_keeping import Keeper
 from quotaflow.batch_shapes import what_came
-from quotaflow.batch_sources import Prompts, read_prompt
+from quotaflow.batch_sources import Prompts, read_prompt, what_is_said
 from quotaflow.batch_summaries import Tally
 from quotaflow.batch_watching import Watched
 from quotaflow.batches import Batch, BatchItem, Results, SavedResults
@@ -30,8 +32,7 @@ from quotaflow.errors import (
     StateError,
 )
 from quotaflow.prompts import encode_prompt, unencodable_prompt
-from quotaflow.remaining_time import RemainingTime
-from quotaflow.reply import Reply, failed_reply, numbers_of, reply_from
+from quotaflow.reply import failed_reply, numbers_of, reply_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from quotaflow._quotaflow import BatchRun, CallOptions
     from quotaflow.batch_options import BatchOptions
+    from quotaflow.reply import Reply
     from quotaflow.shaped_answers import Rounds
 
 # Finished without being sent: no more of them at a time, so that answers are looked at in between.
@@ -49,9 +51,10 @@ _MOST_AHEAD = 8_192
 # Without a checkpoint, the replies of so many prompts are remembered for later ones that are the same.
 _MOST_REMEMBERED = 10_000
 _LOOK_EACH = 0.1
+# What was read begins after so many seconds at the latest.
+_HURRY = 0.02
 # Added to the number of a prompt, it is that of its repair round.
 _SECOND = 1 << 62
-_HAS_COST = hasattr(Reply, "cost")
 
 
 class BatchWork:
@@ -61,10 +64,16 @@ class BatchWork:
         self._options = options
         self._prompts = Prompts(options.prompts)
         self._source = iter(self._prompts)
-        self._watched = Watched(options.progress, RemainingTime(options.status, options.provider))
+        self._watched = Watched(options.progress)
         self._usual: CallOptions = options.usual
+        try:
+            self._question = options.question(self._usual, {})
+        except QuotaflowError:
+            self._question = b""  # prompts that say nothing for themselves will meet the same
         self._errors_as_text = options.errors_as_text
         self._seen = DigestTable()
+        # How often a prompt was met that is to be sent each time.
+        self._met = DigestTable()
         self._results = self._kept(keeps_all)
         try:
             self._run: BatchRun = options.start()
@@ -78,6 +87,10 @@ class BatchWork:
         # Of those whose answer is to have a shape: their rounds, and the options they said for themselves.
         self._shaped: dict[int, tuple[Rounds, tuple[dict[str, Any], dict[str, Any]]]] = {}
         self._joined: dict[int, list[tuple[int, str | int | None]]] = {}
+        # In which line of a file those stood that are under way.
+        self._stood: dict[int, int] = {}
+        # Read and not started.
+        self._calls: list[tuple[int, str, bool, CallOptions]] = []
         self._arrived: list[Any] = []
         self._ready: list[BatchItem] = []
         self._held_back: dict[int, BatchItem] = {}
@@ -88,20 +101,51 @@ class BatchWork:
         self._raised: BaseException | None = None
         # Whether nothing more is to be sent.
         self._is_ending = False
+        self._keeper = Keeper()
 
     def _kept(self, keeps_all: bool) -> Results:
         if self._options.checkpoint is not None:
-            return SavedResults(Checkpoint(self._options.checkpoint, self._options.job), self._options.wanted)
+            checkpoint = Checkpoint(self._options.checkpoint, self._options.job)
+            return SavedResults(checkpoint, self._options.wanted, self._errors_as_text)
         return Results(None) if keeps_all else Results(_MOST_REMEMBERED, self._seen)
+
+    def carried_out(self) -> Batch:
+        """Everything, when all is finished; what ends it before has in its `batch` what was finished."""
+        finished = self.finished()
+        try:
+            for _ in finished:
+                pass
+        except BaseException as error:
+            finished.close()  # type: ignore[attr-defined]
+            self._goes_with(error)
+            raise
+        return self.batch()
+
+    async def acarried_out(self) -> Batch:
+        """The same for asyncio."""
+        finished = self.afinished()
+        try:
+            async for _ in finished:
+                pass
+        except BaseException as error:
+            await finished.aclose()  # type: ignore[attr-defined]
+            self._goes_with(error)
+            raise
+        return self.batch()
 
     def finished(self) -> Iterator[list[BatchItem]]:
         """What is finished, some at a time; raises what ended the batch when everything that was sent is there."""
         try:
+            self._begins()
             while self._goes_on():
-                yield self._handed_out()
-                if not self._reads_on:
+                handed = self._handed_out()
+                with self._keeper:
+                    yield handed
+                if not (self._reads_on or self._ready):
                     self._run.wait(_LOOK_EACH)
-            yield self._handed_out()
+            handed = self._handed_out()
+            with self._keeper:
+                yield handed
         finally:
             self._end()
         self._raise()
@@ -119,20 +163,29 @@ class BatchWork:
         else:
             each, watched = _LOOK_EACH, True
         try:
+            self._begins()
             while self._goes_on():
-                yield self._handed_out()
-                try:
-                    async with asyncio.timeout(0 if self._reads_on else each):
-                        await bell.wait()
-                except TimeoutError:
-                    pass
+                handed = self._handed_out()
+                with self._keeper:
+                    yield handed
+                    try:
+                        async with asyncio.timeout(0 if self._reads_on or self._ready else each):
+                            await bell.wait()
+                    except TimeoutError:
+                        pass
                 bell.clear()
-            yield self._handed_out()
+            handed = self._handed_out()
+            with self._keeper:
+                yield handed
         finally:
             if watched:
                 loop.remove_reader(self._run.fileno())
             self._end()
         self._raise()
+
+    def _begins(self) -> None:
+        if self._options.checkpoint is not None:
+            self._keeper.start(self._keep)
 
     def batch(self) -> Batch:
         """Everything that is finished."""
@@ -146,19 +199,22 @@ class BatchWork:
         if self._raised is None:
             self._feed()
         if self._watched.is_due():
-            self._watched.show(self.tally, self._total(), self._run)
+            total = self._total()
+            with self._keeper:
+                self._watched.show(self.tally, total, self._run)
         return bool(self._flying) or not (self._all_read or self._raised is not None)
 
     def _feed(self) -> None:
         """Reads as many prompts as are wanted, and starts them."""
         ahead = _MOST_AHEAD - (self._next - self._turn) if self._options.ordered else _MOST_READ
         wanted = 0 if self._all_read else min(self._run.wants(), ahead)
-        calls: list[tuple[int, str, bool, CallOptions]] = []
+        began, read, hurries = monotonic(), 0, False
         free = most = max(0, min(_MOST_READ, ahead))
-        while len(calls) < wanted and most > 0 and self._raised is None:
+        while read < wanted and most > 0 and self._raised is None and not hurries:
             most -= 1
             try:
-                given = next(self._source)
+                with self._keeper:
+                    given = next(self._source)
             except StopIteration:
                 self._all_read = True
                 break
@@ -167,8 +223,16 @@ class BatchWork:
                 break
             call = self._read(given)
             if call is not None:
-                calls.append(call)
-        self._reads_on = free > most == 0 and not calls
+                self._calls.append(call)
+                read += 1
+            # Of a source that is slow, nothing waits for what comes after it.
+            hurries = bool(self._calls) and monotonic() - began > _HURRY
+        self._reads_on = hurries or (free > most == 0 and not self._calls)
+        self._put()
+
+    def _put(self) -> None:
+        """Starts what was read."""
+        calls, self._calls = self._calls, []
         if calls:
             for number, wrong in self._run.put(calls):
                 self._arrived.append((number, InvalidPromptError(wrong), 0.0, 0, 0, 0))
@@ -177,7 +241,7 @@ class BatchWork:
         """The call for this prompt; `None` when it is finished already, or joins one that is under way."""
         index, self._next = self._next, self._next + 1
         identity: str | int | None = None
-        options, wanted, own = self._usual, self._options.wanted, b""
+        options, wanted, question = self._usual, self._options.wanted, self._question
         call: dict[str, Any] = {}
         params: dict[str, Any] = {}
         try:
@@ -189,14 +253,10 @@ class BatchWork:
                 is_usual = not (call or params)
                 if not is_usual:
                     options, wanted = self._options.with_own(call, params)
-                    own = self._options.own_words(call, params)
-            digest = blake2b((b"m" if is_messages else b"t") + own + text.encode(), digest_size=16).digest()
-        except UnicodeEncodeError as error:
-            self._fails(index, identity, self._prompts.told(unencodable_prompt(error)))
-            return None
-        except QuotaflowError as error:
-            told = error if error is given else self._prompts.told(error)
-            self._fails(index, identity, told)
+                    question = self._options.question(options, params)
+            digest = blake2b(question + what_is_said(text, is_messages), digest_size=16).digest()
+        except Exception as error:  # noqa: BLE001 - whatever was given, it is one of many
+            self._is_none(index, identity, given, error)
             return None
         digest = self._its_own(digest)
         first = self._seen.first(digest, index)
@@ -212,19 +272,35 @@ class BatchWork:
             self._fails(index, identity, DeadlineExceededError("the deadline came before this prompt was sent"))
             return None
         self._flying[index] = (digest, identity, is_usual)
+        if self._prompts.line is not None:
+            self._stood[index] = self._prompts.line
         if wanted is not None:
             prompt = json.loads(text) if is_messages else text
             self._shaped[index] = self._options.rounds(prompt, wanted, call), (call, params)
         return index, text, is_messages, options
 
+    def _is_none(self, index: int, identity: str | int | None, given: object, error: Exception) -> None:
+        """What was given is no prompt: it is an item with that error."""
+        if isinstance(error, UnicodeEncodeError):
+            wrong: QuotaflowError = unencodable_prompt(error)
+        elif isinstance(error, QuotaflowError):
+            wrong = error
+        else:
+            wrong = InvalidPromptError(f"the prompt cannot be read: that raised {type(error).__name__}")
+            wrong.__cause__ = error
+        if wrong is not given:
+            wrong = self._prompts.told(wrong)
+        self._failed(index, identity, wrong, 0, "", False)
+
     def _its_own(self, digest: bytes) -> bytes:
         """The digest; for one that is to be sent although it was seen, another one that counts how often."""
         if self._options.dedupe:
             return digest
-        count = self._seen.get(digest)
-        self._seen.put(digest, 0 if count is None else count + 1)
+        count = self._met.get(digest)
         nth = 0 if count is None else count + 1
-        return blake2b(digest + nth.to_bytes(8, "big"), digest_size=16).digest()
+        self._met.put(digest, nth)
+        # The first one is what it is for those who send it once.
+        return blake2b(digest + nth.to_bytes(8, "big"), digest_size=16).digest() if nth else digest
 
     def _joins(self, first: int, index: int, identity: str | int | None) -> bool:
         """Whether an earlier prompt has or will have the answer to this one."""
@@ -237,9 +313,15 @@ class BatchWork:
         self._is_the_same(item.again(index, identity))
         return True
 
-    def _collect(self) -> None:
+    def _keep(self) -> None:
+        """Writes down what came while whoever drives this is elsewhere: what is told of it waits for that one."""
+        self._put()
+        self._collect(tells=False)
+        self._save(sync=False)
+
+    def _collect(self, *, tells: bool = True) -> None:
         """Looks at what came to its end."""
-        self._run.take(self._arrived)
+        self._run.take(self._arrived, tells)
         for number, outcome, seconds, tokens_in, tokens_out, attempts in self._arrived:
             index = number % _SECOND
             flight = self._flying.get(index)
@@ -309,6 +391,7 @@ class BatchWork:
             self._is_the_same(item.again(index, other))
         del self._flying[item.index]
         self._shaped.pop(item.index, None)
+        self._stood.pop(item.index, None)
 
     def _succeeds(
         self,
@@ -335,10 +418,12 @@ class BatchWork:
         self._paid(reply, tokens_in, tokens_out)
 
     def _paid(self, reply: Reply, tokens_in: int, tokens_out: int) -> None:
-        self.tally.input_tokens += tokens_in
-        self.tally.output_tokens += tokens_out
-        if _HAS_COST:
-            self.tally.paid(getattr(reply, "cost", None))
+        if reply.cached:
+            self.tally.cached += 1
+        else:
+            self.tally.input_tokens += tokens_in
+            self.tally.output_tokens += tokens_out
+        self.tally.paid(reply.cost)
 
     def _failed(
         self,
@@ -349,8 +434,6 @@ class BatchWork:
         name: str,
         is_usual: bool,
     ) -> BatchItem:
-        if isinstance(error, InvalidArgumentError) and self._options.is_over():
-            error = DeadlineExceededError("the deadline came before this prompt was sent")
         wrong_for_all = isinstance(error, ClosedError | StateError) or (
             is_usual
             and isinstance(error, ConfigError | InvalidArgumentError)
@@ -359,6 +442,9 @@ class BatchWork:
         if wrong_for_all and self._raised is None:
             self._raised = error
             self._withdraw()
+        line = self._stood.get(number)
+        if line is not None and not wrong_for_all and isinstance(error, ConfigError | InvalidArgumentError):
+            error = self._prompts.told(error, line)
         return self._fails(number, identity, error, attempts, name)
 
     def _fails(
@@ -388,6 +474,7 @@ class BatchWork:
         self._results.put(item, None)
         self.tally.duplicates += 1
         self.tally.successful += item.ok
+        self.tally.shared += item.ok
         self.tally.failed += not item.ok
         self._ready.append(item)
 
@@ -414,6 +501,7 @@ class BatchWork:
                 self._lands(item)
                 continue
             self._flying.pop(index, None)
+            self._stood.pop(index, None)
             self._shaped.pop(index, None)
             self._joined.pop(index, None)
 
@@ -435,8 +523,10 @@ class BatchWork:
 
     def _total(self) -> int | None:
         """How many prompts there are, if that is known."""
+        if self._all_read:
+            return self._next
         total = self._prompts.total
-        return self._next if total is None and self._all_read else total
+        return None if total is None else max(total, self._next)
 
     def _save(self, *, sync: bool) -> None:
         """Writes down what is finished; if that fails, nothing more is sent."""
@@ -452,12 +542,14 @@ class BatchWork:
         """Saves what is finished and drops the rest, however this ends."""
         self._is_ending = True
         try:
+            self._keeper.end()
             # Twice: what is looked at may be interrupted, and is then looked at again.
             self._collect()
             self._save(sync=True)
         finally:
             try:
-                self._watched.end(self.tally, self._total(), self._run)
+                total = self._total() if self._watched.by_anybody else None
+                self._watched.end(self.tally, total, self._run)
             finally:
                 self._results.close()
                 self._run.close()
@@ -469,6 +561,10 @@ class BatchWork:
             return
         done = self.tally.done
         error.add_note(f"{done:,} prompts of the batch were finished before; they are in the error's `batch`")
-        with suppress(AttributeError, TypeError):
-            error.batch = self.batch()  # type: ignore[attr-defined]
+        self._goes_with(error)
         raise error
+
+    def _goes_with(self, error: BaseException) -> None:
+        """Who catches what ended the batch finds in it what was finished."""
+        with suppress(Exception):  # it is anybody's exception, and may take no attributes
+            error.batch = self.batch()  # type: ignore[attr-defined]

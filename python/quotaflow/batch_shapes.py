@@ -45,14 +45,13 @@ class Shapes:
         wanted = self._understood(given)
         return params | {"response_format": wanted.param}, wanted
 
-    def content(self, params: dict[str, Any]) -> dict[str, Any]:
-        """The parameters as what makes a prompt another one: whose answers are other objects is one, too."""
-        params, wanted = self.handed_on(params)
+    def kind(self, params: dict[str, Any]) -> str:
+        """Of which kind the objects are that answers are held to: whose are others is another prompt."""
+        _, wanted = self.handed_on(params)
         if wanted is None or not wanted.is_binding or wanted.shape is None:
-            return params
+            return ""
         shape = wanted.shape.shape
-        kind = shape.__qualname__ if isinstance(shape, type) else type(shape).__name__
-        return params | {"response_format": {**wanted.param, "kind": kind}}
+        return shape.__qualname__ if isinstance(shape, type) else type(shape).__name__
 
     def _understood(self, given: Any) -> Wanted:
         from quotaflow.shaped_answers import Wanted
@@ -91,6 +90,9 @@ def what_came(rounds: Rounds, outcome: Any) -> Reply | QuotaflowError:
         outcome: an `Outcome` or an exception, as a run gives them.
     """
     if type(outcome) is Outcome:
+        attempts = outcome.attempts
+        if attempts and not rounds.is_second:
+            rounds.stood_in_line(attempts[0][-1])
         reply = rounds.judged(reply_from(outcome))
         return reply if rounds.error is None else rounds.error
     if rounds.error is not None and isinstance(outcome, CallError | InvalidArgumentError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -21,8 +23,14 @@ _EXPECTED = "pass a list, a generator, or the path of a .jsonl file"
 # What a prompt may say for itself of the call; everything else in its dict is a parameter of the provider.
 CALL_OPTIONS = (
     "task_name", "provider", "model", "retry", "fallback", "max_retries", "retry_delay", "system", "priority",
-    "timeout", "user",
+    "timeout", "user", "deadline", "skip_rate_limit",
 )  # fmt: skip
+_OF_THE_BATCH = ("concurrency", "ordered", "progress", "checkpoint", "stop_on_error", "dedupe", "on_retry")
+# A file of more bytes is not read twice only to say how many lines it has.
+_LARGEST_COUNTED = 256 * 1024 * 1024
+# One of fewer is counted at once, in some milliseconds.
+_COUNTED_AT_ONCE = 4 * 1024 * 1024
+_CHUNK = 1024 * 1024
 _CONTENT = ("prompt", "messages", "template")
 
 
@@ -38,14 +46,21 @@ def what_answers_depend_on(call: Mapping[str, Any]) -> dict[str, Any]:
     return {name: call[name] for name in _OF_THE_ANSWER if name in call}
 
 
-def own_words(call: Mapping[str, Any], params: Mapping[str, Any]) -> bytes:
-    """What makes this prompt another one than the same text without it; empty when nothing does.
+def what_is_said(text: str, is_messages: bool) -> bytes:
+    """A prompt as `encode_prompt` gives it, the same for those that say the same.
 
-    >>> own_words({"timeout": 5.0}, {}), own_words({}, {"temperature": 0})
-    (b'', b'[{}, {"temperature": 0}]')
+    >>> what_is_said("Hi", False) == what_is_said('[{"content": "Hi", "role": "user"}]', True)
+    True
     """
-    told = what_answers_depend_on(call)
-    return json.dumps([told, params], sort_keys=True).encode() if told or params else b""
+    encoded = text.encode()
+    if not is_messages:
+        return b"t" + encoded
+    messages = json.loads(text)
+    if len(messages) == 1 and messages[0].keys() == {"role", "content"} and messages[0]["role"] == "user":
+        content = messages[0]["content"]
+        if isinstance(content, str):
+            return b"t" + content.encode()
+    return b"m" + json.dumps(messages, sort_keys=True).encode()
 
 
 class Prompts:
@@ -55,15 +70,14 @@ class Prompts:
     ['One?', {'prompt': 'Two?', 'id': 2}]
     """
 
-    __slots__ = ("_given", "_path", "line", "total")
+    __slots__ = ("_counts", "_given", "_path", "_total", "line")
 
     line: int | None
     """The line the last prompt stood in; `None` when they come from no file."""
-    total: int | None
-    """How many there are, as far as that is known before all were read."""
 
     def __init__(self, prompts: object) -> None:
-        self.line = self.total = self._path = None
+        self.line = self._total = self._path = None
+        self._counts = False
         self._given: Iterator[object]
         if isinstance(prompts, PathLike) or (isinstance(prompts, str) and prompts.endswith(".jsonl")):
             self._path = Path(fspath(prompts))
@@ -77,13 +91,43 @@ class Prompts:
             raise InvalidArgumentError(f"prompts is of type {kind}", hint=_EXPECTED)
         else:
             try:
-                self.total = len(prompts)  # type: ignore[arg-type]
+                self._total = len(prompts)  # type: ignore[arg-type]
             except TypeError:
-                self.total = None
+                self._total = None
             self._given = iter(prompts)
 
     def __iter__(self) -> Iterator[object]:
         return self._given
+
+    @property
+    def total(self) -> int | None:
+        """How many there are, as far as that is known before all were read.
+
+        The lines of a file are counted when this is first asked, beside everything else if there are many; those
+        of a very large one are not.
+        """
+        if self._total is None and self._path is not None and not self._counts:
+            self._counts = True
+            self._count(self._path)
+        return self._total
+
+    def _count(self, path: Path) -> None:
+        from threading import Thread
+
+        def count() -> None:
+            with suppress(OSError):
+                self._total = _lines_in(path)
+
+        try:
+            about = path.stat()
+        except OSError:
+            return
+        if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_COUNTED:
+            return
+        if about.st_size <= _COUNTED_AT_ONCE:
+            count()
+        else:
+            Thread(target=count, name="quotaflow-lines", daemon=True).start()
 
     def _lines(self, path: Path) -> Iterator[object]:
         self.line = 0
@@ -104,11 +148,24 @@ class Prompts:
                 except (ValueError, RecursionError) as error:
                     yield self.told(InvalidPromptError(f"this is no JSON: {error}"))
 
-    def told(self, error: QuotaflowError) -> QuotaflowError:
-        """The error with the line it is about."""
-        if self.line is not None and self._path is not None:
-            error.args = (f"line {self.line} of {self._path.name}: {error.message}",)
+    def told(self, error: QuotaflowError, line: int | None = None) -> QuotaflowError:
+        """The error with the line it is about: `line`, or the one that was read last."""
+        if self._path is not None:
+            error.args = (f"line {self.line if line is None else line} of {self._path.name}: {error.message}",)
         return error
+
+
+def _lines_in(path: Path) -> int:
+    """How many lines of a file are not blank."""
+    count, blank = 0, True
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            first, *more = chunk.split(b"\n")
+            blank = blank and not first.strip()
+            for line in more:
+                count += not blank
+                blank = not line.strip()
+    return count + (not blank)
 
 
 def read_prompt(
@@ -140,6 +197,10 @@ def read_prompt(
             )
         what = f"both {' and '.join(named)}" if named else "neither prompt nor messages"
         raise InvalidPromptError(f"the prompt has {what}", hint="give it one of prompt, messages, template")
+    for name in _OF_THE_BATCH:
+        if name in given:
+            hint = f"pass {name} to the batch; for itself a prompt may say {', '.join(CALL_OPTIONS)} and cache"
+            raise InvalidPromptError(f"{name} belongs to the whole batch and to no prompt", hint=hint)
     own = {name: given[name] for name in CALL_OPTIONS if name in given}
     identity = given.get("id")
     if not (identity is None or (isinstance(identity, str | int) and not isinstance(identity, bool))):

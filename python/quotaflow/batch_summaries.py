@@ -36,14 +36,18 @@ class BatchSummary:
     """How many were the same as an earlier one, and have its answer."""
     resumed: int = 0
     """How many an earlier run had finished; they count in everything but the time."""
+    cached: int = 0
+    """How many were given again from the cache (`cache=`): they cost nothing, and their tokens do not count."""
     input_tokens: int = 0
-    """Tokens of the prompts, as the providers counted them."""
+    """Tokens of the prompts that were sent, as the providers counted them."""
     output_tokens: int = 0
-    """Tokens of the answers, as the providers counted them."""
+    """Tokens of the answers to them, as the providers counted them."""
     cost: Decimal | None = None
     """What they cost in US dollars, as far as prices are known; `None` when none is."""
     without_cost: int = 0
     """How many answers have no known price."""
+    average_tokens: float = 0.0
+    """Tokens of a prompt that was sent and its answer together, on average."""
     seconds: float = 0.0
     """How long this run took."""
     average_seconds: float = 0.0
@@ -58,11 +62,6 @@ class BatchSummary:
     """The seconds for which calls of this run were held up, by what held them up."""
 
     @property
-    def average_tokens(self) -> float:
-        """Tokens of a prompt and its answer together, on average."""
-        return (self.input_tokens + self.output_tokens) / max(1, self.successful - self.duplicates + self.unfit)
-
-    @property
     def per_second(self) -> float:
         """Prompts that this run finished, by second."""
         return (self.total - self.resumed) / self.seconds if self.seconds > 0 else 0.0
@@ -73,6 +72,8 @@ class BatchSummary:
         counts += f", {self.retried:,} tried again"
         if self.duplicates:
             counts += f", {self.duplicates:,} duplicates"
+        if self.cached:
+            counts += f", {self.cached:,} from the cache"
         if self.resumed:
             counts += f", {self.resumed:,} from an earlier run"
         lines = [
@@ -105,6 +106,8 @@ class BatchProgress:
     """How many there are; `None` while a generator or a file has not said."""
     failed: int = 0
     """How many have no answer."""
+    resumed: int = 0
+    """How many an earlier run had finished."""
     under_way: int = 0
     """Calls that were begun and are not finished."""
     waiting: int = 0
@@ -131,20 +134,23 @@ class BatchProgress:
 
     @property
     def per_second(self) -> float:
-        """Prompts finished by second."""
-        return self.done / self.seconds if self.seconds > 0 else 0.0
+        """Prompts that this run finished, by second."""
+        return (self.done - self.resumed) / self.seconds if self.seconds > 0 else 0.0
 
 
 class Tally:
     """Counts what a batch finishes, in a few bytes for each."""
 
     __slots__ = (
-        "cost", "duplicates", "failed", "input_tokens", "latencies", "output_tokens", "resumed", "retried",
-        "successful", "unfit", "without_cost",
+        "cached", "cost", "duplicates", "failed", "input_tokens", "latencies", "output_tokens", "resumed",
+        "retried", "shared", "successful", "unfit", "without_cost",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.successful = self.failed = self.unfit = self.retried = self.duplicates = self.resumed = 0
+        self.cached = 0
+        # Of the duplicates, those that have an answer.
+        self.shared = 0
         self.input_tokens = self.output_tokens = self.without_cost = 0
         self.cost: Decimal | None = None
         self.latencies = array("f")
@@ -153,6 +159,11 @@ class Tally:
     def done(self) -> int:
         """How many are finished."""
         return self.successful + self.failed
+
+    @property
+    def sent(self) -> int:
+        """How many answers came to a prompt that was sent."""
+        return self.successful + self.unfit - self.shared - self.cached
 
     def paid(self, cost: Decimal | None) -> None:
         """One more answer with its price."""
@@ -172,10 +183,12 @@ class Tally:
             retried=self.retried,
             duplicates=self.duplicates,
             resumed=self.resumed,
+            cached=self.cached,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             cost=self.cost,
             without_cost=self.without_cost,
+            average_tokens=(self.input_tokens + self.output_tokens) / max(1, self.sent),
             seconds=seconds,
             average_seconds=sum(times) / len(times) if times else 0.0,
             p50_seconds=_percentile(times, 0.50),

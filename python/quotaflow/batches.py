@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from quotaflow.errors import CallError
+from quotaflow.reply import failed_reply
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,8 +165,8 @@ class Results:
 
     def places(self) -> Sequence[int]:
         """The places that have an item, in order."""
-        last = len(self._items) - 1
-        return range(last + 1) if last in self._items else sorted(self._items)
+        size = len(self._items)
+        return range(size) if max(self._items, default=-1) == size - 1 else sorted(self._items)
 
     def save(self, *, sync: bool) -> None:
         """Nothing: memory is all there is."""
@@ -185,13 +188,14 @@ class Results:
 class SavedResults(Results):
     """Finished items in the lines of a checkpoint; in memory are only the places where they stand."""
 
-    __slots__ = ("_checkpoint", "_lines", "_offsets", "_originals", "_own", "_usual")
+    __slots__ = ("_checkpoint", "_errors_as_text", "_lines", "_offsets", "_originals", "_own", "_usual")
 
-    def __init__(self, checkpoint: Checkpoint, usual: Wanted | None) -> None:
+    def __init__(self, checkpoint: Checkpoint, usual: Wanted | None, errors_as_text: bool) -> None:
         from array import array
 
         super().__init__(None)
         self._checkpoint = checkpoint
+        self._errors_as_text = errors_as_text
         self._lines: Lines = checkpoint.lines()
         self._offsets = array("q")
         # Of those whose line is another one's: the place of that one, and their own id.
@@ -241,6 +245,9 @@ class SavedResults(Results):
         if not 0 <= original < len(self._offsets) or self._offsets[original] < 0:
             return None, False
         item = self._lines.item_at(self._offsets[original], original)
+        if self._errors_as_text and isinstance(item.error, CallError):
+            item.reply = failed_reply(item.error)
+            return (item if original == index else item.again(index, identity)), True
         wanted, wrong = self._own.get(original, self._usual), None
         if wanted is not None and item.reply is not None:
             item.reply, wrong = wanted.judged(item.reply)

@@ -44,20 +44,23 @@ class BatchFace:
         timeout: float | timedelta | None = None,
         deadline: datetime | float | None = None,
         user: str | None = None,
+        skip_rate_limit: bool = False,
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Batch:
         """Sends many prompts as fast as the quotas allow, and waits for all answers.
 
         A prompt that gets no answer is an item with an `error`; the others go on. What is wrong with the
-        arguments, a provider without a key for instance, is raised. Ctrl-C ends it within a second; with
-        `checkpoint` everything that was finished is saved, and the same call again goes on from there.
+        arguments, a provider without a key for instance, is raised. Ctrl-C ends it within a second, and what was
+        finished is in the `batch` of the `KeyboardInterrupt`; with `checkpoint` it is saved as well, and the same
+        call again goes on from there.
 
         Args:
             prompts: a list, a generator, or the path of a `.jsonl` file, read as far as prompts are needed. Each
                 is a text, a list of messages, or a dict: `{"prompt": …}`, `{"messages": […]}` or `{"template": …,
-                "params": {…}}`, with an `id` if you like, with arguments of this call (`model`, `system`, …), and
-                everything else for the provider. A line that is no prompt is an item with an error that names it.
+                "params": {…}}`, with an `id` if you like, with arguments of this call (`model`, `system`,
+                `deadline`, `cache`, …), and everything else for the provider. A line that is no prompt is an item
+                with an error that names it.
             concurrency: the most calls at once; `None` leaves it to the quotas and what the providers take.
             progress: `None` shows a bar when somebody looks (a terminal, a notebook; with `rich` installed, else a
                 line now and then), `True` always, `False` never; a function is called with a `BatchProgress`, at
@@ -76,11 +79,13 @@ class BatchFace:
             retry_delay: as for `send_prompt`.
             system: as for `send_prompt`.
             priority: as for `send_prompt`; 2, so that people who wait go first.
-            timeout: the seconds each call may take, waits included.
+            timeout: the seconds each call may take once it has left the waiting line, what is tried again
+                included. Prompts of a batch are there to wait for quota: that takes as long as it takes.
             deadline: when the whole batch ends; prompts without an answer then have a `DeadlineExceededError`.
                 Calls may wait until then, for the quota of the next day for instance; without a deadline none
-                waits for more than `max_wait` of the config.
+                waits for more than `max_wait` of the config. A prompt may have an earlier one of its own.
             user: as for `send_prompt`.
+            skip_rate_limit: as for `send_prompt`.
             on_retry: as for `send_prompt`.
             params: everything else goes to the provider. With `response_format`, as for `send_prompt`, every
                 answer is held to a shape: `item.reply.parsed` is the object, and an answer that has another one
@@ -101,10 +106,7 @@ class BatchFace:
         >>> [item.reply.provider for item in batch], batch.summary.successful
         (['openai', 'openai'], 2)
         """
-        work = _work(self, True, **_arguments(locals()))
-        for _ in work.finished():
-            pass
-        return work.batch()
+        return _work(self, True, **_arguments(locals())).carried_out()
 
     async def asend_batch(
         self,
@@ -127,21 +129,21 @@ class BatchFace:
         timeout: float | timedelta | None = None,  # noqa: ASYNC109 - it is for each call
         deadline: datetime | float | None = None,
         user: str | None = None,
+        skip_rate_limit: bool = False,
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Batch:
         """Sends many prompts from asyncio; parameters, result and errors match `send_batch`.
 
-        Prompts are read on the loop: a generator that blocks blocks it.
+        Prompts are read on the loop: a generator that blocks blocks it. When the task is cancelled, what was
+        finished is in the `batch` of the `CancelledError`; what `asyncio.run` and `wait_for` raise in its place
+        has that as its `__context__`.
 
         >>> import asyncio
         >>> len(asyncio.run(llm.asend_batch(["Name a river.", "Name a lake."], model="gpt-4o-mini")))
         2
         """
-        work = _work(self, True, **_arguments(locals()))
-        async for _ in work.afinished():
-            pass
-        return work.batch()
+        return await _work(self, True, **_arguments(locals())).acarried_out()
 
     def iter_batch(
         self,
@@ -165,14 +167,15 @@ class BatchFace:
         timeout: float | timedelta | None = None,
         deadline: datetime | float | None = None,
         user: str | None = None,
+        skip_rate_limit: bool = False,
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Iterator[BatchItem]:
         """Sends many prompts and gives each item when it is finished; parameters and errors match `send_batch`.
 
         Memory does not grow with the number of prompts. While nobody asks for the next item no more prompts are
-        begun; what is begun goes on. Leaving the loop ends the batch. Without a checkpoint, `dedupe` remembers the
-        last 10,000 answers.
+        begun; what is begun goes on, and is written to the checkpoint. Leaving the loop ends the batch. Without a
+        checkpoint, `dedupe` remembers the last 10,000 answers.
 
         With `ordered` items come in the order of the prompts, else each when it is there.
 
@@ -205,6 +208,7 @@ class BatchFace:
         timeout: float | timedelta | None = None,
         deadline: datetime | float | None = None,
         user: str | None = None,
+        skip_rate_limit: bool = False,
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> AsyncIterator[BatchItem]:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _VERSION = 1
 _SYNC_EACH = 1.0
 _READ = 1 << 20
-_FACTS = ("hint", "path", "failure", "status", "retry_after", "provider", "model", "key")
 
 
 class Checkpoint:
@@ -134,27 +133,33 @@ class Checkpoint:
     def _read(self, header: dict[str, Any]) -> int:
         """Reads what is there; says where the next line belongs, and cuts off a line that was never finished."""
         first = (json.dumps(header, separators=(",", ":")) + "\n").encode()
-        end = 0
-        spoilt: int | None = None
+        end, other_job = 0, None
+        spoilt: list[int] = []
+        left_out: list[int] = []
         for number, (offset, line) in enumerate(_lines_of(self._file), start=1):
             if number == 1:
                 if not line.endswith(b"\n") and first.startswith(line):
                     break  # its maker died in the middle of the first line
-                self._check(line, header)
+                other_job = self._other_job(line, header)
             elif not line.endswith(b"\n"):
                 break
             else:
-                if spoilt is not None:
-                    raise self._no_checkpoint(f"line {spoilt} is spoilt")
                 try:
                     facts = json.loads(line)
                     if "reply" in facts:
+                        if other_job is not None:
+                            raise other_job
                         self._known.put(bytes.fromhex(facts["digest"]), offset)
                 except (ValueError, TypeError, KeyError):
-                    # After a power cut the last line may be anything; it is forgiven if it is the last.
-                    spoilt = number
+                    # After a power cut any of the last lines may be anything; what is good may stand behind them.
+                    spoilt.append(number)
                     continue
             end = offset + len(line)
+            left_out, spoilt = left_out + spoilt, []
+        if left_out:
+            self._warn_of(left_out)
+        if other_job is not None:
+            end = 0  # it holds no reply that would be lost
         os.ftruncate(self._file, end)
         if end == 0:
             _write_at(self._file, first, 0)
@@ -162,7 +167,17 @@ class Checkpoint:
             end = len(first)
         return end
 
-    def _check(self, line: bytes, header: dict[str, Any]) -> None:
+    def _warn_of(self, spoilt: list[int]) -> None:
+        from quotaflow.logs import logger
+
+        numbers = ", ".join(map(str, spoilt[:5])) + (f" and {len(spoilt) - 5} more" if len(spoilt) > 5 else "")
+        logger().warning(
+            "line%s %s of %s cannot be read, and what stood there is sent again",
+            "s" if len(spoilt) > 1 else "", numbers, self._path,
+        )  # fmt: skip
+
+    def _other_job(self, line: bytes, header: dict[str, Any]) -> CheckpointError | None:
+        """What is wrong with going on here, when the file is of another job."""
         try:
             found = json.loads(line)
             version, job = found["quotaflow_checkpoint"], dict(found["job"])
@@ -172,12 +187,15 @@ class Checkpoint:
             raise self._no_checkpoint(f"it is of version {version}, and this quotaflow writes {_VERSION}")
         ours = header["job"]
         differ = sorted(name for name in {*job, *ours} if job.get(name) != ours.get(name))
-        if differ:
-            raise CheckpointError(
-                f"{self._path} is of another job: it was made with another {', '.join(differ)}",
-                hint="give this job a file of its own, or the arguments it had",
-                path=self._path,
-            )
+        if not differ:
+            return None
+        # Where an argument says another model, that needs not be said twice.
+        told = [name for name in differ if name != "default model"] or differ
+        return CheckpointError(
+            f"{self._path} is of another job: it was made with another {', '.join(told)}",
+            hint="give this job a file of its own, or the arguments it had",
+            path=self._path,
+        )
 
     def _no_checkpoint(self, why: str) -> CheckpointError:
         hint = "give the batch a path where nothing is, or move the file away; it was not touched"
@@ -217,26 +235,26 @@ class Lines:
 def line_of_reply(index: int, digest: str, identity: str | int | None, outcome: Outcome | Reply) -> str:
     """The line of a prompt that was answered: by one answer, or by a reply that is made of two."""
     name = "" if identity is None else f',"id":{json.dumps(identity)}'
-    from quotaflow.reply import json_of
+    from quotaflow.reply import json_of, reply_from
 
-    facts = json_of(outcome) if isinstance(outcome, str) else outcome.to_json()
+    if isinstance(outcome, str):
+        facts = json_of(outcome)
+    else:
+        # Whoever reads it may not have the prices of this config.
+        cost = reply_from(outcome).cost
+        facts = outcome.to_json(None if cost is None else str(cost))
     return f'{{"index":{index},"digest":"{digest}"{name},"reply":{facts}}}\n'
 
 
 def line_of_error(index: int, digest: str, identity: str | int | None, error: QuotaflowError) -> str:
     """The line of a prompt without an answer; a later run sends it again."""
     # What every error of its class says need not be written down.
-    facts = {name: vars(error)[name] for name in _FACTS if vars(error).get(name) is not None}
+    names = _facts_of(type(error))
+    facts = {name: vars(error)[name] for name in names if vars(error).get(name) is not None}
     if isinstance(error, CallError):
         facts["attempts"] = [[getattr(one, name) for name in one.__slots__] for one in error.attempts]
-    if isinstance(error, AnswerError):
-        usage = error.usage
-        facts |= {
-            "text": error.text,
-            "errors": error.errors,
-            "finish_reason": error.finish_reason,
-            "usage": None if usage is None else [getattr(usage, name) for name in usage.__slots__],
-        }
+    if "usage" in facts:
+        facts["usage"] = [getattr(facts["usage"], name) for name in facts["usage"].__slots__]
     line: dict[str, Any] = {"index": index, "digest": digest}
     if identity is not None:
         line["id"] = identity
@@ -275,13 +293,19 @@ def _reply(facts: dict[str, Any]) -> Reply:
         raw=facts["raw"].encode(),
         attempts=[tuple(attempt) for attempt in facts["attempts"]],
         repaired=facts.get("repaired"),
+        cached=facts.get("cached"),
+        first_token_latency=facts.get("first_token_latency"),
         cost=None if facts.get("cost") is None else Decimal(facts["cost"]),
     )
 
 
 def _error(facts: dict[str, Any]) -> QuotaflowError:
-    made: type[QuotaflowError] = getattr(errors, facts.pop("type"), QuotaflowError)
+    found = getattr(errors, facts.pop("type"), None)
+    made = found if isinstance(found, type) and issubclass(found, QuotaflowError) else QuotaflowError
     message = facts.pop("message")
+    # A newer version may write down more.
+    names = _facts_of(made)
+    facts = {name: value for name, value in facts.items() if name in names}
     if "attempts" in facts:
         facts["attempts"] = [tuple(attempt) for attempt in facts["attempts"]]
     if facts.get("usage") is not None:
@@ -289,6 +313,16 @@ def _error(facts: dict[str, Any]) -> QuotaflowError:
 
         facts["usage"] = Usage(*facts["usage"])
     return made(message, **facts)
+
+
+def _facts_of(kind: type[QuotaflowError]) -> tuple[str, ...]:
+    """What errors of this class are told, beside their message."""
+    names = kind._facts  # noqa: SLF001 - the tree of errors is ours
+    if issubclass(kind, CallError):
+        names += ("failure", "attempts")
+    if issubclass(kind, AnswerError):
+        names += ("text", "errors")
+    return names
 
 
 def _header(job: Mapping[str, object]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from os import PathLike
     from typing import Any
 
@@ -37,6 +37,7 @@ class PlanFace:
         fallback: bool = True,
         system: str | None = None,
         priority: int = 2,
+        deadline: datetime | float | None = None,
         **params: Any,
     ) -> Plan:
         """When `send_batch` would finish, what each key would do, what it costs, and which limit decides that.
@@ -60,6 +61,8 @@ class PlanFace:
             fallback: whether calls may go on to the configured fallbacks.
             system: instructions that come before each prompt.
             priority: 5 and above may use the last tenth of every limit.
+            deadline: as for `send_batch`: calls wait until then, for the quota of the next day for instance.
+                Without one, none waits for more than `max_wait` of the config.
             params: what else the calls get; `max_tokens`, `tools` and `response_format` are what matters here.
 
         Returns:
@@ -80,7 +83,7 @@ class PlanFace:
 
         call = {
             "task_name": task_name, "provider": provider, "model": model, "fallback": fallback, "system": system,
-            "priority": priority,
+            "priority": priority, "deadline": deadline,
         }  # fmt: skip
         guesses = {"output_tokens": output_tokens, "latency": latency, "concurrency": concurrency}
         return made_plan(self._core, self._options_for, prompts, count, tokens, guesses, call, params)

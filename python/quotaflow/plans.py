@@ -199,7 +199,7 @@ def made_plan(
         asked = {**call, **{name: value for name, value in own.items() if name in call}}
         return options_for(
             asked["task_name"], asked["provider"], asked["model"], True, asked["fallback"], 3, 1.0,
-            asked["system"], asked["priority"], None, None, None, False, {**params, **more}, None,
+            asked["system"], asked["priority"], None, asked["deadline"], None, False, {**params, **more}, None,
         )  # fmt: skip
 
     output = optional_whole("output_tokens", guesses["output_tokens"], _MOST_TOKENS)
@@ -258,11 +258,22 @@ def _chunks(prompts: Prompts, shapes: Shapes) -> Iterator[tuple[str, list[tuple[
         else:
             text, is_messages, _, call, more = read_prompt(given, render)
             more, _ = shapes.handed_on(more)
-            own = json.dumps([call, more], sort_keys=True) if call or more else ""
+            own = json.dumps([call, more], sort_keys=True, default=_seconds) if call or more else ""
         held.setdefault(own, []).append((text, is_messages))
         if len(held[own]) == _READ_AT_ONCE:
             yield own, held.pop(own)
     yield from held.items()
+
+
+def _seconds(value: object) -> float:
+    """A moment or a span that a prompt says for itself, as options take it."""
+    for name in ("timestamp", "total_seconds"):
+        if hasattr(value, name):
+            seconds: float = getattr(value, name)()
+            return seconds
+    raise InvalidArgumentError(
+        f"a prompt has an argument of type {type(value).__name__}", hint="pass plain values"
+    )
 
 
 def _together(plans: Iterable[Plan]) -> Plan:

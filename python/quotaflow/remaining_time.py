@@ -1,69 +1,59 @@
-"""How long will the rest of a batch take, judged by the quotas?"""
+"""How long does the rest of a batch take, when does that have to be found out anew?"""
 
 from __future__ import annotations
 
+import time
+
+from quotaflow.errors import QuotaflowError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from quotaflow._quotaflow import BatchRun
+    from quotaflow.batch_summaries import Tally
 
-_SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "month": 30 * 86_400}
+# It is found out anew after so many seconds at the earliest, and so that it takes this share of the time at most.
+_EACH = 2.0
+_SHARE = 0.02
 
 
 class RemainingTime:
-    """Answers it from a status: what all keys together let through now, and by second after that.
+    """Asks the run now and then, which goes through the quotas as they are; in between it counts down."""
 
-    Args:
-        status: what `LLMInterface.status` gives.
-        provider: only keys of this provider; `None` for all that were used.
-    """
+    __slots__ = ("_again_at", "_asked_at", "_asked_of", "_left", "_resumed")
 
-    __slots__ = ("_provider", "_status")
+    def __init__(self) -> None:
+        self._again_at = self._asked_at = 0.0
+        self._left: float | None = None
+        self._asked_of = self._resumed = 0
 
-    def __init__(self, status: Callable[[], dict[str, Any]], provider: str | None) -> None:
-        self._status = status
-        self._provider = provider
+    def seconds(self, tally: Tally, total: int | None, run: BatchRun | None) -> float | None:
+        """How long the rest takes, in seconds; `None` when nobody knows how much it is, or what it waits for.
 
-    def seconds(self, left: int, tokens: float) -> float | None:
-        """For so many prompts of so many tokens each, answers included; `None` when no limit is known.
-
-        >>> minute = {"period": "minute", "resource": "requests", "limit": 60, "remaining": 10}
-        >>> status = {"keys": [{"provider": "openai", "sent": 1, "limits": [minute]}]}
-        >>> RemainingTime(lambda: status, None).seconds(40, 0.0)
-        40.0
+        Args:
+            tally: what is done.
+            total: how many there are.
+            run: who may be asked; `None`: nobody any more.
         """
-        keys = [
-            [(_is_long(limit), *prompts) for limit in key["limits"] if (prompts := _prompts(limit, tokens))]
-            for key in self._status()["keys"]
-            if (key["provider"] == self._provider if self._provider else key["sent"])
-        ]
-        times = [_seconds(left, keys, is_long) for is_long in (False, True)]
-        return max((seconds for seconds in times if seconds is not None), default=None)
-
-
-def _seconds(left: int, keys: list[list[tuple[bool, float, float]]], is_long: bool) -> float | None:
-    """What the limits on days and longer, or those on less, make of it; `None` when a key has none."""
-    there = by_second = 0.0
-    for limits in keys:
-        mine = [limit for limit in limits if limit[0] is is_long]
-        if not mine:
+        if total is None:
             return None
-        there += min(limit[1] for limit in mine)
-        by_second += min(limit[2] for limit in mine)
-    if left <= there:
-        return 0.0
-    # What is left of a minute may be more than may be taken at once: no more is gained by it than that minute.
-    return (left - there * is_long) / by_second if by_second > 0 else None
+        if tally.done >= total:
+            return 0.0
+        now = time.monotonic()
+        if now >= self._again_at and run is not None:
+            self._ask(tally, total, run, now)
+        if self._left is None:
+            return None
+        # What an earlier run finished turns out while prompts are read, and takes no time.
+        sent = 1 - (tally.resumed - self._resumed) / self._asked_of
+        return max(0.0, self._left * sent - (now - self._asked_at))
 
-
-def _is_long(limit: dict[str, Any]) -> bool:
-    return limit["period"] in ("day", "month")
-
-
-def _prompts(limit: dict[str, Any], tokens: float) -> tuple[float, float] | None:
-    """How many prompts a limit lets through now, and by second; `None` when it does not count that way."""
-    period = _SECONDS.get(limit["period"])
-    each = 1.0 if limit["resource"] == "requests" else tokens
-    if period is None or each <= 0 or limit["resource"] == "concurrency":
-        return None
-    return limit["remaining"] / each, limit["limit"] / each / period
+    def _ask(self, tally: Tally, total: int, run: BatchRun, now: float) -> None:
+        sent = tally.sent
+        size = (round(tally.input_tokens / sent), round(tally.output_tokens / sent)) if sent > 0 else None
+        self._asked_of, self._resumed = total - tally.done, tally.resumed
+        try:
+            self._left = run.time_left(self._asked_of, size)
+        except QuotaflowError:
+            self._left = None
+        self._asked_at = now
+        self._again_at = now + max(_EACH, (time.monotonic() - now) / _SHARE)

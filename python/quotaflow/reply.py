@@ -270,6 +270,7 @@ def json_of(reply: Reply) -> str:
             **facts,
             "raw": outcome.raw.decode(errors="replace"),
             "repaired": reply.repaired,
+            "cached": reply.cached,
             "cost": None if cost is None else str(cost),
         },
         separators=(",", ":"),

@@ -177,6 +177,10 @@ class Rounds:
         """Whether the repair round has begun."""
         return self._first is not None
 
+    def stood_in_line(self, seconds: float) -> None:
+        """For so long the first round waited where that is no part of its time."""
+        self._began += seconds
+
     def judged(self, reply: Reply) -> Reply:
         """The reply with what it holds; what is wrong with it is kept for `again` and `ended`."""
         if reply.error is not None:

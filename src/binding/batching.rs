@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use super::call_options::CallOptions;
 use super::core::Core;
@@ -70,6 +70,22 @@ impl Core {
 }
 
 #[pymethods]
+impl Core {
+    /// A digest of what such calls ask beside their prompts, and of whom: `openai/gpt-4o-mini`.
+    fn asked<'py>(
+        &self,
+        py: Python<'py>,
+        options: &Bound<'py, CallOptions>,
+    ) -> PyResult<(Bound<'py, PyBytes>, String)> {
+        let (_, engine, _) = self.engine(py)?;
+        let options = options.get();
+        let asked = engine.asked(&options.ask, options.system.as_deref());
+        let asked = asked.map_err(|error| raise(py, &error))?;
+        Ok((PyBytes::new(py, &asked.digest), format!("{}/{}", asked.provider, asked.model)))
+    }
+}
+
+#[pymethods]
 impl BatchRun {
     /// How many more calls are wanted now.
     fn wants(&self) -> PyResult<usize> {
@@ -105,8 +121,10 @@ impl BatchRun {
     }
 
     /// Appends what came to its end to `into`: number, outcome or exception, seconds, tokens in, tokens out, attempts.
-    /// It is appended and not returned, so that Ctrl-C finds it in one place or the other.
-    fn take(&self, py: Python<'_>, into: &Bound<'_, PyList>) -> PyResult<()> {
+    /// It is appended and not returned, so that Ctrl-C finds it in one place or the other. Notices and hooks are left to
+    /// whoever drives the batch when it `tells` of none.
+    #[pyo3(signature = (into, tells = true))]
+    fn take(&self, py: Python<'_>, into: &Bound<'_, PyList>, tells: bool) -> PyResult<()> {
         let mut rung = [0_u8; 64];
         while matches!((&self.bell).read(&mut rung), Ok(read) if read == rung.len()) {}
         for (number, outcome) in self.batch()?.take() {
@@ -131,7 +149,7 @@ impl BatchRun {
             };
             into.append(told)?;
         }
-        self.tell(py)
+        if tells { self.tell(py) } else { Ok(()) }
     }
 
     /// Waits until there is something to take, or for so many seconds.
@@ -157,6 +175,14 @@ impl BatchRun {
         let reading = batch.reading();
         let lost = reading.lost.into_iter().map(|(name, lost)| (name, lost.as_secs_f64()));
         Ok((batch.under_way(), reading.waiting, reading.obstacle, lost.collect()))
+    }
+
+    /// In how many seconds so many prompts are answered, those under way included, that have so many tokens, and their
+    /// answers, as far as that is known.
+    fn time_left(&self, py: Python<'_>, left: u64, size: Option<(u64, u64)>) -> PyResult<f64> {
+        let batch = self.batch()?;
+        let found = py.detach(|| batch.time_left(left, size));
+        found.map(|left| left.as_secs_f64()).map_err(|error| raise(py, &error))
     }
 
     /// Drops what was never sent; gives the numbers.

@@ -13,7 +13,7 @@ use crate::error::Error;
 #[pyclass(frozen, module = "quotaflow._quotaflow")]
 pub(super) struct CallOptions {
     pub(super) ask: Ask,
-    system: Option<String>,
+    pub(super) system: Option<String>,
     pub(super) on_retry: Option<Py<PyAny>>,
     pub(super) debug: bool,
 }

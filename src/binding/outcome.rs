@@ -71,8 +71,8 @@ impl Outcome {
         PyBytes::new(py, &self.0.raw)
     }
 
-    /// The facts in one line of JSON, in the words of `Reply`.
-    fn to_json(&self) -> String {
+    /// The facts in one line of JSON, in the words of `Reply`, with what it cost in dollars.
+    fn to_json(&self, cost: Option<&str>) -> String {
         let answer = &self.0;
         let usage = answer.usage.map(|usage| {
             let (cached, written) = (usage.cached_tokens, usage.cache_write_tokens);
@@ -89,6 +89,8 @@ impl Outcome {
             "key": answer.key,
             "usage": usage,
             "latency": answer.latency.as_secs_f64(),
+            "cached": answer.cached,
+            "cost": cost,
             "finish_reason": answer.finish_reason,
             "tool_calls": calls,
             "attempts": attempts,

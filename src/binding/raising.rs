@@ -7,9 +7,10 @@ use crate::engine::FailureClass;
 use crate::error::{Attempt, Error, ErrorKind, UserLimit};
 
 /// The exception class of a kind; the classes stand in `quotaflow/errors.py`.
-pub(super) const fn class_name(kind: &ErrorKind) -> &'static str {
+pub(super) fn class_name(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Config(_) => "ConfigError",
+        ErrorKind::InvalidArgument { argument } if argument == "prompt" => "InvalidPromptError",
         ErrorKind::InvalidArgument { .. } => "InvalidArgumentError",
         ErrorKind::NoKey => "NoKeyError",
         ErrorKind::State(_) => "StateError",

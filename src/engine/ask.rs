@@ -47,7 +47,7 @@ pub struct Ask {
     pub retry_delay: Option<Duration>,
     /// 0 to 9, higher goes first. Default 3.
     pub priority: u8,
-    /// The longest the whole call may take.
+    /// The longest the whole call may take; for a call of a batch ([`Ask::watch`]) from when it leaves the waiting line.
     pub timeout: Option<Duration>,
     /// When the answer must be there.
     pub deadline: Option<Moment>,
@@ -60,7 +60,8 @@ pub struct Ask {
     pub cache: CacheWish,
     /// Is told of every attempt that another one follows.
     pub on_retry: Option<RetryHook>,
-    /// Whom it tells that it waits, and when it is sent; for calls of a batch.
+    /// Whom it tells that it waits, and when it is sent; for calls of a batch, which wait for quota as long as it takes
+    /// and for room in a line that is full.
     pub watch: Option<Arc<Watch>>,
 }
 

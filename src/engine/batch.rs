@@ -12,6 +12,8 @@ use tokio::task::AbortHandle;
 use super::Engine;
 use super::ask::{Answer, Ask};
 use super::gauge::{Gauge, Reading, Watch};
+use super::outlook::Undone;
+use super::roster::Target;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::Intake;
 
@@ -20,7 +22,12 @@ pub type Finished = (u64, Result<Answer, Error>);
 
 /// Calls that are under way together. Dropping it ends them all.
 pub struct Batch {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
+    /// What its calls are mostly like.
+    pub(super) usual: Ask,
+    most: Option<usize>,
+    /// Before which most of them stand; none when the usual call cannot be made.
+    target: Option<Arc<Target>>,
     gauge: Arc<Gauge>,
     shared: Arc<Shared>,
 }
@@ -77,11 +84,11 @@ impl Engine {
         bell: impl Fn() + Send + Sync + 'static,
     ) -> Batch {
         // What is wrong with the usual call is said when it is made; a call of its own model may be right.
-        let lanes = self.route(usual).map_or(1, |route| {
-            route.iter().map(|stop| stop.target.lanes().lanes.len()).sum::<usize>()
-        });
+        let route = self.route(usual).unwrap_or_default();
+        let lanes: usize = route.iter().map(|stop| stop.target.lanes().lanes.len()).sum();
+        let target = route.first().map(|stop| stop.target.clone());
         let state = State {
-            intake: Intake::new(most, lanes, self.settings.queue_max_size, self.clock.now()),
+            intake: Intake::new(most, lanes.max(1), self.settings.queue_max_size, self.clock.now()),
             entering: Vec::new(),
             running: HashMap::new(),
             finished: Vec::new(),
@@ -90,18 +97,23 @@ impl Engine {
             ringing_soon: false,
         };
         let shared = Shared { state: state.into(), heard: Condvar::new(), bell: Box::new(bell) };
-        Batch { engine: self.clone(), gauge: Arc::default(), shared: shared.into() }
+        let (engine, usual, gauge) = (self.clone(), usual.clone(), Arc::default());
+        Batch { engine, usual, most, target, gauge, shared: shared.into() }
     }
 }
 
 impl Batch {
-    /// How many more calls are wanted now.
+    /// How many more calls are wanted now: never more than half of what the line they may come to stand in has room for.
     pub fn wants(&self) -> usize {
         let waiting = self.gauge.waiting();
+        let room = self.target.as_ref().map_or(usize::MAX, |target| {
+            self.engine.settings.queue_max_size.saturating_sub(target.line.lock().len())
+        });
         let mut state = self.shared.state.lock();
         let under_way = state.under_way() + state.finished.len();
         let came = state.came;
-        state.intake.more(self.engine.clock.now(), waiting, under_way, came)
+        let more = state.intake.more(self.engine.clock.now(), waiting, under_way, came);
+        more.min(room.div_ceil(2))
     }
 
     /// Starts calls. Call it inside a tokio runtime.
@@ -140,6 +152,15 @@ impl Batch {
     /// How many of them wait and for what, and how much time was lost to what.
     pub fn reading(&self) -> Reading {
         self.gauge.read(self.engine.clock.now())
+    }
+
+    /// What is to be done until `left` more prompts are answered.
+    pub(super) fn undone(&self, left: u64, size: Option<(u64, u64)>) -> Undone {
+        let waiting = self.gauge.waiting();
+        let state = self.shared.state.lock();
+        let in_flight = state.running.len().saturating_sub(waiting);
+        let done = in_flight.saturating_add(state.finished.len()) as u64;
+        Undone { unsent: left.saturating_sub(done), waiting, in_flight, most: self.most, size }
     }
 
     /// Calls that were never sent are dropped; those that were go on. Says which were dropped.

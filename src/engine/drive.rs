@@ -97,6 +97,8 @@ pub(super) struct Sending {
     pub(super) request: ChatRequest,
     /// When it is over at the latest.
     pub(super) expires: Option<Moment>,
+    /// How long it may take once it has left the line; only calls of a batch have such a time.
+    once_it_left: Option<Duration>,
     form: Form,
     ahead_of_limits: bool,
     priority: u8,
@@ -116,15 +118,29 @@ impl Sending {
             return Err(closed());
         }
         let began = engine.clock.now();
-        let expires = expiry(ask.timeout, ask.deadline, engine.settings.timeouts.call, began);
+        let usual = engine.settings.timeouts.call;
+        // Calls of a batch are there to wait for quota: their time begins when they leave.
+        let in_batch = ask.watch.is_some();
+        let once_it_left = ask.timeout.or(usual).filter(|_| in_batch);
+        let expires = match in_batch {
+            true => ask.deadline,
+            false => expiry(ask.timeout, ask.deadline, usual, began),
+        };
         if ask.deadline.is_some_and(|deadline| deadline <= began) {
-            return Err(passed());
+            return Err(match in_batch {
+                // It had not when the batch began.
+                true => {
+                    Error::new(ErrorKind::Deadline, "the deadline came before this prompt was sent")
+                }
+                false => passed(),
+            });
         }
         let route = engine.route(&ask)?;
         let messages = std::mem::take(&mut ask.messages);
         let request = ChatRequest { messages, params: Map::new() };
         let route = engine.fitting(route, &request)?;
-        Ok(Sending { form, ..Sending::new(engine, ask, request, route, began, expires) })
+        let sending = Sending::new(engine, ask, request, route, began, expires);
+        Ok(Sending { form, once_it_left, ..sending })
     }
 
     fn new(
@@ -157,6 +173,7 @@ impl Sending {
             encoded: Vec::new(),
             request,
             expires: deadline,
+            once_it_left: None,
             form: Form::Whole,
             priority: ask.priority,
             ahead_of_limits: ask.skip_rate_limit,
@@ -176,7 +193,26 @@ impl Sending {
     }
 
     async fn drive(&mut self) -> Result<Answer, Error> {
-        let mut event = Event::Begin;
+        let Some(time) = self.once_it_left.take() else { return self.go_on(Event::Begin).await };
+        match self.advance(Event::Begin).await? {
+            Next::Send(held) => Box::pin(self.go_on_within(time, held)).await,
+            Next::Succeed => Err(Error::new(ErrorKind::Internal, "a call succeeded unsent")),
+        }
+    }
+
+    /// Sends it, and goes on for no longer than `time` from now.
+    async fn go_on_within(&mut self, time: Duration, held: Box<Held>) -> Result<Answer, Error> {
+        let engine = self.run.engine.clone();
+        let end = engine.clock.now() + time;
+        self.run.ends_by(end);
+        let work = pin!(async {
+            let event = self.attempt(held).await?;
+            self.go_on(event).await
+        });
+        engine.in_time(Some(end), work).await
+    }
+
+    async fn go_on(&mut self, mut event: Event) -> Result<Answer, Error> {
         loop {
             event = match self.advance(event).await? {
                 // What is on its way has room of its own, so that what waits needs none for it.

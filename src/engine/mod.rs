@@ -1,6 +1,7 @@
 //! The ring that does and never decides: it asks the kernel, carries out what it says, and tells it what happened.
 
 mod ask;
+mod asked;
 mod batch;
 mod booking;
 mod cache;
@@ -15,6 +16,7 @@ mod giving_up;
 mod group;
 mod marks;
 mod observe;
+mod outlook;
 mod permit;
 mod plan;
 mod queued;
@@ -40,6 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub use ask::{Answer, Ask, CacheWish, RetryHook};
+pub use asked::Asked;
 pub use batch::{Batch, Finished};
 pub use clock::{Clock, Pause, SystemClock, TokioClock};
 pub use costs::{CostEstimate, cost_of_answer, price_book, use_newer_prices};

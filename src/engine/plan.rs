@@ -9,15 +9,15 @@ use serde::Serialize;
 
 use super::Engine;
 use super::ask::Ask;
-use super::booking::conform;
+use super::booking::{conform, with_own};
 use super::costs::cost_of_answer;
 use super::drive::need;
 use super::roster::Lanes;
 use super::route::Stop;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{
-    Bound, Forecast, Ledger, LedgerId, Moment, PlannedManner, PlannedShare, PlannedTarget, Usage,
-    forecast,
+    Bound, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner, PlannedShare,
+    PlannedTarget, Usage, forecast,
 };
 use crate::providers::{ChatRequest, Message, Tokenizer};
 
@@ -103,10 +103,10 @@ pub struct PlannedLimit {
 }
 
 /// The ledgers of a route as they are now, and its targets among them.
-struct Present {
-    ledgers: Vec<Ledger>,
-    targets: Vec<PlannedTarget>,
-    now: Moment,
+pub(super) struct Present {
+    pub(super) ledgers: Vec<Ledger>,
+    pub(super) targets: Vec<PlannedTarget>,
+    pub(super) now: Moment,
 }
 
 impl Engine {
@@ -140,29 +140,36 @@ impl Engine {
         if route.is_empty() {
             return Err(no_route());
         }
-        let present = self.present(&route, ask, load)?;
+        let present = self.present(&route, ask, load.latency, load.output_tokens)?;
         let ahead = route[0].target.line.lock().len() as u64;
         let prompts: u64 = load.sizes.iter().map(|(_, count)| count).sum();
         let judged = load.judged_by.map_or(prompts, |most| prompts.min(most.max(1)));
         let first_size = load.sizes.first().map_or(0, |(size, _)| *size);
-        let go_through = |ledgers: Vec<Ledger>, max_wait: Option<Duration>| {
+        let go_through = |ledgers: Vec<Ledger>, patience: Patience| {
             let before = std::iter::repeat_n(first_size, ahead as usize);
             let ours = load.sizes.iter().flat_map(|(size, count)| {
                 std::iter::repeat_n(*size, usize::try_from(*count).unwrap_or(usize::MAX))
             });
             let sizes = before.chain(ours.take(judged as usize));
             let (most_in_flight, most_waiting) = (load.most_in_flight, load.most_waiting);
-            let manner = PlannedManner { max_wait, most_in_flight, most_waiting };
+            let manner = PlannedManner {
+                patience,
+                in_flight: 0,
+                most_in_flight,
+                most_waiting,
+                stands_for: ONE_BY_ONE,
+            };
             forecast(ledgers, &present.targets, sizes, manner, present.now)
         };
-        let max_wait = Some(self.settings.max_wait);
-        let made = go_through(present.ledgers.clone(), max_wait);
-        let patient = (made.refused > 0).then(|| go_through(present.ledgers.clone(), None));
+        let patience = self.patience(ask);
+        let made = go_through(present.ledgers.clone(), patience);
+        let patient =
+            (made.refused > 0).then(|| go_through(present.ledgers.clone(), Patience::FOR_EVER));
         let doubled = made.waits.first().and_then(|wait| match &wait.bound {
             Bound::Limit(limit) => {
                 let mut ledgers = present.ledgers.clone();
                 ledgers.iter_mut().for_each(|ledger| ledger.scale(limit, 2));
-                Some(go_through(ledgers, max_wait))
+                Some(go_through(ledgers, patience))
             }
             _ => None,
         });
@@ -220,20 +227,37 @@ impl Engine {
         Some((low, expected, high))
     }
 
-    /// Reads every ledger of the route at one instant.
-    fn present(&self, route: &[Stop], ask: &Ask, load: &Load) -> Result<Present, Error> {
+    /// How long such calls wait at the head of a line.
+    pub(super) fn patience(&self, ask: &Ask) -> Patience {
+        ask.deadline.map_or(Patience::AtHead(self.settings.max_wait), Patience::Until)
+    }
+
+    /// Reads every ledger of the route, and that of the user's own limits, at one instant. An answer takes `latency` and
+    /// has `output_tokens`, if that is said.
+    pub(super) fn present(
+        &self,
+        route: &[Stop],
+        ask: &Ask,
+        latency: Option<Duration>,
+        output_tokens: Option<u64>,
+    ) -> Result<Present, Error> {
         let now = self.clock.now();
+        let user = self.user(ask.user.as_deref());
         let lanes: Vec<Arc<Lanes>> = route.iter().map(|stop| stop.target.lanes()).collect();
         let mut places: BTreeMap<LedgerId, usize> = BTreeMap::new();
         let mut ledgers: Vec<Ledger> = Vec::new();
         let mut targets = Vec::with_capacity(route.len());
         for (stop, lanes) in route.iter().zip(&lanes) {
             let mut here = Vec::new();
-            self.store.update(&lanes.ids, &mut |held| {
+            let ids = with_own(&lanes.ids, &user);
+            self.store.update(&ids, &mut |held| {
                 conform(held, lanes, now);
+                if let Some(own) = &user.own {
+                    held.get_mut(lanes.ids.len()).conform(&own.limits, now);
+                }
                 here = (0..held.len()).map(|place| held.get(place).clone()).collect();
             })?;
-            let picked: Vec<usize> = (lanes.ids.iter().zip(here))
+            let picked: Vec<usize> = (ids.iter().zip(here))
                 .map(|(id, ledger)| {
                     *places.entry(id.clone()).or_insert_with(|| {
                         ledgers.push(ledger);
@@ -243,17 +267,16 @@ impl Engine {
                 .collect();
             let sizes = lanes.lanes.iter().map(|lane| ledgers[picked[lane.group_model]].outputs());
             let learned = sizes.filter_map(crate::kernel::OutputSizes::mean).max();
-            let output = load.output_tokens.or(learned).unwrap_or(USUAL_OUTPUT);
-            // A plan knows of no user's own limits.
-            let nobody = self.user(None);
+            let output = output_tokens.or(learned).unwrap_or(USUAL_OUTPUT);
             let nothing = ChatRequest { messages: Vec::new(), params: serde_json::Map::new() };
-            let need = need(self, &nothing, stop, &nobody, ask.skip_rate_limit, ask.priority);
+            let need = need(self, &nothing, stop, &user, ask.skip_rate_limit, ask.priority);
             targets.push(PlannedTarget {
                 picked,
+                own: user.own.as_ref().map(|_| lanes.ids.len()),
                 lanes: lanes.lanes.clone(),
                 output_tokens: need.max_output_tokens.map_or(output, |most| output.min(most)),
                 need,
-                latency: (load.latency.or(stop.target.usual_latency())).unwrap_or(USUAL_LATENCY),
+                latency: latency.or(stop.target.usual_latency()).unwrap_or(USUAL_LATENCY),
             });
         }
         Ok(Present { ledgers, targets, now })
@@ -307,6 +330,6 @@ fn limits(route: &[Stop], made: &Forecast, by: f64) -> Vec<PlannedLimit> {
     waits.collect()
 }
 
-fn no_route() -> Error {
+pub(super) fn no_route() -> Error {
     Error::new(ErrorKind::Internal, "a call has no route")
 }

@@ -21,6 +21,9 @@ use crate::kernel::{
 };
 use crate::stores::StoreError;
 
+/// How long a call of a batch stays away from a line that is full.
+const COME_BACK: Duration = Duration::from_millis(100);
+
 /// How a call wants to be treated while it waits.
 #[derive(Clone, Debug)]
 pub(super) struct Manner {
@@ -128,6 +131,17 @@ impl Run {
                         Ok((mut place, _waits)) => {
                             let waited = place.ends().await;
                             self.waited(waited)?
+                        }
+                        // A prompt of a batch could as well wait in its file: it never fails because others were
+                        // here first.
+                        Err(waited)
+                            if matches!(*waited, Waited::LineFull)
+                                && self.manner.watch.is_some() =>
+                        {
+                            let _waits = self.waits(Some("room in the waiting line".to_owned()));
+                            let soon = self.engine.clock.now() + COME_BACK;
+                            self.engine.clock.sleep_until(soon).await;
+                            Event::OthersWait
                         }
                         Err(waited) => self.waited(*waited)?,
                     }
@@ -280,6 +294,12 @@ impl Run {
         }
         self.held = Some(Box::new(held));
         Event::Reserved { lane }
+    }
+
+    /// It has to be over by `end` from now on.
+    pub(super) fn ends_by(&mut self, end: Moment) {
+        self.call.ends_by(end);
+        self.manner.has_deadline = true;
     }
 
     /// The request leaves now.

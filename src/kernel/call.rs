@@ -108,6 +108,9 @@ pub enum Patience {
 }
 
 impl Patience {
+    /// Whatever it takes.
+    pub const FOR_EVER: Patience = Patience::Until(Moment::FAR_FUTURE);
+
     /// Whether something that happens `at` can be waited for.
     pub fn covers(self, at: Moment, now: Moment) -> bool {
         match self {
@@ -192,6 +195,11 @@ impl Call {
     /// The target whose word the call ended with, once it gave up.
     pub fn blamed(&self) -> usize {
         self.blamed
+    }
+
+    /// It has to be over by `end`, if not earlier, from now on.
+    pub fn ends_by(&mut self, end: Moment) {
+        self.policy.deadline = Some(self.policy.deadline.map_or(end, |known| known.min(end)));
     }
 
     /// Whether it had its turn at this target before.

@@ -168,6 +168,20 @@ impl Limit {
         };
         Limit { amount: more(self.amount), refill, ..self.clone() }
     }
+
+    /// The same promise, `by` times as small, and never too small for `least` at once.
+    #[must_use]
+    pub fn thinned(&self, by: f64, least: u64) -> Limit {
+        let less = |number: NonZeroU64| {
+            let thin = (number.get() as f64 / by).round() as u64;
+            NonZeroU64::new(thin.max(least.min(number.get()))).unwrap_or(NonZeroU64::MIN)
+        };
+        let refill = match &self.refill {
+            Refill::Bucket { burst } => Refill::Bucket { burst: less(*burst) },
+            other => other.clone(),
+        };
+        Limit { amount: less(self.amount), refill, ..self.clone() }
+    }
 }
 
 impl fmt::Display for Limit {

@@ -18,6 +18,7 @@ mod ledger;
 mod limits;
 mod meters;
 mod moment;
+mod outlook;
 mod output_sizes;
 mod own_limit;
 mod plan;
@@ -45,10 +46,12 @@ pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
 pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage, dollars};
 pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
 pub use moment::Moment;
+pub use outlook::{Rest, time_left};
 pub use output_sizes::OutputSizes;
 pub use own_limit::{OwnLimit, reserve_for, settle_own};
 pub use plan::{
-    Bound, Forecast, PlannedManner, PlannedShare, PlannedTarget, PlannedWait, forecast,
+    Bound, Forecast, ONE_BY_ONE, PlannedManner, PlannedShare, PlannedTarget, PlannedWait,
+    StandsFor, forecast,
 };
 pub use price::Price;
 pub use queue::{Paid, Standing, Ticket, WaitingLine};

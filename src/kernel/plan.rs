@@ -8,17 +8,21 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
+use super::call::Patience;
 use super::choose::{Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, reserve, settle};
 use super::failure::FailureClass;
 use super::ledger::{Ledger, Obstacle};
-use super::limits::{Amounts, Limit};
+use super::limits::{Amounts, Limit, Period, Refill};
 use super::moment::Moment;
+use super::own_limit::{reserve_for, settle_own};
 
 /// A target of the route, as a plan sees it.
 #[derive(Clone, Debug)]
 pub struct PlannedTarget {
     /// The places of its ledgers among those of the plan.
     pub picked: Vec<usize>,
+    /// Which of the picked ones counts the caller's own limits, if there are any.
+    pub own: Option<usize>,
     /// Its lanes.
     pub lanes: Vec<Lane>,
     /// What a call needs here, but for the size of its prompt.
@@ -30,14 +34,42 @@ pub struct PlannedTarget {
 }
 
 /// How calls are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PlannedManner {
-    /// The longest a call at the head of a line waits before it goes to the next target; `None`: for ever.
-    pub max_wait: Option<Duration>,
+    /// How long a call at the head of a line waits before it goes to the next target.
+    pub patience: Patience,
+    /// How many are under way at the first target already, each with its lane.
+    pub in_flight: usize,
     /// How many are under way at once at most.
     pub most_in_flight: usize,
     /// How many stand in lines at once at most; the next call begins when one of them has left.
     pub most_waiting: usize,
+    /// For how many calls each one stands; [`ONE_BY_ONE`] when all are gone through.
+    pub stands_for: StandsFor,
+}
+
+/// For how many calls one stands, when only some are gone through and limits were made smaller for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StandsFor {
+    /// As far as limits over a minute or less are concerned.
+    pub short: f64,
+    /// As far as longer ones are.
+    pub long: f64,
+}
+
+/// Each call stands for itself.
+pub const ONE_BY_ONE: StandsFor = StandsFor { short: 1.0, long: 1.0 };
+
+impl StandsFor {
+    /// How long one call waits where one that stands for many waits for `time`: what refills bit by bit does so by call.
+    fn each_waits(self, time: Duration, obstacle: &Obstacle) -> Duration {
+        let Obstacle::Limit { limit: Limit { refill: Refill::Bucket { .. }, period, .. }, .. } =
+            obstacle
+        else {
+            return time;
+        };
+        time.div_f64(if *period <= Period::Minute { self.short } else { self.long })
+    }
 }
 
 /// What calls waited for.
@@ -51,6 +83,16 @@ pub enum Bound {
     Block(FailureClass),
     /// The caller wanted no more at once.
     Concurrency(usize),
+}
+
+impl Bound {
+    fn of(obstacle: Obstacle) -> Bound {
+        match obstacle {
+            Obstacle::Limit { limit, .. } | Obstacle::TooLarge { limit, .. } => Bound::Limit(limit),
+            Obstacle::Concurrency { most } => Bound::InFlight(most),
+            Obstacle::Block(block) => Bound::Block(block.class),
+        }
+    }
 }
 
 impl fmt::Display for Bound {
@@ -116,6 +158,13 @@ struct Held {
     input_tokens: u64,
 }
 
+/// A place for a call in flight that one of the present ones leaves.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Freed {
+    at: Moment,
+    ledger: usize,
+}
+
 /// A line before a target: the prompts that wait, and what its head waits for.
 #[derive(Default)]
 struct Line {
@@ -131,27 +180,37 @@ struct Forecaster<'a> {
     lines: Vec<Line>,
     waiting: usize,
     under_way: BinaryHeap<Reverse<UnderWay>>,
+    freed: BinaryHeap<Reverse<Freed>>,
     held: HashMap<u64, Held>,
     sent: u64,
     forecast: Forecast,
 }
 
-/// When a call in flight ends that is not ours, nobody knows: it is looked at again after this long.
+/// What is not known to end is looked at again after this long.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Sends calls with prompts of `sizes` tokens in virtual time from `now` on, in their order.
 ///
 /// ```
 /// use std::time::Duration;
-/// use quotaflow::kernel::{Lane, Ledger, Moment, Need, PlannedManner, PlannedTarget, forecast};
+/// use quotaflow::kernel::{
+///     Lane, Ledger, Moment, Need, ONE_BY_ONE, Patience, PlannedManner, PlannedTarget, forecast,
+/// };
 /// let target = PlannedTarget {
 ///     picked: vec![0, 1],
+///     own: None,
 ///     lanes: vec![Lane::new(0, 0, 1, 1, None)],
 ///     need: Need::of(0),
 ///     output_tokens: 20,
 ///     latency: Duration::from_secs(1),
 /// };
-/// let manner = PlannedManner { max_wait: None, most_in_flight: 2, most_waiting: 10 };
+/// let manner = PlannedManner {
+///     patience: Patience::FOR_EVER,
+///     in_flight: 0,
+///     most_in_flight: 2,
+///     most_waiting: 10,
+///     stands_for: ONE_BY_ONE,
+/// };
 /// let now = Moment::from_seconds(1_800_000_000);
 /// let forecast = forecast(vec![Ledger::default(); 2], &[target], [10; 4], manner, now);
 /// assert_eq!(forecast.finish.since(now), Duration::from_secs(2));
@@ -172,6 +231,7 @@ pub fn forecast(
         lines: targets.iter().map(|_| Line::default()).collect(),
         waiting: 0,
         under_way: BinaryHeap::new(),
+        freed: BinaryHeap::new(),
         held: HashMap::new(),
         sent: 0,
         forecast: Forecast {
@@ -184,6 +244,7 @@ pub fn forecast(
         },
     };
     if !targets.is_empty() {
+        forecaster.take_over();
         forecaster.run(sizes.into_iter());
     }
     let mut forecast = forecaster.forecast;
@@ -192,6 +253,22 @@ pub fn forecast(
 }
 
 impl Forecaster<'_> {
+    /// What is under way now ends evenly over the time an answer takes, whoever began it.
+    fn take_over(&mut self) {
+        let (now, latency) = (self.clock, self.targets[0].latency);
+        let nth = |place: usize, of: usize| now + latency.mul_f64((place + 1) as f64 / of as f64);
+        for place in 0..self.manner.in_flight {
+            let ends = nth(place, self.manner.in_flight);
+            self.sent += 1;
+            self.under_way.push(Reverse(UnderWay { ends, number: self.sent, target: 0 }));
+        }
+        for (ledger, held) in self.ledgers.iter().enumerate() {
+            let count = usize::try_from(held.in_flight()).unwrap_or(usize::MAX);
+            self.freed
+                .extend((0..count).map(|place| Reverse(Freed { at: nth(place, count), ledger })));
+        }
+    }
+
     fn run(&mut self, mut sizes: impl Iterator<Item = u64>) {
         let mut next = sizes.next();
         loop {
@@ -220,11 +297,9 @@ impl Forecaster<'_> {
         let ends = self.under_way.peek().map(|Reverse(next)| next.ends);
         let opens =
             self.lines.iter().filter_map(|line| line.head.as_ref().map(|head| head.0)).min();
-        let until = match (ends, opens) {
-            (Some(ends), Some(opens)) => ends.min(opens),
-            (Some(moment), None) | (None, Some(moment)) => moment,
-            (None, None) => return false,
-        };
+        let Some(until) = ends.into_iter().chain(opens).min() else { return false };
+        let freed = self.freed.peek().map(|Reverse(next)| next.at);
+        let until = freed.map_or(until, |at| until.min(at));
         // Time passes, whatever the meters say.
         let until = until.max(self.clock + Duration::from_nanos(1));
         let time = until.since(self.clock);
@@ -238,6 +313,11 @@ impl Forecaster<'_> {
             }
         }
         self.clock = until;
+        while self.freed.peek().is_some_and(|Reverse(next)| next.at <= until) {
+            if let Some(Reverse(freed)) = self.freed.pop() {
+                self.ledgers[freed.ledger].forget_in_flight();
+            }
+        }
         while self.under_way.peek().is_some_and(|Reverse(next)| next.ends <= until) {
             self.end_one();
         }
@@ -273,7 +353,29 @@ impl Forecaster<'_> {
         let target = &self.targets[place];
         let need = Need { input_tokens: size, counted_tokens: Some(size), ..target.need };
         let mut ledgers = Ledgers::new(&mut self.ledgers, &target.picked);
-        let refusal = match reserve(&mut ledgers, &target.lanes, &[], &need, self.clock) {
+        let now = self.clock;
+        let choice = match target.own {
+            Some(own) => reserve_for(own, &mut ledgers, &target.lanes, &[], &need, now),
+            None => Ok(reserve(&mut ledgers, &target.lanes, &[], &need, now)),
+        };
+        let choice = match choice {
+            Ok(choice) => choice,
+            // It would stand in the way at every target.
+            Err(own) => {
+                let refusal = Refusal {
+                    lane: 0,
+                    at: own.until(),
+                    obstacle: own.obstacle.clone(),
+                    may_return: false,
+                };
+                let Some(until) = own.worth_waiting(self.manner.patience, now) else {
+                    self.gives_up(place, Some(refusal));
+                    return Err(None);
+                };
+                return Err(Some((until, Bound::of(refusal.obstacle))));
+            }
+        };
+        let refusal = match choice {
             Choice::Reserved(reservation) => {
                 self.lines[place].prompts.pop_front();
                 self.leaves(place, size, reservation);
@@ -287,7 +389,8 @@ impl Forecaster<'_> {
         };
         let too_far = refusal.at.is_some_and(|at| {
             let wait = at.since(self.clock);
-            at == Moment::FAR_FUTURE || self.manner.max_wait.is_some_and(|most| wait > most)
+            let each = self.manner.stands_for.each_waits(wait, &refusal.obstacle);
+            at == Moment::FAR_FUTURE || !self.manner.patience.covers(self.clock + each, self.clock)
         });
         // What is under way may give back enough before that, and there is nowhere else to go.
         let hopes =
@@ -301,25 +404,29 @@ impl Forecaster<'_> {
             (None, Some(Reverse(next))) => next.ends,
             (None, None) => self.clock + LOOK_AGAIN,
         };
-        let bound = match refusal.obstacle {
-            Obstacle::Limit { limit, .. } | Obstacle::TooLarge { limit, .. } => Bound::Limit(limit),
-            Obstacle::Concurrency { most } => Bound::InFlight(most),
-            Obstacle::Block(block) => Bound::Block(block.class),
-        };
-        Err(Some((until, bound)))
+        Err(Some((until, Bound::of(refusal.obstacle))))
     }
 
     /// A call joins the line of the next target, or has nowhere to go.
     fn moves_on(&mut self, from: usize, size: u64, why: Option<Refusal>) {
-        if self.forecast.refused == 0 && self.forecast.why_refused.is_none() {
-            self.forecast.why_refused = why.map(|why| (from, why));
-        }
         match self.lines.get_mut(from + 1) {
-            Some(line) => line.prompts.push_back(size),
-            None => {
-                self.waiting -= 1;
-                self.forecast.refused += 1;
+            Some(line) => {
+                line.prompts.push_back(size);
+                self.note_why(from, why);
             }
+            None => self.gives_up(from, why),
+        }
+    }
+
+    fn gives_up(&mut self, at: usize, why: Option<Refusal>) {
+        self.note_why(at, why);
+        self.waiting -= 1;
+        self.forecast.refused += 1;
+    }
+
+    fn note_why(&mut self, at: usize, why: Option<Refusal>) {
+        if self.forecast.refused == 0 && self.forecast.why_refused.is_none() {
+            self.forecast.why_refused = why.map(|why| (at, why));
         }
     }
 
@@ -351,7 +458,11 @@ impl Forecaster<'_> {
         let used = Amounts { requests: 1, input_tokens, output_tokens, spend };
         let mut ledgers = Ledgers::new(&mut self.ledgers, &target.picked);
         let lane = &target.lanes[reservation.lane];
-        settle(&mut ledgers, lane, &reservation, Ending::Answered(Some(used)), over.ends);
+        let ending = Ending::Answered(Some(used));
+        settle(&mut ledgers, lane, &reservation, ending, over.ends);
+        if let Some(own) = target.own {
+            settle_own(ledgers.get_mut(own), &reservation, ending, over.ends);
+        }
     }
 }
 
@@ -360,11 +471,16 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
-    use crate::kernel::limits::{Period, Refill, Resource, Source};
+    use crate::kernel::limits::{Resource, Source};
 
     const NOW: Moment = Moment::from_seconds(1_800_000_000);
-    const FOR_EVER: PlannedManner =
-        PlannedManner { max_wait: None, most_in_flight: 1_000, most_waiting: 40 };
+    const FOR_EVER: PlannedManner = PlannedManner {
+        patience: Patience::FOR_EVER,
+        in_flight: 0,
+        most_in_flight: 1_000,
+        most_waiting: 40,
+        stands_for: ONE_BY_ONE,
+    };
 
     fn limit(resource: Resource, period: Period, amount: u64, refill: Refill) -> Limit {
         let amount = NonZeroU64::new(amount).unwrap();
@@ -382,6 +498,7 @@ mod tests {
     fn target(keys: usize) -> PlannedTarget {
         PlannedTarget {
             picked: (0..2 * keys).collect(),
+            own: None,
             lanes: (0..keys)
                 .map(|key| Lane::new(key, 2 * key, 2 * key + 1, 2 * key + 1, None))
                 .collect(),
@@ -423,7 +540,8 @@ mod tests {
         let need =
             Need { price, max_output_tokens: Some(100), reserves_max_tokens: true, ..Need::of(0) };
         let priced = PlannedTarget { need, ..target(1) };
-        let patient = PlannedManner { max_wait: Some(Duration::from_secs(300)), ..FOR_EVER };
+        let patient =
+            PlannedManner { patience: Patience::AtHead(Duration::from_secs(300)), ..FOR_EVER };
         let made = forecast(ledgers(&[day], 1), &[priced], [5; 30], patient, NOW);
         assert_eq!((made.answered, made.refused), (19, 11));
         assert!(made.finish.since(NOW) < Duration::from_secs(10));
@@ -435,7 +553,8 @@ mod tests {
         let mut all = ledgers(std::slice::from_ref(&day), 1);
         all.extend(ledgers(&[], 1));
         let second = PlannedTarget { picked: vec![2, 3], ..target(1) };
-        let patient = PlannedManner { max_wait: Some(Duration::from_secs(300)), ..FOR_EVER };
+        let patient =
+            PlannedManner { patience: Patience::AtHead(Duration::from_secs(300)), ..FOR_EVER };
         let both = [target(1), second];
         let made = forecast(all.clone(), &both, [5; 50], patient, NOW);
         let requests: Vec<u64> = made.shares.iter().map(|lanes| lanes[0].requests).collect();
@@ -462,5 +581,60 @@ mod tests {
         let made = forecast(ledgers(&[most], 1), &[target(1)], [5; 40], FOR_EVER, NOW);
         assert_eq!(made.finish.since(NOW), Duration::from_secs(10));
         assert_eq!(made.waits[0].bound, Bound::InFlight(4));
+    }
+
+    #[test]
+    fn a_deadline_is_how_long_they_wait() {
+        let day = limit(Resource::Requests, Period::Day, 20, Refill::Rolling);
+        let until = |hours: u64| {
+            let end = NOW + Duration::from_secs(3_600 * hours);
+            PlannedManner { patience: Patience::Until(end), ..FOR_EVER }
+        };
+        let go = |hours| {
+            forecast(
+                ledgers(std::slice::from_ref(&day), 1),
+                &[target(1)],
+                [5; 50],
+                until(hours),
+                NOW,
+            )
+        };
+        assert_eq!((go(23).answered, go(23).refused), (20, 30));
+        assert_eq!((go(25).answered, go(25).refused), (40, 10));
+        assert_eq!(go(49).answered, 50);
+    }
+
+    #[test]
+    fn calls_that_are_under_way_leave_room_when_they_end() {
+        let most = limit(Resource::Concurrency, Period::Second, 4, Refill::Release);
+        let mut all = ledgers(&[most], 1);
+        for _ in 0..4 {
+            let one = Amounts { requests: 1, ..Amounts::default() };
+            all.iter_mut().for_each(|ledger| ledger.take(&one, NOW));
+        }
+        let made = forecast(all, &[target(1)], [5; 8], FOR_EVER, NOW);
+        let took = made.finish.since(NOW).as_secs_f64();
+        assert!((2.5..=3.0).contains(&took), "{took}");
+        let ours = PlannedManner { in_flight: 4, ..FOR_EVER };
+        let made = forecast(ledgers(&[], 1), &[target(1)], [], ours, NOW);
+        assert_eq!((made.answered, made.finish.since(NOW)), (4, Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn limits_of_the_caller_hold_as_well() {
+        let mut all = ledgers(&[per_minute(6_000)], 1);
+        all.push(Ledger::default());
+        all[2].conform(&vec![per_minute(10)].into(), NOW);
+        let of_user = PlannedTarget { picked: vec![0, 1, 2], own: Some(2), ..target(1) };
+        let made = forecast(all.clone(), std::slice::from_ref(&of_user), [5; 30], FOR_EVER, NOW);
+        let took = made.finish.since(NOW).as_secs_f64();
+        assert!((121.0..122.0).contains(&took), "{took}");
+        assert_eq!(made.waits[0].bound, Bound::Limit(per_minute(10)));
+
+        all[2] = Ledger::default();
+        let day = limit(Resource::Requests, Period::Day, 10, Refill::Rolling);
+        all[2].conform(&vec![day].into(), NOW);
+        let made = forecast(all, &[of_user, target(1)], [5; 30], FOR_EVER, NOW);
+        assert_eq!((made.answered, made.refused), (10, 20), "a day of one's own is told at once");
     }
 }

@@ -128,6 +128,19 @@ impl InvalidRequest {
     pub fn about(field: impl Into<String>, message: impl Into<String>) -> Self {
         InvalidRequest { message: message.into(), field: Some(field.into()) }
     }
+
+    /// Whether it is the conversation that is wrong, and not a parameter beside it.
+    ///
+    /// ```
+    /// use quotaflow::providers::InvalidRequest;
+    /// assert!(InvalidRequest::about("messages[2].content", "is empty").is_about_the_prompt());
+    /// assert!(!InvalidRequest::about("tool_choice", "is wrong").is_about_the_prompt());
+    /// ```
+    pub fn is_about_the_prompt(&self) -> bool {
+        self.field
+            .as_deref()
+            .is_none_or(|field| field.starts_with("messages") || field.starts_with("tool_call"))
+    }
 }
 
 impl fmt::Display for InvalidRequest {

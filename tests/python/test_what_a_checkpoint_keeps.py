@@ -203,17 +203,6 @@ def test_what_is_no_checkpoint_is_left_alone(
     assert path.read_bytes() == content
 
 
-def test_a_spoilt_line_in_the_middle_is_named(llm: LLMInterface, tmp_path: Path) -> None:
-    path = tmp_path / "done.jsonl"
-    llm.send_batch(prompts(3), model=MODEL, checkpoint=path)
-    first, second, *rest = path.read_bytes().splitlines(keepends=True)
-    spoilt = first + second[:20] + b"\n" + b"".join(rest)
-    path.write_bytes(spoilt)
-    with pytest.raises(CheckpointError, match="line 2 is spoilt"):
-        llm.send_batch(prompts(3), model=MODEL, checkpoint=path)
-    assert path.read_bytes() == spoilt
-
-
 def test_paths_that_cannot_be_used(llm: LLMInterface, tmp_path: Path, simulated: SimulatedProviders) -> None:
     for path in (tmp_path, tmp_path / "no" / "such" / "folder"):
         with pytest.raises(CheckpointError, match="cannot be used"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -120,3 +120,19 @@ def test_a_prompt_that_is_none_and_a_key_that_is_missing(make_llm: Callable[...,
         make_llm().plan(["One?", ""], model=MODEL)
     with pytest.raises(NoKeyError):
         make_llm().plan(count=1, provider="groq", model="llama-3.1-8b-instant")
+
+
+def test_a_deadline_is_how_long_calls_wait() -> None:
+    limits = {"openai": {"rpd": {"amount": 50, "refill": "rolling"}, "pause_threshold": 1.0}}
+    with simulator() as world, interface(world, limits) as llm:
+        answered = [
+            llm.plan(
+                count=120, model=MODEL, deadline=None if hours is None else time.time() + 3_600 * hours
+            ).answered
+            for hours in (None, 1, 25, 49)
+        ]
+        own = [{"prompt": "a", "deadline": datetime.now(UTC) + timedelta(hours=1)}, {"prompt": "b", "timeout": 5}]
+        assert llm.plan(own, model=MODEL, deadline=time.time() + 3_600).answered == 2
+        with pytest.raises(InvalidArgumentError, match="deadline"):
+            llm.plan(count=1, model=MODEL, deadline=5)
+    assert answered == [50, 50, 100, 120]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from looking import MODEL
+from looking import MODEL, until
 from quotaflow import BatchProgress, BatchSummary, LLMInterface
+from quotaflow.batch_sources import Prompts
 from quotaflow.batch_summaries import Tally
 from quotaflow.progress_bars import Bar, Line, Silence, Told, in_words, shown_to
 from quotaflow.remaining_time import RemainingTime
@@ -18,6 +19,7 @@ from quotaflow.testing import simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def prompts(count: int) -> list[str]:
@@ -80,26 +82,101 @@ def test_the_time_left_comes_from_the_quotas(make_llm: Callable[..., LLMInterfac
     assert 980 < left < 1_000
 
 
-def test_the_time_left_of_several_keys_and_limits() -> None:
-    def limit(resource: str, period: str, most: int, remaining: int) -> dict[str, Any]:
-        return {"resource": resource, "period": period, "limit": most, "remaining": remaining}
+class Asked:
+    """A run that says how long the rest takes, and takes a while for it."""
 
-    keys = [
-        {
-            "provider": "openai", "sent": 1,
-            "limits": [limit("requests", "minute", 60, 10), limit("tokens", "minute", 3_000, 3_000)],
-        },
-        {"provider": "openai", "sent": 1, "limits": [limit("requests", "minute", 30, 0)]},
-        {"provider": "groq", "sent": 0, "limits": [limit("requests", "day", 5, 0)]},
-    ]  # fmt: skip
-    remaining = RemainingTime(lambda: {"keys": keys}, None)
-    assert remaining.seconds(100, 10.0) == pytest.approx(100 / 1.5)
-    # 100 tokens each: the tokens let half of a prompt through by second.
-    assert remaining.seconds(100, 100.0) == pytest.approx(100 / 1.0)
-    assert RemainingTime(lambda: {"keys": keys}, "groq").seconds(10, 0.0) == pytest.approx(2 * 86_400)
-    assert remaining.seconds(10, 10.0) == 0.0
-    keys.append({"provider": "openai", "sent": 3, "limits": []})
-    assert remaining.seconds(100, 10.0) is None
+    def __init__(self, clock: list[float], takes: float) -> None:
+        self.clock, self.takes = clock, takes
+        self.asked: list[tuple[int, tuple[int, int] | None]] = []
+
+    def time_left(self, left: int, size: tuple[int, int] | None) -> float:
+        self.asked.append((left, size))
+        self.clock[0] += self.takes
+        return 100.0
+
+
+@pytest.mark.parametrize(("takes", "again_after"), [(0.001, 2.0), (0.25, 12.5)])
+def test_the_time_left_is_counted_down_in_between(
+    monkeypatch: pytest.MonkeyPatch, takes: float, again_after: float
+) -> None:
+    clock = [1_000.0]
+    monkeypatch.setattr("quotaflow.remaining_time.time.monotonic", lambda: clock[0])
+    remaining, run, tally = RemainingTime(), Asked(clock, takes), Tally()
+    assert remaining.seconds(tally, None, run) is None  # type: ignore[arg-type]
+    assert remaining.seconds(tally, 50, run) == 100.0  # type: ignore[arg-type]
+    tally.resumed = tally.successful = 25
+    assert remaining.seconds(tally, 50, run) == pytest.approx(50.0, abs=0.3)  # type: ignore[arg-type]
+    tally.resumed = 0
+    tally.successful, tally.failed, tally.shared, tally.input_tokens, tally.output_tokens = 5, 1, 1, 40, 80
+    clock[0] = 1_000.0 + again_after - 0.1
+    assert remaining.seconds(tally, 50, run) == pytest.approx(100.1 - again_after)  # type: ignore[arg-type]
+    clock[0] += 0.1
+    assert remaining.seconds(tally, 50, run) == 100.0  # type: ignore[arg-type]
+    assert run.asked == [(50, None), (44, (10, 20))]
+
+
+@pytest.mark.parametrize(
+    ("limits", "more", "truth"),
+    [
+        # Twenty at once, but for the kept tenth, and then one a second.
+        ({"rpm": {"amount": 60, "burst": 20, "refill": "bucket"}}, {}, 32),
+        (
+            {"rpm": 6_000, "models": {"gpt-4o": {"rpm": 1}, MODEL: {"rpm": {"amount": 60, "refill": "rolling"}}}},
+            {},
+            0,
+        ),
+    ],
+)
+def test_the_time_left_is_right_from_the_first_second(
+    make_llm: Callable[..., LLMInterface], limits: dict[str, Any], more: dict[str, Any], truth: float
+) -> None:
+    told: list[BatchProgress] = []
+    with simulator(latency=0.01) as world:
+        llm = make_llm(more, keys=world.keys, base_urls=world.base_urls, limits={"openai": limits}, state="memory")
+        for _ in llm.iter_batch(prompts(50), model=MODEL, progress=told.append):
+            if told[-1].seconds > 0.5:
+                break
+    for progress in told:
+        assert progress.remaining_seconds is not None
+        assert abs(progress.remaining_seconds + progress.seconds - truth) < 3
+
+
+def test_lines_of_a_file_are_counted_once(make_llm: Callable[..., LLMInterface], tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    lines = [f'"{prompt}"' for prompt in prompts(300)]
+    path.write_text("\n" + "\n\n".join(lines))
+    told: list[BatchProgress] = []
+    with simulator(latency=0.01) as world:
+        llm = make_llm(keys=world.keys, base_urls=world.base_urls, limits={"openai": {"concurrency": 2}})
+        for item in llm.iter_batch(path, 4, model=MODEL, progress=told.append):
+            if item.index == 40:
+                break
+    assert {progress.total for progress in told} == {300}
+
+
+def test_large_files_are_counted_aside_and_huge_ones_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('"a"\n  \n' * 1_000 + '"b"')
+    monkeypatch.setattr("quotaflow.batch_sources._CHUNK", 7)
+    monkeypatch.setattr("quotaflow.batch_sources._COUNTED_AT_ONCE", 10)
+    counted = Prompts(path)
+    until(lambda: counted.total == 1_001)
+    monkeypatch.setattr("quotaflow.batch_sources._LARGEST_COUNTED", 100)
+    huge = Prompts(path)
+    assert huge.total is None
+    assert len(list(huge)) == 1_001
+
+
+def test_what_an_earlier_run_finished_is_no_speed() -> None:
+    assert BatchProgress(done=3_005, resumed=3_000, seconds=5.0).per_second == 1.0
+
+
+def test_duplicates_that_failed_are_no_answers(make_llm: Callable[..., LLMInterface]) -> None:
+    with simulator(faults=[{"when": {"first": 1}, "do": {"status": 400}}]) as world:
+        llm = make_llm(keys=world.keys, base_urls=world.base_urls, limits={"openai": {"concurrency": 2}})
+        summary = llm.send_batch(["bad"] * 50 + prompts(40), 1, model=MODEL).summary
+    assert (summary.failed, summary.duplicates, summary.successful) == (50, 49, 40)
+    assert summary.average_tokens == (summary.input_tokens + summary.output_tokens) / 40
 
 
 def test_a_bar_where_somebody_looks(
@@ -125,7 +202,7 @@ def test_a_line_where_rich_is_missing(
 ) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(sys, "stderr", screen)
-    monkeypatch.setitem(sys.modules, "rich.progress", None)
+    monkeypatch.setitem(sys.modules, "rich.live", None)
     assert isinstance(shown_to(True), Line)
     with simulator() as world:
         llm = make_llm(keys=world.keys, base_urls=world.base_urls)
@@ -150,7 +227,7 @@ def test_words_of_a_progress() -> None:
         seconds=60.0, remaining_seconds=7_384.0,
     )  # fmt: skip
     assert in_words(progress) == (
-        "1,200 · 3 wait: requests per minute at openai/m · 5,000 tokens · 20.0/s · 2:03:04 left"
+        "1,200 · 20.0/s · 2:03:04 left · 5,000 tokens · 3 wait: requests per minute at openai/m"
     )
 
 

@@ -116,7 +116,7 @@ def test_rust_raises_only_classes_that_exist() -> None:
     assert named <= {cls.__name__ for cls in CLASSES}
     # The rest is raised by the face, or only a class of others.
     assert {cls.__name__ for cls in CLASSES} - named == {
-        "AnswerError", "CallError", "CheckpointError", "InvalidPromptError", "ParseError", "TemplateError",
+        "AnswerError", "CallError", "CheckpointError", "ParseError", "TemplateError",
         "ValidationError",
     }  # fmt: skip
     assert {cls.__name__ for cls in FAILURES.values()} <= named

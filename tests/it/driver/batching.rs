@@ -157,3 +157,95 @@ async fn a_closed_engine_ends_every_call() {
     };
     assert_eq!((finished.len(), finished.iter().filter(closed).count()), (5, 4));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_call_begins_when_it_leaves_the_line() {
+    let replies = (0..90).map(|number| if number == 5 { Reply::silence() } else { Reply::good() });
+    let limits = json!({"rpm": {"amount": 60, "burst": 1, "refill": "bucket"}});
+    let stage = Stage::new(openai(&["sk-a"], limits), replies);
+    let batch = batch(&stage, None);
+    let timeout = Some(Duration::from_secs(2));
+    batch.put(
+        calls(0..60).into_iter().map(|(number, ask)| (number, Ask { timeout, ..ask })).collect(),
+    );
+    pass(70.0).await;
+    settle().await;
+    let failed: Vec<_> = batch
+        .take()
+        .into_iter()
+        .filter_map(|(number, outcome)| Some((number, outcome.err()?)))
+        .collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0].1.kind, ErrorKind::Deadline);
+    let attempt = &failed[0].1.attempts[0];
+    assert!(within(attempt.lasted.as_secs_f64(), 1.9, 2.1), "{attempt:?}");
+    assert_eq!(batch.under_way(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_is_full_fails_no_call_of_a_batch() {
+    let replies = (0..60).map(|_| Reply::good().after(1));
+    let mut config = openai(&["sk-a"], json!({"concurrency": 1}));
+    config["queue"] = json!({"max_size": 4});
+    let stage = Stage::new(config, replies);
+    let batches = [batch(&stage, None), batch(&stage, None), batch(&stage, None)];
+    for batch in &batches {
+        batch.put(calls(0..10));
+    }
+    pass(1.5).await;
+    assert!(stage.waiting() <= 4);
+    assert_eq!(batches[0].wants(), 0, "there is no room");
+    pass(60.0).await;
+    settle().await;
+    for batch in &batches {
+        let finished = batch.take();
+        assert!(finished.iter().all(|(_, outcome)| outcome.is_ok()), "{finished:?}");
+        assert_eq!(finished.len(), 10);
+    }
+}
+
+/// How long a batch says that `prompts` take, and how long they took.
+async fn told_and_true(config: Value, usual: Ask, prompts: u64) -> (f64, f64) {
+    let stage = Stage::new(config, (0..prompts).map(|_| Reply::good().after(1)));
+    let batch = stage.engine.batch(&usual, None, || {});
+    let (mut next, mut done, mut told) = (0, 0, None);
+    let began = stage.now();
+    while done < prompts {
+        let wanted = (batch.wants() as u64).min(prompts - next);
+        let call = |number| (number, Ask { messages: ask("x").messages, ..usual.clone() });
+        batch.put((next..next + wanted).map(call).collect());
+        next += wanted;
+        settle().await;
+        if told.is_none() {
+            told = Some(batch.time_left(prompts, None).unwrap().as_secs_f64());
+        }
+        pass(0.5).await;
+        settle().await;
+        done += batch.take().len() as u64;
+    }
+    (told.unwrap(), stage.now() - began)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_left_is_what_the_quotas_make_of_it() {
+    let low = Ask { priority: 2, ..ask("x") };
+    let bob = Ask { user: Some("bob".to_owned()), ..low.clone() };
+    let plain = |limits| openai(&["sk-a"], limits);
+    let mut shared = openai(&["sk-a", "sk-b"], json!({"rpm": 60}));
+    shared["providers"]["openai"]["keys"] =
+        json!([{"key": "sk-a", "group": "g"}, {"key": "sk-b", "group": "g"}]);
+    let mut of_user = plain(json!({"rpm": 6_000}));
+    of_user["users"] = json!({"default": {"rpm": 60}});
+    let other_model = plain(json!({"models": {"gpt-other": {"rpm": 1}, "gpt-test": {"rpm": 60}}}));
+    for (name, config, usual) in [
+        ("sixty a minute", plain(json!({"rpm": 60})), low.clone()),
+        ("half of it kept", plain(json!({"rpm": 60, "pause_threshold": 0.5})), low.clone()),
+        ("one group", shared, low.clone()),
+        ("a user's own", of_user, bob),
+        ("another model's", other_model, low.clone()),
+        ("calls in flight", plain(json!({"concurrency": 3})), low),
+    ] {
+        let (told, took) = told_and_true(config, usual, 200).await;
+        assert!(within(told / took, 0.9, 1.1), "{name}: told {told} s, took {took} s");
+    }
+}

@@ -1,0 +1,192 @@
+"""What may one prompt of a batch say for itself, and whose fault is what is wrong with it?"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from looking import MODEL
+from quotaflow import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    InvalidPromptError,
+    LLMInterface,
+    NoKeyError,
+)
+from quotaflow.testing import SimulatedProviders, simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+WIDE = {"openai": {"concurrency": 64}}
+
+
+@pytest.fixture
+def llm(make_llm: Callable[..., LLMInterface]) -> LLMInterface:
+    return make_llm(limits=WIDE, state="memory")
+
+
+def requests(world: SimulatedProviders) -> int:
+    count: int = world.stats()["requests"]
+    return count
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "messages"),
+    [
+        ("openai", MODEL, [{"role": "tool", "content": "x"}]),
+        ("openai", MODEL, [{"role": "user", "content": []}, {"role": "user", "content": "x"}]),
+        ("anthropic", "claude-haiku-4-5", [{"role": "system", "content": "only"}]),
+        ("gemini", "gemini-2.5-flash", [{"role": "system", "content": "only"}]),
+        ("gemini", "gemini-2.5-flash", [{"role": "tool", "content": "x", "tool_call_id": "y"}]),
+    ],
+)
+def test_a_conversation_that_is_wrong_is_one_item(
+    make_llm: Callable[..., LLMInterface], tmp_path: Path, provider: str, model: str, messages: Any
+) -> None:
+    path = tmp_path / "done.jsonl"
+    with simulator(keys=[{"key": f"sk-test-{provider}", "provider": provider}]) as world:
+        llm = make_llm(keys=world.keys, base_urls=world.base_urls, state="memory")
+        with pytest.raises(InvalidPromptError):
+            llm.send_prompt(messages, provider=provider, model=model)
+        for resumed in (0, 2):
+            batch = llm.send_batch(["a", messages, "b"], provider=provider, model=model, checkpoint=path)
+            assert [item.ok for item in batch] == [True, False, True]
+            assert isinstance(batch[1].error, InvalidPromptError)
+            assert batch.summary.resumed == resumed
+
+
+def test_whatever_reading_a_prompt_raises_is_its_own_error(llm: LLMInterface) -> None:
+    class Odd(dict[str, Any]):
+        def items(self) -> Any:
+            raise ZeroDivisionError
+
+    batch = llm.send_batch(["a", Odd(prompt="b", temperature=0), "c"], model=MODEL)
+    assert [item.ok for item in batch] == [True, False, True]
+    assert isinstance(batch[1].error, InvalidPromptError)
+    assert "ZeroDivisionError" in str(batch[1].error)
+    assert isinstance(batch[1].error.__cause__, ZeroDivisionError)
+
+
+def test_each_may_say_how_old_an_answer_may_be(llm: LLMInterface, simulated: SimulatedProviders) -> None:
+    given = ["a", {"prompt": "b", "cache": timedelta(hours=1)}, {"prompt": "c", "cache": True}]
+    llm.send_batch(given, model=MODEL)
+    batch = llm.send_batch(given, model=MODEL)
+    assert requests(simulated) == 4
+    assert [item.reply.cached for item in batch if item.reply is not None] == [False, True, True]
+
+
+def test_each_may_have_its_own_deadline_and_go_ahead(
+    make_llm: Callable[..., LLMInterface], simulated: SimulatedProviders
+) -> None:
+    llm = make_llm(limits={"openai": {"rpm": {"amount": 60, "burst": 1, "refill": "bucket"}}}, state="memory")
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    given: list[Any] = [
+        "first",
+        {"prompt": "ahead", "skip_rate_limit": True},
+        {"prompt": "past", "deadline": time.time() - 1},
+        *({"prompt": f"soon {number}", "deadline": soon} for number in range(9)),
+    ]
+    began = time.monotonic()
+    batch = llm.send_batch(given, model=MODEL, deadline=time.time() + 60)
+    assert time.monotonic() - began < 5
+    assert [item.ok for item in batch[:3]] == [True, True, False]
+    late = [item.error for item in batch if not item.ok]
+    assert len(late) >= 8
+    assert all(isinstance(error, DeadlineExceededError) for error in late)
+    assert requests(simulated) == 12 - len(late)
+    assert all(item.ok for item in llm.send_batch(["a", "b", "c"], model=MODEL, skip_rate_limit=True))
+
+
+@pytest.mark.parametrize("name", ["on_retry", "concurrency", "checkpoint", "dedupe", "progress", "ordered"])
+def test_what_belongs_to_the_batch_is_refused(llm: LLMInterface, simulated: SimulatedProviders, name: str) -> None:
+    batch = llm.send_batch([{"prompt": "a", name: print}, "b"], model=MODEL)
+    assert [item.ok for item in batch] == [False, True]
+    assert f"{name} belongs to the whole batch" in str(batch[0].error)
+    assert requests(simulated) == 1
+
+
+def test_a_line_that_cannot_be_asked_is_named(llm: LLMInterface, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    given: list[Any] = [
+        "a",
+        {"prompt": "b", "model": "nobodys-model"},
+        {"prompt": "c", "provider": "mistral", "model": "m"},
+        [{"role": "tool", "content": "x"}],
+        {"prompt": "d", "provider": "nobody", "model": "m"},
+    ]
+    path.write_text("".join(json.dumps(one) + "\n" for one in given))
+    batch = llm.send_batch(path, model=MODEL)
+    assert [item.ok for item in batch] == [True, False, False, False, False]
+    kinds = [type(item.error) for item in batch[1:4]]
+    assert kinds == [InvalidArgumentError, NoKeyError, InvalidPromptError]
+    for number, item in enumerate(batch[1:], start=2):
+        assert str(item.error).startswith(f"line {number} of prompts.jsonl: ")
+
+
+def test_the_same_in_other_words_is_sent_once(
+    make_llm: Callable[..., LLMInterface], simulated: SimulatedProviders
+) -> None:
+    config = {"models": {"default": {"provider": "openai", "model": MODEL}, "short": {"model": MODEL}}}
+    config["models"]["short"] |= {"provider": "openai"}
+    llm = make_llm(config, limits=WIDE, state="memory")
+    given: list[Any] = [
+        "s",
+        {"prompt": "s"},
+        {"prompt": "s", "model": MODEL},
+        {"prompt": "s", "provider": "openai", "model": MODEL, "priority": 7, "user": "z"},
+        {"prompt": "s", "task_name": "short"},
+        [{"content": "s", "role": "user"}],
+        {"messages": [{"role": "user", "content": "s"}], "params": {}},
+        {"prompt": "s", "temperature": 0.5},
+        {"prompt": "s", "params": {"temperature": 0.5}},
+        {"prompt": "s", "system": "Be brief."},
+    ]
+    batch = llm.send_batch(given)
+    assert [item.duplicate_of for item in batch] == [None, 0, 0, 0, 0, 0, 0, None, 7, None]
+    assert requests(simulated) == 3
+
+
+def test_a_full_line_fails_nobody(make_llm: Callable[..., LLMInterface]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with simulator(latency=0.005) as world:
+        llm = make_llm(
+            {"queue": {"max_size": 4}}, keys=world.keys, base_urls=world.base_urls, state="memory",
+            limits={"openai": {"concurrency": 1}},
+        )  # fmt: skip
+
+        def send(number: int) -> int:
+            batch = llm.send_batch((f"{number}: {place}" for place in range(30)), 8, model=MODEL)
+            return batch.summary.successful
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(send, range(4))) == [30] * 4
+
+
+def test_a_time_begins_when_a_call_leaves_the_line(make_llm: Callable[..., LLMInterface]) -> None:
+    limits = {"openai": {"rpm": {"amount": 600, "burst": 1, "refill": "bucket"}}}
+    with simulator(latency=0.01) as world:
+        for config, timeout in (({}, 0.5), ({"timeouts": {"call": 0.5}}, None)):
+            llm = make_llm(config, keys=world.keys, base_urls=world.base_urls, limits=limits, state="memory")
+            batch = llm.send_batch([f"p{number}" for number in range(12)], model=MODEL, timeout=timeout)
+            assert (batch.summary.successful, batch.summary.seconds > 1) == (12, True)
+    with simulator(latency=5) as world:
+        llm = make_llm(keys=world.keys, base_urls=world.base_urls, limits=WIDE, state="memory")
+        [item] = llm.send_batch(["slow"], model=MODEL, timeout=0.2)
+        assert isinstance(item.error, DeadlineExceededError)
+
+
+def test_a_generator_of_odd_things_goes_on(llm: LLMInterface) -> None:
+    def odd() -> Iterator[object]:
+        yield "a"
+        yield {"prompt": "b", "temperature": {1, 2}}
+        yield {"prompt": "c", "cache": "soon"}
+        yield "d"
+
+    assert [item.ok for item in llm.send_batch(odd(), model=MODEL)] == [True, False, False, True]
