@@ -540,7 +540,8 @@ mod tests {
         let need =
             Need { price, max_output_tokens: Some(100), reserves_max_tokens: true, ..Need::of(0) };
         let priced = PlannedTarget { need, ..target(1) };
-        let patient = PlannedManner { max_wait: Some(Duration::from_secs(300)), ..FOR_EVER };
+        let patient =
+            PlannedManner { patience: Patience::AtHead(Duration::from_secs(300)), ..FOR_EVER };
         let made = forecast(ledgers(&[day], 1), &[priced], [5; 30], patient, NOW);
         assert_eq!((made.answered, made.refused), (19, 11));
         assert!(made.finish.since(NOW) < Duration::from_secs(10));
