@@ -19,8 +19,8 @@ class QueueFace:
     def queue(self) -> list[QueuedCall]:
         """Every call that waits in this process, line by line, in the order in which they will be served.
 
-        Behind them stand those that pause after a failure, by the end of their pause. Every tenth turn, which belongs
-        to the one who waited longest, is left out of account.
+        Behind them stand those that pause after a failure, by the end of their pause. Every tenth turn, which
+        belongs to the one who waited longest, is left out of account.
 
         >>> llm.queue()
         []

@@ -158,7 +158,9 @@ impl Batch {
     pub(super) fn undone(&self, left: u64, size: Option<(u64, u64)>) -> Undone {
         let waiting = self.gauge.waiting();
         let state = self.shared.state.lock();
-        let in_flight = state.running.len().saturating_sub(waiting);
+        // What was begun a moment ago neither waits nor was sent.
+        let sent = state.running.values().filter(|(_, watch)| watch.was_sent()).count();
+        let in_flight = state.running.len().saturating_sub(waiting).min(sent);
         let done = in_flight.saturating_add(state.finished.len()) as u64;
         Undone { unsent: left.saturating_sub(done), waiting, in_flight, most: self.most, size }
     }

@@ -238,10 +238,12 @@ def resumed(llm: LLMInterface, **arguments: Any) -> PromptStream:
 
 
 def test_a_limit_of_its_user_stops_a_resume_and_the_text_is_there() -> None:
-    config = {"users": {"ann": {"rpd": 1}}}
+    # Enough for the first attempt, and not for the second one beside what that used.
+    config = {"users": {"ann": {"tpd": 110}}}
     with in_turn(BROKEN) as server, interface(server, config) as llm:
-        with pytest.raises(StreamInterrupted, match="this user has used 1") as caught:
-            list(resumed(llm, user="ann"))
+        with pytest.raises(StreamInterrupted) as caught:
+            list(resumed(llm, user="ann", max_tokens=100))
+        assert len(server.asked) == 1
         assert (caught.value.text, caught.value.failure) == ("Once ", "network")
 
 

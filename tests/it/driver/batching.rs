@@ -249,3 +249,14 @@ async fn the_time_left_is_what_the_quotas_make_of_it() {
         assert!(within(told / took, 0.9, 1.1), "{name}: told {told} s, took {took} s");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_begun_a_moment_ago_is_still_to_be_sent() {
+    let limits = json!({"rpm": {"amount": 60, "burst": 1, "refill": "bucket"}});
+    let stage = Stage::new(openai(&["sk-a"], limits), (0..60).map(|_| Reply::good()));
+    let batch = batch(&stage, None);
+    batch.put(calls(0..60));
+    tokio::task::yield_now().await;
+    let left = batch.time_left(60, None).unwrap().as_secs_f64();
+    assert!(within(left, 58.0, 70.0), "{left}");
+}
