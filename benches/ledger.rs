@@ -95,8 +95,7 @@ impl Scene {
         let settling = store.update(&own.ids, &mut |ledgers| {
             own.conform(ledgers, now);
             let rates = &self.hints;
-            let aftermath =
-                Aftermath { ending, input_billed: None, rates, failure: None, entropy: 0.0 };
+            let aftermath = Aftermath { ending, bill: None, rates, failure: None, entropy: 0.0 };
             book(ledgers, &own.lanes[0], &held, aftermath, now);
         });
         settling.unwrap();

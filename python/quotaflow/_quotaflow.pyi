@@ -72,8 +72,8 @@ class Core:
     def asked(self, options: CallOptions) -> tuple[bytes, str]: ...
     def plan(
         self,
-        options: CallOptions,
-        sizes: list[tuple[int, int]],
+        options: list[CallOptions],
+        runs: list[tuple[int, int, int]],
         most_in_flight: int,
         most_waiting: int,
         latency: float | None,

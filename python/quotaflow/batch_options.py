@@ -55,7 +55,7 @@ class BatchOptions:
         self.ordered = _flag("ordered", ordered)
         self.checkpoint = None if checkpoint is None else _path(checkpoint)
         self.render: Callable[[str, Any], object] | None = getattr(llm, "render", None)
-        self._concurrency = _concurrency(concurrency)
+        self.concurrency = _concurrency(concurrency)
         self._llm = llm
         self._call = call
         self._params = params
@@ -85,7 +85,7 @@ class BatchOptions:
 
     def start(self) -> BatchRun:
         """The calls under way, none so far."""
-        most = self._concurrency
+        most = self.concurrency
         return self._llm._core.batch(self.usual, _most_sockets() if most is None else most)
 
     def with_own(self, call: dict[str, Any], params: dict[str, Any]) -> tuple[CallOptions, Wanted | None]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from hashlib import blake2b
 from time import monotonic
 
 from quotaflow._quotaflow import DigestTable, Outcome
 from quotaflow.batch_keeping import Keeper
 from quotaflow.batch_shapes import what_came
-from quotaflow.batch_sources import Prompts, read_prompt, what_is_said
+from quotaflow.batch_sources import Prompts, digest_of, own_digest, read_prompt
 from quotaflow.batch_summaries import Tally
 from quotaflow.batch_watching import Watched
 from quotaflow.batches import Batch, BatchItem, Results, SavedResults
@@ -254,7 +253,7 @@ class BatchWork:
                 if not is_usual:
                     options, wanted = self._options.with_own(call, params)
                     question = self._options.question(options, params)
-            digest = blake2b(question + what_is_said(text, is_messages), digest_size=16).digest()
+            digest = digest_of(question, text, is_messages)
         except Exception as error:  # noqa: BLE001 - whatever was given, it is one of many
             self._is_none(index, identity, given, error)
             return None
@@ -294,13 +293,7 @@ class BatchWork:
 
     def _its_own(self, digest: bytes) -> bytes:
         """The digest; for one that is to be sent although it was seen, another one that counts how often."""
-        if self._options.dedupe:
-            return digest
-        count = self._met.get(digest)
-        nth = 0 if count is None else count + 1
-        self._met.put(digest, nth)
-        # The first one is what it is for those who send it once.
-        return blake2b(digest + nth.to_bytes(8, "big"), digest_size=16).digest() if nth else digest
+        return digest if self._options.dedupe else own_digest(self._met, digest)
 
     def _joins(self, first: int, index: int, identity: str | int | None) -> bool:
         """Whether an earlier prompt has or will have the answer to this one."""

@@ -6,6 +6,7 @@ import json
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from hashlib import blake2b
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -16,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
+
+    from quotaflow._quotaflow import DigestTable
 
 # A line that is longer than this is no prompt but a file without lines.
 _LONGEST_LINE = 64 * 1024 * 1024
@@ -61,6 +64,20 @@ def what_is_said(text: str, is_messages: bool) -> bytes:
         if isinstance(content, str):
             return b"t" + content.encode()
     return b"m" + json.dumps(messages, sort_keys=True).encode()
+
+
+def digest_of(question: bytes, text: str, is_messages: bool) -> bytes:
+    """What tells a prompt from others; `question` is what is asked beside it."""
+    return blake2b(question + what_is_said(text, is_messages), digest_size=16).digest()
+
+
+def own_digest(met: DigestTable, digest: bytes) -> bytes:
+    """The digest of a prompt that is to be sent although it was met before: another one, that counts how often."""
+    count = met.get(digest)
+    nth = 0 if count is None else count + 1
+    met.put(digest, nth)
+    # The first one is what it is for those who send it once.
+    return blake2b(digest + nth.to_bytes(8, "big"), digest_size=16).digest() if nth else digest
 
 
 class Prompts:

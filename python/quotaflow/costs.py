@@ -115,7 +115,7 @@ class CostsFace:
         except UnicodeEncodeError as error:
             raise unencodable_prompt(error) from None
         if facts is None:
-            _warn_once(provider_name, model_name)
+            warn_once(provider_name, model_name)
             return None
         provider_name, model_name, (tokens, at_most, is_exact), output, most_output, low, expected, high = facts
         return CostEstimate(
@@ -162,7 +162,7 @@ def reply_cost(reply: Reply, warns: bool = True) -> Decimal | None:
     if picodollars is not None:
         return dollars(picodollars)
     if warns and outcome.usage is not None:
-        _warn_once(outcome.provider, outcome.model)
+        warn_once(outcome.provider, outcome.model)
     return None
 
 
@@ -187,7 +187,8 @@ def dollars(picodollars: int) -> Decimal:
     return Decimal(f"{whole}.{rest:012d}".rstrip("0").rstrip("."))
 
 
-def _warn_once(provider: str, model: str) -> None:
+def warn_once(provider: str, model: str) -> None:
+    """Says once in this process that nobody knows the price of this model."""
     token = object()
     if _warned.setdefault((provider, model), token) is token:
         from quotaflow.logs import logger

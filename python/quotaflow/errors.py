@@ -41,6 +41,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from decimal import Decimal
     from typing import Any, ClassVar, Unpack
 
     from quotaflow.batches import BatchItem
@@ -478,8 +479,10 @@ class AnswerError(CallError, ValueError):
     """Why the model stopped: `length` when `max_tokens` cut it off."""
     usage: Usage | None
     """The tokens of all answers of this call, or `None` when the provider did not say."""
+    cost: Decimal | None
+    """What all answers of this call cost in US dollars, or `None` when that cannot be told."""
 
-    _facts = ("hint", "status", "retry_after", "provider", "model", "key", "finish_reason", "usage")
+    _facts = ("hint", "status", "retry_after", "provider", "model", "key", "finish_reason", "usage", "cost")
 
     def __init__(self, message: str = "", **facts: Unpack[Facts]) -> None:
         text, errors = facts.pop("text", None), facts.pop("errors", None)

@@ -142,3 +142,4 @@ class Facts(TypedDict, total=False):
     errors: Iterable[str]
     finish_reason: str | None
     usage: Usage | None
+    cost: Decimal | None

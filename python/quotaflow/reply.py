@@ -293,6 +293,7 @@ def failed_reply(error: CallError) -> Reply:
         model=error.model or "",
         key=error.key or "",
         usage=None if usage is None else tuple(getattr(usage, name) for name in usage.__slots__),
+        cost=getattr(error, "cost", None),
         latency=sum(attempt.waited_seconds + attempt.seconds for attempt in error.attempts),
         attempts=attempts,
         error=error,

@@ -143,7 +143,7 @@ class Wanted:
             return shaped_reply(reply, parsed_answer(reply, self.shape), first), None
         except AnswerError as error:
             made = shaped_reply(reply, None, first)
-            error.usage, error.attempts = made.usage, made.attempts
+            error.usage, error.cost, error.attempts = made.usage, made.cost, made.attempts
             return made, error if self.is_binding else None
 
 

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use super::call_options::CallOptions;
 use super::core::Core;
 use super::raising::raise;
-use crate::engine::Load;
+use crate::engine::{Load, PlannedRun};
 use crate::error::{Error, ErrorKind};
 
 #[pymethods]
@@ -30,13 +30,13 @@ impl Core {
         sizes.map_err(|error| raise(py, &error))
     }
 
-    /// What would come of sending so many prompts of such sizes, in JSON.
+    /// What would come of sending prompts, in JSON: runs of (which of the options, tokens of a prompt, how many).
     #[expect(clippy::too_many_arguments, reason = "what a plan is made of")]
     fn plan(
         &self,
         py: Python<'_>,
-        options: &Bound<'_, CallOptions>,
-        sizes: Vec<(u64, u64)>,
+        options: Vec<Py<CallOptions>>,
+        runs: Vec<(usize, u64, u64)>,
         most_in_flight: usize,
         most_waiting: usize,
         latency: Option<f64>,
@@ -45,9 +45,15 @@ impl Core {
     ) -> PyResult<String> {
         let (_, engine, notices) = self.engine(py)?;
         let latency = latency.map(Duration::from_secs_f64);
+        let sizes = Vec::new();
         let load = Load { sizes, most_in_flight, most_waiting, latency, output_tokens, judged_by };
-        let ask = &options.get().ask;
-        let planned = py.detach(|| engine.plan(ask, &load));
+        let run = |(ask, size, count)| PlannedRun { ask, size, count };
+        let runs: Vec<PlannedRun> = runs.into_iter().map(run).collect();
+        if runs.iter().any(|run| run.ask >= options.len()) {
+            return Err(raise(py, &Error::argument("runs", "there are no such options")));
+        }
+        let asks: Vec<_> = options.iter().map(|options| &options.get().ask).collect();
+        let planned = py.detach(|| engine.plan_together(&asks, &runs, &load));
         notices.deliver(py)?;
         let planned = planned.map_err(|error| raise(py, &error))?;
         serde_json::to_string(&planned).map_err(|error| {

@@ -28,8 +28,8 @@ pub(crate) struct Held {
     pub(crate) paid: Option<Box<Paid>>,
     /// It finds out whether its target is well again.
     pub(crate) probes: bool,
-    /// How many tokens the whole prompt was, once the provider said so of one that we estimated.
-    pub(crate) input_billed: Option<u64>,
+    /// What the whole answer was billed as, once the provider said so of one that we estimated.
+    pub(crate) bill: Option<Usage>,
     left: bool,
     /// What was used of it until now, once an answer has begun to arrive.
     so_far: Option<Usage>,
@@ -67,7 +67,12 @@ impl Engine {
         let now = self.clock.now();
         let mut choice = Ok(Choice::Never(None));
         let mut candidates = None;
+        let mut has_moved = false;
         self.store.update(&with_own(&lanes.ids, user), &mut |ledgers| {
+            has_moved = !target.has_lanes(&lanes);
+            if has_moved {
+                return;
+            }
             conform(ledgers, &lanes, now);
             if self.observer.wants_decisions() {
                 candidates = Some(describe(ledgers, target, &lanes, now));
@@ -81,6 +86,9 @@ impl Engine {
                 }
             };
         })?;
+        if has_moved {
+            return self.try_reserve(target, need, barred, user);
+        }
         let choice = match choice {
             Ok(choice) => choice,
             Err(limit) => return Ok(Booked::OwnLimit(limit)),
@@ -106,10 +114,18 @@ impl Engine {
         let lanes = target.lanes();
         let now = self.clock.now();
         let mut taken = None;
+        let mut has_moved = false;
         self.store.update(&lanes.ids, &mut |ledgers| {
+            has_moved = !target.has_lanes(&lanes);
+            if has_moved {
+                return;
+            }
             conform(ledgers, &lanes, now);
             taken = reserve_anyway(ledgers, &lanes.lanes, need, now);
         })?;
+        if has_moved {
+            return self.reserve_anyway(target, need);
+        }
         Ok(taken.map(|reservation| Held::new(self, target, lanes, reservation, self.user(None))))
     }
 
@@ -158,7 +174,7 @@ impl Held {
             reservation,
             paid: None,
             probes: false,
-            input_billed: None,
+            bill: None,
             left: false,
             so_far: None,
             over: false,
@@ -233,8 +249,8 @@ impl Held {
     ) -> Result<Change, StoreError> {
         self.note_what_is_counted(hints);
         let entropy = if failure.is_some() { self.engine.entropy.draw() } else { 0.0 };
-        let input_billed = self.input_billed;
-        self.end(Aftermath { ending, input_billed, rates: &hints.rates, failure, entropy })
+        let bill = self.bill;
+        self.end(Aftermath { ending, bill, rates: &hints.rates, failure, entropy })
     }
 
     fn end(&mut self, aftermath: Aftermath<'_>) -> Result<Change, StoreError> {
@@ -247,18 +263,14 @@ impl Held {
             _ if self.probes => self.target.breaker.lock().abandon(),
             _ => {}
         }
-        let lanes = &self.lanes.alone[self.reservation.lane];
         let now = self.engine.clock.now();
         let mut change = Change::default();
-        let written = self.engine.store.update(&with_own(&lanes.ids, &self.user), &mut |ledgers| {
-            conform(ledgers, lanes, now);
-            change = book(ledgers, &lanes.lanes[0], &self.reservation, aftermath, now);
-            if let Some(own) = &self.user.own {
-                let ledger = ledgers.get_mut(lanes.ids.len());
-                ledger.conform(&own.limits, now);
-                settle_own(ledger, &self.reservation, aftermath.ending, now);
+        let written = loop {
+            let (written, has_moved) = self.book(&aftermath, &mut change, now);
+            if !has_moved {
+                break written;
             }
-        });
+        };
         if let Some(paid) = self.paid.take() {
             let used = aftermath.ending.used(&self.reservation.amounts);
             self.target.line.lock().settle(*paid, &used);
@@ -266,6 +278,36 @@ impl Held {
         // Written down or not: it is no longer in flight, and whoever waits for that must hear of it.
         self.engine.wake_lines(&self.target.vendor);
         written.map(|()| change)
+    }
+
+    /// Books its end where its key counts now. Says whether the key moved meanwhile, so that nothing is booked.
+    fn book(
+        &self,
+        aftermath: &Aftermath<'_>,
+        change: &mut Change,
+        now: Moment,
+    ) -> (Result<(), StoreError>, bool) {
+        let place = self.reservation.lane;
+        let taken_from = &self.lanes.alone[place].lanes[0];
+        // What a key took while it was alone has moved with it to its group; what it took in a group stays there.
+        let follows = taken_from.group == taken_from.key_alone;
+        let current = if follows { self.target.lanes() } else { self.lanes.clone() };
+        let lanes = &current.alone[place];
+        let mut has_moved = false;
+        let written = self.engine.store.update(&with_own(&lanes.ids, &self.user), &mut |ledgers| {
+            has_moved = follows && !self.target.has_lanes(&current);
+            if has_moved {
+                return;
+            }
+            conform(ledgers, lanes, now);
+            *change = book(ledgers, &lanes.lanes[0], &self.reservation, *aftermath, now);
+            if let Some(own) = &self.user.own {
+                let ledger = ledgers.get_mut(lanes.ids.len());
+                ledger.conform(&own.limits, now);
+                settle_own(ledger, &self.reservation, aftermath.ending, now);
+            }
+        });
+        (written, has_moved)
     }
 }
 
@@ -275,8 +317,7 @@ impl Drop for Held {
             return;
         }
         let ending = self.cut_off();
-        let aftermath =
-            Aftermath { ending, input_billed: None, rates: &[], failure: None, entropy: 0.0 };
+        let aftermath = Aftermath { ending, bill: None, rates: &[], failure: None, entropy: 0.0 };
         // Nobody is left to hear that the store failed; what stays is counted on the safe side.
         let _ = self.end(aftermath);
     }

@@ -10,7 +10,7 @@ use super::counting::PromptSize;
 use crate::error::Error;
 use crate::kernel::{Moment, Usage};
 use crate::providers::ChatRequest;
-use crate::providers::prices::{Bill, OwnPrices, PriceBook};
+use crate::providers::prices::{Bill, OwnPrices, PriceBook, Rates};
 
 /// Picodollars in a millionth of a dollar.
 pub(super) const MICRODOLLAR: u64 = 1_000_000;
@@ -55,6 +55,12 @@ pub fn cost_of_answer(
         .find(provider, model)
         .or_else(|| bill.model.as_ref().and_then(|model| book.find(provider, model)))?;
     prices.rates(at, &bill.terms()).cost(usage, bill.written_for_an_hour)
+}
+
+/// The rates that hold for a model before anything is asked, those of the user first.
+pub(super) fn rates_of(own: &OwnPrices, provider: &str, model: &str, at: Moment) -> Option<Rates> {
+    let published = || Some(price_book().find(provider, model)?.rates(at, &[]));
+    own.rates(provider, model).or_else(published)
 }
 
 impl Answer {

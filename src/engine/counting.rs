@@ -12,7 +12,8 @@ use serde_json::Map;
 
 use super::Engine;
 use super::ask::Ask;
-use super::roster::{Lanes, Target};
+use super::booking::Held;
+use super::roster::{Lanes, Target, Uncounted};
 use super::route::Stop;
 use crate::error::Error;
 use crate::kernel::{InputFactor, OutputSizes};
@@ -20,6 +21,9 @@ use crate::providers::{ChatRequest, Content, Tokenizer};
 
 /// A longer prompt is estimated for admission: its count would hold up the calls beside it.
 const LONGEST_COUNTED: u64 = 32 * 1024;
+
+/// So many prompts are kept that were billed before they could be counted.
+const MOST_UNCOUNTED: usize = 8;
 
 /// How many tokens a prompt is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +36,7 @@ pub struct PromptSize {
     pub tokens: u64,
     /// No more than this, 95 times of 100; the same as `tokens` when they were counted.
     pub at_most: u64,
-    /// Whether they were counted with the model's own tokenizer.
+    /// Whether they were counted with the model's own tokenizer, and bills do not contradict that by far.
     pub is_exact: bool,
 }
 
@@ -40,6 +44,8 @@ pub struct PromptSize {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lessons {
     pub(super) inputs: InputFactor,
+    /// What bills say of prompts that were counted.
+    pub(super) counts: InputFactor,
     pub(super) outputs: OutputSizes,
 }
 
@@ -91,18 +97,24 @@ impl Engine {
         let request = ChatRequest { messages: ask.messages.clone(), params: Map::new() };
         let tokenizer = Tokenizer::of_model(&named.model);
         let counted = tokenizer.and_then(|tokenizer| tokenizer.count_chat(&request, &params));
+        let target = vendor.target(&named.model, self.settings.queue_max_size);
+        self.catch_up(&target)?;
+        let lessons = self.lessons(&target)?;
         let (tokens, at_most) = match counted {
-            Some(tokens) => (tokens, tokens),
+            Some(counted) => {
+                let tokens = lessons.counts.of_count(counted);
+                (tokens, tokens)
+            }
             None => {
                 let estimated = request.estimated_input_tokens(&params);
-                let target = vendor.target(&named.model, self.settings.queue_max_size);
-                let inputs = self.lessons(&target)?.inputs;
+                let inputs = lessons.inputs;
                 let tokens = inputs.expected(estimated);
                 (tokens, inputs.bound(estimated).max(tokens))
             }
         };
         let (provider, model) = (vendor.provider.name.clone(), named.model);
-        Ok(PromptSize { provider, model, tokens, at_most, is_exact: counted.is_some() })
+        let is_exact = counted.is_some() && !lessons.counts.doubts_counts();
+        Ok(PromptSize { provider, model, tokens, at_most, is_exact })
     }
 
     /// The provider and the model that `ask` names, or its task.
@@ -129,6 +141,53 @@ impl Engine {
         Ok(self.lessons(&target)?.inputs.expected(ChatRequest::estimated_tokens(text)))
     }
 
+    /// A prompt was billed that was not counted when it left, because the tables were not loaded: a few are kept until
+    /// somebody counts, so that what bills say of counts is known from the first ones on.
+    pub(super) fn compare_later(
+        &self,
+        held: &mut Held,
+        request: &ChatRequest,
+        stop: &Stop,
+        billed: u64,
+    ) {
+        let target = &stop.target;
+        if held.reservation.counted.is_some()
+            || target.tokenizer.is_none_or(Tokenizer::is_ready)
+            || !target.counts_tokens.load(Ordering::Relaxed)
+            || !self.counts_exactly.load(Ordering::Relaxed)
+            || bytes(request) > LONGEST_COUNTED
+        {
+            return;
+        }
+        let mut uncounted = target.uncounted.lock();
+        if uncounted.len() < MOST_UNCOUNTED {
+            let (request, params) = (request.clone(), stop.params.clone());
+            let lane = held.reservation.lane;
+            uncounted.push(Uncounted { request, params, lane, billed });
+        }
+    }
+
+    /// Counts what was billed before it could be counted.
+    pub(super) fn catch_up(&self, target: &Target) -> Result<(), Error> {
+        let uncounted = std::mem::take(&mut *target.uncounted.lock());
+        let Some(tokenizer) = target.tokenizer.filter(|_| !uncounted.is_empty()) else {
+            return Ok(());
+        };
+        let counted = uncounted.into_iter().filter_map(|prompt| {
+            let counted = tokenizer.count_chat(&prompt.request, &prompt.params)?;
+            Some((prompt.lane, counted, prompt.billed))
+        });
+        let counted: Vec<_> = counted.collect();
+        let lanes = target.lanes();
+        self.store.update(&lanes.ids, &mut |ledgers| {
+            for (lane, counted, billed) in &counted {
+                let place = lanes.lanes[*lane].group_model;
+                ledgers.get_mut(place).saw_count(*counted, *billed);
+            }
+        })?;
+        Ok(())
+    }
+
     /// What is known of a target's prompts and answers, from the key that knows most.
     pub(super) fn lessons(&self, target: &Arc<Target>) -> Result<Lessons, Error> {
         let lanes: Arc<Lanes> = target.lanes();
@@ -138,6 +197,9 @@ impl Engine {
                 let ledger = ledgers.get(lane.group_model);
                 if ledger.inputs().seen() > lessons.inputs.seen() {
                     lessons.inputs = *ledger.inputs();
+                }
+                if ledger.counts().seen() > lessons.counts.seen() {
+                    lessons.counts = *ledger.counts();
                 }
                 if ledger.outputs().seen() > lessons.outputs.seen() {
                     lessons.outputs = ledger.outputs().clone();

@@ -251,7 +251,11 @@ impl Sending {
         Ok(match outcome {
             Ok(completion) => {
                 let used = completion.usage.map(|usage| held.billed(&usage, &completion.raw));
-                held.input_billed = completion.usage.map(|usage| usage.input_tokens);
+                held.bill = completion.usage;
+                if let Some(usage) = &completion.usage {
+                    let stop = &self.run.route[self.run.stop()];
+                    engine.compare_later(&mut held, &self.request, stop, usage.input_tokens);
+                }
                 self.answer = Some(Box::new(completion));
                 self.run.answered(*held, used, &hints)
             }

@@ -31,20 +31,27 @@ impl Engine {
             .chain(["*", "*:free"])
             .map(|model| (vendor.ledger_id(&before, model), vendor.ledger_id(&group, model)))
             .collect();
-        vendor.move_key(place, &group);
         let was_alone = *before == *key.alone;
         let now = self.clock.now();
         let ids: Vec<LedgerId> = std::iter::once(vendor.ledger_id(&key.alone, "*"))
             .chain(from.iter().flat_map(|(old, new)| [old.clone(), new.clone()]))
             .collect();
         let stored = self.store.update(&ids, &mut |ledgers| {
+            // Answers that came together all name it; the first of them moves the key.
+            if *key.group() != *before {
+                return;
+            }
+            // In one with what it used, so that whoever settles finds both where they were or both moved.
+            vendor.move_key(place, &group);
             ledgers.get_mut(0).join(&group);
             // A key that moves out of a group others stay in leaves what it used behind: that may count twice.
-            for pair in 0..if was_alone { from.len() } else { 0 } {
+            for (pair, (id, _)) in from.iter().enumerate().filter(|_| was_alone) {
                 let (old, new) = (1 + 2 * pair, 2 + 2 * pair);
                 let counted = ledgers.get(old).clone();
                 ledgers.get_mut(new).absorb(&counted, told, now);
-                ledgers.get_mut(old).move_out();
+                // Every call with the key goes through the ledger of the key alone, wherever it counts.
+                let is_of_key = *id == ids[0];
+                ledgers.get_mut(old).move_out(!is_of_key);
             }
         });
         if let Err(error) = stored {

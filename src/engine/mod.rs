@@ -52,7 +52,7 @@ pub use events::Events;
 pub use gauge::{Gauge, Reading, Watch};
 pub use observe::{Notice, Observer, Silent};
 pub use permit::{Guard, Guarded, Outlook, Permit};
-pub use plan::{Load, Plan, PlannedKey, PlannedLimit};
+pub use plan::{Load, Plan, PlannedKey, PlannedLimit, PlannedRun};
 pub use queued::Queued;
 pub use seat::{Found, Overdue, Seat};
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};

@@ -1,6 +1,8 @@
 //! When would so many prompts be answered, and which limit decides that?
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::iter::repeat_n;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,14 +12,14 @@ use serde::Serialize;
 use super::Engine;
 use super::ask::Ask;
 use super::booking::{conform, with_own};
-use super::costs::cost_of_answer;
+use super::costs::rates_of;
 use super::drive::need;
-use super::roster::Lanes;
+use super::roster::Target;
 use super::route::Stop;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{
-    Bound, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner, PlannedShare,
-    PlannedTarget, Usage, forecast,
+    Amounts, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner,
+    PlannedPrompt, PlannedShare, PlannedTarget, Standing, Usage, WhyRefused, doubled, forecast,
 };
 use crate::providers::{ChatRequest, Message, Tokenizer};
 
@@ -43,6 +45,17 @@ pub struct Load {
     pub judged_by: Option<u64>,
 }
 
+/// Prompts of the same size that follow each other and are sent the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedRun {
+    /// The place of the way among those that are planned together.
+    pub ask: usize,
+    /// Tokens of a prompt.
+    pub size: u64,
+    /// How many.
+    pub count: u64,
+}
+
 /// What would come of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
@@ -64,12 +77,16 @@ pub struct Plan {
     pub ahead: u64,
     /// What each key would have to do.
     pub keys: Vec<PlannedKey>,
-    /// What would be waited for, the longest first.
+    /// What decides how it goes: what refuses most first, then what would be waited for longest.
     pub limits: Vec<PlannedLimit>,
     /// When it would finish if the first of them were twice as large, in seconds since the epoch.
     pub finish_if_doubled: Option<f64>,
+    /// How many would be answered then.
+    pub answered_if_doubled: Option<u64>,
     /// What it costs in picodollars, low, expected and at most; `None` when nobody knows the price of a model.
     pub cost: Option<(u64, u64, Option<u64>)>,
+    /// The provider and the model whose price nobody knows.
+    pub unpriced: Option<(String, String)>,
 }
 
 /// What a key would have to do.
@@ -100,9 +117,23 @@ pub struct PlannedLimit {
     pub limit: String,
     /// For how many seconds nothing could leave because of it.
     pub seconds: f64,
+    /// How many prompts would be refused because of it.
+    pub refused: u64,
 }
 
-/// The ledgers of a route as they are now, and its targets among them.
+/// The routes of what is planned, one after the other.
+#[derive(Default)]
+struct Routes {
+    /// The stop of each planned target.
+    stops: Vec<Stop>,
+    /// For each way to send: the place of its first target, or why it cannot be sent like that.
+    firsts: Vec<Option<Result<usize, Error>>>,
+}
+
+/// What makes a plan out of two ways the same one: the targets with their most output tokens, the priority, the user.
+type Sameness = (Vec<(*const Target, Option<u64>)>, u8, bool, Option<String>);
+
+/// The ledgers of some routes as they are now, and the targets among them.
 pub(super) struct Present {
     pub(super) ledgers: Vec<Ledger>,
     pub(super) targets: Vec<PlannedTarget>,
@@ -120,11 +151,15 @@ impl Engine {
         let Some(stop) = route.first() else { return Err(no_route()) };
         let tokenizer = Tokenizer::of_model(&stop.target.model)
             .filter(|_| self.counts_exactly.load(Ordering::Relaxed));
+        if tokenizer.is_some() {
+            self.catch_up(&stop.target)?;
+        }
         let lessons = self.lessons(&stop.target)?;
         let size = |messages| {
             let request = ChatRequest { messages, params: serde_json::Map::new() };
             let counted = tokenizer.and_then(|known| known.count_chat(&request, &stop.params));
             let estimated = || request.estimated_input_tokens(&stop.params);
+            let counted = counted.map(|counted| lessons.counts.of_count(counted));
             counted.unwrap_or_else(|| lessons.inputs.expected(estimated()))
         };
         Ok(prompts.into_iter().map(size).collect())
@@ -136,95 +171,197 @@ impl Engine {
     /// # Errors
     /// [`Error`] when `ask` has no route, or the state cannot be read.
     pub fn plan(&self, ask: &Ask, load: &Load) -> Result<Plan, Error> {
-        let route = self.route(ask)?;
-        if route.is_empty() {
-            return Err(no_route());
-        }
-        let present = self.present(&route, ask, load.latency, load.output_tokens)?;
-        let ahead = route[0].target.line.lock().len() as u64;
-        let prompts: u64 = load.sizes.iter().map(|(_, count)| count).sum();
-        let judged = load.judged_by.map_or(prompts, |most| prompts.min(most.max(1)));
-        let first_size = load.sizes.first().map_or(0, |(size, _)| *size);
-        let go_through = |ledgers: Vec<Ledger>, patience: Patience| {
-            let before = std::iter::repeat_n(first_size, ahead as usize);
-            let ours = load.sizes.iter().flat_map(|(size, count)| {
-                std::iter::repeat_n(*size, usize::try_from(*count).unwrap_or(usize::MAX))
-            });
-            let sizes = before.chain(ours.take(judged as usize));
-            let (most_in_flight, most_waiting) = (load.most_in_flight, load.most_waiting);
-            let manner = PlannedManner {
-                patience,
-                in_flight: 0,
-                most_in_flight,
-                most_waiting,
-                stands_for: ONE_BY_ONE,
-            };
-            forecast(ledgers, &present.targets, sizes, manner, present.now)
-        };
-        let patience = self.patience(ask);
-        let made = go_through(present.ledgers.clone(), patience);
-        let patient =
-            (made.refused > 0).then(|| go_through(present.ledgers.clone(), Patience::FOR_EVER));
-        let doubled = made.waits.first().and_then(|wait| match &wait.bound {
-            Bound::Limit(limit) => {
-                let mut ledgers = present.ledgers.clone();
-                ledgers.iter_mut().for_each(|ledger| ledger.scale(limit, 2));
-                Some(go_through(ledgers, patience))
-            }
+        let run = |(size, count): &(u64, u64)| PlannedRun { ask: 0, size: *size, count: *count };
+        self.plan_together(&[ask], &load.sizes.iter().map(run).collect::<Vec<_>>(), load)
+    }
+
+    /// What would come of sending these runs one after the other, each the way its ask says, within the quotas that they
+    /// share; the sizes of `load` are left out of account. Where the first ask has no route that is an error; prompts of
+    /// others without one are refused.
+    ///
+    /// # Errors
+    /// [`Error`] when the first ask has no route, or the state cannot be read.
+    pub fn plan_together(
+        &self,
+        asks: &[&Ask],
+        runs: &[PlannedRun],
+        load: &Load,
+    ) -> Result<Plan, Error> {
+        let Some(first) = asks.first() else { return Err(no_route()) };
+        let (routes, present) = self.routes(asks, runs, load)?;
+        let patience = self.patience(first);
+        let place = |ask: usize| routes.firsts[ask].as_ref()?.as_ref().ok().copied();
+        let unsent: u64 =
+            runs.iter().filter(|run| place(run.ask).is_none()).map(|run| run.count).sum();
+        let why_unsent = runs.iter().find_map(|run| match &routes.firsts[run.ask] {
+            Some(Err(error)) => Some(error.to_string()),
             _ => None,
         });
+        let prompts = runs.iter().map(|run| run.count).sum::<u64>() - unsent;
+        let judged = load.judged_by.map_or(prompts, |most| prompts.min(most.max(1)));
+        let before = self.standing_before(asks, &routes, runs);
+        let manner = PlannedManner {
+            patience,
+            in_flight: 0,
+            most_in_flight: load.most_in_flight,
+            most_waiting: load.most_waiting,
+            stands_for: ONE_BY_ONE,
+        };
+        let go_through = |ledgers: Vec<Ledger>, manner: PlannedManner| {
+            let others = before.iter().flat_map(|(prompt, count)| repeat_n(*prompt, *count));
+            let ours = runs.iter().filter_map(|run| Some((place(run.ask)?, run)));
+            let ours = ours.flat_map(|(target, run)| {
+                let prompt = PlannedPrompt { target, ..run.size.into() };
+                repeat_n(prompt, usize::try_from(run.count).unwrap_or(usize::MAX))
+            });
+            let prompts = others.chain(ours.take(judged as usize));
+            forecast(ledgers, &present.targets, prompts, manner, present.now)
+        };
+        let made = go_through(present.ledgers.clone(), manner);
+        let patient = (made.refused > 0).then(|| {
+            let manner = PlannedManner { patience: Patience::FOR_EVER, ..manner };
+            go_through(present.ledgers.clone(), manner)
+        });
+        let doubled = made.waits.first().and_then(|wait| {
+            let (mut ledgers, mut manner) = (present.ledgers.clone(), manner);
+            doubled(&mut ledgers, &mut manner, &wait.bound).then(|| go_through(ledgers, manner))
+        });
         let stretch = Stretch { now: present.now, by: prompts as f64 / judged.max(1) as f64 };
-        let count = |number: u64| (number as f64 * stretch.by).round() as u64;
-        let refused = count(made.refused).min(prompts);
+        let refused = |made: &Forecast| stretch.count(made.refused).min(prompts);
+        let cost = self.cost_of_plan(&routes.stops, &made, &present, stretch.by);
+        let why = made.why_refused.as_ref().map(|why| told(why, &routes.stops));
         Ok(Plan {
             start: present.now.as_seconds(),
             finish: stretch.at(made.finish),
-            prompts,
-            answered: prompts - refused,
-            refused,
-            why_refused: made.why_refused.as_ref().map(|(place, refusal)| {
-                let target = &route[*place].target;
-                let key = &target.vendor.keys[refusal.lane].label;
-                format!("{} ({key}): {}", target.name, refusal.obstacle)
-            }),
+            prompts: prompts + unsent,
+            answered: prompts - refused(&made),
+            refused: refused(&made) + unsent,
+            why_refused: why.or(why_unsent),
             patient_finish: patient
-                .filter(|patient| patient.refused == 0)
+                .filter(|patient| patient.refused == 0 && unsent == 0)
                 .map(|patient| stretch.at(patient.finish)),
-            ahead,
-            keys: keys(&route, &made, stretch.by),
-            limits: limits(&route, &made, stretch.by),
-            finish_if_doubled: doubled.map(|doubled| stretch.at(doubled.finish)),
-            cost: self.cost_of_plan(&route, &made, &present, stretch.by),
+            ahead: before.iter().map(|(_, count)| *count as u64).sum(),
+            keys: keys(&routes.stops, &made, &stretch),
+            limits: limits(&routes.stops, &made, &stretch),
+            finish_if_doubled: doubled.as_ref().map(|doubled| stretch.at(doubled.finish)),
+            answered_if_doubled: doubled.as_ref().map(|doubled| prompts - refused(doubled)),
+            cost: cost.as_ref().ok().copied(),
+            unpriced: cost.err(),
         })
     }
 
-    /// The calls of a target are alike to a price book: what one costs is the same for each of them.
+    /// The targets of all ways that prompts are sent, each different one once, and their ledgers as they are now.
+    fn routes(
+        &self,
+        asks: &[&Ask],
+        runs: &[PlannedRun],
+        load: &Load,
+    ) -> Result<(Routes, Present), Error> {
+        let mut routes = Routes::default();
+        let mut present = Gathered::new(self.clock.now());
+        let mut known: HashMap<Sameness, usize> = HashMap::new();
+        let mut is_used = vec![runs.is_empty(); asks.len()];
+        runs.iter().for_each(|run| is_used[run.ask] = true);
+        for (place, ask) in asks.iter().enumerate() {
+            if !is_used[place] {
+                routes.firsts.push(None);
+                continue;
+            }
+            let route = match self.route(ask) {
+                Ok(route) if route.is_empty() => Err(no_route()),
+                found => found,
+            };
+            let route = match route {
+                Err(error) if place == 0 => return Err(error),
+                Err(error) => {
+                    routes.firsts.push(Some(Err(error)));
+                    continue;
+                }
+                Ok(route) => route,
+            };
+            let most = |stop: &Stop| ChatRequest::max_output_tokens(&stop.params);
+            let targets = route.iter().map(|stop| (Arc::as_ptr(&stop.target), most(stop)));
+            let same = (targets.collect(), ask.priority, ask.skip_rate_limit, ask.user.clone());
+            let first = match known.entry(same) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(place) => {
+                    let first = *place.insert(present.targets.len());
+                    self.gather(&mut present, &route, ask, load.latency, load.output_tokens)?;
+                    routes.stops.extend(route);
+                    first
+                }
+            };
+            routes.firsts.push(Some(Ok(first)));
+        }
+        Ok((routes, present.into()))
+    }
+
+    /// Who waits already and will be served before what is planned: as whom they stand, and how many.
+    fn standing_before(
+        &self,
+        asks: &[&Ask],
+        routes: &Routes,
+        runs: &[PlannedRun],
+    ) -> Vec<(PlannedPrompt, usize)> {
+        let mut seen: Vec<*const Target> = Vec::new();
+        let mut before = Vec::new();
+        for run in runs {
+            let Some(Some(Ok(target))) = routes.firsts.get(run.ask) else { continue };
+            let line = &routes.stops[*target].target;
+            if seen.contains(&Arc::as_ptr(line)) {
+                continue;
+            }
+            seen.push(Arc::as_ptr(line));
+            let user = self.user(asks[run.ask].user.as_deref());
+            let standing = Standing {
+                priority: asks[run.ask].priority,
+                tenant: user.name.clone(),
+                weight: user.weight,
+                size: Amounts { requests: 1, input_tokens: run.size, ..Amounts::default() },
+            };
+            let ahead = line.line.lock().ahead_of(&standing);
+            if let Some(input_tokens) = ahead.input_tokens.checked_div(ahead.requests) {
+                let prompt = PlannedPrompt { input_tokens, target: *target, is_ours: false };
+                before.push((prompt, usize::try_from(ahead.requests).unwrap_or(usize::MAX)));
+            }
+        }
+        before
+    }
+
+    /// The calls of a target are alike to a price book but for the sizes of their prompts.
+    ///
+    /// # Errors
+    /// The provider and the model whose price nobody knows.
     fn cost_of_plan(
         &self,
-        route: &[Stop],
+        stops: &[Stop],
         made: &Forecast,
         present: &Present,
         by: f64,
-    ) -> Option<(u64, u64, Option<u64>)> {
-        let (mut low, mut expected, mut high) = (0, 0, Some(0));
-        for ((stop, shares), planned) in route.iter().zip(&made.shares).zip(&present.targets) {
-            let calls: u64 = shares.iter().map(|share| share.requests).sum();
-            if calls == 0 {
+    ) -> Result<(u64, u64, Option<u64>), (String, String)> {
+        let (mut low, mut expected, mut high) = (0.0, 0.0, Some(0.0));
+        for ((stop, sizes), planned) in stops.iter().zip(&made.sizes).zip(&present.targets) {
+            if sizes.is_empty() {
                 continue;
             }
-            let input = shares.iter().map(|share| share.input_tokens).sum::<u64>() / calls;
             let (provider, model) = (&stop.target.vendor.provider.name, &stop.target.model);
-            let cost = |output_tokens: u64| {
-                let usage = Usage { input_tokens: input, output_tokens, ..Usage::default() };
-                let own = &self.settings.prices;
-                let one = cost_of_answer(own, provider, model, Some(&usage), b"", present.now)?;
-                Some((one as f64 * calls as f64 * by).round() as u64)
-            };
-            low += cost(0).or_else(|| cost(planned.output_tokens))?;
-            expected += cost(planned.output_tokens)?;
-            high = high.zip(planned.need.max_output_tokens.and_then(cost)).map(|(a, b)| a + b);
+            let unpriced = || (provider.clone(), model.clone());
+            let rates = rates_of(&self.settings.prices, provider, model, present.now);
+            let rates = rates.ok_or_else(unpriced)?;
+            for (size, count) in sizes {
+                let cost = |output_tokens: u64| {
+                    let input_tokens = *size;
+                    let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
+                    Some(rates.cost(&usage, 0)? as f64 * *count as f64)
+                };
+                let usual = cost(planned.output_tokens).ok_or_else(unpriced)?;
+                low += cost(0).unwrap_or(usual);
+                expected += usual;
+                high = high.zip(planned.need.max_output_tokens.and_then(cost)).map(|(a, b)| a + b);
+            }
         }
-        Some((low, expected, high))
+        let whole = |cost: f64| (cost * by).round() as u64;
+        Ok((whole(low), whole(expected), high.map(whole)))
     }
 
     /// How long such calls wait at the head of a line.
@@ -241,45 +378,88 @@ impl Engine {
         latency: Option<Duration>,
         output_tokens: Option<u64>,
     ) -> Result<Present, Error> {
-        let now = self.clock.now();
+        let mut present = Gathered::new(self.clock.now());
+        self.gather(&mut present, route, ask, latency, output_tokens)?;
+        Ok(present.into())
+    }
+
+    /// Adds the targets of a route, with their ledgers and that of the user's own limits, as they are now. An answer takes
+    /// `latency` and has `output_tokens`, if that is said.
+    fn gather(
+        &self,
+        present: &mut Gathered,
+        route: &[Stop],
+        ask: &Ask,
+        latency: Option<Duration>,
+        output_tokens: Option<u64>,
+    ) -> Result<(), Error> {
+        let now = present.now;
         let user = self.user(ask.user.as_deref());
-        let lanes: Vec<Arc<Lanes>> = route.iter().map(|stop| stop.target.lanes()).collect();
-        let mut places: BTreeMap<LedgerId, usize> = BTreeMap::new();
-        let mut ledgers: Vec<Ledger> = Vec::new();
-        let mut targets = Vec::with_capacity(route.len());
-        for (stop, lanes) in route.iter().zip(&lanes) {
-            let mut here = Vec::new();
+        for (place, stop) in route.iter().enumerate() {
+            let lanes = stop.target.lanes();
             let ids = with_own(&lanes.ids, &user);
-            self.store.update(&ids, &mut |held| {
-                conform(held, lanes, now);
-                if let Some(own) = &user.own {
-                    held.get_mut(lanes.ids.len()).conform(&own.limits, now);
-                }
-                here = (0..held.len()).map(|place| held.get(place).clone()).collect();
-            })?;
-            let picked: Vec<usize> = (ids.iter().zip(here))
-                .map(|(id, ledger)| {
-                    *places.entry(id.clone()).or_insert_with(|| {
-                        ledgers.push(ledger);
-                        ledgers.len() - 1
-                    })
-                })
-                .collect();
-            let sizes = lanes.lanes.iter().map(|lane| ledgers[picked[lane.group_model]].outputs());
-            let learned = sizes.filter_map(crate::kernel::OutputSizes::mean).max();
+            let mut here = Vec::new();
+            // One that was read for another route is read again at most: what was read first stays.
+            if ids.iter().any(|id| !present.places.contains_key(id)) {
+                self.store.update(&ids, &mut |held| {
+                    conform(held, &lanes, now);
+                    if let Some(own) = &user.own {
+                        held.get_mut(lanes.ids.len()).conform(&own.limits, now);
+                    }
+                    here = (0..held.len()).map(|place| held.get(place).clone()).collect();
+                })?;
+            }
+            for (id, mut ledger) in ids.iter().zip(here) {
+                // Sizes of prompts are what will be billed.
+                ledger.trust_counts();
+                present.places.entry(id.clone()).or_insert_with(|| {
+                    present.ledgers.push(ledger);
+                    present.ledgers.len() - 1
+                });
+            }
+            let picked: Vec<usize> = ids.iter().map(|id| present.places[id]).collect();
+            let outputs = lanes.lanes.iter().map(|lane| picked[lane.group_model]);
+            let learned = outputs.filter_map(|place| present.ledgers[place].outputs().mean()).max();
             let output = output_tokens.or(learned).unwrap_or(USUAL_OUTPUT);
             let nothing = ChatRequest { messages: Vec::new(), params: serde_json::Map::new() };
             let need = need(self, &nothing, stop, &user, ask.skip_rate_limit, ask.priority);
-            targets.push(PlannedTarget {
+            let line = present.lines.len();
+            let line = *present.lines.entry(Arc::as_ptr(&stop.target)).or_insert(line);
+            let next = present.targets.len() + 1;
+            present.targets.push(PlannedTarget {
                 picked,
                 own: user.own.as_ref().map(|_| lanes.ids.len()),
                 lanes: lanes.lanes.clone(),
                 output_tokens: need.max_output_tokens.map_or(output, |most| output.min(most)),
                 need,
                 latency: latency.or(stop.target.usual_latency()).unwrap_or(USUAL_LATENCY),
+                line,
+                next: (place + 1 < route.len()).then_some(next),
             });
         }
-        Ok(Present { ledgers, targets, now })
+        Ok(())
+    }
+}
+
+/// A present while its routes are read.
+struct Gathered {
+    ledgers: Vec<Ledger>,
+    targets: Vec<PlannedTarget>,
+    now: Moment,
+    places: HashMap<LedgerId, usize>,
+    lines: HashMap<*const Target, usize>,
+}
+
+impl Gathered {
+    fn new(now: Moment) -> Self {
+        let (places, lines) = (HashMap::new(), HashMap::new());
+        Gathered { ledgers: Vec::new(), targets: Vec::new(), now, places, lines }
+    }
+}
+
+impl From<Gathered> for Present {
+    fn from(Gathered { ledgers, targets, now, .. }: Gathered) -> Present {
+        Present { ledgers, targets, now }
     }
 }
 
@@ -293,38 +473,59 @@ impl Stretch {
     fn at(&self, moment: Moment) -> f64 {
         self.now.as_seconds() + moment.since(self.now).as_secs_f64() * self.by
     }
+
+    fn count(&self, number: u64) -> u64 {
+        (number as f64 * self.by).round() as u64
+    }
 }
 
-fn keys(route: &[Stop], made: &Forecast, by: f64) -> Vec<PlannedKey> {
-    let count = |number: u64| (number as f64 * by).round() as u64;
-    let mut keys = Vec::new();
-    for (stop, shares) in route.iter().zip(&made.shares) {
+fn told(why: &WhyRefused, stops: &[Stop]) -> String {
+    let target = &stops[why.target].target;
+    let obstacle = &why.refusal.obstacle;
+    match target.vendor.keys.get(why.refusal.lane).filter(|_| !why.is_own) {
+        Some(key) => format!("{} ({}): {obstacle}", target.name, key.label),
+        None => format!("the user's own limit: {obstacle}"),
+    }
+}
+
+fn keys(stops: &[Stop], made: &Forecast, stretch: &Stretch) -> Vec<PlannedKey> {
+    let mut keys: Vec<PlannedKey> = Vec::new();
+    let mut places: HashMap<(*const Target, usize), usize> = HashMap::new();
+    for (stop, shares) in stops.iter().zip(&made.shares) {
         let vendor = &stop.target.vendor;
-        for (key, share) in vendor.keys.iter().zip(shares) {
+        for (lane, (key, share)) in vendor.keys.iter().zip(shares).enumerate() {
             if *share == PlannedShare::default() {
                 continue;
             }
-            keys.push(PlannedKey {
-                provider: vendor.provider.name.clone(),
-                model: stop.target.model.clone(),
-                key: key.label.clone(),
-                requests: count(share.requests),
-                input_tokens: count(share.input_tokens),
-                output_tokens: count(share.output_tokens),
-            });
+            let place = *places.entry((Arc::as_ptr(&stop.target), lane)).or_insert(keys.len());
+            if place == keys.len() {
+                keys.push(PlannedKey {
+                    provider: vendor.provider.name.clone(),
+                    model: stop.target.model.clone(),
+                    key: key.label.clone(),
+                    requests: 0,
+                    input_tokens: 0,
+                    output_tokens: 0,
+                });
+            }
+            let known = &mut keys[place];
+            known.requests += stretch.count(share.requests);
+            known.input_tokens += stretch.count(share.input_tokens);
+            known.output_tokens += stretch.count(share.output_tokens);
         }
     }
     keys
 }
 
-fn limits(route: &[Stop], made: &Forecast, by: f64) -> Vec<PlannedLimit> {
+fn limits(stops: &[Stop], made: &Forecast, stretch: &Stretch) -> Vec<PlannedLimit> {
     let waits = made.waits.iter().map(|wait| {
-        let target = &route[wait.target].target;
+        let target = &stops[wait.target].target;
         PlannedLimit {
             provider: target.vendor.provider.name.clone(),
             model: target.model.clone(),
             limit: wait.bound.to_string(),
-            seconds: wait.time.as_secs_f64() * by,
+            seconds: wait.time.as_secs_f64() * stretch.by,
+            refused: stretch.count(wait.refused),
         }
     });
     waits.collect()

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
 use super::resting::Resting;
@@ -16,7 +17,7 @@ use crate::kernel::{
     Block, Breaker, Configured, Failure, Lane, LedgerId, Limit, Moment, Resource, RetryPolicy,
     Suspects,
 };
-use crate::providers::{Provider, Tokenizer};
+use crate::providers::{ChatRequest, Provider, Tokenizer};
 use crate::secret::Secret;
 
 /// Whether one of these limits is on cost.
@@ -88,13 +89,25 @@ pub(crate) struct Target {
     suspects: Mutex<Suspects>,
     /// Whether a key is refused, so that an answer to another one says something about the two.
     watches: AtomicBool,
-    /// How long an answer takes lately, in nanoseconds; 0 before the first.
-    latency: AtomicU64,
+    /// How long an answer takes lately.
+    latency: Mutex<Habit>,
     pub(crate) changed: Notify,
     /// The tokenizer of the model, where it is public.
     pub(crate) tokenizer: Option<Tokenizer>,
     /// Whether a limit on tokens was stated or told of.
     pub(crate) counts_tokens: AtomicBool,
+    /// A few prompts that were billed before they could be counted.
+    pub(super) uncounted: Mutex<Vec<Uncounted>>,
+}
+
+/// A prompt that was billed before the tables of its model's tokenizer were loaded.
+#[derive(Debug)]
+pub(super) struct Uncounted {
+    pub(super) request: ChatRequest,
+    pub(super) params: Map<String, Value>,
+    /// The lane it went down.
+    pub(super) lane: usize,
+    pub(super) billed: u64,
 }
 
 /// The lanes of a target and the ledgers they share, ready for one `update`.
@@ -107,6 +120,29 @@ pub(crate) struct Lanes {
     pub(crate) counts_money: bool,
     /// Each lane by itself, with only its own ledgers: what settling needs.
     pub(crate) alone: Vec<Lanes>,
+}
+
+/// The mean of what lasted lately. Calls that begin together end in the order of their slowness, the slowest last: so
+/// many are looked at together that those of a moment are among each other.
+#[derive(Clone, Copy, Debug, Default)]
+struct Habit {
+    seen: u32,
+    /// In seconds.
+    mean: f64,
+}
+
+impl Habit {
+    /// So many decide.
+    const RECENT: u32 = 256;
+
+    fn saw(&mut self, lasted: Duration) {
+        self.seen = self.seen.saturating_add(1).min(Self::RECENT);
+        self.mean += (lasted.as_secs_f64() - self.mean) / f64::from(self.seen);
+    }
+
+    fn mean(&self) -> Option<Duration> {
+        (self.seen > 0).then(|| Duration::from_secs_f64(self.mean.max(0.0)))
+    }
 }
 
 impl Vendor {
@@ -194,10 +230,11 @@ impl Vendor {
                 breaker: Mutex::default(),
                 suspects: Mutex::default(),
                 watches: AtomicBool::new(false),
-                latency: AtomicU64::new(0),
+                latency: Mutex::default(),
                 changed: Notify::new(),
                 tokenizer: Tokenizer::of_model(model),
                 counts_tokens: AtomicBool::new(self.states_tokens(model)),
+                uncounted: Mutex::default(),
             })
         });
         made.clone()
@@ -319,18 +356,14 @@ impl Target {
         }
     }
 
-    /// An answer took this long. Two that end at once may overwrite each other: it is a habit, not a count.
+    /// An answer took this long.
     pub(crate) fn took(&self, lasted: Duration) {
-        let lasted = u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX);
-        let known = self.latency.load(Ordering::Relaxed);
-        let habit = if known == 0 { lasted } else { known - known / 8 + lasted / 8 };
-        self.latency.store(habit, Ordering::Relaxed);
+        self.latency.lock().saw(lasted);
     }
 
     /// How long an answer takes lately; `None` before the first of this process.
     pub(crate) fn usual_latency(&self) -> Option<Duration> {
-        let known = self.latency.load(Ordering::Relaxed);
-        (known > 0).then(|| Duration::from_nanos(known))
+        self.latency.lock().mean()
     }
 
     /// Keys of different groups that are always refused together here, and how often they were.
@@ -343,6 +376,11 @@ impl Target {
 
     pub(crate) fn lanes(&self) -> Arc<Lanes> {
         self.lanes.read().clone()
+    }
+
+    /// Whether these are its lanes still: a key that moves to another group makes them anew.
+    pub(crate) fn has_lanes(&self, lanes: &Arc<Lanes>) -> bool {
+        Arc::ptr_eq(&self.lanes.read(), lanes)
     }
 
     /// How many thousandths of every limit a call of this priority leaves to those that matter more.
@@ -366,5 +404,22 @@ impl Target {
             multiplier: self.pacing.retry_multiplier,
             cap,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_habit_is_not_that_of_the_slowest_who_come_last() {
+        let mut habit = Habit::default();
+        assert_eq!(habit.mean(), None);
+        (1..=200).for_each(|tenths| habit.saw(Duration::from_millis(100 * tenths)));
+        let mean = habit.mean().unwrap().as_secs_f64();
+        assert!((10.0..10.1).contains(&mean), "{mean}");
+        // What became of it since is heard of.
+        (0..1_500).for_each(|_| habit.saw(Duration::from_secs(1)));
+        assert!(habit.mean().unwrap() < Duration::from_millis(1_100));
     }
 }

@@ -395,7 +395,7 @@ impl Streaming {
         let run = &mut self.sending.run;
         run.end_attempt(now, None, Some(status));
         let used = completion.usage.map(|usage| held.billed(&usage, &completion.raw));
-        held.input_billed = completion.usage.map(|usage| usage.input_tokens);
+        held.bill = completion.usage;
         // Nothing more is to be done: the call is over.
         let _ = run.answered(held, used, &Hints::default());
         completion.text.insert_str(0, &self.before);

@@ -100,6 +100,11 @@ impl Line {
         self.waiters.is_empty()
     }
 
+    /// What is served before somebody who would join now.
+    pub(super) fn ahead_of(&self, standing: &Standing) -> Amounts {
+        self.waiters.ahead_of(standing)
+    }
+
     /// Sends everybody home.
     pub(crate) fn close(&mut self) {
         for waiter in self.waiters.clear(None) {

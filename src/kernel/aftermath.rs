@@ -5,6 +5,7 @@ use super::choose::{Ending, Lane, Ledgers, Reservation, settle};
 use super::failure::{Failure, FailureClass, Origin, Scope};
 use super::hint::RateHint;
 use super::ledger::Ledger;
+use super::limits::Usage;
 use super::moment::Moment;
 
 /// How an attempt ended and what the provider said with it.
@@ -12,8 +13,8 @@ use super::moment::Moment;
 pub struct Aftermath<'a> {
     /// What becomes of the reservation.
     pub ending: Ending,
-    /// How many tokens the whole prompt was, cached ones too, if the provider said so of one that we estimated.
-    pub input_billed: Option<u64>,
+    /// What the provider billed for the whole answer, whether it counts or not, if it said so of one that we estimated.
+    pub bill: Option<Usage>,
     /// What the headers said about limits.
     pub rates: &'a [RateHint],
     /// The failure, if it was one.
@@ -85,8 +86,18 @@ pub fn book(
     let rates = aftermath.rates;
     heed(ledgers, lane, held, rates, now);
     let recovered = settle(ledgers, lane, held, aftermath.ending, now);
-    if let Some(billed) = aftermath.input_billed {
-        ledgers.get_mut(lane.group_model).saw_input(held.estimated, billed);
+    if let Some(bill) = aftermath.bill {
+        let ledger = ledgers.get_mut(lane.group_model);
+        ledger.saw_input(held.estimated, bill.input_tokens);
+        if let Some(counted) = held.counted {
+            ledger.saw_count(counted, bill.input_tokens);
+        }
+        // Where answers do not count, settling does not see how long this one was.
+        let is_seen =
+            matches!(aftermath.ending, Ending::Answered(Some(used)) if used.output_tokens > 0);
+        if !is_seen && bill.output_tokens > 0 {
+            ledger.saw_output(bill.output_tokens);
+        }
     }
     let scope = aftermath.failure.map(|failure| failure.scope);
     let about = match scope {
@@ -213,7 +224,7 @@ mod tests {
                 &mut ledgers,
                 &lane,
                 &held,
-                Aftermath { ending, input_billed: None, rates, failure: None, entropy: 0.0 },
+                Aftermath { ending, bill: None, rates, failure: None, entropy: 0.0 },
                 NOW,
             );
         }
@@ -270,7 +281,7 @@ mod tests {
         let used = Amounts { requests: 1, input_tokens: 1, output_tokens: used - 1, spend: 0 };
         let ending = Ending::Answered(Some(used));
         let aftermath =
-            Aftermath { ending, input_billed: None, rates: &[told], failure: None, entropy: 0.0 };
+            Aftermath { ending, bill: None, rates: &[told], failure: None, entropy: 0.0 };
         let now = NOW + while_;
         book(&mut ledgers, &lane, &held, aftermath, now);
         ledgers.get(lane.group).obstacle(next, 0, false, now)
@@ -286,6 +297,33 @@ mod tests {
         };
         assert_eq!(after(21), None);
         assert!(after(10).is_some(), "somebody else has used most of it");
+    }
+
+    #[test]
+    fn how_long_an_answer_was_is_learned_where_it_does_not_count() {
+        let lane = Lane::new(0, 0, 1, 1, None);
+        let mut all = [Ledger::default(), Ledger::default()];
+        let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
+        for counts_output in [false, true] {
+            let need = Need { counts_output, ..NEED };
+            let lanes = std::slice::from_ref(&lane);
+            let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], &need, NOW) else {
+                panic!("nothing is limited")
+            };
+            let usage = Usage { input_tokens: 9, output_tokens: 70, ..Usage::default() };
+            let used = crate::kernel::counted(&usage, counts_output, true);
+            let (ending, bill) = (Ending::Answered(Some(used)), Some(usage));
+            let (rates, failure, entropy) = (&[][..], None, 0.0);
+            book(
+                &mut ledgers,
+                &lane,
+                &held,
+                Aftermath { ending, bill, rates, failure, entropy },
+                NOW,
+            );
+        }
+        let outputs = ledgers.get(lane.group_model).outputs();
+        assert_eq!((outputs.seen(), outputs.mean()), (2, Some(70)));
     }
 
     #[test]

@@ -87,7 +87,8 @@ impl Lane {
 pub struct Need {
     /// The prompt, estimated; what answers of the model taught corrects it.
     pub input_tokens: u64,
-    /// The prompt, counted with the model's own tokenizer; taken as it is, instead of the estimate.
+    /// The prompt, counted with the model's own tokenizer; taken instead of the estimate, as it is unless bills
+    /// contradict it by far.
     pub counted_tokens: Option<u64>,
     /// The longest answer the caller allows, if it said so.
     pub max_output_tokens: Option<u64>,
@@ -153,6 +154,7 @@ impl Need {
     fn amounts(&self, lane: &Lane, ledgers: &Ledgers<'_>) -> (Amounts, bool) {
         let input_tokens = self
             .counted_tokens
+            .map(|counted| ledgers.get(lane.group_model).counts().of_count(counted))
             .unwrap_or_else(|| ledgers.get(lane.group_model).inputs().bound(self.input_tokens));
         let mut amounts = Amounts { requests: 1, input_tokens, output_tokens: 0, spend: 0 };
         if !self.counts_output && self.price.is_none() {
@@ -244,6 +246,8 @@ pub struct Reservation {
     pub own: Amounts,
     /// The prompt, estimated: what its bill is compared with.
     pub estimated: u64,
+    /// The prompt, counted, if it was.
+    pub counted: Option<u64>,
     /// When.
     pub at: Moment,
 }
@@ -295,7 +299,8 @@ pub fn reserve_anyway(
     };
     let (amounts, _) = need.amounts(&lanes[lane], ledgers);
     let own = Amounts::default();
-    let reservation = Reservation { lane, amounts, own, estimated: need.input_tokens, at: now };
+    let (estimated, counted) = (need.input_tokens, need.counted_tokens);
+    let reservation = Reservation { lane, amounts, own, estimated, counted, at: now };
     take(ledgers, &lanes[lane], &reservation);
     Some(reservation)
 }
@@ -335,9 +340,10 @@ pub fn choose(
             None => {
                 let wear = wear(ledgers, lane, now);
                 if best.as_ref().is_none_or(|(known, _)| wear < *known) {
-                    let estimated = need.input_tokens;
                     let own = Amounts::default();
-                    let reservation = Reservation { lane: place, amounts, own, estimated, at: now };
+                    let (estimated, counted) = (need.input_tokens, need.counted_tokens);
+                    let reservation =
+                        Reservation { lane: place, amounts, own, estimated, counted, at: now };
                     best = Some((wear, reservation));
                 }
             }

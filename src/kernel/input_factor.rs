@@ -22,6 +22,10 @@ const SHORTEST: u64 = 32;
 /// No tokenizer is this far from four characters a token; beyond it the bill speaks of something else (images).
 const LEAST: u32 = ONE / 8;
 const MOST: u32 = 8 * ONE;
+/// A count is doubted after so many bills,
+const DOUBTED_AFTER: u32 = 4;
+/// if they differ from it by more than this on average: by less than that the frame of a message may be another one.
+const BY_FAR: u32 = ONE / 8;
 /// The average forgets over this many answers.
 const AVERAGED: u32 = 64;
 /// The bound falls by one part in this many with each answer below it, and rises by [`RISE`] such parts with each above.
@@ -81,6 +85,26 @@ impl InputFactor {
     /// How many tokens a prompt of this estimate is, on average.
     pub fn expected(&self, estimated: u64) -> u64 {
         scaled(estimated, self.average)
+    }
+
+    /// Whether bills differ by far from what was counted, so that they come from another tokenizer.
+    pub fn doubts_counts(&self) -> bool {
+        self.seen >= DOUBTED_AFTER && self.average.abs_diff(ONE) > BY_FAR
+    }
+
+    /// What a prompt is billed as that was counted with the model's own tokenizer: the count itself, unless bills
+    /// contradict it by far.
+    ///
+    /// ```
+    /// use quotaflow::kernel::InputFactor;
+    /// let mut factor = InputFactor::default();
+    /// (0..20).for_each(|_| assert!(factor.saw(1_000, 1_050)));
+    /// assert_eq!(factor.of_count(500), 500);
+    /// (0..200).for_each(|_| assert!(factor.saw(1_000, 1_400)));
+    /// assert!((690..=700).contains(&factor.of_count(500)));
+    /// ```
+    pub fn of_count(&self, counted: u64) -> u64 {
+        if self.doubts_counts() { scaled(counted, self.average) } else { counted }
     }
 
     /// How many tokens a prompt of this estimate is at most, 95 times of 100: what to reserve for it. Never less than

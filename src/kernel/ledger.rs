@@ -58,6 +58,9 @@ pub struct Ledger {
     outputs: OutputSizes,
     #[serde(default, skip_serializing_if = "is_untaught")]
     inputs: InputFactor,
+    /// What bills say of prompts that were counted with the model's own tokenizer.
+    #[serde(default, skip_serializing_if = "is_untaught")]
+    counts: InputFactor,
     /// The quota group this key was found to belong to; only on a key's own ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     member_of: Option<String>,
@@ -297,6 +300,11 @@ impl Ledger {
         };
         let counted = self.metered().find(|(rule, _)| rule.limit == *limit);
         counted.map_or(0, |(rule, meter)| meter.used(rule, self.in_flight, now))
+    }
+
+    /// Every limit that holds.
+    pub fn limits(&self) -> impl Iterator<Item = &Limit> {
+        self.rules().iter().map(|rule| &rule.limit)
     }
 
     /// Every limit that holds, with its state.
@@ -748,7 +756,11 @@ impl Ledger {
                         rule.counts_like(hint.resource, hint.period) && hint.remaining.is_some()
                     });
                     let known = if is_told { ours.meter.used(&rule, 0, now) } else { 0 };
-                    ours.meter.take(&rule, used.saturating_sub(known), now);
+                    if known == 0 {
+                        ours.meter.absorb(&rule, &theirs.meter, used, now);
+                    } else {
+                        ours.meter.take(&rule, used.saturating_sub(known), now);
+                    }
                 }
                 None => self.meters.push(theirs.clone()),
             }
@@ -762,11 +774,27 @@ impl Ledger {
         }
         self.totals.sent += other.totals.sent;
         self.totals.refused += other.totals.refused;
+        self.outputs.absorb(&other.outputs);
+        if other.inputs.seen() > self.inputs.seen() {
+            self.inputs = other.inputs;
+        }
+        if other.counts.seen() > self.counts.seen() {
+            self.counts = other.counts;
+        }
+        self.answered += other.answered;
+        // What is under way is settled where its key counts now.
+        self.in_flight += other.in_flight;
+        self.held = self.held.plus(&other.held);
         self.changed = true;
     }
 
-    /// What was counted here is counted elsewhere from now on; that a key is not valid stays true.
-    pub fn move_out(&mut self) {
+    /// What was counted here is counted elsewhere from now on; that a key is not valid stays true. `and_calls`: those that
+    /// are under way as well.
+    pub fn move_out(&mut self, and_calls: bool) {
+        if and_calls {
+            self.in_flight = 0;
+            self.held = Amounts::default();
+        }
         self.blocks =
             self.blocks.iter().filter(|b| b.class == FailureClass::Auth).cloned().collect();
         let rules = self.rules.take();
@@ -854,6 +882,21 @@ impl Ledger {
     /// Learns that a prompt of this estimate was billed as `billed` tokens.
     pub fn saw_input(&mut self, estimated: u64, billed: u64) {
         self.changed |= self.inputs.saw(estimated, billed);
+    }
+
+    /// By how much bills contradict what was counted with the model's own tokenizer.
+    pub fn counts(&self) -> &InputFactor {
+        &self.counts
+    }
+
+    /// Learns that a prompt of this count was billed as `billed` tokens.
+    pub fn saw_count(&mut self, counted: u64, billed: u64) {
+        self.changed |= self.counts.saw(counted, billed);
+    }
+
+    /// From now on what is counted is what will be billed: a plan has corrected it already.
+    pub fn trust_counts(&mut self) {
+        self.counts = InputFactor::default();
     }
 
     /// Whether there is something that must be stored; asking forgets it.

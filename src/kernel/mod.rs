@@ -50,8 +50,8 @@ pub use outlook::{Rest, time_left};
 pub use output_sizes::OutputSizes;
 pub use own_limit::{OwnLimit, reserve_for, settle_own};
 pub use plan::{
-    Bound, Forecast, ONE_BY_ONE, PlannedManner, PlannedShare, PlannedTarget, PlannedWait,
-    StandsFor, forecast,
+    Bound, Forecast, ONE_BY_ONE, PlannedManner, PlannedPrompt, PlannedShare, PlannedTarget,
+    PlannedWait, StandsFor, WhyRefused, doubled, forecast,
 };
 pub use price::Price;
 pub use queue::{Paid, Standing, Ticket, WaitingLine};

@@ -38,6 +38,8 @@ pub struct Rest {
 ///     need: Need::of(0),
 ///     output_tokens: 20,
 ///     latency: Duration::from_secs(1),
+///     line: 0,
+///     next: None,
 /// };
 /// let manner = PlannedManner {
 ///     patience: Patience::FOR_EVER,
@@ -154,6 +156,8 @@ mod tests {
             need: Need::of(0),
             output_tokens: 20,
             latency: Duration::from_secs(1),
+            line: 0,
+            next: None,
         };
         let manner = PlannedManner {
             patience,

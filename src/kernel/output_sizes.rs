@@ -64,6 +64,25 @@ impl OutputSizes {
         }
     }
 
+    /// Counts the answers that `other` counted as well.
+    pub fn absorb(&mut self, other: &OutputSizes) {
+        let (ours, theirs) = (self.seen(), other.seen());
+        if theirs == 0 {
+            return;
+        }
+        let all = f64::from(ours) + f64::from(theirs);
+        let sum =
+            f64::from(self.mean) * f64::from(ours) + f64::from(other.mean) * f64::from(theirs);
+        self.mean = (sum / all) as f32;
+        self.counts.resize(self.counts.len().max(other.counts.len()), 0);
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count = count.saturating_add(*more);
+        }
+        while self.seen() >= FADES_AT {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+        }
+    }
+
     /// A length that no answer so far exceeded; `None` before the first.
     pub fn longest(&self) -> Option<u64> {
         self.counts.iter().rposition(|count| *count > 0).map(upper_edge)
@@ -125,6 +144,24 @@ mod tests {
         assert_eq!(sizes.mean(), Some(218));
         let kept = serde_json::to_string(&sizes).unwrap();
         assert_eq!(serde_json::from_str::<OutputSizes>(&kept).unwrap(), sizes);
+    }
+
+    #[test]
+    fn two_are_one_as_if_all_answers_had_come_to_it() {
+        let (mut first, mut second, mut both) =
+            <(OutputSizes, OutputSizes, OutputSizes)>::default();
+        for n in 0..120 {
+            if n < 30 {
+                first.saw(n)
+            } else {
+                second.saw(n * n)
+            }
+            both.saw(if n < 30 { n } else { n * n });
+        }
+        first.absorb(&second);
+        assert_eq!((first.seen(), first.p95(), first.mean()), (120, both.p95(), both.mean()));
+        first.absorb(&OutputSizes::default());
+        assert_eq!(first.seen(), 120);
     }
 
     #[test]

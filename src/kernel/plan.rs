@@ -4,7 +4,7 @@
 //! plan says is what the kernel would do, not a formula beside it.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::call::Patience;
 use super::choose::{Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, reserve, settle};
 use super::failure::FailureClass;
 use super::ledger::{Ledger, Obstacle};
-use super::limits::{Amounts, Limit, Period, Refill};
+use super::limits::{Amounts, Limit, Period, Refill, Resource};
 use super::moment::Moment;
 use super::own_limit::{reserve_for, settle_own};
 
@@ -31,6 +31,29 @@ pub struct PlannedTarget {
     pub output_tokens: u64,
     /// How long an answer takes.
     pub latency: Duration,
+    /// The line its calls stand in: targets of several routes that are the same model share one. Lines are numbered from
+    /// 0 on.
+    pub line: usize,
+    /// The target that calls go on to that do not wait here.
+    pub next: Option<usize>,
+}
+
+/// A prompt, as a plan sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedPrompt {
+    /// Its tokens.
+    pub input_tokens: u64,
+    /// The place of the first target of its route.
+    pub target: usize,
+    /// Whether it is planned; otherwise it is somebody else's and only stands before.
+    pub is_ours: bool,
+}
+
+impl From<u64> for PlannedPrompt {
+    /// One of so many tokens for the first target there is.
+    fn from(input_tokens: u64) -> Self {
+        PlannedPrompt { input_tokens, target: 0, is_ours: true }
+    }
 }
 
 /// How calls are made.
@@ -115,6 +138,19 @@ pub struct PlannedWait {
     pub bound: Bound,
     /// For how long nothing could leave because of it.
     pub time: Duration,
+    /// How many calls it refused for good, because it lasts longer than they wait.
+    pub refused: u64,
+}
+
+/// Why a call has nowhere to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WhyRefused {
+    /// The place of the target that said so.
+    pub target: usize,
+    /// What it said.
+    pub refusal: Refusal,
+    /// Whether it is a limit of the caller's own, which would stand in the way at every target.
+    pub is_own: bool,
 }
 
 /// What goes down one lane.
@@ -137,11 +173,13 @@ pub struct Forecast {
     pub answered: u64,
     /// How many have nowhere to go.
     pub refused: u64,
-    /// Why the first of them has not: what the first target said that had something to say, and its place in the route.
-    pub why_refused: Option<(usize, Refusal)>,
+    /// Why the first of them has not: what the first target said that had something to say.
+    pub why_refused: Option<WhyRefused>,
     /// For each target what goes down each of its lanes.
     pub shares: Vec<Vec<PlannedShare>>,
-    /// What was waited for, the longest first.
+    /// For each target how many prompts of which size go there.
+    pub sizes: Vec<BTreeMap<u64, u64>>,
+    /// What decides how it goes: what refused most first, then what was waited for longest.
     pub waits: Vec<PlannedWait>,
 }
 
@@ -155,7 +193,7 @@ struct UnderWay {
 
 struct Held {
     reservation: Reservation,
-    input_tokens: u64,
+    prompt: PlannedPrompt,
 }
 
 /// A place for a call in flight that one of the present ones leaves.
@@ -168,8 +206,25 @@ struct Freed {
 /// A line before a target: the prompts that wait, and what its head waits for.
 #[derive(Default)]
 struct Line {
-    prompts: VecDeque<u64>,
-    head: Option<(Moment, Bound)>,
+    prompts: VecDeque<PlannedPrompt>,
+    head: Option<Head>,
+}
+
+/// What the head of a line waits for.
+struct Head {
+    until: Moment,
+    bound: Bound,
+    target: usize,
+}
+
+/// What becomes of a prompt whose turn it is.
+enum Turn {
+    /// It left, or stands elsewhere, or has nowhere to go.
+    Gone,
+    /// It waits, and whoever stands behind it as well.
+    Waits(Moment, Bound),
+    /// It waits for a limit of its caller's own, which holds up nobody else.
+    WaitsForOwn(Moment, Bound),
 }
 
 struct Forecaster<'a> {
@@ -183,11 +238,15 @@ struct Forecaster<'a> {
     freed: BinaryHeap<Reverse<Freed>>,
     held: HashMap<u64, Held>,
     sent: u64,
+    /// A call went on to the line of another target.
+    has_moved: bool,
+    /// How often time passed since something happened last.
+    idle: u32,
     forecast: Forecast,
 }
 
-/// What is not known to end is looked at again after this long.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// After so many steps in which nothing leaves, ends or is refused nothing ever will.
+const MOST_IDLE: u32 = 10_000;
 
 /// Sends calls with prompts of `sizes` tokens in virtual time from `now` on, in their order.
 ///
@@ -203,6 +262,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 ///     need: Need::of(0),
 ///     output_tokens: 20,
 ///     latency: Duration::from_secs(1),
+///     line: 0,
+///     next: None,
 /// };
 /// let manner = PlannedManner {
 ///     patience: Patience::FOR_EVER,
@@ -218,67 +279,103 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub fn forecast(
     ledgers: Vec<Ledger>,
     targets: &[PlannedTarget],
-    sizes: impl IntoIterator<Item = u64>,
+    prompts: impl IntoIterator<Item = impl Into<PlannedPrompt>>,
     manner: PlannedManner,
     now: Moment,
 ) -> Forecast {
+    let lines = targets.iter().map(|target| target.line + 1).max().unwrap_or(0);
     let shares = targets.iter().map(|target| vec![PlannedShare::default(); target.lanes.len()]);
     let mut forecaster = Forecaster {
         ledgers,
         targets,
         manner,
         clock: now,
-        lines: targets.iter().map(|_| Line::default()).collect(),
+        lines: (0..lines).map(|_| Line::default()).collect(),
         waiting: 0,
         under_way: BinaryHeap::new(),
         freed: BinaryHeap::new(),
         held: HashMap::new(),
         sent: 0,
+        has_moved: false,
+        idle: 0,
         forecast: Forecast {
             finish: now,
             answered: 0,
             refused: 0,
             why_refused: None,
             shares: shares.collect(),
+            sizes: vec![BTreeMap::new(); targets.len()],
             waits: Vec::new(),
         },
     };
     if !targets.is_empty() {
         forecaster.take_over();
-        forecaster.run(sizes.into_iter());
+        forecaster.run(prompts.into_iter().map(Into::into));
     }
     let mut forecast = forecaster.forecast;
-    forecast.waits.sort_by_key(|wait| Reverse(wait.time));
+    forecast.waits.sort_by_key(|wait| (Reverse(wait.refused), Reverse(wait.time)));
     forecast
+}
+
+/// Makes what binds twice as large. Says whether that can be: a closed key cannot, and neither can the steps in which a
+/// limit is found out that nobody stated.
+pub fn doubled(ledgers: &mut [Ledger], manner: &mut PlannedManner, bound: &Bound) -> bool {
+    match bound {
+        Bound::Limit(limit) => {
+            ledgers.iter_mut().for_each(|ledger| ledger.scale(limit, 2));
+            true
+        }
+        Bound::InFlight(most) => {
+            let stated = |limit: &&Limit| {
+                limit.resource == Resource::Concurrency && limit.amount.get() == *most
+            };
+            let limit = ledgers.iter().find_map(|ledger| ledger.limits().find(stated).cloned());
+            let Some(limit) = limit else { return false };
+            ledgers.iter_mut().for_each(|ledger| ledger.scale(&limit, 2));
+            true
+        }
+        Bound::Concurrency(most) => {
+            manner.most_in_flight = most.saturating_mul(2);
+            manner.most_waiting = manner.most_waiting.saturating_mul(2);
+            true
+        }
+        Bound::Block(_) => false,
+    }
 }
 
 impl Forecaster<'_> {
     /// What is under way now ends evenly over the time an answer takes, whoever began it.
     fn take_over(&mut self) {
-        let (now, latency) = (self.clock, self.targets[0].latency);
-        let nth = |place: usize, of: usize| now + latency.mul_f64((place + 1) as f64 / of as f64);
+        let now = self.clock;
+        let nth = |latency: Duration, place: usize, of: usize| {
+            now + latency.mul_f64((place + 1) as f64 / of as f64)
+        };
         for place in 0..self.manner.in_flight {
-            let ends = nth(place, self.manner.in_flight);
+            let ends = nth(self.targets[0].latency, place, self.manner.in_flight);
             self.sent += 1;
             self.under_way.push(Reverse(UnderWay { ends, number: self.sent, target: 0 }));
         }
         for (ledger, held) in self.ledgers.iter().enumerate() {
+            let leads_here = |target: &&PlannedTarget| target.picked.contains(&ledger);
+            let Some(target) = self.targets.iter().find(leads_here) else { continue };
             let count = usize::try_from(held.in_flight()).unwrap_or(usize::MAX);
-            self.freed
-                .extend((0..count).map(|place| Reverse(Freed { at: nth(place, count), ledger })));
+            let ends = |place| nth(target.latency, place, count);
+            self.freed.extend((0..count).map(|place| Reverse(Freed { at: ends(place), ledger })));
         }
     }
 
-    fn run(&mut self, mut sizes: impl Iterator<Item = u64>) {
-        let mut next = sizes.next();
+    fn run(&mut self, mut prompts: impl Iterator<Item = PlannedPrompt>) {
+        let mut next = prompts.next();
         loop {
-            while let Some(size) = next.take_if(|_| self.waiting < self.manner.most_waiting.max(1))
+            while let Some(prompt) =
+                next.take_if(|_| self.waiting < self.manner.most_waiting.max(1))
             {
-                self.lines[0].prompts.push_back(size);
+                let line = self.targets[prompt.target].line;
+                self.lines[line].prompts.push_back(prompt);
                 self.waiting += 1;
-                next = sizes.next();
+                next = prompts.next();
                 // A call that nobody stands before is served as it comes.
-                if self.lines[0].prompts.len() == 1 {
+                if self.lines[line].prompts.len() == 1 {
                     self.serve();
                 }
             }
@@ -296,26 +393,25 @@ impl Forecaster<'_> {
     fn pass_time(&mut self) -> bool {
         let ends = self.under_way.peek().map(|Reverse(next)| next.ends);
         let opens =
-            self.lines.iter().filter_map(|line| line.head.as_ref().map(|head| head.0)).min();
+            self.lines.iter().filter_map(|line| line.head.as_ref().map(|head| head.until)).min();
         let Some(until) = ends.into_iter().chain(opens).min() else { return false };
         let freed = self.freed.peek().map(|Reverse(next)| next.at);
         let until = freed.map_or(until, |at| until.min(at));
         // Time passes, whatever the meters say.
         let until = until.max(self.clock + Duration::from_nanos(1));
         let time = until.since(self.clock);
-        for target in 0..self.lines.len() {
-            if let Some((_, bound)) = &self.lines[target].head {
-                let waits = &mut self.forecast.waits;
-                match waits.iter_mut().find(|wait| wait.target == target && wait.bound == *bound) {
-                    Some(known) => known.time += time,
-                    None => waits.push(PlannedWait { target, bound: bound.clone(), time }),
-                }
+        for line in 0..self.lines.len() {
+            if let Some(Head { bound, target, .. }) = &self.lines[line].head {
+                let (bound, target) = (bound.clone(), *target);
+                self.wait_for(target, bound).time += time;
             }
         }
         self.clock = until;
+        self.idle += 1;
         while self.freed.peek().is_some_and(|Reverse(next)| next.at <= until) {
             if let Some(Reverse(freed)) = self.freed.pop() {
                 self.ledgers[freed.ledger].forget_in_flight();
+                self.idle = 0;
             }
         }
         while self.under_way.peek().is_some_and(|Reverse(next)| next.ends <= until) {
@@ -324,33 +420,66 @@ impl Forecaster<'_> {
         true
     }
 
+    /// What was waited for before the line of this target because of `bound`.
+    fn wait_for(&mut self, target: usize, bound: Bound) -> &mut PlannedWait {
+        let line = self.targets[target].line;
+        let waits = &mut self.forecast.waits;
+        let same =
+            |wait: &PlannedWait| self.targets[wait.target].line == line && wait.bound == bound;
+        let place = waits.iter().position(same).unwrap_or_else(|| {
+            waits.push(PlannedWait { target, bound, time: Duration::ZERO, refused: 0 });
+            waits.len() - 1
+        });
+        &mut waits[place]
+    }
+
     /// Whoever is at the head of a line goes, goes elsewhere, or is seen to wait.
     fn serve(&mut self) {
-        for target in 0..self.targets.len() {
-            self.lines[target].head = None;
-            while let Some(size) = self.lines[target].prompts.front().copied() {
-                match self.serve_head(target, size) {
-                    Ok(()) => {}
-                    Err(None) => {
-                        self.lines[target].prompts.pop_front();
-                    }
-                    Err(head) => {
-                        self.lines[target].head = head;
-                        break;
-                    }
-                }
+        loop {
+            self.has_moved = false;
+            (0..self.lines.len()).for_each(|line| self.serve_line(line));
+            // Whoever joined a line that was served already has had no turn there.
+            if !self.has_moved {
+                return;
             }
         }
     }
 
-    /// Lets the head of a line go if there is a lane. Otherwise says until when it waits there and for what, or nothing
-    /// when it does not wait there any more.
-    fn serve_head(&mut self, place: usize, size: u64) -> Result<(), Option<(Moment, Bound)>> {
+    fn serve_line(&mut self, line: usize) {
+        self.lines[line].head = None;
+        let mut held_up: Vec<usize> = Vec::new();
+        let mut place = 0;
+        while let Some(prompt) = self.lines[line].prompts.get(place).copied() {
+            let target = prompt.target;
+            let own = self.targets[target].own.map(|own| self.targets[target].picked[own]);
+            if own.is_some_and(|own| held_up.contains(&own)) {
+                place += 1;
+                continue;
+            }
+            let turn = self.take_turn(line, place, prompt);
+            let (until, bound) = match &turn {
+                Turn::Gone => continue,
+                Turn::Waits(until, bound) | Turn::WaitsForOwn(until, bound) => (*until, bound),
+            };
+            match &mut self.lines[line].head {
+                Some(head) => head.until = head.until.min(until),
+                head => *head = Some(Head { until, bound: bound.clone(), target }),
+            }
+            match turn {
+                Turn::WaitsForOwn(..) => held_up.extend(own),
+                _ => return,
+            }
+        }
+    }
+
+    /// Lets the prompt at `place` of a line go if there is a lane. Otherwise says until when it waits there and for what.
+    fn take_turn(&mut self, line: usize, place: usize, prompt: PlannedPrompt) -> Turn {
         if self.under_way.len() >= self.manner.most_in_flight.max(1) {
             let ends = self.under_way.peek().map_or(self.clock, |Reverse(next)| next.ends);
-            return Err(Some((ends, Bound::Concurrency(self.manner.most_in_flight))));
+            return Turn::Waits(ends, Bound::Concurrency(self.manner.most_in_flight));
         }
-        let target = &self.targets[place];
+        let target = &self.targets[prompt.target];
+        let size = prompt.input_tokens;
         let need = Need { input_tokens: size, counted_tokens: Some(size), ..target.need };
         let mut ledgers = Ledgers::new(&mut self.ledgers, &target.picked);
         let now = self.clock;
@@ -358,34 +487,30 @@ impl Forecaster<'_> {
             Some(own) => reserve_for(own, &mut ledgers, &target.lanes, &[], &need, now),
             None => Ok(reserve(&mut ledgers, &target.lanes, &[], &need, now)),
         };
-        let choice = match choice {
-            Ok(choice) => choice,
+        let is_stuck = self.idle > MOST_IDLE;
+        let refusal = match choice {
+            Ok(Choice::Reserved(reservation)) => {
+                self.leaves(prompt, reservation);
+                self.lines[line].prompts.remove(place);
+                return Turn::Gone;
+            }
+            Ok(Choice::Never(refusal)) => {
+                self.moves_on(line, place, prompt, refusal);
+                return Turn::Gone;
+            }
+            Ok(Choice::NotNow(refusal)) => refusal,
             // It would stand in the way at every target.
             Err(own) => {
-                let refusal = Refusal {
-                    lane: 0,
-                    at: own.until(),
-                    obstacle: own.obstacle.clone(),
-                    may_return: false,
+                let (at, obstacle) = (own.until(), own.obstacle.clone());
+                let refusal = Refusal { lane: 0, at, obstacle, may_return: false };
+                let until = own.worth_waiting(self.manner.patience, now).filter(|_| !is_stuck);
+                let Some(until) = until else {
+                    self.lines[line].prompts.remove(place);
+                    self.gives_up(prompt, Some(refusal), true);
+                    return Turn::Gone;
                 };
-                let Some(until) = own.worth_waiting(self.manner.patience, now) else {
-                    self.gives_up(place, Some(refusal));
-                    return Err(None);
-                };
-                return Err(Some((until, Bound::of(refusal.obstacle))));
+                return Turn::WaitsForOwn(until, Bound::of(refusal.obstacle));
             }
-        };
-        let refusal = match choice {
-            Choice::Reserved(reservation) => {
-                self.lines[place].prompts.pop_front();
-                self.leaves(place, size, reservation);
-                return Ok(());
-            }
-            Choice::Never(refusal) => {
-                self.moves_on(place, size, refusal);
-                return Err(None);
-            }
-            Choice::NotNow(refusal) => refusal,
         };
         let too_far = refusal.at.is_some_and(|at| {
             let wait = at.since(self.clock);
@@ -393,64 +518,88 @@ impl Forecaster<'_> {
             at == Moment::FAR_FUTURE || !self.manner.patience.covers(self.clock + each, self.clock)
         });
         // What is under way may give back enough before that, and there is nowhere else to go.
-        let hopes =
-            refusal.may_return && !self.under_way.is_empty() && place + 1 == self.lines.len();
-        if too_far && !hopes {
-            self.moves_on(place, size, Some(refusal));
-            return Err(None);
+        let hopes = refusal.may_return && !self.under_way.is_empty() && target.next.is_none();
+        let too_far = too_far && !hopes;
+        let next = self.under_way.peek().map(|Reverse(next)| next.ends);
+        let freed = self.freed.peek().map(|Reverse(next)| next.at);
+        // What waits for a call to end waits for nothing when there is none.
+        let until = refusal.at.or(next.into_iter().chain(freed).min());
+        match until.filter(|_| !too_far && !is_stuck) {
+            Some(until) => Turn::Waits(until, Bound::of(refusal.obstacle)),
+            None => {
+                self.moves_on(line, place, prompt, Some(refusal));
+                Turn::Gone
+            }
         }
-        let until = match (refusal.at, self.under_way.peek()) {
-            (Some(at), _) => at,
-            (None, Some(Reverse(next))) => next.ends,
-            (None, None) => self.clock + LOOK_AGAIN,
-        };
-        Err(Some((until, Bound::of(refusal.obstacle))))
     }
 
     /// A call joins the line of the next target, or has nowhere to go.
-    fn moves_on(&mut self, from: usize, size: u64, why: Option<Refusal>) {
-        match self.lines.get_mut(from + 1) {
-            Some(line) => {
-                line.prompts.push_back(size);
-                self.note_why(from, why);
+    fn moves_on(&mut self, line: usize, place: usize, prompt: PlannedPrompt, why: Option<Refusal>) {
+        self.idle = 0;
+        self.lines[line].prompts.remove(place);
+        match self.targets[prompt.target].next {
+            Some(next) => {
+                self.note_why(prompt, why, false);
+                self.has_moved = true;
+                let line = self.targets[next].line;
+                self.lines[line].prompts.push_back(PlannedPrompt { target: next, ..prompt });
             }
-            None => self.gives_up(from, why),
+            None => self.gives_up(prompt, why, false),
         }
     }
 
-    fn gives_up(&mut self, at: usize, why: Option<Refusal>) {
-        self.note_why(at, why);
+    fn gives_up(&mut self, prompt: PlannedPrompt, why: Option<Refusal>, is_own: bool) {
+        self.idle = 0;
         self.waiting -= 1;
+        if !prompt.is_ours {
+            return;
+        }
+        // What is too large for a limit would be so whenever it came.
+        let used_up = why.as_ref().map(|why| &why.obstacle);
+        if let Some(obstacle) = used_up.filter(|why| !matches!(why, Obstacle::TooLarge { .. })) {
+            let bound = Bound::of(obstacle.clone());
+            self.wait_for(prompt.target, bound).refused += 1;
+        }
+        self.note_why(prompt, why, is_own);
         self.forecast.refused += 1;
     }
 
-    fn note_why(&mut self, at: usize, why: Option<Refusal>) {
-        if self.forecast.refused == 0 && self.forecast.why_refused.is_none() {
-            self.forecast.why_refused = why.map(|why| (at, why));
+    fn note_why(&mut self, prompt: PlannedPrompt, why: Option<Refusal>, is_own: bool) {
+        let (target, known) = (prompt.target, &mut self.forecast.why_refused);
+        if prompt.is_ours && self.forecast.refused == 0 && known.is_none() {
+            *known = why.map(|refusal| WhyRefused { target, refusal, is_own });
         }
     }
 
-    fn leaves(&mut self, target: usize, size: u64, reservation: Reservation) {
-        let planned = &self.targets[target];
-        let share = &mut self.forecast.shares[target][reservation.lane];
-        share.requests += 1;
-        share.input_tokens += size;
-        share.output_tokens += planned.output_tokens;
+    fn leaves(&mut self, prompt: PlannedPrompt, reservation: Reservation) {
+        let planned = &self.targets[prompt.target];
+        if prompt.is_ours {
+            let share = &mut self.forecast.shares[prompt.target][reservation.lane];
+            share.requests += 1;
+            share.input_tokens += prompt.input_tokens;
+            share.output_tokens += planned.output_tokens;
+            *self.forecast.sizes[prompt.target].entry(prompt.input_tokens).or_default() += 1;
+        }
+        self.idle = 0;
         self.waiting -= 1;
         self.sent += 1;
-        self.held.insert(self.sent, Held { reservation, input_tokens: size });
+        self.held.insert(self.sent, Held { reservation, prompt });
         let ends = self.clock + planned.latency;
+        let target = prompt.target;
         self.under_way.push(Reverse(UnderWay { ends, number: self.sent, target }));
     }
 
     /// The call that ends first ends.
     fn end_one(&mut self) {
         let Some(Reverse(over)) = self.under_way.pop() else { return };
-        self.forecast.finish = self.forecast.finish.max(over.ends);
-        self.forecast.answered += 1;
-        let Some(Held { reservation, input_tokens }) = self.held.remove(&over.number) else {
-            return;
-        };
+        self.idle = 0;
+        let held = self.held.remove(&over.number);
+        if held.as_ref().is_none_or(|held| held.prompt.is_ours) {
+            self.forecast.finish = self.forecast.finish.max(over.ends);
+            self.forecast.answered += 1;
+        }
+        let Some(Held { reservation, prompt }) = held else { return };
+        let input_tokens = prompt.input_tokens;
         let target = &self.targets[over.target];
         let output_tokens = if target.need.counts_output { target.output_tokens } else { 0 };
         let spend =
@@ -471,7 +620,7 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
-    use crate::kernel::limits::{Resource, Source};
+    use crate::kernel::limits::Source;
 
     const NOW: Moment = Moment::from_seconds(1_800_000_000);
     const FOR_EVER: PlannedManner = PlannedManner {
@@ -505,6 +654,8 @@ mod tests {
             need: Need::of(0),
             output_tokens: 50,
             latency: Duration::from_secs(1),
+            line: 0,
+            next: None,
         }
     }
 
@@ -552,18 +703,19 @@ mod tests {
         let day = limit(Resource::Requests, Period::Day, 20, Refill::Rolling);
         let mut all = ledgers(std::slice::from_ref(&day), 1);
         all.extend(ledgers(&[], 1));
-        let second = PlannedTarget { picked: vec![2, 3], ..target(1) };
+        let second = PlannedTarget { picked: vec![2, 3], line: 1, ..target(1) };
         let patient =
             PlannedManner { patience: Patience::AtHead(Duration::from_secs(300)), ..FOR_EVER };
-        let both = [target(1), second];
+        let both = [PlannedTarget { next: Some(1), ..target(1) }, second];
         let made = forecast(all.clone(), &both, [5; 50], patient, NOW);
         let requests: Vec<u64> = made.shares.iter().map(|lanes| lanes[0].requests).collect();
         assert_eq!((requests, made.refused), (vec![20, 30], 0));
 
-        let made = forecast(all, &both[..1], [5; 50], patient, NOW);
+        let made = forecast(all, &[target(1)], [5; 50], patient, NOW);
         assert_eq!((made.answered, made.refused), (20, 30));
-        let (_, why) = made.why_refused.unwrap();
-        assert!(matches!(why.obstacle, Obstacle::Limit { limit, .. } if limit == day));
+        let why = made.why_refused.unwrap().refusal.obstacle;
+        assert!(matches!(why, Obstacle::Limit { limit, .. } if limit == day));
+        assert_eq!((&made.waits[0].bound, made.waits[0].refused), (&Bound::Limit(day), 30));
     }
 
     #[test]
@@ -572,7 +724,7 @@ mod tests {
         let tokens = limit(Resource::Tokens, Period::Minute, 100, bucket);
         let made = forecast(ledgers(&[tokens], 1), &[target(1)], [10, 5_000, 10], FOR_EVER, NOW);
         assert_eq!((made.answered, made.refused), (2, 1));
-        assert!(matches!(made.why_refused.unwrap().1.obstacle, Obstacle::TooLarge { .. }));
+        assert!(matches!(made.why_refused.unwrap().refusal.obstacle, Obstacle::TooLarge { .. }));
     }
 
     #[test]
@@ -616,7 +768,7 @@ mod tests {
         let took = made.finish.since(NOW).as_secs_f64();
         assert!((2.5..=3.0).contains(&took), "{took}");
         let ours = PlannedManner { in_flight: 4, ..FOR_EVER };
-        let made = forecast(ledgers(&[], 1), &[target(1)], [], ours, NOW);
+        let made = forecast(ledgers(&[], 1), &[target(1)], [0_u64; 0], ours, NOW);
         assert_eq!((made.answered, made.finish.since(NOW)), (4, Duration::from_secs(1)));
     }
 
@@ -634,7 +786,77 @@ mod tests {
         all[2] = Ledger::default();
         let day = limit(Resource::Requests, Period::Day, 10, Refill::Rolling);
         all[2].conform(&vec![day].into(), NOW);
-        let made = forecast(all, &[of_user, target(1)], [5; 30], FOR_EVER, NOW);
+        let of_user = PlannedTarget { next: Some(1), ..of_user };
+        let second = PlannedTarget { line: 1, ..target(1) };
+        let made = forecast(all, &[of_user, second], [5; 30], FOR_EVER, NOW);
         assert_eq!((made.answered, made.refused), (10, 20), "a day of one's own is told at once");
+    }
+
+    #[test]
+    fn what_can_never_change_is_refused_with_its_reason() {
+        let most = limit(Resource::Concurrency, Period::Second, 1, Refill::Release);
+        let mut all = ledgers(&[most], 1);
+        // A call that is under way nowhere in the plan: its ledger is not one of those that calls end on.
+        let one = Amounts { requests: 1, ..Amounts::default() };
+        (0..3).for_each(|_| all[1].take(&one, NOW));
+        let made = forecast(all, &[target(1)], [5; 4], FOR_EVER, NOW);
+        assert_eq!((made.answered, made.refused), (4, 0), "three end within the second");
+
+        let small = limit(Resource::Tokens, Period::Minute, 4, Refill::Rolling);
+        let made = forecast(ledgers(&[small], 1), &[target(1)], [5; 4], FOR_EVER, NOW);
+        assert_eq!((made.answered, made.refused), (0, 4));
+    }
+
+    #[test]
+    fn two_routes_share_what_their_ledgers_share() {
+        let mut all = ledgers(&[per_minute(10)], 1);
+        all.push(Ledger::default());
+        let second = PlannedTarget {
+            picked: vec![2, 1],
+            line: 1,
+            lanes: vec![Lane::new(0, 0, 1, 1, None)],
+            ..target(1)
+        };
+        let prompts = (0..40).map(|number| PlannedPrompt { target: number % 2, ..5.into() });
+        let made = forecast(all, &[target(1), second], prompts, FOR_EVER, NOW);
+        let took = made.finish.since(NOW).as_secs_f64();
+        assert!((181.0..182.0).contains(&took), "{took}");
+        assert_eq!((made.shares[0][0].requests, made.shares[1][0].requests), (20, 20));
+    }
+
+    #[test]
+    fn whoever_is_held_up_by_a_limit_of_their_own_holds_up_nobody_else() {
+        let mut all = ledgers(&[], 1);
+        all.extend([Ledger::default(), Ledger::default()]);
+        all[2].conform(&vec![per_minute(1)].into(), NOW);
+        let of = |own| PlannedTarget { picked: vec![0, 1, own], own: Some(2), ..target(1) };
+        let prompt = |target| PlannedPrompt { target, ..5.into() };
+        let prompts = [prompt(0), prompt(0), prompt(1), prompt(1)];
+        let made = forecast(all, &[of(2), of(3)], prompts, FOR_EVER, NOW);
+        assert_eq!(made.answered, 4);
+        assert_eq!(made.waits[0].bound, Bound::Limit(per_minute(1)));
+        let took = made.finish.since(NOW).as_secs_f64();
+        assert!((61.0..62.0).contains(&took), "{took}");
+    }
+
+    #[test]
+    fn calls_of_others_only_stand_before() {
+        let prompts = [false, false, true].map(|is_ours| PlannedPrompt { is_ours, ..5.into() });
+        let made = forecast(ledgers(&[per_minute(1)], 1), &[target(1)], prompts, FOR_EVER, NOW);
+        assert_eq!((made.answered, made.shares[0][0].requests), (1, 1));
+        assert!(made.finish.since(NOW) > Duration::from_secs(120));
+    }
+
+    #[test]
+    fn a_stated_concurrency_is_doubled_and_steps_are_not() {
+        let most = limit(Resource::Concurrency, Period::Second, 4, Refill::Release);
+        let mut all = ledgers(&[most], 1);
+        let mut manner = FOR_EVER;
+        assert!(!doubled(&mut all, &mut manner, &Bound::InFlight(5)));
+        assert!(doubled(&mut all, &mut manner, &Bound::InFlight(4)));
+        let made = forecast(all, &[target(1)], [5; 40], manner, NOW);
+        assert_eq!(made.finish.since(NOW), Duration::from_secs(5));
+        assert!(doubled(&mut [], &mut manner, &Bound::Concurrency(10)));
+        assert_eq!(manner.most_in_flight, 20);
     }
 }

@@ -21,19 +21,21 @@ pub enum Tokenizer {
     Cl100k,
 }
 
-/// Which names of models begin how; the first row that fits counts (source: the tables of OpenAI's tokenizer library).
-const FAMILIES: [(&str, Tokenizer); 11] = [
+/// Which names of models begin how, up to the end of a word; the first row that fits counts (source: the tables of
+/// OpenAI's tokenizer library). Others have names that look alike: `gpt-j-6b`, `gpt-neox-20b`.
+const FAMILIES: [(&str, Tokenizer); 12] = [
     ("gpt-4o", Tokenizer::O200k),
     ("gpt-4.1", Tokenizer::O200k),
     ("gpt-4.5", Tokenizer::O200k),
     ("gpt-4", Tokenizer::Cl100k),
     ("gpt-3.5", Tokenizer::Cl100k),
     ("gpt-35", Tokenizer::Cl100k),
-    ("gpt-", Tokenizer::O200k),
-    ("chatgpt-", Tokenizer::O200k),
-    ("codex-", Tokenizer::O200k),
+    ("gpt-oss", Tokenizer::O200k),
+    ("chatgpt", Tokenizer::O200k),
+    ("codex", Tokenizer::O200k),
     ("o1", Tokenizer::O200k),
     ("o3", Tokenizer::O200k),
+    ("o4", Tokenizer::O200k),
 ];
 
 /// Longer texts are cut where no token can reach across, so that no piece takes the tokenizer's time or its patience.
@@ -57,15 +59,25 @@ impl Tokenizer {
     /// use quotaflow::providers::Tokenizer;
     /// assert_eq!(Tokenizer::of_model("gpt-4o-mini"), Some(Tokenizer::O200k));
     /// assert_eq!(Tokenizer::of_model("openai/gpt-4-turbo"), Some(Tokenizer::Cl100k));
+    /// assert_eq!(Tokenizer::of_model("gpt-5.1-mini"), Some(Tokenizer::O200k));
     /// assert_eq!(Tokenizer::of_model("claude-sonnet-5"), None);
+    /// assert_eq!(Tokenizer::of_model("gpt-j-6b"), None);
     /// ```
     pub fn of_model(model: &str) -> Option<Tokenizer> {
         let name = model.trim().to_ascii_lowercase();
         let name = name.strip_prefix("openai/").unwrap_or(&name);
         let name = name.strip_prefix("ft:").unwrap_or(name);
-        let is_o4 = name == "o4" || name.starts_with("o4-");
-        let family = FAMILIES.iter().find(|(prefix, _)| name.starts_with(prefix));
-        family.map(|(_, tokenizer)| *tokenizer).or(is_o4.then_some(Tokenizer::O200k))
+        let is_word = |rest: &str| !rest.starts_with(|next: char| next.is_alphanumeric());
+        let begins =
+            |(prefix, _): &&(&str, Tokenizer)| name.strip_prefix(prefix).is_some_and(is_word);
+        let family = FAMILIES.iter().find(begins).map(|(_, tokenizer)| *tokenizer);
+        // Whatever number comes next.
+        let is_numbered = || {
+            let number = name.strip_prefix("gpt-")?;
+            let rest = number.trim_start_matches(|digit: char| digit.is_ascii_digit());
+            (rest.len() < number.len() && is_word(rest)).then_some(Tokenizer::O200k)
+        };
+        family.or_else(is_numbered)
     }
 
     /// Whether its tables are loaded, so that counting takes microseconds.
@@ -214,6 +226,12 @@ mod tests {
             ("o1-preview", Some(O200k)),
             ("o4-mini", Some(O200k)),
             ("o4x", None),
+            ("o1x", None),
+            ("gpt-6-mini", Some(O200k)),
+            ("gpt-oss-120b", Some(O200k)),
+            ("gpt-j-6b", None),
+            ("gpt-neox-20b", None),
+            ("gpt-4all", None),
             ("gemini-2.5-flash", None),
             ("llama3", None),
             ("", None),

@@ -8,6 +8,7 @@ import pickle
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -186,8 +187,11 @@ def test_what_stays_wrong_is_an_error_with_everything(ask: Callable[..., Reply],
     assert (len(error.attempts), error.usage and error.usage.total_tokens) == (2, 30)
     assert isinstance(error, AnswerError)
     assert isinstance(error, ValueError)
+    # Both answers were paid: 20 + 10 tokens at $0.15 and $0.60 a million.
+    assert error.cost == Decimal("0.000009")
     again = pickle.loads(pickle.dumps(error))
     assert (again.text, again.errors, again.usage) == (error.text, error.errors, error.usage)
+    assert again.cost == error.cost
     sayer.texts = ["Rome."]
     with pytest.raises(ParseError, match="there is no JSON in the answer") as missing:
         ask(response_format=Town)

@@ -159,6 +159,37 @@ fn nothing_stated_is_felt_out_and_bound_by_how_long_answers_take() {
     });
 }
 
+#[test]
+fn a_first_burst_while_the_key_finds_its_organisation_is_counted_as_it_is_billed() {
+    in_virtual_time(async {
+        let limits = json!({"tpm": 60_000, "concurrency": 5});
+        let latency = json!({"min": 0.2, "max": 2.0});
+        let mut made = plan(2, &limits, &latency, &json!({"min": 20, "max": 400}));
+        for key in made.providers["keys"].as_array_mut().unwrap() {
+            key["organization"] = json!("acme");
+        }
+        made.config["limits"]["openai"]["tpd"] = json!({"amount": 10_000_000, "refill": "rolling"});
+        let world = World::new(&made);
+        let engine = world.fresh_engine();
+        let prompt = ask("openai", "gpt-4o-mini", "Name a river.");
+        let calls: Vec<_> = (0..60).map(|_| world.call(&engine, prompt.clone(), None)).collect();
+        let ended = World::all(calls).await;
+        // Places at the provider are given to the organisation: until its name is known, two keys may have ten.
+        let refused = ended.iter().filter(|ended| ended.answer().attempts.len() > 1).count();
+        assert!(refused <= 5, "{refused}");
+        let billed = |ended: &Ended| {
+            let usage = ended.answer().usage.unwrap();
+            usage.input_tokens + usage.output_tokens
+        };
+        let billed: u64 = ended.iter().map(billed).sum();
+        let status = engine.status().unwrap();
+        let of_the_day =
+            status.keys[0].limits.iter().find(|limit| limit.limit == 10_000_000).unwrap();
+        assert_eq!(of_the_day.used, billed);
+        world.assert_nothing_is_held(&engine);
+    });
+}
+
 proptest! {
     #![proptest_config(crate::small_worlds::kept(24))]
 

@@ -158,6 +158,14 @@ impl Meter {
         }
     }
 
+    /// Takes the `used` units that `other` counts of the same limit, each when it was taken, where that is known.
+    pub fn absorb(&mut self, rule: &Rule, other: &Meter, used: u64, now: Moment) {
+        match (self, other) {
+            (Meter::Rolling(ours), Meter::Rolling(theirs)) => ours.absorb(rule, theirs, now),
+            (ours, _) => ours.take(rule, used, now),
+        }
+    }
+
     /// Gives back `amount` of what was taken at `taken_at`; what has come back by time since is not given twice.
     pub fn give_back(&mut self, rule: &Rule, amount: u64, taken_at: Moment, now: Moment) {
         if amount == 0 {

@@ -75,6 +75,16 @@ impl Rolling {
         }
     }
 
+    /// Takes what `other` took, each at its time.
+    pub(super) fn absorb(&mut self, rule: &Rule, other: &Rolling, now: Moment) {
+        self.slices.extend(&other.slices);
+        self.slices.make_contiguous().sort_by_key(|slice| (slice.last, slice.first));
+        self.slices.retain(|slice| Self::leaves_at(slice, rule, now) > now);
+        if self.slices.len() > 3 * SLICES {
+            self.squeeze(rule.window() / SLICES as u32);
+        }
+    }
+
     /// Puts neighbours together that fit into one slice of the window.
     fn squeeze(&mut self, width: Duration) {
         let mut squeezed: VecDeque<Slice> = VecDeque::with_capacity(SLICES * 2);
@@ -140,6 +150,22 @@ mod tests {
             refill: Refill::Rolling,
             source: Source::Configured,
         })
+    }
+
+    #[test]
+    fn what_another_took_is_given_back_as_if_it_were_ones_own() {
+        let rule = rule(100);
+        let (mut ours, mut theirs) = (Rolling::default(), Rolling::default());
+        ours.take(&rule, 10, START + Duration::from_secs(5));
+        theirs.take(&rule, 20, START);
+        theirs.take(&rule, 30, START + Duration::from_secs(9));
+        let now = START + Duration::from_secs(10);
+        ours.absorb(&rule, &theirs, now);
+        assert_eq!(ours.used(&rule, now), 60);
+        ours.give_back(20, START + Duration::from_secs(9));
+        ours.give_back(15, START);
+        assert_eq!(ours.used(&rule, now), 25);
+        assert_eq!(ours.used(&rule, START + Duration::from_secs(64)), 20);
     }
 
     #[test]

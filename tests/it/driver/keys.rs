@@ -1,5 +1,7 @@
 //! Which key is used, which is left alone, and what is shared between them?
 
+use quotaflow::engine::Load;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -116,4 +118,67 @@ async fn a_configured_group_is_not_moved_by_a_header() {
     let stage = Stage::new(grouped(&[("sk-a", "one")]), [reply]);
     stage.send(ask("hello")).await.unwrap();
     assert_eq!(stage.keys_of("openai")[0].group, "group-one");
+}
+
+/// Twenty calls at once through a key whose organisation is not known yet, whose answers come one after the other.
+async fn first_burst(limits: Value) -> Stage {
+    let named = |second: u64| Reply::good().header("openai-organization", "acme").after(1 + second);
+    let stage = Stage::new(openai(&["sk-a"], limits), (0..40).map(|call| named(call % 20)));
+    let calls = (0..20).map(|_| stage.send(ask("hello")));
+    let answers = futures(calls).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(stage.keys_of("openai")[0].group, "org-acme");
+    stage
+}
+
+async fn futures<T>(calls: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut calls: Vec<_> = calls.map(Box::pin).collect();
+    let mut done: Vec<Option<T>> = calls.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (call, done) in calls.iter_mut().zip(&mut done) {
+            if done.is_none()
+                && let std::task::Poll::Ready(outcome) = call.as_mut().poll(context)
+            {
+                *done = Some(outcome);
+            }
+        }
+        if done.iter().all(Option::is_some) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_burst_is_counted_as_it_is_billed_although_the_key_moves_meanwhile() {
+    for refill in ["rolling", "calendar"] {
+        let mut limits = json!({"tpd": {"amount": 1_000_000, "refill": refill}});
+        if refill == "calendar" {
+            limits["tpd"]["zone"] = json!("UTC");
+        }
+        let stage = first_burst(limits).await;
+        let key = stage.keys_of("openai").remove(0);
+        assert_eq!(key.limits[0].used, 20 * 15, "{refill}");
+        // What the answers taught has moved along.
+        let load =
+            Load { sizes: vec![(10, 10)], most_in_flight: 10, most_waiting: 10, ..Load::default() };
+        let planned = stage.engine.plan(&ask("hello"), &load).unwrap();
+        assert_eq!(planned.keys[0].output_tokens, 10 * 5, "{refill}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_in_flight_keep_their_places_when_the_key_moves() {
+    let stage = first_burst(json!({"concurrency": 5})).await;
+    let began = stage.now();
+    let answers = futures((0..20).map(|_| stage.send(ask("hello")))).await;
+    assert!(answers.iter().all(Result::is_ok));
+    // Never more than five, and all five again: nobody holds a place who has left.
+    let sent: Vec<_> = stage.sent().into_iter().filter(|sent| sent.at >= began).collect();
+    assert_eq!(sent.iter().filter(|sent| sent.at == began).count(), 5);
+    let at_first: Vec<_> = stage.sent().into_iter().filter(|sent| sent.at == 0.0).collect();
+    assert_eq!(at_first.len(), 5);
 }

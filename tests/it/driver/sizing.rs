@@ -100,6 +100,32 @@ async fn where_tokens_are_limited_a_prompt_is_counted_with_its_models_own_tokeni
     }
 }
 
+/// Whether the tables were there from the first prompt on or not: what bills say of counts is known after a few.
+#[tokio::test(start_paused = true)]
+async fn bills_that_contradict_what_was_counted_are_followed() {
+    for model in ["gpt-4o", "gpt-4"] {
+        let replies = (0..7).map(|_| billed(300).after(1));
+        let stage = Stage::new(openai(&["sk-a"], tokens_a_day(1_000_000)), replies);
+        stage.engine.count_exactly();
+        let ask = || asked("openai", model, &long(), 100);
+        for _ in 0..6 {
+            stage.send(ask()).await.unwrap();
+        }
+        let known = stage.engine.prompt_size(&ask()).unwrap();
+        assert!(!known.is_exact && known.tokens.abs_diff(300) <= 1, "{known:?}");
+        let sizes = stage.engine.prompt_sizes(&ask(), vec![ask().messages]).unwrap();
+        assert_eq!(sizes, [known.tokens]);
+        let exact = asked("openai", model, "hello", 100);
+        let fresh = Stage::new(openai(&["sk-a"], tokens_a_day(1_000_000)), []);
+        assert!(fresh.engine.prompt_size(&exact).unwrap().is_exact);
+        // So is what is reserved; answers come beside it, as long as the call allows.
+        let before = tokens_used(&stage, "openai");
+        let call = stage.send_aside(ask()).await;
+        assert_eq!(tokens_used(&stage, "openai") - before, known.tokens + 100);
+        call.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_prompt_too_long_to_count_in_passing_is_estimated() {
     Tokenizer::O200k.load();
