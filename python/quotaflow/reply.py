@@ -239,6 +239,16 @@ def shaped_reply(reply: Reply, parsed: Any, first: Reply | None = None) -> Reply
     return Reply(str(reply), **facts)
 
 
+def forget(reply: Reply) -> None:
+    """An answer that is not what was asked for is not given again to the next who asks.
+
+    >>> forget(Reply("Rome"))
+    """
+    outcome: Any = reply._outcome
+    if hasattr(outcome, "forget"):
+        outcome.forget()
+
+
 def _sum_of_usage(
     one: tuple[int, int, int, int, int] | None, other: tuple[int, int, int, int, int] | None
 ) -> tuple[int, int, int, int, int] | None:

@@ -23,7 +23,7 @@ from quotaflow.errors import (
 )
 from quotaflow.options import HandedOn
 from quotaflow.prompts import encode_prompt
-from quotaflow.reply import failed_reply, shaped_reply
+from quotaflow.reply import failed_reply, forget, shaped_reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ class Wanted:
             return shaped_reply(reply, parsed_answer(reply, self.shape), first), None
         except AnswerError as error:
             made = shaped_reply(reply, None, first)
+            if self.is_binding:
+                forget(reply)
             error.usage, error.cost, error.attempts = made.usage, made.cost, made.attempts
             return made, error if self.is_binding else None
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use super::cache::KeptAs;
 use super::gauge::Watch;
 use crate::error::Attempt;
 use crate::kernel::{Moment, Usage};
@@ -131,4 +132,6 @@ pub struct Answer {
     pub attempts: Vec<Attempt>,
     /// Whether it was given before to the same question, and is given again without being billed.
     pub cached: bool,
+    /// Where it stands if it would be given again.
+    pub kept_as: Option<KeptAs>,
 }

@@ -1,6 +1,7 @@
 //! Was this asked before, or is it being asked right now?
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::Engine;
-use super::ask::{Answer, Ask, CacheWish};
+use super::ask::{Answer, CacheWish};
 use super::drive::Sending;
 use super::observe::Notice;
 use super::route::Stop;
@@ -139,6 +140,35 @@ impl Drop for Asking {
     }
 }
 
+/// Where an answer stands that would be given again.
+#[derive(Clone)]
+pub struct KeptAs {
+    engine: Weak<Engine>,
+    name: Name,
+}
+
+impl KeptAs {
+    /// Forgets it: it turned out not to be what was asked for. A state that cannot be written is a warning.
+    pub fn forget(&self) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        if let Err(error) = engine.store.forget_answers(Some(&self.name)) {
+            engine.warn(&error);
+        }
+    }
+}
+
+impl fmt::Debug for KeptAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeptAs")
+    }
+}
+
+impl PartialEq for KeptAs {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
 /// An answer as it is kept. No question and no key is in it.
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -165,7 +195,12 @@ impl Engine {
     }
 
     /// The answer that was kept, if there is one; a store that cannot be read has none.
-    pub(super) fn given_before(&self, name: &Name, ttl: Duration, began: Moment) -> Option<Answer> {
+    pub(super) fn given_before(
+        self: &Arc<Self>,
+        name: &Name,
+        ttl: Duration,
+        began: Moment,
+    ) -> Option<Answer> {
         let kept = self.store.answer(name, self.clock.now().before(ttl));
         let kept = kept.unwrap_or_else(|error| {
             self.warn(&error);
@@ -186,6 +221,7 @@ impl Engine {
             first_token: None,
             attempts: Vec::new(),
             cached: true,
+            kept_as: Some(KeptAs { engine: Arc::downgrade(self), name: *name }),
         };
         Some(self.given_again(answer, began))
     }
@@ -208,11 +244,11 @@ impl Engine {
     }
 
     /// Keeps an answer for the next who ask, unless it was cut off, withheld or empty: who asks again hopes for more.
-    pub(super) fn keep(&self, name: &Name, answer: &Answer) {
+    pub(super) fn keep(self: &Arc<Self>, name: &Name, mut answer: Answer) -> Answer {
         let is_empty = answer.text.trim().is_empty() && answer.tool_calls.is_empty();
         let was_cut = matches!(answer.finish_reason.as_deref(), Some("length" | "content_filter"));
         if is_empty || was_cut {
-            return;
+            return answer;
         }
         let kept = Kept {
             text: answer.text.clone(),
@@ -225,23 +261,15 @@ impl Engine {
             raw: String::from_utf8_lossy(&answer.raw).into_owned(),
         };
         // What cannot be written as JSON was never read as JSON.
-        let Ok(bytes) = serde_json::to_vec(&kept) else { return };
+        let Ok(bytes) = serde_json::to_vec(&kept) else { return answer };
         let kept = KeptAnswer { name, answer: &bytes, at: self.clock.now() };
-        if let Err(error) = self.store.keep_answer(&kept, self.settings.answer_cache.max_bytes) {
-            self.warn(&error);
+        match self.store.keep_answer(&kept, self.settings.answer_cache.max_bytes) {
+            Ok(()) => {
+                answer.kept_as = Some(KeptAs { engine: Arc::downgrade(self), name: *name });
+            }
+            Err(error) => self.warn(&error),
         }
-    }
-
-    /// Forgets what was answered to a question, whichever target of its route did; says whether anything was kept.
-    ///
-    /// # Errors
-    /// [`Error`] when the call has no route, or the state cannot be written.
-    pub fn forget_answer(&self, ask: &Ask) -> Result<bool, Error> {
-        let mut forgotten = 0;
-        for stop in self.route(ask)? {
-            forgotten += self.store.forget_answers(Some(&name(&stop, &ask.messages)))?;
-        }
-        Ok(forgotten > 0)
+        answer
     }
 
     /// Forgets all answers that might be given again; says how many.
@@ -277,7 +305,7 @@ impl Sending {
 
     /// Each call stands in line for itself, as its own priority, user and patience have it. Only a request that has
     /// left is waited for, and only an answer, or a refusal of the question itself, is taken from it.
-    async fn drive_once(&mut self, engine: &Engine, ttl: Duration) -> Result<Answer, Error> {
+    async fn drive_once(&mut self, engine: &Arc<Engine>, ttl: Duration) -> Result<Answer, Error> {
         let began = self.run.began;
         let mut name = self.question();
         if let Some(answer) = engine.given_before(&name, ttl, began) {
@@ -305,9 +333,7 @@ impl Sending {
             let Ok(Some(held)) = outcome else {
                 let answer = self.answer.take();
                 let outcome = outcome.and_then(|_| self.finish(answer.map(|answer| *answer)));
-                if let Ok(answer) = &outcome {
-                    engine.keep(&name, answer);
-                }
+                let outcome = outcome.map(|answer| engine.keep(&name, answer));
                 if let Some(asking) = asking {
                     asking.ends(outcome.as_ref());
                 }

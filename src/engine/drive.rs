@@ -323,6 +323,7 @@ impl Sending {
             first_token: None,
             attempts: std::mem::take(&mut run.attempts),
             cached: false,
+            kept_as: None,
         })
     }
 }

@@ -44,6 +44,7 @@ use parking_lot::{Mutex, RwLock};
 pub use ask::{Answer, Ask, CacheWish, RetryHook};
 pub use asked::Asked;
 pub use batch::{Batch, Finished};
+pub use cache::KeptAs;
 pub use clock::{Clock, Pause, SystemClock, TokioClock};
 pub use costs::{CostEstimate, cost_of_answer, price_book, use_newer_prices};
 pub use counting::PromptSize;

@@ -215,7 +215,7 @@ impl Run {
         let is_again = self.is_again;
         let need = Need { last_resort, is_again, ..need(&self.route[place]) };
         Ok(match self.engine.try_reserve(target, &need, barred, &self.manner.user)? {
-            Booked::Reserved(held) => self.hold(held),
+            Booked::Reserved(held) => self.hold(Box::new(held)),
             Booked::Never(refusal) => Event::Never(refusal),
             Booked::NotNow(refusal) => {
                 self.refused = Some(Box::new(refusal.clone()));
@@ -277,7 +277,7 @@ impl Run {
         Some(Waits::begin(watch, self.engine.clone(), reason))
     }
 
-    fn hold(&mut self, held: Held) -> Event {
+    fn hold(&mut self, held: Box<Held>) -> Event {
         let lane = held.reservation.lane;
         self.refused = None;
         if let Some((place, from, failure)) = self.left_key.take()
@@ -292,7 +292,7 @@ impl Run {
                 failure,
             });
         }
-        self.held = Some(Box::new(held));
+        self.held = Some(held);
         Event::Reserved { lane }
     }
 

@@ -399,10 +399,10 @@ impl Streaming {
         // Nothing more is to be done: the call is over.
         let _ = run.answered(held, used, &Hints::default());
         completion.text.insert_str(0, &self.before);
-        let answer = self.sending.finish(Some(completion))?;
+        let mut answer = self.sending.finish(Some(completion))?;
         // What was put together from two attempts is nothing to be given again.
         if self.cache.is_some() && !self.was_resumed {
-            self.sending.run.engine.keep(&self.sending.question(), &answer);
+            answer = self.sending.run.engine.keep(&self.sending.question(), answer);
         }
         self.answer = Some(Answer { first_token: self.first_token, ..answer });
         Ok(())

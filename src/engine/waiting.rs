@@ -71,7 +71,7 @@ pub(crate) enum Rank {
 /// How waiting ended.
 #[derive(Debug)]
 pub(crate) enum Waited {
-    Reserved(Held),
+    Reserved(Box<Held>),
     /// At the head of the line it turned out to be too far away.
     NotNow(Refusal),
     Never(Option<Refusal>),
@@ -371,7 +371,7 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
             Turn::Over => return,
         };
         let mut outcome = match engine.try_reserve(&target, &head.need, &head.barred, &head.user) {
-            Ok(Booked::Reserved(held)) => Waited::Reserved(held),
+            Ok(Booked::Reserved(held)) => Waited::Reserved(Box::new(held)),
             Ok(Booked::Never(refusal)) => Waited::Never(refusal),
             Err(error) => Waited::StateFailed(error),
             Ok(Booked::OwnLimit(own)) => {
@@ -483,7 +483,7 @@ fn admit(target: &Target, ticket: Ticket, mut held: Held) {
     let served = target.line.lock().waiters.serve_out_of_turn(ticket);
     if let Some((waiter, paid)) = served {
         held.paid = paid.map(Box::new);
-        let _ = waiter.reply.send(Waited::Reserved(held));
+        let _ = waiter.reply.send(Waited::Reserved(Box::new(held)));
     }
 }
 

@@ -75,7 +75,8 @@ pub struct Paid {
 /// ```
 #[derive(Debug)]
 pub struct WaitingLine<T> {
-    places: BTreeMap<u64, Place<T>>,
+    // Boxed: a node of the tree is half empty where everybody comes to its end.
+    places: BTreeMap<u64, Box<Place<T>>>,
     classes: BTreeMap<Reverse<u8>, Class>,
     /// Who is set aside at which priority until when.
     aside: BTreeSet<(Moment, Reverse<u8>, Aside)>,
@@ -210,7 +211,7 @@ impl<T> WaitingLine<T> {
             Seat::New => class.shares.join(tenant, arrival, *size, *weight),
             Seat::Again | Seat::Ahead => class.enter_again(arrival, *size),
         }
-        self.places.insert(arrival, place);
+        self.places.insert(arrival, Box::new(place));
         Ok(Ticket(arrival))
     }
 
@@ -220,7 +221,7 @@ impl<T> WaitingLine<T> {
             return self.classes.values().find_map(Class::next).map(Ticket);
         };
         let most = PASSED_AT_MOST.saturating_mul(self.places.len() as u64);
-        let passed = |place: &Place<T>| self.turns - place.since > most;
+        let passed = |place: &Box<Place<T>>| self.turns - place.since > most;
         if self.places.get(&oldest).is_some_and(passed) {
             return Some(Ticket(oldest));
         }

@@ -112,3 +112,32 @@ def test_the_config_may_keep_all(simulated: SimulatedProviders) -> None:
 def test_wishes_that_cannot_be_meant(wrong: Any, make_llm: Callable[..., LLMInterface]) -> None:
     with pytest.raises(InvalidArgumentError, match="cache"):
         make_llm().send_prompt("Name a river.", model=MODEL, cache=wrong)
+
+
+def test_an_answer_without_the_shape_is_not_given_again(simulated: SimulatedProviders, tmp_path: Path) -> None:
+    from dataclasses import dataclass
+
+    from quotaflow import ParseError
+
+    @dataclass
+    class City:
+        name: str
+
+    def ask(llm: LLMInterface) -> None:
+        with pytest.raises(ParseError):
+            llm.send_prompt("Name a city.", model=MODEL, cache=True, response_format=City)
+
+    facts = {"keys": simulated.keys, "base_urls": simulated.base_urls, "state": str(tmp_path / "state.sqlite")}
+    with LLMInterface({}, **facts) as llm:
+        # The simulator never answers with JSON: each time the question and its repair are sent.
+        ask(llm)
+        ask(llm)
+        assert asked(simulated) == 4
+        [item] = llm.send_batch(["Name a city."], model=MODEL, cache=True, response_format=City, progress=False)
+        assert isinstance(item.error, ParseError)
+        with pytest.raises(ParseError):
+            list(llm.stream_prompt("Name a city.", model=MODEL, cache=True, response_format=City))
+        assert asked(simulated) == 7
+        llm.send_prompt("Name a lake.", model=MODEL, cache=True)
+        assert llm.clear_cache() == 1
+        assert not llm.send_prompt("Name a lake.", model=MODEL, cache=True).cached

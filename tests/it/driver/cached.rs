@@ -235,8 +235,7 @@ async fn what_is_cut_off_or_forgotten_is_asked_for_again() {
         assert!(!stage.send(kept("one")).await.unwrap().cached);
     }
     assert!(stage.send(kept("one")).await.unwrap().cached);
-    assert!(stage.engine.forget_answer(&kept("one")).unwrap());
-    assert!(!stage.engine.forget_answer(&kept("one")).unwrap());
+    stage.send(kept("one")).await.unwrap().kept_as.unwrap().forget();
     assert!(!stage.send(kept("one")).await.unwrap().cached);
     assert_eq!(stage.engine.clear_cache().unwrap(), 1);
 }
