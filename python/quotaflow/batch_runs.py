@@ -11,6 +11,7 @@ from contextlib import suppress
 from time import monotonic
 
 from quotaflow._quotaflow import DigestTable, Outcome
+from quotaflow.batch_interrupts import Uninterrupted
 from quotaflow.batch_keeping import Keeper
 from quotaflow.batch_shapes import what_came
 from quotaflow.batch_sources import Prompts, digest_of, own_digest, read_prompt
@@ -315,6 +316,10 @@ class BatchWork:
     def _collect(self, *, tells: bool = True) -> None:
         """Looks at what came to its end."""
         self._run.take(self._arrived, tells)
+        with Uninterrupted():
+            self._look_at_arrivals()
+
+    def _look_at_arrivals(self) -> None:
         for number, outcome, seconds, tokens_in, tokens_out, attempts in self._arrived:
             index = number % _SECOND
             flight = self._flying.get(index)

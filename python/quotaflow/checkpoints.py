@@ -255,6 +255,8 @@ def line_of_error(index: int, digest: str, identity: str | int | None, error: Qu
         facts["attempts"] = [[getattr(one, name) for name in one.__slots__] for one in error.attempts]
     if "usage" in facts:
         facts["usage"] = [getattr(facts["usage"], name) for name in facts["usage"].__slots__]
+    if "cost" in facts:
+        facts["cost"] = str(facts["cost"])
     line: dict[str, Any] = {"index": index, "digest": digest}
     if identity is not None:
         line["id"] = identity
@@ -312,6 +314,10 @@ def _error(facts: dict[str, Any]) -> QuotaflowError:
         from quotaflow.records import Usage
 
         facts["usage"] = Usage(*facts["usage"])
+    if facts.get("cost") is not None:
+        from decimal import Decimal
+
+        facts["cost"] = Decimal(facts["cost"])
     return made(message, **facts)
 
 

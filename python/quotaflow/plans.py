@@ -259,6 +259,7 @@ def _moment(seconds: float) -> datetime:
 def _dollars(amount: Decimal) -> str:
     """Dollars as people say them.
 
+    >>> from decimal import Decimal
     >>> _dollars(Decimal("0.0004213")), _dollars(Decimal("12.3456"))
     ('$0.00042', '$12.35')
     """

@@ -221,8 +221,7 @@ impl<T> WaitingLine<T> {
             return self.classes.values().find_map(Class::next).map(Ticket);
         };
         let most = PASSED_AT_MOST.saturating_mul(self.places.len() as u64);
-        let passed = |place: &Box<Place<T>>| self.turns - place.since > most;
-        if self.places.get(&oldest).is_some_and(passed) {
+        if self.places.get(&oldest).is_some_and(|place| self.turns - place.since > most) {
             return Some(Ticket(oldest));
         }
         class.next().map(Ticket)

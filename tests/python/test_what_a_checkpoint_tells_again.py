@@ -275,3 +275,15 @@ def test_the_process_has_one_thread_less_afterwards(llm: LLMInterface, tmp_path:
     came.close()  # type: ignore[attr-defined]
     assert not any(thread.name == "quotaflow-keeper" for thread in threading.enumerate())
     until(lambda: len(os.listdir("/proc/self/task")) <= before)  # noqa: PTH208
+
+
+def test_what_arrived_is_finished_before_ctrl_c_is_heard() -> None:
+    from quotaflow.batch_interrupts import Uninterrupted
+
+    done = []
+    with pytest.raises(KeyboardInterrupt), Uninterrupted():  # noqa: PT012 - that it goes on is what is shown
+        signal.raise_signal(signal.SIGINT)
+        done.append("on")
+    assert done == ["on"]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
