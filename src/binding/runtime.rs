@@ -74,6 +74,8 @@ impl Threads {
         work: impl Future<Output = T> + Send + 'static,
     ) -> PyResult<tokio::task::JoinHandle<T>> {
         let unattended = self.unattended()?;
+        // A future that is handed on would have its room twice.
+        let work = Box::pin(work);
         Ok(self.0.runtime.spawn(async move {
             let _unattended = unattended;
             work.await

@@ -42,7 +42,8 @@ pub(super) struct Waiter {
     /// Since when it hopes, in its turn, for what calls in flight may give back.
     hopes_since: OnceLock<Moment>,
     watch: Option<Arc<Watch>>,
-    reply: oneshot::Sender<Waited>,
+    // Boxed: a hundred thousand of these may wait, and nothing is in them meanwhile.
+    reply: oneshot::Sender<Box<Waited>>,
 }
 
 /// Who wants to wait.
@@ -109,14 +110,14 @@ impl Line {
     pub(crate) fn close(&mut self) {
         for waiter in self.waiters.clear(None) {
             // Whoever has stopped listening has left already.
-            let _ = waiter.reply.send(Waited::Closed);
+            let _ = waiter.reply.send(Waited::Closed.into());
         }
     }
 
     /// Takes out those of a priority below `below`, all of them when it is `None`. Says how many.
     pub(super) fn clear(&mut self, below: Option<u8>) -> usize {
         let gone = self.waiters.clear(below);
-        gone.into_iter().filter_map(|waiter| waiter.reply.send(Waited::Cleared).ok()).count()
+        gone.into_iter().filter_map(|waiter| waiter.reply.send(Waited::Cleared.into()).ok()).count()
     }
 
     /// It is known what a call used that was let in from here.
@@ -161,13 +162,13 @@ impl Line {
 pub(crate) struct Place {
     target: Arc<Target>,
     ticket: Ticket,
-    ended: oneshot::Receiver<Waited>,
+    ended: oneshot::Receiver<Box<Waited>>,
 }
 
 impl Place {
     /// Waits for the end of waiting.
     pub(crate) async fn ends(&mut self) -> Waited {
-        (&mut self.ended).await.unwrap_or(Waited::Closed)
+        (&mut self.ended).await.map_or(Waited::Closed, |waited| *waited)
     }
 }
 
@@ -417,7 +418,7 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
         };
         if let Some(waiter) = waiter {
             // A call that was dropped meanwhile gives its lane back by dropping what is sent to it.
-            let _ = waiter.reply.send(outcome);
+            let _ = waiter.reply.send(outcome.into());
         }
         admitted += 1;
         if admitted.is_multiple_of(BREATHE_EVERY) {
@@ -439,7 +440,7 @@ fn held_up(engine: &Engine, target: &Target, ticket: Ticket, asking: &Asking, ow
         Some(until) => line.set_aside(ticket, &asking.user, own, until, now),
         None => {
             if let Some(waiter) = line.waiters.leave(ticket) {
-                let _ = waiter.reply.send(Waited::OwnLimit(own));
+                let _ = waiter.reply.send(Waited::OwnLimit(own).into());
             }
         }
     }
@@ -483,7 +484,7 @@ fn admit(target: &Target, ticket: Ticket, mut held: Held) {
     let served = target.line.lock().waiters.serve_out_of_turn(ticket);
     if let Some((waiter, paid)) = served {
         held.paid = paid.map(Box::new);
-        let _ = waiter.reply.send(Waited::Reserved(Box::new(held)));
+        let _ = waiter.reply.send(Waited::Reserved(Box::new(held)).into());
     }
 }
 

@@ -127,8 +127,8 @@ def test_an_answer_without_the_shape_is_not_given_again(simulated: SimulatedProv
         with pytest.raises(ParseError):
             llm.send_prompt("Name a city.", model=MODEL, cache=True, response_format=City)
 
-    facts = {"keys": simulated.keys, "base_urls": simulated.base_urls, "state": str(tmp_path / "state.sqlite")}
-    with LLMInterface({}, **facts) as llm:
+    state = tmp_path / "state.sqlite"
+    with LLMInterface({}, keys=simulated.keys, base_urls=simulated.base_urls, state=state) as llm:
         # The simulator never answers with JSON: each time the question and its repair are sent.
         ask(llm)
         ask(llm)
