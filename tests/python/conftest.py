@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from looking import MODEL, ONE_A_MINUTE
+from looking import MODEL, ONE_A_MINUTE, WIDE
 from scripted import Options, ScriptedCore
 
 if TYPE_CHECKING:
@@ -75,6 +75,12 @@ def make_llm(simulated: SimulatedProviders, tmp_path: Path) -> Iterator[Callable
     yield make
     for llm in made:
         llm.close()
+
+
+@pytest.fixture
+def llm(make_llm: Callable[..., LLMInterface]) -> LLMInterface:
+    """An interface where nothing but the number of calls at once stands in the way."""
+    return make_llm(limits=WIDE, state="memory")
 
 
 @pytest.fixture

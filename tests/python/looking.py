@@ -10,8 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quotaflow import LLMInterface
+    from quotaflow.testing import SimulatedProviders
 
 MODEL = "gpt-4o-mini"
+# Calls in flight at once, and nothing else in the way.
+WIDE = {"openai": {"concurrency": 64}}
 # One call now, the next one in a minute.
 ONE_A_MINUTE = {"openai": {"rpm": {"amount": 1, "burst": 1, "refill": "bucket"}}}
 
@@ -42,3 +45,14 @@ async def until_waiting(llm: LLMInterface, count: int) -> None:
     async with asyncio.timeout(5):
         while waiting(llm) < count:  # noqa: ASYNC110 - nothing tells when somebody joins a line
             await asyncio.sleep(0.005)
+
+
+def prompts(count: int) -> list[str]:
+    """So many prompts, no two of them the same."""
+    return [f"prompt {number}" for number in range(count)]
+
+
+def requests(world: SimulatedProviders) -> int:
+    """How many reached the simulator."""
+    count: int = world.stats()["requests"]
+    return count

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from looking import MODEL, key_of, until, until_waiting, waiting
+from looking import MODEL, WIDE, key_of, prompts, requests, until, until_waiting, waiting
 from quotaflow import (
     CallError,
     ClosedError,
@@ -25,23 +25,7 @@ from quotaflow.testing import SimulatedProviders, simulator
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Calls in flight at once, and nothing else in the way.
-WIDE = {"openai": {"concurrency": 64}}
 NARROW = {"openai": {"concurrency": 2}}
-
-
-def prompts(count: int) -> list[str]:
-    return [f"prompt {number}" for number in range(count)]
-
-
-@pytest.fixture
-def llm(make_llm: Callable[..., LLMInterface]) -> LLMInterface:
-    return make_llm(limits=WIDE, state="memory")
-
-
-def requests(world: SimulatedProviders) -> int:
-    count: int = world.stats()["requests"]
-    return count
 
 
 def test_items_come_in_the_order_of_the_prompts(llm: LLMInterface, simulated: SimulatedProviders) -> None:

@@ -12,29 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from looking import MODEL, until
+from looking import MODEL, WIDE, prompts, requests, until
 from quotaflow import CheckpointError, InvalidRequestError, LLMInterface, RateLimitError
 from quotaflow.testing import SimulatedProviders, simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-WIDE = {"openai": {"concurrency": 64}}
-
-
-def prompts(count: int) -> list[str]:
-    return [f"prompt {number}" for number in range(count)]
-
-
-@pytest.fixture
-def llm(make_llm: Callable[..., LLMInterface]) -> LLMInterface:
-    return make_llm(limits=WIDE, state="memory")
-
-
-def requests(world: SimulatedProviders) -> int:
-    count: int = world.stats()["requests"]
-    return count
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -15,29 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from looking import MODEL, until
+from looking import MODEL, WIDE, prompts, requests, until
 from quotaflow import CheckpointError, LLMInterface, NoKeyError, UserLimitError
 from quotaflow.testing import SimulatedProviders, simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-WIDE = {"openai": {"concurrency": 64}}
-
-
-def prompts(count: int) -> list[str]:
-    return [f"prompt {number}" for number in range(count)]
-
-
-@pytest.fixture
-def llm(make_llm: Callable[..., LLMInterface]) -> LLMInterface:
-    return make_llm(limits=WIDE, state="memory")
-
-
-def requests(world: SimulatedProviders) -> int:
-    count: int = world.stats()["requests"]
-    return count
 
 
 def saved(path: Path) -> int:

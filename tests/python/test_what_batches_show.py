@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from looking import MODEL, until
+from looking import MODEL, prompts, until
 from quotaflow import BatchProgress, BatchSummary, LLMInterface
 from quotaflow.batch_sources import Prompts
 from quotaflow.batch_summaries import Tally
@@ -20,10 +20,6 @@ from quotaflow.testing import simulator
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-def prompts(count: int) -> list[str]:
-    return [f"prompt {number}" for number in range(count)]
 
 
 def test_a_function_is_told_how_far_it_is(make_llm: Callable[..., LLMInterface]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from looking import MODEL
+from looking import MODEL, WIDE, requests
 from quotaflow import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -22,18 +22,6 @@ from quotaflow.testing import SimulatedProviders, simulator
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-WIDE = {"openai": {"concurrency": 64}}
-
-
-@pytest.fixture
-def llm(make_llm: Callable[..., LLMInterface]) -> LLMInterface:
-    return make_llm(limits=WIDE, state="memory")
-
-
-def requests(world: SimulatedProviders) -> int:
-    count: int = world.stats()["requests"]
-    return count
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,7 @@ from looking import MODEL
 from quotaflow import InvalidArgumentError, InvalidPromptError, LLMInterface, TemplateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-@pytest.fixture
-def llm(make_llm: Callable[..., LLMInterface]) -> LLMInterface:
-    return make_llm(limits={"openai": {"concurrency": 64}}, state="memory")
+    from collections.abc import Iterator
 
 
 def written(folder: Path, *lines: str | bytes) -> Path:
