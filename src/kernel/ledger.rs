@@ -1,5 +1,9 @@
 //! What does one (quota group, model) still allow, and what closed it?
 
+mod imagined;
+mod learning;
+mod moving;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::block::{Block, Blocks};
 use super::failure::{Failure, FailureClass};
 use super::health::Health;
-use super::hint::RateHint;
 use super::input_factor::InputFactor;
-use super::learned::{Lessons, Refused, only_watches};
-use super::limits::{Amounts, Limit, Period, Refill, Resource, Source, dollars};
+use super::learned::{Lessons, only_watches};
+use super::limits::{Amounts, Limit, Period, Resource, dollars};
 use super::meters::{Availability, Meter, Rule};
 use super::moment::Moment;
 use super::output_sizes::OutputSizes;
@@ -485,65 +488,6 @@ impl Ledger {
         self.changed = true;
     }
 
-    /// The same ledger if `limit` were `times` as large, for as long as nothing else is learned: what a plan asks.
-    pub fn scale(&mut self, limit: &Limit, times: u32) {
-        let Some(effective) = &mut self.rules else { return };
-        for (rule, counted) in effective.rules.iter_mut().zip(&mut self.meters) {
-            if rule.limit == *limit {
-                *rule = Rule::new(limit.scaled(times));
-                counted.under = rule.limit.clone();
-            }
-        }
-    }
-
-    /// How many calls of this size the slowest of the limits over a minute or less lets through in its period, less where
-    /// few may pass at once; `None` when there is no such limit. Calls in flight are another matter.
-    pub fn calls_a_period(&self, each: &Amounts) -> Option<f64> {
-        const AT_ONCE: f64 = 15.0;
-        let short = self.rules().iter().map(|rule| &rule.limit).filter(|limit| is_short(limit));
-        let calls = short.filter_map(|limit| {
-            let each = each.of(limit.resource);
-            (each > 0).then(|| (limit, limit.amount.get() as f64 / each as f64))
-        });
-        let by_second =
-            |(limit, calls): &(&Limit, f64)| calls / limit.period.length().as_secs_f64();
-        let (limit, calls) = calls.min_by(|a, b| by_second(a).total_cmp(&by_second(b)))?;
-        Some(match limit.refill {
-            // Where few may pass at once, each of them matters.
-            Refill::Bucket { burst } => {
-                let bursts = burst.get() as f64 / each.of(limit.resource) as f64;
-                calls.min(AT_ONCE * bursts)
-            }
-            _ => calls,
-        })
-    }
-
-    /// How many calls may be in flight, if anything says so.
-    pub fn most_in_flight(&self) -> Option<u64> {
-        self.most(Resource::Concurrency)
-    }
-
-    /// The same ledger where a call stands for `short` of them, and for `long` of them as far as limits over an hour or
-    /// longer are concerned. None of them gets too small for a call of `least`.
-    pub fn thin_out(&mut self, short: f64, long: f64, least: &Amounts, now: Moment) {
-        let in_flight = self.in_flight;
-        self.in_flight = (in_flight as f64 / short).round() as u64;
-        let Some(effective) = &mut self.rules else { return };
-        for (rule, counted) in effective.rules.iter_mut().zip(&mut self.meters) {
-            let is_short = is_short(&rule.limit) || rule.limit.resource == Resource::Concurrency;
-            let by = if is_short { short } else { long };
-            if by <= 1.0 {
-                continue;
-            }
-            let used = counted.meter.used(rule, in_flight, now);
-            let least = least.of(rule.limit.resource).max(1);
-            *rule = Rule::new(rule.limit.thinned(by, least));
-            counted.meter = rule.fresh_meter();
-            counted.meter.take(rule, (used as f64 / by).round() as u64, now);
-            counted.under = rule.limit.clone();
-        }
-    }
-
     /// Opens the ledger and forgets what was used: what `reset()` asks for. Learned limits stay.
     pub fn reset(&mut self) {
         self.blocks = Blocks::default();
@@ -584,228 +528,6 @@ impl Ledger {
         &self.blocks
     }
 
-    /// Whether the user stated the limit that `hint` tells of, or a lower one.
-    pub fn is_stated(&self, hint: &RateHint) -> bool {
-        self.rules().iter().any(|rule| {
-            rule.limit.source == Source::Configured
-                && rule.counts_like(hint.resource, hint.period)
-                && hint.amount.is_some_and(|amount| rule.limit.amount.get() <= amount)
-        })
-    }
-
-    /// Takes the provider's word on what a limit is: it replaces what we assumed. A call that left at `sent` was told.
-    pub fn learn(&mut self, hint: &RateHint, sent: Moment, now: Moment) {
-        if self.is_stated(hint) {
-            return;
-        }
-        if self.learned.hear(hint, now) {
-            self.relearn(now);
-            self.heed(hint, sent, now);
-        } else {
-            self.changed |= self.learned.refresh(hint, now);
-        }
-    }
-
-    /// What was learned changed a rule.
-    fn relearn(&mut self, now: Moment) {
-        self.changed = true;
-        if let Some(effective) = self.rules.take() {
-            self.rebuild(effective.configured, now);
-        }
-    }
-
-    /// An answer came: what was learned and is used up by now is right.
-    fn confirm(&mut self, now: Moment) {
-        let Some(effective) = &self.rules else { return };
-        let mut relearns = false;
-        for (rule, counted) in effective.rules.iter().zip(&self.meters) {
-            let limit = &rule.limit;
-            let was_learned = matches!(limit.source, Source::Provider | Source::Observed);
-            if !was_learned || only_watches(limit) {
-                continue;
-            }
-            let amount = rule.most();
-            if counted.meter.used(rule, self.in_flight, now) >= amount - amount / 10 {
-                let (resource, period) = (limit.resource, limit.period);
-                let (more, changed) = self.learned.was_enough(resource, period, now);
-                relearns |= more;
-                self.changed |= changed;
-            }
-        }
-        if relearns {
-            self.relearn(now);
-        }
-    }
-
-    /// Counts requests from now on although nothing limits them: nobody stated a limit here, so refusals must teach it.
-    pub fn watch(&mut self, now: Moment) {
-        if self.learned.watch(now) {
-            self.answered = 0;
-            self.relearn(now);
-        }
-    }
-
-    /// A request that left at `sent` was refused for coming too fast, and is settled. `is_used_up`: the provider said
-    /// that nothing is left of a limit.
-    pub fn was_refused(&mut self, sent: Moment, is_used_up: bool, now: Moment) {
-        // It counts at the provider or not; what it accepted is what teaches.
-        self.each_meter(|rule, meter| {
-            if rule.limit.source == Source::Observed {
-                meter.give_back(rule, 1, sent, now);
-            }
-        });
-        let accepted = self.requests_last_minute(now).saturating_sub(self.in_flight);
-        let refused = Refused { accepted, sent, is_used_up };
-        if self.learned.was_refused(refused, now) {
-            self.relearn(now);
-        }
-    }
-
-    fn requests_last_minute(&self, now: Moment) -> u64 {
-        self.metered()
-            .find(|(rule, _)| rule.counts_like(Resource::Requests, Period::Minute))
-            .map_or(0, |(rule, meter)| meter.used(rule, 0, now))
-    }
-
-    /// How many calls may be under way while nothing is known to limit requests and the lane `feels_its_way`: four, and
-    /// one more for each eight that were answered. A provider whose limit is met for the first time refuses no more than
-    /// are under way. One, as long as the size of an answer is a guess that was `cut_short`.
-    pub fn first_steps(&self, feels_its_way: bool, cut_short: bool) -> Option<Obstacle> {
-        if cut_short && self.answered == 0 && self.in_flight > 0 {
-            return Some(Obstacle::Concurrency { most: 1 });
-        }
-        if !feels_its_way {
-            return None;
-        }
-        const AT_FIRST: u64 = 4;
-        const SHARE: u64 = 8;
-        /// Who answered so many has no limit that a step would find.
-        const FAR: u64 = 2_048;
-        if self.answered >= FAR || self.knows_its_pace() {
-            return None;
-        }
-        let most = AT_FIRST + self.answered / SHARE;
-        (self.in_flight >= most).then_some(Obstacle::Concurrency { most })
-    }
-
-    fn knows_its_pace(&self) -> bool {
-        self.rules().iter().any(|rule| {
-            let limit = &rule.limit;
-            limit.resource == Resource::Requests
-                && limit.period <= Period::Minute
-                && !only_watches(limit)
-        })
-    }
-
-    /// Takes the provider's word on what is left of a limit that is known: never believe more than that.
-    pub fn heed(&mut self, hint: &RateHint, sent: Moment, now: Moment) {
-        let Some(remaining) = hint.remaining else { return };
-        let Some(effective) = &self.rules else { return };
-        for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
-            let same_scale = hint.amount.is_none_or(|amount| amount == rule.limit.amount.get());
-            if rule.counts_like(hint.resource, hint.period) && same_scale {
-                let before = counted.meter.clone();
-                counted.meter.tighten(rule, remaining, sent, now);
-                self.changed |= counted.meter != before;
-            }
-        }
-    }
-
-    /// Counts at least `used` of the limit over `period`, all of which will be back at `whole_at`: somebody else
-    /// counted that. In any window it counts from now on, in a bucket what came back since does not count.
-    pub fn count_at_least(
-        &mut self,
-        resource: Resource,
-        period: Period,
-        used: u64,
-        whole_at: Moment,
-        now: Moment,
-    ) {
-        if whole_at <= now {
-            return;
-        }
-        self.each_meter(|rule, meter| {
-            if rule.counts_like(resource, period) {
-                let used = meter.left_of(rule, used, whole_at, now);
-                meter.tighten(rule, rule.limit.amount.get().saturating_sub(used), now, now);
-            }
-        });
-    }
-
-    /// Takes over what closed it elsewhere; a later block wins over an earlier one.
-    pub fn stay_closed(&mut self, block: Block, now: Moment) {
-        self.blocks.add(block, now);
-        self.changed = true;
-    }
-
-    /// Counts what `other` counted as well: two groups turned out to be one.
-    ///
-    /// What the provider told in `told` it counted over both: of such a limit the larger count holds, of others the sum.
-    pub fn absorb(&mut self, other: &Ledger, told: &[RateHint], now: Moment) {
-        self.learned.absorb(&other.learned);
-        for theirs in &other.meters {
-            let ours = self
-                .meters
-                .iter_mut()
-                .find(|ours| (ours.resource, ours.period) == (theirs.resource, theirs.period));
-            match ours {
-                Some(ours) => {
-                    let used = theirs.meter.used(&Rule::new(theirs.under.clone()), 0, now);
-                    let rule = Rule::new(ours.under.clone());
-                    let is_told = told.iter().any(|hint| {
-                        rule.counts_like(hint.resource, hint.period) && hint.remaining.is_some()
-                    });
-                    let known = if is_told { ours.meter.used(&rule, 0, now) } else { 0 };
-                    if known == 0 {
-                        ours.meter.absorb(&rule, &theirs.meter, used, now);
-                    } else {
-                        ours.meter.take(&rule, used.saturating_sub(known), now);
-                    }
-                }
-                None => self.meters.push(theirs.clone()),
-            }
-        }
-        if let Some(effective) = self.rules.take() {
-            self.rebuild(effective.configured, now);
-        }
-        // A key that is not valid says nothing about its group.
-        for block in other.blocks.iter().filter(|block| block.class != FailureClass::Auth) {
-            self.blocks.add(block.clone(), now);
-        }
-        self.totals.sent += other.totals.sent;
-        self.totals.refused += other.totals.refused;
-        self.outputs.absorb(&other.outputs);
-        if other.inputs.seen() > self.inputs.seen() {
-            self.inputs = other.inputs;
-        }
-        if other.counts.seen() > self.counts.seen() {
-            self.counts = other.counts;
-        }
-        self.answered += other.answered;
-        // What is under way is settled where its key counts now.
-        self.in_flight += other.in_flight;
-        self.held = self.held.plus(&other.held);
-        self.changed = true;
-    }
-
-    /// What was counted here is counted elsewhere from now on; that a key is not valid stays true. `and_calls`: those that
-    /// are under way as well.
-    pub fn move_out(&mut self, and_calls: bool) {
-        if and_calls {
-            self.in_flight = 0;
-            self.held = Amounts::default();
-        }
-        self.blocks =
-            self.blocks.iter().filter(|b| b.class == FailureClass::Auth).cloned().collect();
-        let rules = self.rules.take();
-        self.meters.clear();
-        if let Some(effective) = rules {
-            self.rebuild(effective.configured, Moment::EPOCH);
-        }
-        self.totals = Totals::default();
-        self.changed = true;
-    }
-
     /// How well the key of this ledger did lately.
     pub fn health(&self) -> Health {
         self.health
@@ -814,19 +536,6 @@ impl Ledger {
     /// An attempt with the key of this ledger ended.
     pub fn felt(&mut self, failure: Option<&Failure>, now: Moment) {
         self.changed |= self.health.felt(failure, now);
-    }
-
-    /// The quota group this key is known to belong to.
-    pub fn member_of(&self) -> Option<&str> {
-        self.member_of.as_deref()
-    }
-
-    /// Writes down the quota group this key belongs to.
-    pub fn join(&mut self, group: &str) {
-        if self.member_of.as_deref() != Some(group) {
-            self.member_of = Some(group.to_owned());
-            self.changed = true;
-        }
     }
 
     /// What was ever sent.
@@ -844,11 +553,6 @@ impl Ledger {
             .unwrap_or(0)
     }
 
-    /// When a limit of this ledger was learned, if it was.
-    pub fn told_at(&self, limit: &Limit) -> Option<Moment> {
-        self.learned.told_at(limit)
-    }
-
     /// Every limit with what is used of it and when it is whole again, for `status()`.
     pub fn meters(&self, now: Moment) -> Vec<(Limit, u64, Moment)> {
         self.metered()
@@ -861,42 +565,6 @@ impl Ledger {
                 )
             })
             .collect()
-    }
-
-    /// How long answers of this model are: what to reserve for one that has not come yet.
-    pub fn outputs(&self) -> &OutputSizes {
-        &self.outputs
-    }
-
-    /// Remembers how long an answer was.
-    pub fn saw_output(&mut self, tokens: u64) {
-        self.outputs.saw(tokens);
-        self.changed = true;
-    }
-
-    /// By how much estimates of prompts of this model are wrong.
-    pub fn inputs(&self) -> &InputFactor {
-        &self.inputs
-    }
-
-    /// Learns that a prompt of this estimate was billed as `billed` tokens.
-    pub fn saw_input(&mut self, estimated: u64, billed: u64) {
-        self.changed |= self.inputs.saw(estimated, billed);
-    }
-
-    /// By how much bills contradict what was counted with the model's own tokenizer.
-    pub fn counts(&self) -> &InputFactor {
-        &self.counts
-    }
-
-    /// Learns that a prompt of this count was billed as `billed` tokens.
-    pub fn saw_count(&mut self, counted: u64, billed: u64) {
-        self.changed |= self.counts.saw(counted, billed);
-    }
-
-    /// From now on what is counted is what will be billed: a plan has corrected it already.
-    pub fn trust_counts(&mut self) {
-        self.counts = InputFactor::default();
     }
 
     /// Whether there is something that must be stored; asking forgets it.
