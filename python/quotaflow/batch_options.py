@@ -65,6 +65,8 @@ class BatchOptions:
         self.usual: CallOptions
         self.wanted: Wanted | None
         self.usual, self.wanted = self.with_own({}, {})
+        # Whether answers may come from fallbacks, for prompts that do not say.
+        self.falls_back = bool(call["fallback"])
         self._questions: dict[tuple[CallOptions, str], bytes] = {}
         self._over_at = _seconds(deadline)
         if self.is_over():

@@ -14,7 +14,7 @@ from quotaflow._quotaflow import DigestTable, Outcome
 from quotaflow.batch_interrupts import Uninterrupted
 from quotaflow.batch_keeping import Keeper
 from quotaflow.batch_shapes import what_came
-from quotaflow.batch_sources import Prompts, digest_of, own_digest, read_prompt
+from quotaflow.batch_sources import Prompts, digest_of, own_digest, read_prompt, told_apart
 from quotaflow.batch_summaries import Tally
 from quotaflow.batch_watching import Watched
 from quotaflow.batches import Batch, BatchItem, Results, SavedResults
@@ -25,9 +25,12 @@ from quotaflow.errors import (
     CheckpointError,
     ClosedError,
     ConfigError,
+    ContentFilteredError,
+    ContextTooLongError,
     DeadlineExceededError,
     InvalidArgumentError,
     InvalidPromptError,
+    InvalidRequestError,
     QuotaflowError,
     StateError,
 )
@@ -42,7 +45,11 @@ if TYPE_CHECKING:
     from quotaflow._quotaflow import BatchRun, CallOptions
     from quotaflow.batch_options import BatchOptions
     from quotaflow.reply import Reply
-    from quotaflow.shaped_answers import Rounds
+    from quotaflow.shaped_answers import Rounds, Wanted
+
+    # Text, whether it is messages, options, whether those are the usual ones, what the answer is held to, and what
+    # it says for itself: of the call, and for the provider.
+    _Call = tuple[str, bool, CallOptions, bool, Wanted | None, dict[str, Any], dict[str, Any]]
 
 # Finished without being sent: no more of them at a time, so that answers are looked at in between.
 _MOST_READ = 1_024
@@ -86,7 +93,10 @@ class BatchWork:
         self._flying: dict[int, tuple[bytes, str | int | None, bool]] = {}
         # Of those whose answer is to have a shape: their rounds, and the options they said for themselves.
         self._shaped: dict[int, tuple[Rounds, tuple[dict[str, Any], dict[str, Any]]]] = {}
-        self._joined: dict[int, list[tuple[int, str | int | None]]] = {}
+        # Those that are the same: number, id, and how they are sent when the first one fails by itself.
+        self._joined: dict[int, list[tuple[int, str | int | None, _Call | None]]] = {}
+        # What tells those apart that say how they are sent; kept of those that failed.
+        self._apart: dict[int, bytes] = {}
         # In which line of a file those stood that are under way.
         self._stood: dict[int, int] = {}
         # Read and not started.
@@ -254,13 +264,18 @@ class BatchWork:
                 if not is_usual:
                     options, wanted = self._options.with_own(call, params)
                     question = self._options.question(options, params)
+                    if self._options.falls_back and not call.get("fallback", True):
+                        # Another target's answer is none to it.
+                        question += b"alone"
             digest = digest_of(question, text, is_messages)
         except Exception as error:  # noqa: BLE001 - whatever was given, it is one of many
             self._is_none(index, identity, given, error)
             return None
         digest = self._its_own(digest)
+        apart = digest if is_usual else told_apart(digest, call, params)
+        sent = text, is_messages, options, is_usual, wanted, call, params
         first = self._seen.first(digest, index)
-        if first is not None and self._joins(first, index, identity):
+        if first is not None and self._joins(first, index, identity, apart, sent):
             return None
         if first is not None:
             self._seen.put(digest, index)
@@ -271,9 +286,18 @@ class BatchWork:
         if self._options.is_over():
             self._fails(index, identity, DeadlineExceededError("the deadline came before this prompt was sent"))
             return None
-        self._flying[index] = (digest, identity, is_usual)
         if self._prompts.line is not None:
             self._stood[index] = self._prompts.line
+        return self._leaves(index, digest, identity, apart, sent)
+
+    def _leaves(
+        self, index: int, digest: bytes, identity: str | int | None, apart: bytes, sent: _Call
+    ) -> tuple[int, str, bool, CallOptions]:
+        """The call for a prompt that is under way from here on."""
+        text, is_messages, options, is_usual, wanted, call, params = sent
+        self._flying[index] = (digest, identity, is_usual)
+        if apart != digest:
+            self._apart[index] = apart
         if wanted is not None:
             prompt = json.loads(text) if is_messages else text
             self._shaped[index] = self._options.rounds(prompt, wanted, call), (call, params)
@@ -296,13 +320,19 @@ class BatchWork:
         """The digest; for one that is to be sent although it was seen, another one that counts how often."""
         return digest if self._options.dedupe else own_digest(self._met, digest)
 
-    def _joins(self, first: int, index: int, identity: str | int | None) -> bool:
-        """Whether an earlier prompt has or will have the answer to this one."""
+    def _joins(self, first: int, index: int, identity: str | int | None, apart: bytes, sent: _Call) -> bool:
+        """Whether an earlier prompt has or will have the answer to this one.
+
+        An answer is one for all; a failure for those that are sent alike, or when it is the question's own.
+        """
         if first in self._flying:
-            self._joined.setdefault(first, []).append((index, identity))
+            is_alike = apart == self._apart.get(first, self._flying[first][0])
+            self._joined.setdefault(first, []).append((index, identity, None if is_alike else sent))
             return True
         item = self._results.get(first)
         if item is None:
+            return False
+        if _failed_by_itself(item) and apart != self._apart.get(first, bytes.fromhex(item.digest)):
             return False
         self._is_the_same(item.again(index, identity))
         return True
@@ -385,9 +415,18 @@ class BatchWork:
 
     def _lands(self, item: BatchItem) -> None:
         """A prompt is finished, and those that are the same have what it has."""
-        for index, other in self._joined.pop(item.index, ()):
-            self._is_the_same(item.again(index, other))
+        fails_alone = _failed_by_itself(item) and not self._is_ending
+        digest = self._flying[item.index][0]
+        for index, other, sent in self._joined.pop(item.index, ()):
+            if fails_alone and sent is not None:
+                apart = told_apart(digest, sent[5], sent[6])
+                self._calls.append(self._leaves(index, digest, other, apart, sent))
+                self._seen.put(digest, index)
+            else:
+                self._is_the_same(item.again(index, other))
         del self._flying[item.index]
+        if item.ok:
+            self._apart.pop(item.index, None)
         self._shaped.pop(item.index, None)
         self._stood.pop(item.index, None)
 
@@ -566,3 +605,9 @@ class BatchWork:
         """Who catches what ended the batch finds in it what was finished."""
         with suppress(Exception):  # it is anybody's exception, and may take no attributes
             error.batch = self.batch()  # type: ignore[attr-defined]
+
+
+def _failed_by_itself(item: BatchItem) -> bool:
+    """Whether a prompt has no answer for a reason that another one with the same content need not meet."""
+    of_the_question = (InvalidRequestError, ContextTooLongError, ContentFilteredError, AnswerError)
+    return isinstance(item.error, CallError) and not isinstance(item.error, of_the_question)

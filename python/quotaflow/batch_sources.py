@@ -37,7 +37,7 @@ _CHUNK = 1024 * 1024
 _CONTENT = ("prompt", "messages", "template")
 
 
-_OF_THE_ANSWER = ("task_name", "provider", "model", "system")
+_OF_THE_ANSWER = ("task_name", "provider", "model", "system", "fallback")
 
 
 def what_answers_depend_on(call: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,6 +47,18 @@ def what_answers_depend_on(call: Mapping[str, Any]) -> dict[str, Any]:
     {'model': 'gpt-4o'}
     """
     return {name: call[name] for name in _OF_THE_ANSWER if name in call}
+
+
+def told_apart(digest: bytes, call: Mapping[str, Any], params: Mapping[str, Any]) -> bytes:
+    """The digest of a prompt that says for itself on whose behalf, how urgently or how patiently it is sent.
+
+    >>> told_apart(b"d", {"model": "gpt-4o"}, {}), len(told_apart(b"d", {"user": "ann"}, {}))
+    (b'd', 16)
+    """
+    own = {name: value for name, value in call.items() if name not in _OF_THE_ANSWER}
+    if "cache" in params:
+        own["cache"] = params["cache"]
+    return blake2b(digest + repr(sorted(own.items())).encode(), digest_size=16).digest() if own else digest
 
 
 def what_is_said(text: str, is_messages: bool) -> bytes:

@@ -113,6 +113,11 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         )
         if managed is not None:
             managed.knows_keys_by(self._core.status)
+        if self._core.limits_money:
+            # What calls cost must be known before the first one.
+            from quotaflow.newer_prices import look_once
+
+            look_once()
 
     def send_prompt(
         self,

@@ -85,6 +85,12 @@ impl Core {
         self.settings.timeouts.call.map(|timeout| timeout.as_secs_f64())
     }
 
+    /// Whether what calls cost counts against a limit.
+    #[getter]
+    fn limits_money(&self) -> bool {
+        self.settings.limits_money()
+    }
+
     /// Sends a prompt and waits.
     fn send(
         &self,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::pacing::{Pacing, PacingSettings};
 use super::strategy::Strategy;
 use super::users::Users;
-use crate::kernel::Limit;
+use crate::kernel::{Limit, Resource};
 use crate::providers::Provider;
 use crate::providers::prices::OwnPrices;
 use crate::secret::Secret;
@@ -253,6 +253,24 @@ impl ProviderSettings {
 }
 
 impl Settings {
+    /// Whether what calls cost counts against any limit.
+    pub fn limits_money(&self) -> bool {
+        let money = |limits: &[Limit]| limits.iter().any(|limit| limit.resource == Resource::Spend);
+        let of_provider = |provider: &ProviderSettings| {
+            money(&provider.limits)
+                || provider.model_limits.values().any(|limits| money(limits))
+                || provider
+                    .keys
+                    .iter()
+                    .filter_map(|key| key.limits.as_ref())
+                    .any(|limits| money(limits))
+        };
+        let users = &self.users;
+        self.providers.values().any(of_provider)
+            || money(&users.default.limits)
+            || users.named.values().any(|user| money(&user.limits))
+    }
+
     /// Under which names a key of this provider was looked for, for the error that says there is none.
     ///
     /// Empty for a provider that is not in [`Settings::providers`].

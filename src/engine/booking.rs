@@ -39,7 +39,7 @@ pub(crate) struct Held {
 /// What comes of asking for a lane.
 #[derive(Debug)]
 pub(crate) enum Booked {
-    Reserved(Held),
+    Reserved(Box<Held>),
     NotNow(Refusal),
     Never(Option<Refusal>),
     /// A limit of the user stands in the way.
@@ -98,7 +98,13 @@ impl Engine {
                 if let Some(candidates) = candidates {
                     self.tell_decision(target, &reservation, candidates);
                 }
-                Booked::Reserved(Held::new(self, target, lanes, reservation, user.clone()))
+                Booked::Reserved(Box::new(Held::new(
+                    self,
+                    target,
+                    lanes,
+                    reservation,
+                    user.clone(),
+                )))
             }
             Choice::NotNow(refusal) => Booked::NotNow(refusal),
             Choice::Never(refusal) => Booked::Never(refusal),
@@ -276,6 +282,7 @@ impl Held {
             self.target.line.lock().settle(*paid, &used);
         }
         // Written down or not: it is no longer in flight, and whoever waits for that must hear of it.
+        self.engine.bring_back(&self.target.vendor, &self.user);
         self.engine.wake_lines(&self.target.vendor);
         written.map(|()| change)
     }

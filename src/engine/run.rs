@@ -215,7 +215,7 @@ impl Run {
         let is_again = self.is_again;
         let need = Need { last_resort, is_again, ..need(&self.route[place]) };
         Ok(match self.engine.try_reserve(target, &need, barred, &self.manner.user)? {
-            Booked::Reserved(held) => self.hold(Box::new(held)),
+            Booked::Reserved(held) => self.hold(held),
             Booked::Never(refusal) => Event::Never(refusal),
             Booked::NotNow(refusal) => {
                 self.refused = Some(Box::new(refusal.clone()));

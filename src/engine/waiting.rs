@@ -285,6 +285,20 @@ impl Engine {
             target.changed.notify_one();
         }
     }
+
+    /// A call of `user` gave back what it did not need of that user's own limits: whoever is set aside for these may try
+    /// again at once. Where very many are set aside they are looked at again in turns.
+    pub(crate) fn bring_back(&self, vendor: &Vendor, user: &User) {
+        if user.own.is_none() {
+            return;
+        }
+        for target in vendor.waited_for() {
+            let waiters = &mut target.line.lock().waiters;
+            if (1..=LOOKED_AT_A_SECOND).contains(&waiters.set_aside_count()) {
+                waiters.bring_back_tenant(&user.name);
+            }
+        }
+    }
 }
 
 /// The limit of its user that decides when it is the turn of a call behind `ahead` others of theirs.
@@ -372,7 +386,7 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
             Turn::Over => return,
         };
         let mut outcome = match engine.try_reserve(&target, &head.need, &head.barred, &head.user) {
-            Ok(Booked::Reserved(held)) => Waited::Reserved(Box::new(held)),
+            Ok(Booked::Reserved(held)) => Waited::Reserved(held),
             Ok(Booked::Never(refusal)) => Waited::Never(refusal),
             Err(error) => Waited::StateFailed(error),
             Ok(Booked::OwnLimit(own)) => {
@@ -479,12 +493,12 @@ fn admit_elsewhere(
 }
 
 /// Lets somebody go whose turn it is not.
-fn admit(target: &Target, ticket: Ticket, mut held: Held) {
+fn admit(target: &Target, ticket: Ticket, mut held: Box<Held>) {
     // Not across the sending: what nobody listens to is dropped, and settled with the line.
     let served = target.line.lock().waiters.serve_out_of_turn(ticket);
     if let Some((waiter, paid)) = served {
         held.paid = paid.map(Box::new);
-        let _ = waiter.reply.send(Waited::Reserved(Box::new(held)).into());
+        let _ = waiter.reply.send(Waited::Reserved(held).into());
     }
 }
 

@@ -479,6 +479,15 @@ impl Forecaster<'_> {
             return Turn::Waits(ends, Bound::Concurrency(self.manner.most_in_flight));
         }
         let target = &self.targets[prompt.target];
+        let over = |end| self.clock + target.latency > end;
+        if matches!(self.manner.patience, Patience::Until(end) if over(end))
+            && self.manner.stands_for == ONE_BY_ONE
+        {
+            // It would be answered too late, here and everywhere.
+            self.lines[line].prompts.remove(place);
+            self.gives_up(prompt, None, false);
+            return Turn::Gone;
+        }
         let size = prompt.input_tokens;
         let need = Need { input_tokens: size, counted_tokens: Some(size), ..target.need };
         let mut ledgers = Ledgers::new(&mut self.ledgers, &target.picked);

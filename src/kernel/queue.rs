@@ -355,13 +355,33 @@ impl<T> WaitingLine<T> {
     pub fn bring_back(&mut self, now: Moment) {
         while self.aside.first().is_some_and(|(until, ..)| *until <= now) {
             let Some((_, rank, who)) = self.aside.pop_first() else { return };
-            let Some(class) = self.classes.get_mut(&rank) else { continue };
-            match who {
-                Aside::Tenant(name) => class.shares.set_aside(&name, false),
-                Aside::Again(arrival) => {
-                    if let Some(size) = class.again_aside.remove(&arrival) {
-                        class.enter_again(arrival, size);
-                    }
+            self.comes_back(rank, who);
+        }
+    }
+
+    /// Takes a tenant back into account before its time: something was given back to it. Costs O(n) of those set aside.
+    pub fn bring_back_tenant(&mut self, tenant: &str) {
+        let is_theirs = |who: &Aside| match who {
+            Aside::Tenant(name) => **name == *tenant,
+            Aside::Again(arrival) => {
+                self.places.get(arrival).is_some_and(|place| *place.standing.tenant == *tenant)
+            }
+        };
+        let theirs: Vec<_> =
+            self.aside.iter().filter(|(_, _, who)| is_theirs(who)).cloned().collect();
+        for entry in theirs {
+            self.aside.remove(&entry);
+            self.comes_back(entry.1, entry.2);
+        }
+    }
+
+    fn comes_back(&mut self, rank: Reverse<u8>, who: Aside) {
+        let Some(class) = self.classes.get_mut(&rank) else { return };
+        match who {
+            Aside::Tenant(name) => class.shares.set_aside(&name, false),
+            Aside::Again(arrival) => {
+                if let Some(size) = class.again_aside.remove(&arrival) {
+                    class.enter_again(arrival, size);
                 }
             }
         }

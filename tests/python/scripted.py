@@ -82,6 +82,7 @@ class ScriptedCore:
 
     made: list[ScriptedCore]
     call_timeout: float | None = None
+    limits_money = False
 
     def __init__(self, *arguments: object) -> None:
         self.arguments = arguments

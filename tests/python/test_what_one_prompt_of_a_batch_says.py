@@ -11,6 +11,7 @@ import pytest
 
 from looking import MODEL, WIDE, requests
 from quotaflow import (
+    CheckpointError,
     DeadlineExceededError,
     InvalidArgumentError,
     InvalidPromptError,
@@ -178,3 +179,27 @@ def test_a_generator_of_odd_things_goes_on(llm: LLMInterface) -> None:
         yield "d"
 
     assert [item.ok for item in llm.send_batch(odd(), model=MODEL)] == [True, False, False, True]
+
+
+def test_what_becomes_of_one_is_not_what_becomes_of_another_user(make_llm: Callable[..., LLMInterface]) -> None:
+    llm = make_llm({"users": {"x": {"rpd": 1}}}, limits=WIDE, state="memory")
+    llm.send_prompt("Hi", model=MODEL, user="x")
+    batch = llm.send_batch([{"prompt": "g", "user": "x"}, {"prompt": "g", "user": "y"}], model=MODEL)
+    assert [item.ok for item in batch] == [False, True]
+
+
+def test_an_answer_of_a_fallback_is_none_to_who_wants_no_fallback(tmp_path: Path) -> None:
+    config = {"models": {"fallback": [{"provider": "anthropic", "model": "claude-haiku-4-5"}]}}
+    path = tmp_path / "done.jsonl"
+    broken = {"when": {"provider": "openai"}, "do": {"status": 503}}
+    with (
+        simulator(faults=[broken]) as world,
+        LLMInterface(config, keys=world.keys, base_urls=world.base_urls, state="memory") as llm,
+    ):
+        prompts = ["e", {"prompt": "e", "fallback": False}]
+        batch = llm.send_batch(prompts, model=MODEL, provider="openai", retry_delay=0.01, checkpoint=path)
+        assert [item.ok for item in batch] == [True, False]
+        [reply] = batch.replies
+        assert reply.provider == "anthropic"
+        with pytest.raises(CheckpointError, match="another fallback"):
+            llm.send_batch(["e"], model=MODEL, provider="openai", fallback=False, checkpoint=path)

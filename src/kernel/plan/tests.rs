@@ -133,6 +133,17 @@ fn a_deadline_is_how_long_they_wait() {
 }
 
 #[test]
+fn what_would_be_answered_after_the_deadline_is_not_answered() {
+    let most = limit(Resource::Concurrency, Period::Second, 2, Refill::Release);
+    let end = NOW + Duration::from_secs(5);
+    let hurried = PlannedManner { patience: Patience::Until(end), ..FOR_EVER };
+    let slow = PlannedTarget { latency: Duration::from_secs(2), ..target(1) };
+    let made = forecast(ledgers(&[most], 1), &[slow], [5; 40], hurried, NOW);
+    assert_eq!((made.answered, made.refused), (4, 36));
+    assert!(made.finish <= end);
+}
+
+#[test]
 fn calls_that_are_under_way_leave_room_when_they_end() {
     let most = limit(Resource::Concurrency, Period::Second, 4, Refill::Release);
     let mut all = ledgers(&[most], 1);

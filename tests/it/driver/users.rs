@@ -390,3 +390,21 @@ async fn a_batch_that_waits_for_its_users_limit_says_so() {
     assert_eq!(lost.keys().collect::<Vec<_>>(), ["requests per minute of its user"]);
     assert!(within(lost.values().next().unwrap().as_secs_f64(), 119.0, 123.0), "{lost:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_users_call_gives_back_lets_the_next_one_go_at_once() {
+    // Each may cost a cent and a little and costs half a hundredth of that; one may be under way.
+    let users = json!({"default": {"cost_per_day": 0.015}});
+    let replies = (0..10).map(|_| Reply::good());
+    let stage = Stage::new(priced(json!({"concurrency": 300}), users), replies);
+    let mut asides = Vec::new();
+    for _ in 0..6 {
+        asides.push(stage.send_aside(reserving(100)).await);
+    }
+    let mut answered = 0;
+    for aside in asides {
+        answered += usize::from(aside.await.unwrap().is_ok());
+    }
+    assert!(answered >= 5, "{answered}");
+    assert!(stage.now() < 0.5, "{}", stage.now());
+}
