@@ -55,9 +55,8 @@ fn heed(
         // Learned once more beside it, a limit that the user stated would get the burst that we assume.
         let stated = ledgers.get(lane.group).is_stated(hint);
         let place = if stated { lane.group } else { lane.group_model };
-        let hint = as_of_now(*hint, ledgers.get(place), held, stated);
         // The provider wrote it while the whole reservation was taken, so it is compared before that is settled.
-        ledgers.get_mut(place).heed(&hint, held.at, now);
+        ledgers.get_mut(place).heed(hint, held.at, now);
     }
 }
 
@@ -71,21 +70,9 @@ fn learn(
 ) {
     for hint in rates {
         if !ledgers.get(lane.group).is_stated(hint) {
-            let hint = match about == lane.group_model {
-                true => as_of_now(*hint, ledgers.get(about), held, false),
-                false => *hint,
-            };
-            ledgers.get_mut(about).learn(&hint, held.at, now);
+            ledgers.get_mut(about).learn(hint, held.at, now);
         }
     }
-}
-
-/// What a provider wrote when a request came in counts what others had reserved by then; what they gave back since is
-/// there again.
-fn as_of_now(hint: RateHint, ledger: &Ledger, held: &Reservation, of_group: bool) -> RateHint {
-    let since = ledger.given_back().minus(&held.given_back[usize::from(!of_group)]);
-    let remaining = hint.remaining.map(|left| left.saturating_add(since.of(hint.resource)));
-    RateHint { remaining, ..hint }
 }
 
 /// Settles the reservation, learns, and closes what the failure speaks of.
@@ -337,45 +324,6 @@ mod tests {
         }
         let outputs = ledgers.get(lane.group_model).outputs();
         assert_eq!((outputs.seen(), outputs.mean()), (2, Some(70)));
-    }
-
-    #[test]
-    fn what_others_gave_back_meanwhile_is_not_counted_against_what_was_left_at_the_door() {
-        let tokens = Limit {
-            resource: Resource::Tokens,
-            refill: Refill::Bucket { burst: NonZeroU64::new(10_000).unwrap() },
-            ..requests(10_000, 10_000)
-        };
-        let lane = Lane::new(0, 0, 1, 1, None);
-        let mut all = [Ledger::default(), Ledger::default()];
-        all[1].conform(&vec![tokens].into(), NOW);
-        let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
-        let need = Need { max_output_tokens: Some(490), reserves_max_tokens: true, ..NEED };
-        let held: Vec<Reservation> = (0..10)
-            .map(|_| match reserve(&mut ledgers, std::slice::from_ref(&lane), &[], &need, NOW) {
-                Choice::Reserved(held) => held,
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        let reserved = held[0].amounts.of(Resource::Tokens);
-        for (place, held) in held.iter().enumerate() {
-            let told = RateHint {
-                resource: Resource::Tokens,
-                period: Period::Minute,
-                amount: Some(10_000),
-                remaining: Some(10_000 - reserved * (place as u64 + 1)),
-                reset_after: None,
-                refills_continuously: true,
-                zone: None,
-            };
-            let used = Amounts { requests: 1, input_tokens: 1, output_tokens: 9, spend: 0 };
-            let ending = Ending::Answered(Some(used));
-            let (rates, failure, entropy) = (&[told][..], None, 0.0);
-            let aftermath = Aftermath { ending, bill: None, rates, failure, entropy };
-            book(&mut ledgers, &lane, held, aftermath, NOW);
-        }
-        let used: Vec<u64> = all[1].meters(NOW).into_iter().map(|(_, used, _)| used).collect();
-        assert_eq!(used, [100]);
     }
 
     #[test]

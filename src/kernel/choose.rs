@@ -235,11 +235,6 @@ pub struct Refusal {
     pub may_return: bool,
 }
 
-/// What was given back so far: of the group, and of the group at this model.
-fn given_back(ledgers: &Ledgers<'_>, lane: &Lane) -> [Amounts; 2] {
-    [lane.group, lane.group_model].map(|place| ledgers.get(place).given_back())
-}
-
 /// What a call holds from all meters of its lane at once. It ends settled or released, never both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
@@ -253,8 +248,6 @@ pub struct Reservation {
     pub estimated: u64,
     /// The prompt, counted, if it was.
     pub counted: Option<u64>,
-    /// What others had given back until then: of the group, and of the group at this model.
-    pub given_back: [Amounts; 2],
     /// When.
     pub at: Moment,
 }
@@ -307,8 +300,7 @@ pub fn reserve_anyway(
     let (amounts, _) = need.amounts(&lanes[lane], ledgers);
     let own = Amounts::default();
     let (estimated, counted) = (need.input_tokens, need.counted_tokens);
-    let given_back = given_back(ledgers, &lanes[lane]);
-    let reservation = Reservation { lane, amounts, own, estimated, counted, given_back, at: now };
+    let reservation = Reservation { lane, amounts, own, estimated, counted, at: now };
     take(ledgers, &lanes[lane], &reservation);
     Some(reservation)
 }
@@ -350,16 +342,8 @@ pub fn choose(
                 if best.as_ref().is_none_or(|(known, _)| wear < *known) {
                     let own = Amounts::default();
                     let (estimated, counted) = (need.input_tokens, need.counted_tokens);
-                    let given_back = given_back(ledgers, lane);
-                    let reservation = Reservation {
-                        lane: place,
-                        amounts,
-                        own,
-                        estimated,
-                        counted,
-                        given_back,
-                        at: now,
-                    };
+                    let reservation =
+                        Reservation { lane: place, amounts, own, estimated, counted, at: now };
                     best = Some((wear, reservation));
                 }
             }

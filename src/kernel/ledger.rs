@@ -81,9 +81,6 @@ pub struct Ledger {
     /// Calls under way in this process; never stored, a crash would leak them.
     #[serde(skip)]
     in_flight: u64,
-    /// What calls in this process reserved too much and gave back, ever.
-    #[serde(skip)]
-    given_back: Amounts,
     /// What these calls hold of all meters together.
     #[serde(skip)]
     held: Amounts,
@@ -414,7 +411,6 @@ impl Ledger {
         if reserved == used {
             return;
         }
-        self.given_back = self.given_back.plus(&reserved.minus(used));
         self.each_meter(|rule, meter| {
             let (had, has) = (reserved.of(rule.limit.resource), used.of(rule.limit.resource));
             if has > had {
@@ -423,11 +419,6 @@ impl Ledger {
                 meter.give_back(rule, had - has, reserved_at, now);
             }
         });
-    }
-
-    /// What calls in this process reserved too much and gave back, ever.
-    pub fn given_back(&self) -> Amounts {
-        self.given_back
     }
 
     /// The call that `take` began is over, however it ended; if it was a probe, the next call may probe.
