@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from quotaflow.testing import SimulatedProviders
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C, and whoever that starts; here it is tested."""
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def no_keys_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing a person has in their environment or home folder reaches a test."""
