@@ -98,7 +98,9 @@ def test_iterating_writes_it_too(llm: LLMInterface, simulated: SimulatedProvider
     before = requests(simulated)
     rest = list(llm.iter_batch(prompts(200), ordered=True, model=MODEL, checkpoint=path))
     assert [item.index for item in rest] == list(range(200))
-    assert requests(simulated) == before + 200 - len(saved)
+    assert sorted(line["index"] for line in lines(path)[1:]) == list(range(200))
+    # What was on its way when the first one was left may have arrived after that was looked at.
+    assert 0 <= requests(simulated) - (before + 200 - len(saved)) <= 8
 
 
 def test_one_that_was_never_begun_holds_nothing(llm: LLMInterface, tmp_path: Path) -> None:
