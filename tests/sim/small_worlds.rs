@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use quotaflow::engine::Ask;
-use quotaflow::kernel::{FailureClass, Moment};
+use quotaflow::kernel::Moment;
 use serde_json::{Map, Value, json};
 
 use crate::world::{End, Ended, Plan, World, ask, is_promised, max_tokens};
@@ -214,17 +214,6 @@ impl Small {
     }
 }
 
-/// How many attempts of a call may have been worked on without an answer.
-fn unanswered(end: &End) -> usize {
-    let attempts = match end {
-        End::Answered(answer) => &answer.attempts,
-        End::Failed(error) => &error.attempts,
-        End::Dropped => return 1,
-    };
-    let unanswered = [Some(FailureClass::Timeout), Some(FailureClass::Network)];
-    attempts.iter().filter(|attempt| unanswered.contains(&attempt.failure)).count()
-}
-
 proptest! {
     #![proptest_config(kept(256))]
 
@@ -236,18 +225,8 @@ proptest! {
         in_virtual_time(async {
             let world = World::new(&small.plan());
             let ended = small.live(&world).await;
-            let (of_tokens, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                world.network.refusals().into_iter().partition(|(reason, _)| reason.contains("tp"));
-            prop_assert!(others.is_empty(), "refused: {:?}\n{}", others, world.trace.text());
-            // How long an answer was that never came nobody knows: it may be billed as more than was reserved for it.
-            let unknown: usize = ended.iter().map(|ended| unanswered(&ended.end)).sum();
-            prop_assert!(
-                of_tokens.values().sum::<u64>() <= unknown as u64,
-                "refused: {:?}, {} unanswered\n{}",
-                of_tokens,
-                unknown,
-                world.trace.text()
-            );
+            let refused = world.network.refusals();
+            prop_assert!(refused.is_empty(), "refused: {:?}\n{}", refused, world.trace.text());
             for (ended, asked) in ended.iter().zip(&small.asked) {
                 match (&ended.end, asked.timeout) {
                     (End::Failed(error), _) => prop_assert!(is_promised(error), "{:?}", error),
