@@ -139,10 +139,11 @@ fn apply(
     warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     if let Some(known) = providers.get_mut(&name) {
-        if let Some((_, node)) = said.dialect.filter(|(said, _)| *said != known.provider.dialect) {
-            return Err(node
-                .error("a known provider speaks its own dialect")
-                .hint("give a server of your own a name of its own"));
+        if let Some((dialect, node)) = said.dialect {
+            known.provider = known.provider.clone().speaking(dialect).ok_or_else(|| {
+                node.error("a known provider speaks its own dialect")
+                    .hint("give a server of your own a name of its own")
+            })?;
         }
         if let Some((url, _)) = said.base_url {
             known.provider.base_url = url;
@@ -227,7 +228,10 @@ fn dialect(node: &Node<'_>) -> Result<Dialect, ConfigError> {
     known.map(|(_, dialect, _)| *dialect).ok_or_else(|| {
         let meant = nearest(&text, DIALECTS.iter().map(|(name, ..)| *name));
         node.error("there is no such dialect").hint(meant.map_or_else(
-            || "write openai, anthropic or gemini".to_owned(),
+            || {
+                let names: Vec<&str> = DIALECTS.iter().map(|(name, ..)| *name).collect();
+                format!("write one of {}", names.join(", "))
+            },
             |meant| format!("did you mean `{meant}`?"),
         ))
     })

@@ -88,6 +88,20 @@ impl Provider {
         Provider::of(&COMPATIBLE, name, base_url)
     }
 
+    /// This provider asked in `dialect`; `None` when it does not speak that.
+    ///
+    /// ```
+    /// use quotaflow::providers::{Dialect, Provider};
+    /// let openai = Provider::find("openai").unwrap();
+    /// assert!(openai.clone().speaking(Dialect::OpenAi).is_some());
+    /// assert!(openai.speaking(Dialect::Gemini).is_none());
+    /// ```
+    pub fn speaking(mut self, dialect: Dialect) -> Option<Provider> {
+        let speaks = self.entry.dialect == dialect || self.entry.also_speaks.contains(&dialect);
+        self.dialect = dialect;
+        speaks.then_some(self)
+    }
+
     /// This provider at another address.
     ///
     /// # Errors

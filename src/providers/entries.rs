@@ -36,6 +36,8 @@ pub(super) struct Entry {
     pub(super) name: &'static str,
     pub(super) aliases: &'static [&'static str],
     pub(super) dialect: Dialect,
+    /// Those that it speaks as well, where a config asks for one.
+    pub(super) also_speaks: &'static [Dialect],
     pub(super) base_url: &'static str,
     /// What is added to a base URL that is only a host.
     pub(super) version_path: &'static str,
@@ -69,6 +71,7 @@ const OPENAI_LIKE: Entry = Entry {
     name: "",
     aliases: &[],
     dialect: Dialect::OpenAi,
+    also_speaks: &[],
     base_url: "",
     version_path: "/v1",
     key_envs: &[],
