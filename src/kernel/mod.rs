@@ -6,6 +6,7 @@ mod aftermath;
 mod block;
 mod breaker;
 mod call;
+mod charge;
 mod choose;
 mod eta;
 mod failure;
@@ -32,6 +33,7 @@ pub use aftermath::{Aftermath, Change, book, close, hear};
 pub use block::{Block, Blocks};
 pub use breaker::{Breaker, BreakerState};
 pub use call::{Action, Call, CallPolicy, Event, GiveUp, Late, Patience};
+pub use charge::{AnswerCharged, Charge};
 pub use choose::{
     Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, choose, counted, reserve,
     reserve_anyway, settle,

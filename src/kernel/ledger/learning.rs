@@ -25,7 +25,7 @@ impl Ledger {
         }
         if self.learned.hear(hint, now) {
             self.relearn(now);
-            self.heed(hint, sent, now);
+            self.heed(hint, 0, sent, now);
         } else {
             self.changed |= self.learned.refresh(hint, now);
         }
@@ -122,15 +122,20 @@ impl Ledger {
         })
     }
 
-    /// Takes the provider's word on what is left of a limit that is known: never believe more than that.
-    pub fn heed(&mut self, hint: &RateHint, sent: Moment, now: Moment) {
+    /// Takes the provider's word on what is left of a limit that is known: never believe more than that. `over`: by how
+    /// many tokens the prompt was thought to be longer than it is, which settling gives back.
+    pub fn heed(&mut self, hint: &RateHint, over: u64, sent: Moment, now: Moment) {
         let Some(remaining) = hint.remaining else { return };
         let Some(effective) = &self.rules else { return };
         for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
             let same_scale = hint.amount.is_none_or(|amount| amount == rule.limit.amount.get());
             if rule.counts_like(hint.resource, hint.period) && same_scale {
                 let before = counted.meter.clone();
-                counted.meter.tighten(rule, remaining, sent, now);
+                let over = match rule.limit.resource {
+                    Resource::Tokens | Resource::InputTokens => over,
+                    _ => 0,
+                };
+                counted.meter.tighten(rule, remaining, over, sent, now);
                 self.changed |= counted.meter != before;
             }
         }
@@ -152,7 +157,7 @@ impl Ledger {
         self.each_meter(|rule, meter| {
             if rule.counts_like(resource, period) {
                 let used = meter.left_of(rule, used, whole_at, now);
-                meter.tighten(rule, rule.limit.amount.get().saturating_sub(used), now, now);
+                meter.tighten(rule, rule.limit.amount.get().saturating_sub(used), 0, now, now);
             }
         });
     }

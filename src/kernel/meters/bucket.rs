@@ -4,6 +4,7 @@
 //! back, re-tuned and stored, none of which a `RateLimiter` offers.
 
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Add;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use governor::{NotUntil, Quota, RateLimiter};
 use serde::{Deserialize, Serialize};
 
 use super::{Availability, Rule};
+use crate::kernel::charge::Charge;
 use crate::kernel::limits::Refill;
 use crate::kernel::moment::Moment;
 
@@ -24,6 +26,10 @@ use crate::kernel::moment::Moment;
 pub struct Bucket {
     /// The instant at which it is (or was) full again: GCRA's theoretical arrival time.
     full_at: Moment,
+    /// The same, as far as the provider can have charged: without what calls under way reserve for answers that are
+    /// charged when they are made. Never later than `full_at`.
+    #[serde(default = "never")]
+    charged: Moment,
     /// When something was last taken from it while it was full beyond doubt. Of that burst every unit was there; what
     /// refilled since may reach the provider's bucket later than ours, by up to the guard.
     opened: Moment,
@@ -93,16 +99,33 @@ fn span(rule: &Rule, amount: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
+fn never() -> Moment {
+    Moment::EPOCH
+}
+
+/// A stored instant further away than the bucket's own length comes from a clock that was stepped back since.
+fn settled(full_at: Moment, rule: &Rule, now: Moment) -> Moment {
+    // Debt from settling may exceed the burst, but never by more than one whole period.
+    full_at.min(now + span(rule, burst(rule)) + rule.window())
+}
+
+/// `full_at` when what was taken at `had` turns out to be `has`.
+fn corrected(full_at: Moment, rule: &Rule, had: u64, has: u64, now: Moment) -> Moment {
+    match has.cmp(&had) {
+        Ordering::Greater => full_at.max(now) + span(rule, has - had),
+        Ordering::Equal => full_at,
+        Ordering::Less => full_at.before(span(rule, had - has)),
+    }
+}
+
 impl Bucket {
     /// A bucket from which nothing was taken.
     pub fn full() -> Self {
-        Bucket { full_at: Moment::EPOCH, opened: Moment::EPOCH }
+        Bucket { full_at: Moment::EPOCH, charged: Moment::EPOCH, opened: Moment::EPOCH }
     }
 
-    /// A stored instant further away than the bucket's own length comes from a clock that was stepped back since.
     fn settled_full_at(self, rule: &Rule, now: Moment) -> Moment {
-        // Debt from settling may exceed the burst, but never by more than one whole period.
-        self.full_at.min(now + span(rule, burst(rule)) + rule.window())
+        settled(self.full_at, rule, now)
     }
 
     pub(super) fn availability(&self, rule: &Rule, amount: u64, now: Moment) -> Availability {
@@ -135,16 +158,34 @@ impl Bucket {
         }
     }
 
-    pub(super) fn take(&mut self, rule: &Rule, amount: u64, now: Moment) {
+    pub(super) fn take(&mut self, rule: &Rule, charge: Charge, now: Moment) {
         let full_at = self.settled_full_at(rule, now);
         if full_at + rule.guard <= now {
             self.opened = now;
         }
-        self.full_at = full_at.max(now) + span(rule, amount);
+        self.full_at = full_at.max(now) + span(rule, charge.all());
+        if charge.at_once > 0 {
+            let charged = settled(self.charged, rule, now);
+            self.charged = charged.max(now) + span(rule, charge.at_once);
+        }
+    }
+
+    /// What was taken as `had` turns out to be `has`: the answer has been made, and is charged now.
+    ///
+    /// What was reserved for it came back by time meanwhile, although the provider had not charged it yet.
+    pub(super) fn settle(&mut self, rule: &Rule, had: Charge, has: Charge, now: Moment) {
+        let charged = settled(self.charged, rule, now);
+        self.charged = corrected(charged, rule, had.at_once, has.at_once, now);
+        if has.with_answer > 0 {
+            self.charged = self.charged.max(now) + span(rule, has.with_answer);
+        }
+        let full_at = self.settled_full_at(rule, now);
+        self.full_at = corrected(full_at, rule, had.all(), has.all(), now).max(self.charged);
     }
 
     pub(super) fn give_back(&mut self, rule: &Rule, amount: u64, now: Moment) {
         self.full_at = self.settled_full_at(rule, now).before(span(rule, amount));
+        self.charged = settled(self.charged, rule, now).before(span(rule, amount));
     }
 
     /// A call that left at `sent` was told that `used` units were missing then.
@@ -152,8 +193,12 @@ impl Bucket {
         let sent = sent.min(now);
         // Providers tell whole units, and see a call up to the guard after it left: that is no contradiction yet.
         let at_least = sent + span(rule, used.saturating_sub(1));
-        if self.settled_full_at(rule, now) + rule.guard < at_least {
-            self.full_at = sent + span(rule, used);
+        let charged = settled(self.charged, rule, now);
+        if charged + rule.guard < at_least {
+            self.charged = sent + span(rule, used);
+            // What is reserved for answers that are not made yet comes on top.
+            let more = self.charged.since(charged.max(sent));
+            self.full_at = (self.settled_full_at(rule, now) + more).max(self.charged);
             // What was left then was there.
             self.opened = sent;
         }
@@ -167,7 +212,11 @@ impl Bucket {
     }
 
     pub(super) fn mend_clock(&mut self, rule: &Rule, now: Moment) {
-        *self = Bucket { full_at: self.settled_full_at(rule, now), opened: self.opened.min(now) };
+        *self = Bucket {
+            full_at: self.settled_full_at(rule, now),
+            charged: settled(self.charged, rule, now),
+            opened: self.opened.min(now),
+        };
     }
 
     pub(super) fn whole_at(&self) -> Moment {
@@ -221,7 +270,7 @@ mod tests {
         let mut bucket = Bucket::full();
         for _ in 0..20 {
             assert_eq!(bucket.availability(&rule, 1, START), Availability::Now);
-            bucket.take(&rule, 1, START);
+            bucket.take(&rule, Charge::at_once(1), START);
         }
         let next = START + Duration::from_millis(100) + rule.guard;
         assert_eq!(bucket.availability(&rule, 1, START), Availability::At(next));
@@ -233,7 +282,7 @@ mod tests {
     fn a_second_burst_right_after_the_bucket_is_full_waits_for_the_guard() {
         let rule = rule(600, 20);
         let mut bucket = Bucket::full();
-        (0..20).for_each(|_| bucket.take(&rule, 1, START));
+        (0..20).for_each(|_| bucket.take(&rule, Charge::at_once(1), START));
         let full = START + Duration::from_secs(2);
         assert_eq!(bucket.availability(&rule, 20, full), Availability::At(full + rule.guard));
     }
@@ -243,7 +292,7 @@ mod tests {
         let rule = rule(50_000_000_000, 50_000_000_000);
         let mut bucket = Bucket::full();
         assert_eq!(bucket.availability(&rule, 40_000_000_000, START), Availability::Now);
-        bucket.take(&rule, 40_000_000_000, START);
+        bucket.take(&rule, Charge::at_once(40_000_000_000), START);
         assert!(matches!(bucket.availability(&rule, 20_000_000_000, START), Availability::At(_)));
         let most = 50_000_000_000;
         assert_eq!(bucket.availability(&rule, most + 1, START), Availability::Never { most });
@@ -253,7 +302,7 @@ mod tests {
     fn what_is_given_back_can_be_taken_again() {
         let rule = rule(60, 60);
         let mut bucket = Bucket::full();
-        bucket.take(&rule, 60, START);
+        bucket.take(&rule, Charge::at_once(60), START);
         assert_eq!(bucket.used(&rule, START), 60);
         bucket.give_back(&rule, 40, START);
         assert_eq!(bucket.used(&rule, START), 20);
@@ -265,7 +314,7 @@ mod tests {
     fn a_clock_stepped_back_costs_at_most_the_bucket_and_one_period() {
         let rule = rule(60, 60);
         let mut bucket = Bucket::full();
-        bucket.take(&rule, 60, START);
+        bucket.take(&rule, Charge::at_once(60), START);
         let earlier = START.before(Duration::from_secs(86_400 * 365));
         let Availability::At(at) = bucket.availability(&rule, 1, earlier) else {
             panic!("an empty bucket has nothing now")
@@ -292,7 +341,7 @@ mod tests {
                     now = now.max(at);
                     prop_assert_eq!(bucket.availability(&rule, 1, now), Availability::Now);
                 }
-                bucket.take(&rule, 1, now);
+                bucket.take(&rule, Charge::at_once(1), now);
                 let arrival = (now + Duration::from_millis(late)).max(seen_at);
                 level = (level + arrival.since(seen_at).as_secs_f64() * amount as f64 / 60.0).min(burst as f64);
                 seen_at = arrival;
