@@ -167,7 +167,7 @@ impl Meter {
     /// What was taken as `had` at `taken_at` turns out to be `has`.
     pub fn settle(&mut self, rule: &Rule, had: Charge, has: Charge, taken_at: Moment, now: Moment) {
         if let Meter::Bucket(bucket) = self {
-            bucket.settle(rule, had, has, now);
+            bucket.settle(rule, had, has, taken_at, now);
         } else if has.all() > had.all() {
             self.take(rule, has.all() - had.all(), now);
         } else {
@@ -189,7 +189,7 @@ impl Meter {
             return;
         }
         match self {
-            Meter::Bucket(bucket) => bucket.give_back(rule, amount, now),
+            Meter::Bucket(bucket) => bucket.give_back(rule, amount, taken_at, now),
             Meter::Rolling(rolling) => rolling.give_back(amount, taken_at),
             Meter::Calendar(calendar) => calendar.give_back(rule, amount, taken_at, now),
             Meter::InFlight => {}
