@@ -84,7 +84,7 @@ fn ledgers(now: Moment) -> Vec<Ledger> {
                 [Resource::Requests, Resource::Tokens]
                     .iter()
                     .for_each(|resource| ledger.learn(&told(*resource), now, now));
-                (0..20).for_each(|_| ledger.saw_output(30));
+                (0..20).for_each(|_| ledger.saw_output(30, None));
             }
             ledger.take(&used, AnswerCharged::AtOnce, now);
             ledger.ended(now);

@@ -101,7 +101,7 @@ pub fn book(
         let is_seen =
             matches!(aftermath.ending, Ending::Answered(Some(used)) if used.output_tokens > 0);
         if !is_seen && bill.output_tokens > 0 {
-            ledger.saw_output(bill.output_tokens);
+            ledger.saw_output(bill.output_tokens, held.longest_answer);
         }
     }
     let scope = aftermath.failure.map(|failure| failure.scope);

@@ -5,7 +5,7 @@ use super::health::DEGRADED_BELOW;
 use super::ledger::{Ledger, Obstacle};
 use super::limits::{Amounts, Resource, Usage};
 use super::moment::Moment;
-use super::output_sizes::OutputSizes;
+use super::output_sizes::{OutputSizes, USUAL_OUTPUT};
 use super::price::Price;
 
 /// Some ledgers of a store, addressed by their place in the list of names they were asked for by.
@@ -112,8 +112,6 @@ pub struct Need {
     pub last_resort: bool,
 }
 
-/// What is reserved for an answer when nothing is known about answers of this model.
-const USUAL_OUTPUT: u64 = 256;
 /// What of a limit such a guess takes at most: an eighth.
 const UNLEARNED_SHARE: u64 = 8;
 
@@ -519,7 +517,7 @@ pub fn settle(
             Ending::Answered(_) => {
                 recovered |= ledger.served(held.at, now);
                 if *place == lane.group_model && used.output_tokens > 0 {
-                    ledger.saw_output(used.output_tokens);
+                    ledger.saw_output(used.output_tokens, held.longest_answer);
                 }
             }
             Ending::NeverSent => ledger.forget_send(),

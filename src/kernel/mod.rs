@@ -49,7 +49,7 @@ pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage, dollar
 pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
 pub use moment::Moment;
 pub use outlook::{Rest, time_left};
-pub use output_sizes::OutputSizes;
+pub use output_sizes::{OutputSizes, USUAL_OUTPUT};
 pub use own_limit::{OwnLimit, reserve_for, settle_own};
 pub use plan::{
     Bound, Forecast, ONE_BY_ONE, PlannedManner, PlannedPrompt, PlannedShare, PlannedTarget,

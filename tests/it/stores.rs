@@ -207,7 +207,7 @@ fn ledgers_come_back_from_the_file_as_they_were() {
             ledger.learn(&told, NOW, NOW);
             ledger.block(block.clone(), NOW);
             ledger.join("org-acme");
-            (0..20).for_each(|_| ledger.saw_output(77));
+            (0..20).for_each(|_| ledger.saw_output(77, None));
         })
         .unwrap();
     let before = state(&*store, NOW);

@@ -6,7 +6,7 @@ use crate::kernel::input_factor::InputFactor;
 use crate::kernel::learned::{Refused, only_watches};
 use crate::kernel::limits::{Limit, Period, Resource, Source};
 use crate::kernel::moment::Moment;
-use crate::kernel::output_sizes::OutputSizes;
+use crate::kernel::output_sizes::{OutputSizes, USUAL_OUTPUT};
 
 impl Ledger {
     /// Whether the user stated the limit that `hint` tells of, or a lower one.
@@ -94,9 +94,11 @@ impl Ledger {
 
     /// How many calls may be under way while nothing is known to limit requests and the lane `feels_its_way`: four, and
     /// one more for each eight that were answered. A provider whose limit is met for the first time refuses no more than
-    /// are under way. One, as long as the size of an answer is a guess that was `cut_short`.
+    /// are under way. One, as long as the size of an answer is a guess that was `cut_short`; answers of which eight did
+    /// not tell their size never will.
     pub fn first_steps(&self, feels_its_way: bool, cut_short: bool) -> Option<Obstacle> {
-        if cut_short && self.answered == 0 && self.in_flight > 0 {
+        const TELL_NOTHING: u64 = 8;
+        if cut_short && self.answered < TELL_NOTHING && self.in_flight > 0 {
             return Some(Obstacle::Concurrency { most: 1 });
         }
         if !feels_its_way {
@@ -172,8 +174,13 @@ impl Ledger {
         &self.outputs
     }
 
-    /// Remembers how long an answer was.
-    pub fn saw_output(&mut self, tokens: u64) {
+    /// Remembers how long an answer was. One that `most` cut short says that answers are at least that long, which is
+    /// news only if they were thought to be shorter.
+    pub fn saw_output(&mut self, tokens: u64, most: Option<u64>) {
+        let was_cut = most.is_some_and(|most| most > 0 && tokens >= most);
+        if was_cut && tokens < self.outputs.longest().unwrap_or(USUAL_OUTPUT) {
+            return;
+        }
         self.outputs.saw(tokens);
         self.changed = true;
     }
