@@ -290,6 +290,7 @@ const OWN_SERVER: Entry = Entry {
 
 /// Any OpenAI-compatible server that is not in the catalogue.
 pub(super) static COMPATIBLE: Entry = Entry {
+    also_speaks: &[Dialect::Responses],
     needs_key: false,
     output_cap: OutputCap::MaxTokens,
     refusals: refusals::OPENAI,
