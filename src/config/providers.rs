@@ -143,7 +143,7 @@ fn apply(
     if let Some(known) = providers.get_mut(&name) {
         if let Some((dialect, node)) = said.dialect {
             known.provider = known.provider.clone().speaking(dialect).ok_or_else(|| {
-                node.error("this provider does not speak that dialect")
+                node.error("a known provider speaks its own dialect")
                     .hint("give a server of your own a name of its own")
             })?;
         }
