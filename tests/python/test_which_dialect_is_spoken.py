@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from quotaflow import ConfigError, InvalidRequest, LLMInterface, StreamInterrupted
+from quotaflow import ConfigError, InvalidArgumentError, LLMInterface, StreamInterrupted
 from quotaflow.testing import simulator
 from servers import Server, http
 from streaming_servers import HEAD, MODEL, event, in_turn, interface
@@ -118,7 +118,7 @@ def test_a_server_of_ones_own_may_speak_it() -> None:
 
 def test_a_parameter_it_has_no_word_for_is_refused_before_anything_is_sent() -> None:
     with in_turn(http(response(message("Paris")))) as server:
-        with pytest.raises(InvalidRequest, match="seed"):
+        with pytest.raises(InvalidArgumentError, match="seed"):
             interface(server, RESPONSES).send_prompt("Hi", model=MODEL, seed=7)
         assert not server.asked
 
@@ -204,14 +204,18 @@ def test_a_429_inside_a_stream_that_lasts_too_long_goes_to_the_fallback() -> Non
     chat = {"choices": [{"index": 0, "delta": {"content": "Rome"}, "finish_reason": "stop"}]}
 
     def answer(request: Request) -> Iterator[bytes]:
-        yield refused("50s") if request.path.endswith("/responses") else HEAD + event(chat) + event("[DONE]")
+        yield refused("400s") if request.path.endswith("/responses") else HEAD + event(chat) + event("[DONE]")
 
     with Server(answer) as server:
         other = {"base_url": f"{server.url}/v1"}
-        fallback = [{"provider": "other", "model": "m"}]
-        config = RESPONSES["providers"] | {"other": other}
-        route = {"default": {"provider": "openai", "model": MODEL, "fallback": fallback}}
-        llm = interface(server, {"providers": config, "models": route})
+        config = {
+            "providers": RESPONSES["providers"] | {"other": other},
+            "models": {
+                "default": {"provider": "openai", "model": MODEL},
+                "fallback": [{"provider": "other", "model": "m"}],
+            },
+        }
+        llm = interface(server, config)
         stream = llm.stream_prompt("Capital of Italy?")
         assert list(stream) == ["Rome"]
         assert stream.reply.provider == "other"
