@@ -6,7 +6,7 @@ use crate::kernel::Usage;
 
 use super::super::catalogue::Dialect;
 use super::super::streaming::{Gathered, StreamPiece, Told};
-use super::{anthropic, gemini, openai};
+use super::{anthropic, gemini, openai, responses};
 
 /// Reads the events of one answer.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub(in super::super) enum Stream {
     OpenAi(openai::Stream),
     Anthropic(anthropic::Stream),
     Gemini(gemini::Stream),
+    Responses(responses::Stream),
 }
 
 impl Stream {
@@ -22,6 +23,7 @@ impl Stream {
             Dialect::OpenAi => Stream::OpenAi(openai::Stream::default()),
             Dialect::Anthropic => Stream::Anthropic(anthropic::Stream::default()),
             Dialect::Gemini => Stream::Gemini(gemini::Stream::default()),
+            Dialect::Responses => Stream::Responses(responses::Stream::default()),
         }
     }
 
@@ -36,6 +38,7 @@ impl Stream {
             Stream::OpenAi(stream) => stream.read(data, gathered, pieces),
             Stream::Anthropic(stream) => stream.read(data, gathered, pieces),
             Stream::Gemini(stream) => stream.read(data, gathered, pieces),
+            Stream::Responses(stream) => stream.read(data, gathered, pieces),
         }
     }
 
@@ -68,6 +71,7 @@ impl Stream {
             Stream::OpenAi(stream) => Some(stream.finish(gathered)),
             Stream::Anthropic(stream) => Some(stream.finish()),
             Stream::Gemini(stream) => stream.finish(gathered),
+            Stream::Responses(stream) => Some(stream.finish(gathered)),
         }
     }
 
@@ -77,6 +81,7 @@ impl Stream {
             Stream::OpenAi(stream) => stream.frame(),
             Stream::Anthropic(stream) => stream.frame(),
             Stream::Gemini(stream) => stream.frame(),
+            Stream::Responses(stream) => stream.frame(),
         }
     }
 }
