@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// How many tokens the prompts of one model are for each one estimated: the average, and a bound that 95 of 100 keep.
 ///
-/// Both follow the last few hundred answers. Before the first one the estimate is taken as it is.
+/// Both follow the last few hundred answers. Before the first one the estimate is the bound, and the average is what it
+/// is without its [`SAFETY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(u32, u32, u32)", into = "(u32, u32, u32)")]
 pub struct InputFactor {
@@ -16,7 +17,12 @@ pub struct InputFactor {
     bound: u32,
 }
 
+/// An estimate holds this part more than is likely: too little is refused, too much only waits.
+pub const SAFETY: u64 = 10;
+
 const ONE: u32 = 1_000_000;
+/// What is billed of an estimate as far as anybody knows.
+const LIKELY: u32 = (ONE as u64 * SAFETY / (SAFETY + 1)) as u32;
 /// A prompt below this says more about its frame than about its words.
 const SHORTEST: u64 = 32;
 /// No tokenizer is this far from four characters a token; beyond it the bill speaks of something else (images).
@@ -35,13 +41,16 @@ const RISE: u32 = 19;
 
 impl Default for InputFactor {
     fn default() -> Self {
-        InputFactor { seen: 0, average: ONE, bound: ONE }
+        InputFactor { seen: 0, average: LIKELY, bound: ONE }
     }
 }
 
 impl From<(u32, u32, u32)> for InputFactor {
     fn from((seen, average, bound): (u32, u32, u32)) -> Self {
         let sane = |part: u32| part.clamp(LEAST, MOST);
+        if seen == 0 {
+            return InputFactor::default();
+        }
         InputFactor { seen, average: sane(average), bound: sane(bound) }
     }
 }
@@ -83,6 +92,11 @@ impl InputFactor {
     }
 
     /// How many tokens a prompt of this estimate is, on average.
+    ///
+    /// ```
+    /// use quotaflow::kernel::InputFactor;
+    /// assert_eq!(InputFactor::default().expected(1_100), 1_000);
+    /// ```
     pub fn expected(&self, estimated: u64) -> u64 {
         scaled(estimated, self.average)
     }

@@ -42,7 +42,7 @@ pub use eta::{eta, own_eta};
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
 pub use health::{DEGRADED_BELOW, Health};
 pub use hint::{Hints, RateHint};
-pub use input_factor::InputFactor;
+pub use input_factor::{InputFactor, SAFETY};
 pub use intake::{Intake, MOST_AT_ONCE};
 pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
 pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage, dollars};

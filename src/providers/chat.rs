@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::kernel::Usage;
+use crate::kernel::{SAFETY, Usage};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,8 +63,8 @@ pub struct ChatRequest {
 impl ChatRequest {
     /// About how many tokens the conversation and the tools in `params` are.
     ///
-    /// Four ASCII characters or one other character a token (rules of thumb from providers' documentation), a tenth more because too little is
-    /// refused and too much only waits, four a message for its frame.
+    /// Four ASCII characters or one other character a token (rules of thumb from providers'
+    /// documentation), its [`SAFETY`] more, four a message for its frame.
     pub fn estimated_input_tokens(&self, params: &Map<String, Value>) -> u64 {
         let mut weight = Weight::default();
         for message in &self.messages {
@@ -124,7 +124,7 @@ impl Weight {
 
     fn tokens(&self) -> u64 {
         let plain = self.ascii.div_ceil(4) + self.other;
-        plain + plain.div_ceil(10)
+        plain + plain.div_ceil(SAFETY)
     }
 }
 
