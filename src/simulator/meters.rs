@@ -149,6 +149,9 @@ impl Meters {
                 (Counts::Requests, _) => 1,
                 (_, false) => 0,
                 (Counts::Output, true) => ticket.output,
+                (Counts::Tokens, true) if self.provider == Provider::Anthropic => {
+                    ticket.input.saturating_add(ticket.output)
+                }
                 (_, true) => charge(self.provider, *kind, ticket.input, ticket.output),
             };
             if real != charged {
@@ -176,7 +179,7 @@ fn charge(provider: Provider, kind: LimitKind, input: u64, output: u64) -> u64 {
     match (kind.counts(), provider) {
         (Counts::Requests, _) => 1,
         (Counts::Output, _) => 0,
-        (Counts::Input, _) | (Counts::Tokens, Provider::Gemini) => input,
+        (Counts::Input, _) | (Counts::Tokens, Provider::Gemini | Provider::Anthropic) => input,
         (Counts::Tokens, _) => input.saturating_add(output),
     }
 }

@@ -221,19 +221,29 @@ proptest! {
 #[test]
 fn zz_cold() {
     in_virtual_time(async {
-        for (provider, model) in [("openai", "gpt-4o-mini"), ("groq", "llama-3.1-8b-instant"), ("anthropic", "claude-sonnet-4"), ("gemini", "gemini-2.5-flash")] {
+        for (provider, model) in [
+            ("openai", "gpt-4o-mini"),
+            ("groq", "llama-3.1-8b-instant"),
+            ("anthropic", "claude-sonnet-4"),
+            ("gemini", "gemini-2.5-flash"),
+        ] {
             for (limit, most, told, output) in [
                 ("tpm", None, Some(50), json!(50)),
                 ("tpm", None, None, json!(256)),
                 ("tpm", Some(50), Some(50), json!(50)),
                 ("tpm", Some(100), Some(50), json!(50)),
                 ("tpm", Some(400), Some(50), json!({"min": 20, "max": 80})),
+                ("tpm", Some(400), Some(50), json!(50)),
+                ("tpm", Some(100), Some(50), json!({"min": 20, "max": 80})),
+                ("tpm", Some(400), Some(50), json!({"min": 40, "max": 60})),
+                ("tpm", None, Some(50), json!({"min": 20, "max": 80})),
                 ("input_tpm", None, Some(50), json!(50)),
                 ("input_tpm", Some(100), Some(50), json!(50)),
                 ("output_tpm", Some(100), Some(50), json!(50)),
                 ("output_tpm", None, Some(50), json!(50)),
             ] {
-                let limits = json!({limit: if limit == "output_tpm" {4_000} else {40_000}, "rpm": 6000});
+                let limits =
+                    json!({limit: if limit == "output_tpm" {4_000} else {40_000}, "rpm": 6000});
                 let key = "sk-test-0";
                 let made = Plan {
                     seed: 5,
@@ -244,17 +254,43 @@ fn zz_cold() {
                 };
                 let world = World::new(&made);
                 let mut prompt = ask(provider, model, &"A river, a lake and a sea. ".repeat(20));
-                if let Some(most) = most { prompt.params = crate::world::max_tokens(most); }
+                if let Some(most) = most {
+                    prompt.params = crate::world::max_tokens(most);
+                }
                 let engine = world.fresh_engine();
                 let mut load = load(1000, &prompt, &engine);
                 load.output_tokens = told;
                 let planned = engine.plan(&prompt, &load).unwrap();
-                let calls: Vec<_> = (0..1000).map(|_| world.call(&engine, prompt.clone(), None)).collect();
+                let calls: Vec<_> =
+                    (0..1000).map(|_| world.call(&engine, prompt.clone(), None)).collect();
                 let ended = World::all(calls).await;
                 let done = ended.iter().map(|ended| ended.lasted).max().unwrap().as_secs_f64();
                 let refused = ended.iter().map(|e| e.answer().attempts.len() - 1).sum::<usize>();
+                let total: u64 = ended
+                    .iter()
+                    .map(|e| {
+                        let u = e.answer().usage.unwrap();
+                        u.input_tokens + u.output_tokens
+                    })
+                    .sum();
+                let mut l: Vec<f64> = ended.iter().map(|e| e.lasted.as_secs_f64()).collect();
+                l.sort_by(f64::total_cmp);
+                eprint!(
+                    "{:?} ",
+                    [0, 50, 60, 70, 80, 90, 100, 200, 300, 400, 500, 700, 999]
+                        .map(|i| l[i].round())
+                );
+                eprint!("mean {} ", total as f64 / 1000.0);
                 let usage = ended[0].answer().usage.unwrap();
-                eprintln!("{provider:10} {limit} max {most:?} told {told:?} size {} billed {}+{}: planned {:.1} done {done:.1}: {:.3} refused {refused} {:?}", load.sizes[0].0, usage.input_tokens, usage.output_tokens, seconds(&planned), done / seconds(&planned), planned.limits.first().map(|l| l.limit.clone()));
+                eprintln!(
+                    "{provider:10} {limit} max {most:?} told {told:?} size {} billed {}+{}: planned {:.1} done {done:.1}: {:.3} refused {refused} {:?}",
+                    load.sizes[0].0,
+                    usage.input_tokens,
+                    usage.output_tokens,
+                    seconds(&planned),
+                    done / seconds(&planned),
+                    planned.limits.first().map(|l| l.limit.clone())
+                );
             }
         }
     });

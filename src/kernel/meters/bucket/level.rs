@@ -18,13 +18,35 @@ pub(super) struct Level {
     /// When it was full last.
     #[serde(default = "never", skip_serializing_if = "is_never")]
     since: Moment,
-    /// When it would be full again, had it been full at these instants: the later the instant, the sooner.
+    /// The later the instants, the sooner it would be full.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    later: Vec<(Moment, Moment)>,
+    later: Vec<Supposed>,
 }
 
-/// So many instants are remembered; beyond, two are taken for one, so that less comes back.
+/// When it would be full again at the latest, had it been full at any instant from `from` to `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(Moment, Moment, Moment)", into = "(Moment, Moment, Moment)")]
+struct Supposed {
+    from: Moment,
+    to: Moment,
+    full_at: Moment,
+}
+
+/// So many are remembered; beyond, the two that are nearest to each other are taken for one. What is thought missing
+/// grows by what refills between them at most.
 const MOST: usize = 8;
+
+impl From<(Moment, Moment, Moment)> for Supposed {
+    fn from((from, to, full_at): (Moment, Moment, Moment)) -> Supposed {
+        Supposed { from, to, full_at }
+    }
+}
+
+impl From<Supposed> for (Moment, Moment, Moment) {
+    fn from(supposed: Supposed) -> (Moment, Moment, Moment) {
+        (supposed.from, supposed.to, supposed.full_at)
+    }
+}
 
 fn never() -> Moment {
     Moment::EPOCH
@@ -64,19 +86,35 @@ impl Level {
             return;
         }
         self.full_at = self.full_at + span;
-        for (_, full_at) in &mut self.later {
-            *full_at = *full_at + span;
+        for supposed in &mut self.later {
+            supposed.full_at = supposed.full_at + span;
         }
         let had_it_been_full = now + span;
-        self.later.retain(|(_, full_at)| *full_at > had_it_been_full);
+        self.later.retain(|supposed| supposed.full_at > had_it_been_full);
         // At one and the same instant the first that was taken tells of all.
-        if self.later.last().map_or(self.since, |(instant, _)| *instant) != now {
-            self.later.push((now, had_it_been_full));
+        if self.later.last().map_or(self.since, |supposed| supposed.to) != now {
+            self.later.push(Supposed { from: now, to: now, full_at: had_it_been_full });
         }
         if self.later.len() > MOST {
-            self.later[1].1 = self.later[0].1;
-            self.later.remove(0);
+            self.merge_nearest();
         }
+    }
+
+    /// What was taken since the first instant of two was taken since every later one at most.
+    fn merge_nearest(&mut self) {
+        let growth = |place: usize| self.later[place + 1].to.since(self.later[place].to);
+        let Some(place) = (0..self.later.len() - 1).min_by_key(|place| growth(*place)) else {
+            return;
+        };
+        let by = growth(place);
+        let later = self.later.remove(place + 1);
+        let merged = &mut self.later[place];
+        (merged.to, merged.full_at) = (later.to, merged.full_at + by);
+        let full_at = merged.full_at;
+        // Whatever is given back, those before will never be full later than that one.
+        let mut before = 0..place;
+        let counts = before.position(|earlier| self.later[earlier].full_at <= full_at);
+        self.later.drain(counts.unwrap_or(place)..place);
     }
 
     /// What needs `span` to come back was not taken at `taken_at` after all.
@@ -85,25 +123,23 @@ impl Level {
             return;
         }
         self.full_at = self.full_at.before(span);
-        for (instant, full_at) in &mut self.later {
-            if *instant <= taken_at {
-                *full_at = full_at.before(span);
-            }
+        for supposed in self.later.iter_mut().filter(|supposed| supposed.from <= taken_at) {
+            supposed.full_at = supposed.full_at.before(span);
         }
         // What is full latest counts; instants before that one are forgotten.
-        let latest = self.later.iter().enumerate().rev().max_by_key(|(_, (_, full_at))| *full_at);
-        if let Some((place, &(instant, full_at))) = latest
+        let latest = self.later.iter().enumerate().rev().max_by_key(|(_, later)| later.full_at);
+        if let Some((place, &Supposed { from, full_at, .. })) = latest
             && full_at >= self.full_at
         {
-            (self.since, self.full_at) = (instant, full_at);
+            (self.since, self.full_at) = (from, full_at);
             self.later.drain(..=place);
         }
         let mut soonest = Moment::EPOCH;
         let later = std::mem::take(&mut self.later).into_iter().rev();
         let kept: Vec<_> = later
-            .filter(|(_, full_at)| {
-                let counts = *full_at > soonest && *full_at < self.full_at;
-                soonest = soonest.max(*full_at);
+            .filter(|later| {
+                let counts = later.full_at > soonest && later.full_at < self.full_at;
+                soonest = soonest.max(later.full_at);
                 counts
             })
             .collect();
@@ -117,8 +153,8 @@ impl Level {
             return;
         }
         self.full_at = self.full_at + span;
-        for (_, full_at) in self.later.iter_mut().filter(|(instant, _)| *instant <= at) {
-            *full_at = *full_at + span;
+        for supposed in self.later.iter_mut().filter(|supposed| supposed.from <= at) {
+            supposed.full_at = supposed.full_at + span;
         }
     }
 
@@ -173,10 +209,13 @@ mod tests {
             let mut to_come: Vec<(usize, usize, u64)> = Vec::new();
             let mut now = START;
             let mut is_exact = true;
+            let mut longest = Duration::ZERO;
             for (place, (pause, amount, less, after)) in takes.iter().copied().enumerate() {
                 now = now + ms(pause);
                 is_exact &= level.later.len() < MOST;
                 level.take(ms(amount), now);
+                let merged = level.later.iter().map(|later| later.to.since(later.from)).max();
+                longest = longest.max(merged.unwrap_or_default());
                 taken.push((now, amount));
                 to_come.push((place + after, place, less.min(amount)));
                 for (_, of, less) in to_come.extract_if(.., |(when, ..)| *when <= place) {
@@ -191,7 +230,9 @@ mod tests {
                     prop_assert_eq!(level.full_at.max(now), truth.max(now));
                 }
                 prop_assert!(level.full_at.max(now) >= truth);
-                prop_assert!(level.later.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1), "{:?}", level);
+                prop_assert!(level.full_at.max(now) <= truth.max(now) + longest);
+                let in_order = |a: &Supposed, b: &Supposed| a.to < b.from && a.full_at > b.full_at;
+                prop_assert!(level.later.is_sorted_by(in_order), "{:?}", level);
             }
         }
     }
