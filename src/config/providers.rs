@@ -16,10 +16,11 @@ use super::sources::Sources;
 /// Every provider by canonical name.
 pub(super) type Providers = BTreeMap<String, ProviderSettings>;
 
-const DIALECTS: [(&str, Dialect, &str); 3] = [
+const DIALECTS: [(&str, Dialect, &str); 4] = [
     ("openai", Dialect::OpenAi, "openai"),
     ("anthropic", Dialect::Anthropic, "anthropic"),
     ("gemini", Dialect::Gemini, "gemini"),
+    ("ollama", Dialect::Ollama, "ollama"),
 ];
 
 /// What is said about one provider's address.
@@ -169,7 +170,8 @@ fn apply(
 fn own(name: &str, base_url: &str, dialect: Dialect) -> Provider {
     let model = DIALECTS.iter().find(|(_, other, _)| *other == dialect);
     let model = model.filter(|_| dialect != Dialect::OpenAi);
-    match model.and_then(|(_, _, name)| Provider::find(name)) {
+    let model = model.and_then(|(_, _, name)| Provider::find(name)?.speaking(dialect));
+    match model {
         Some(mut provider) => {
             provider.name = name.to_owned();
             provider.base_url = base_url.to_owned();

@@ -20,6 +20,8 @@ pub enum Dialect {
     Anthropic,
     /// Gemini generateContent.
     Gemini,
+    /// Ollama's own chat, whose streams are lines of JSON.
+    Ollama,
 }
 
 /// One vendor endpoint.

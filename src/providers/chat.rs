@@ -89,9 +89,11 @@ impl ChatRequest {
         weight.tokens()
     }
 
-    /// The longest answer that `params` allow, if they say so.
+    /// The longest answer that `params` allow, if they say so, in OpenAI's words or in Ollama's.
     pub fn max_output_tokens(params: &Map<String, Value>) -> Option<u64> {
-        ["max_tokens", "max_completion_tokens"].iter().find_map(|name| params.get(*name)?.as_u64())
+        let cap = |name: &&str| params.get(*name)?.as_u64();
+        let ollamas = || params.get("options")?.get("num_predict")?.as_u64();
+        ["max_tokens", "max_completion_tokens"].iter().find_map(cap).or_else(ollamas)
     }
 }
 

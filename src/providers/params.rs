@@ -20,6 +20,10 @@ enum Kind {
     Texts(usize),
     Objects,
     TextOrObject,
+    BoolOrText,
+    TextOrNumber,
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
     /// Anything JSON can say.
     Anything,
     /// Only this value: saying more is not offered here.
@@ -29,13 +33,14 @@ enum Kind {
 const OPENAI: u8 = 1;
 const ANTHROPIC: u8 = 2;
 const GEMINI: u8 = 4;
-const ALL: u8 = OPENAI | ANTHROPIC | GEMINI;
+const OLLAMA: u8 = 16;
+const ALL: u8 = OPENAI | ANTHROPIC | GEMINI | OLLAMA;
 
 /// More tokens than any model writes.
 const MOST_TOKENS: i64 = 10_000_000;
 
 /// Name, who takes it, what it has to be. The first row that fits the provider holds.
-const PARAMETERS: [(&str, u8, Kind); 48] = [
+const PARAMETERS: [(&str, u8, Kind); 54] = [
     ("temperature", ANTHROPIC, Kind::Number(0.0, 1.0)),
     ("temperature", ALL, Kind::Number(0.0, 2.0)),
     ("top_p", ALL, Kind::Number(0.0, 1.0)),
@@ -43,15 +48,16 @@ const PARAMETERS: [(&str, u8, Kind); 48] = [
     ("max_tokens", ALL, Kind::Whole(1, MOST_TOKENS)),
     ("max_completion_tokens", ALL, Kind::Whole(1, MOST_TOKENS)),
     ("stop", ALL, Kind::Texts(64)),
-    ("seed", OPENAI | GEMINI, Kind::Whole(i64::MIN, i64::MAX)),
-    ("presence_penalty", OPENAI | GEMINI, Kind::Number(-2.0, 2.0)),
-    ("frequency_penalty", OPENAI | GEMINI, Kind::Number(-2.0, 2.0)),
-    ("repetition_penalty", OPENAI, Kind::Number(0.0, 2.0)),
-    ("min_p", OPENAI, Kind::Number(0.0, 1.0)),
+    ("seed", OPENAI | GEMINI | OLLAMA, Kind::Whole(i64::MIN, i64::MAX)),
+    ("presence_penalty", OPENAI | GEMINI | OLLAMA, Kind::Number(-2.0, 2.0)),
+    ("frequency_penalty", OPENAI | GEMINI | OLLAMA, Kind::Number(-2.0, 2.0)),
+    ("repetition_penalty", OPENAI | OLLAMA, Kind::Number(0.0, 2.0)),
+    ("min_p", OPENAI | OLLAMA, Kind::Number(0.0, 1.0)),
     ("top_a", OPENAI, Kind::Number(0.0, 1.0)),
     ("n", ALL, Kind::Only("1")),
     ("stream", ALL, Kind::Only("false")),
     ("tools", ALL, Kind::Objects),
+    ("tool_choice", OLLAMA, Kind::OneOf(&["auto", "none"])),
     ("tool_choice", ALL, Kind::TextOrObject),
     ("parallel_tool_calls", OPENAI | ANTHROPIC, Kind::Bool),
     ("response_format", ALL, Kind::Object),
@@ -61,6 +67,7 @@ const PARAMETERS: [(&str, u8, Kind); 48] = [
     ("user", OPENAI | ANTHROPIC, Kind::Text),
     ("metadata", OPENAI | ANTHROPIC, Kind::Object),
     ("service_tier", OPENAI | ANTHROPIC, Kind::Text),
+    ("reasoning_effort", OLLAMA, Kind::OneOf(&["none", "low", "medium", "high"])),
     ("reasoning_effort", OPENAI, Kind::Text),
     ("reasoning_format", OPENAI, Kind::Text),
     ("reasoning", OPENAI, Kind::Object),
@@ -83,6 +90,10 @@ const PARAMETERS: [(&str, u8, Kind); 48] = [
     ("thinking_config", GEMINI, Kind::Object),
     ("safety_settings", GEMINI, Kind::Objects),
     ("cached_content", GEMINI, Kind::Text),
+    ("options", OLLAMA, Kind::Object),
+    ("num_ctx", OLLAMA, Kind::Whole(1, MOST_TOKENS)),
+    ("think", OLLAMA, Kind::BoolOrText),
+    ("keep_alive", OLLAMA, Kind::TextOrNumber),
     ("extra_body", ALL, Kind::Object),
 ];
 
@@ -114,6 +125,7 @@ fn check_one(provider: &Provider, name: &str, value: &Value) -> Result<(), Inval
         Dialect::OpenAi => OPENAI,
         Dialect::Anthropic => ANTHROPIC,
         Dialect::Gemini => GEMINI,
+        Dialect::Ollama => OLLAMA,
     };
     let taken = |(known, by, _): &&(&str, u8, Kind)| *known == name && by & dialect != 0;
     let own = |(known, by, _): &&(&str, &str, Kind)| *known == name && *by == provider.entry.name;
@@ -189,6 +201,16 @@ fn wrong(kind: Kind, value: &Value) -> Option<String> {
         Kind::TextOrObject => {
             (value.is_string() || value.is_object(), "must be a text or an object".to_owned())
         }
+        Kind::BoolOrText => {
+            (value.is_boolean() || value.is_string(), "must be true, false or a text".to_owned())
+        }
+        Kind::TextOrNumber => {
+            (value.is_string() || value.is_number(), "must be a text or a number".to_owned())
+        }
+        Kind::OneOf(words) => (
+            value.as_str().is_some_and(|text| words.contains(&text)),
+            format!("can only be {} here", words.join(", ")),
+        ),
         Kind::Anything => (true, String::new()),
         Kind::Only(only) => (
             serde_json::from_str::<Value>(only).is_ok_and(|only| only == *value),

@@ -3,6 +3,7 @@
 mod anthropic;
 mod gemini;
 mod lenient;
+mod ollama;
 mod openai;
 mod streams;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub(super) fn encode(
         Dialect::OpenAi => openai::write(provider, request, model, way),
         Dialect::Anthropic => anthropic::write(provider, request, model, way),
         Dialect::Gemini => gemini::write(provider, request, model, way),
+        Dialect::Ollama => ollama::write(provider, request, model, way),
     }
 }
 
@@ -60,6 +62,7 @@ pub(super) fn decode(
             Dialect::OpenAi => openai::read(response.body),
             Dialect::Anthropic => anthropic::read(response.body),
             Dialect::Gemini => gemini::read(response.body),
+            Dialect::Ollama => ollama::read(response.body),
         }
     } else {
         None

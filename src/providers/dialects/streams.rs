@@ -6,7 +6,7 @@ use crate::kernel::Usage;
 
 use super::super::catalogue::Dialect;
 use super::super::streaming::{Gathered, StreamPiece, Told};
-use super::{anthropic, gemini, openai};
+use super::{anthropic, gemini, ollama, openai};
 
 /// Reads the events of one answer.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub(in super::super) enum Stream {
     OpenAi(openai::Stream),
     Anthropic(anthropic::Stream),
     Gemini(gemini::Stream),
+    Ollama(ollama::Stream),
 }
 
 impl Stream {
@@ -22,6 +23,7 @@ impl Stream {
             Dialect::OpenAi => Stream::OpenAi(openai::Stream::default()),
             Dialect::Anthropic => Stream::Anthropic(anthropic::Stream::default()),
             Dialect::Gemini => Stream::Gemini(gemini::Stream::default()),
+            Dialect::Ollama => Stream::Ollama(ollama::Stream::default()),
         }
     }
 
@@ -36,7 +38,13 @@ impl Stream {
             Stream::OpenAi(stream) => stream.read(data, gathered, pieces),
             Stream::Anthropic(stream) => stream.read(data, gathered, pieces),
             Stream::Gemini(stream) => stream.read(data, gathered, pieces),
+            Stream::Ollama(stream) => stream.read(data, gathered, pieces),
         }
+    }
+
+    /// Whether a stream is a row of JSON documents, one beside the other, each of them an event.
+    pub(in super::super) fn is_of_documents(&self) -> bool {
+        matches!(self, Stream::Ollama(_))
     }
 
     /// Whether a body may end here although no event said that it was the last: only Gemini has none that does.
@@ -68,6 +76,7 @@ impl Stream {
             Stream::OpenAi(stream) => Some(stream.finish(gathered)),
             Stream::Anthropic(stream) => Some(stream.finish()),
             Stream::Gemini(stream) => stream.finish(gathered),
+            Stream::Ollama(stream) => Some(stream.finish(gathered)),
         }
     }
 
@@ -77,6 +86,7 @@ impl Stream {
             Stream::OpenAi(stream) => stream.frame(),
             Stream::Anthropic(stream) => stream.frame(),
             Stream::Gemini(stream) => stream.frame(),
+            Stream::Ollama(stream) => stream.frame(),
         }
     }
 }
