@@ -11,8 +11,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use quotaflow::engine::{Clock, SystemClock};
 use quotaflow::kernel::{
-    Amounts, Configured, Lane, Ledger, Ledgers, Limit, Moment, Need, Period, RateHint, Refill,
-    Resource, Source, choose, reserve,
+    Amounts, AnswerCharged, Configured, Lane, Ledger, Ledgers, Limit, Moment, Need, Period,
+    RateHint, Refill, Resource, Source, choose, reserve,
 };
 use quotaflow::providers::{ForeignError, Headers, Provider, WireResponse};
 use serde_json::Value;
@@ -84,9 +84,9 @@ fn ledgers(now: Moment) -> Vec<Ledger> {
                 [Resource::Requests, Resource::Tokens]
                     .iter()
                     .for_each(|resource| ledger.learn(&told(*resource), now, now));
-                (0..20).for_each(|_| ledger.saw_output(30));
+                (0..20).for_each(|_| ledger.saw_output(30, None));
             }
-            ledger.take(&used, now);
+            ledger.take(&used, AnswerCharged::AtOnce, now);
             ledger.ended(now);
             ledger
         })

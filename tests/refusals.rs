@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quotaflow::kernel::{Amounts, Failure, Moment, Origin, RateHint, SameLane, Usage};
-use quotaflow::providers::{Completion, Headers, Provider, WireResponse};
+use quotaflow::providers::{Completion, Dialect, Headers, Provider, WireResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 struct Fixture {
     why: String,
     provider: String,
+    /// The dialect that it is asked in, where that is not its own.
+    dialect: Option<String>,
     status: u16,
     #[serde(default = "usual_now")]
     now: String,
@@ -107,6 +109,16 @@ fn provider(name: &str) -> Provider {
     }
 }
 
+/// Whom a fixture's request was sent to, in the dialect it was written in.
+fn asked(fixture: &Fixture) -> Provider {
+    let provider = provider(&fixture.provider);
+    match fixture.dialect.as_deref() {
+        None => provider,
+        Some("responses") => provider.speaking(Dialect::Responses).unwrap(),
+        Some(other) => panic!("there is no dialect {other}"),
+    }
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -140,7 +152,7 @@ fn fixtures() -> Vec<(String, Fixture)> {
 
 /// What is wrong with how a fixture was read; empty when nothing is.
 fn complaints(fixture: &Fixture) -> Vec<String> {
-    let provider = provider(&fixture.provider);
+    let provider = asked(fixture);
     let headers: Headers = fixture.headers.iter().collect();
     let body = match &fixture.body {
         Value::String(text) => Bytes::copy_from_slice(text.as_bytes()),
@@ -314,7 +326,7 @@ fn every_row_of_every_table_is_hit_by_a_fixture() {
 fn cut_and_spoilt_bodies_never_panic_and_never_pass_as_answers() {
     for (name, fixture) in fixtures() {
         let Value::Object(_) = &fixture.body else { continue };
-        let provider = provider(&fixture.provider);
+        let provider = asked(&fixture);
         let event = fixture.event.as_deref();
         let whole = serde_json::to_vec(&fixture.body).unwrap();
         let headers: Headers = fixture.headers.iter().collect();

@@ -22,7 +22,7 @@ use std::path::Path;
 use bytes::Bytes;
 use quotaflow::kernel::{Amounts, Failure, Moment};
 use quotaflow::providers::{
-    Completion, Headers, Provider, StreamPiece, StreamReader, WireResponse,
+    Completion, Dialect, Headers, Provider, StreamPiece, StreamReader, WireResponse,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,6 +32,11 @@ use serde_json::Value;
 #[serde(deny_unknown_fields)]
 struct Expected {
     why: String,
+    /// The dialect that the provider is asked in, where that is not its own.
+    dialect: Option<String>,
+    /// What follows the event that ends the answer, and is no part of it.
+    #[serde(default)]
+    after_the_end: String,
     pieces: Vec<Piece>,
     answer: Option<Answered>,
     failure: Option<Refused>,
@@ -111,6 +116,15 @@ fn provider(name: &str) -> Provider {
     }
 }
 
+/// A provider asked in a dialect of that name in a config.
+fn speaking(provider: Provider, dialect: &str) -> Provider {
+    let dialect = match dialect {
+        "responses" => Dialect::Responses,
+        other => panic!("there is no dialect {other}"),
+    };
+    provider.speaking(dialect).unwrap()
+}
+
 fn fixtures() -> Vec<Fixture> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/streams");
     let mut found = Vec::new();
@@ -122,9 +136,14 @@ fn fixtures() -> Vec<Fixture> {
             }
             let name = path.strip_prefix(&root).unwrap().display().to_string();
             let text = std::fs::read_to_string(path.with_extension("json")).unwrap();
-            let expected = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let expected: Expected =
+                serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
             let body = std::fs::read(&path).unwrap();
-            found.push(Fixture { name, provider: provider(folder), body, expected });
+            let mut provider = provider(folder);
+            if let Some(dialect) = &expected.dialect {
+                provider = speaking(provider, dialect);
+            }
+            found.push(Fixture { name, provider, body, expected });
         }
     }
     assert!(found.len() > 40, "{}", found.len());

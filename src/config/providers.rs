@@ -16,10 +16,12 @@ use super::sources::Sources;
 /// Every provider by canonical name.
 pub(super) type Providers = BTreeMap<String, ProviderSettings>;
 
-const DIALECTS: [(&str, Dialect, &str); 4] = [
-    ("openai", Dialect::OpenAi, "openai"),
+/// Name, dialect, the provider whose ways a server of one's own has that speaks it; empty: those of no other.
+const DIALECTS: [(&str, Dialect, &str); 5] = [
+    ("openai", Dialect::OpenAi, ""),
     ("anthropic", Dialect::Anthropic, "anthropic"),
     ("gemini", Dialect::Gemini, "gemini"),
+    ("responses", Dialect::Responses, ""),
     ("ollama", Dialect::Ollama, "ollama"),
 ];
 
@@ -169,9 +171,7 @@ fn apply(
 /// A server of the user's own that speaks `dialect`; it may or may not want a key.
 fn own(name: &str, base_url: &str, dialect: Dialect) -> Provider {
     let model = DIALECTS.iter().find(|(_, other, _)| *other == dialect);
-    let model = model.filter(|_| dialect != Dialect::OpenAi);
-    let model = model.and_then(|(_, _, name)| Provider::find(name)?.speaking(dialect));
-    match model {
+    match model.and_then(|(_, _, name)| Provider::find(name)?.speaking(dialect)) {
         Some(mut provider) => {
             provider.name = name.to_owned();
             provider.base_url = base_url.to_owned();
@@ -179,7 +179,11 @@ fn own(name: &str, base_url: &str, dialect: Dialect) -> Provider {
             provider.needs_key = false;
             provider
         }
-        None => Provider::compatible(name, base_url),
+        None => {
+            let mut provider = Provider::compatible(name, base_url);
+            provider.dialect = dialect;
+            provider
+        }
     }
 }
 

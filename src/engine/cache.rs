@@ -378,6 +378,9 @@ fn name(stop: &Stop, messages: &[Message]) -> Name {
         model: &'a str,
         messages: &'a [Message],
         params: BTreeMap<&'a str, &'a Value>,
+        /// Only of who is asked in another than its own: `raw` is another then.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dialect: Option<String>,
     }
     let provider = &stop.target.vendor.provider;
     let question = Question {
@@ -386,6 +389,7 @@ fn name(stop: &Stop, messages: &[Message]) -> Name {
         model: &stop.target.model,
         messages,
         params: stop.params.iter().map(|(name, value)| (name.as_str(), value)).collect(),
+        dialect: provider.speaks_otherwise().then(|| format!("{:?}", provider.dialect)),
     };
     // Messages and parameters came as JSON; they are written as such, or are nothing that anybody asks twice.
     let text = serde_json::to_vec(&question).unwrap_or_default();

@@ -8,15 +8,12 @@ use super::Engine;
 use super::ask::{Answer, Ask};
 use super::counting::PromptSize;
 use crate::error::Error;
-use crate::kernel::{Moment, Usage};
+use crate::kernel::{Moment, USUAL_OUTPUT, Usage};
 use crate::providers::ChatRequest;
 use crate::providers::prices::{Bill, OwnPrices, PriceBook, Rates};
 
 /// Picodollars in a millionth of a dollar.
 pub(super) const MICRODOLLAR: u64 = 1_000_000;
-
-/// What is expected of an answer when none was seen and none is bounded: tokens.
-const USUAL_OUTPUT: u64 = 256;
 
 /// A book that is newer than the one compiled in, once somebody found one.
 static NEWER: OnceLock<PriceBook> = OnceLock::new();

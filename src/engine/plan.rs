@@ -19,14 +19,13 @@ use super::route::Stop;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{
     Amounts, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner,
-    PlannedPrompt, PlannedShare, PlannedTarget, Standing, Usage, WhyRefused, doubled, forecast,
+    PlannedPrompt, PlannedShare, PlannedTarget, Standing, USUAL_OUTPUT, Usage, WhyRefused, doubled,
+    forecast,
 };
 use crate::providers::{ChatRequest, Message, Tokenizer};
 
 /// How long an answer takes when none came yet.
 const USUAL_LATENCY: Duration = Duration::from_secs(1);
-/// How many tokens an answer has when none came yet.
-const USUAL_OUTPUT: u64 = 256;
 
 /// What is to be sent, in runs of prompts of the same size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -40,7 +40,7 @@ pub fn hear(
     rates: &[RateHint],
     now: Moment,
 ) {
-    heed(ledgers, lane, held, rates, now);
+    heed(ledgers, lane, held, rates, 0, now);
     learn(ledgers, lane, lane.group_model, held, rates, now);
 }
 
@@ -49,6 +49,7 @@ fn heed(
     lane: &Lane,
     held: &Reservation,
     rates: &[RateHint],
+    over: u64,
     now: Moment,
 ) {
     for hint in rates {
@@ -56,7 +57,7 @@ fn heed(
         let stated = ledgers.get(lane.group).is_stated(hint);
         let place = if stated { lane.group } else { lane.group_model };
         // The provider wrote it while the whole reservation was taken, so it is compared before that is settled.
-        ledgers.get_mut(place).heed(hint, held.at, now);
+        ledgers.get_mut(place).heed(hint, over, held.at, now);
     }
 }
 
@@ -84,7 +85,11 @@ pub fn book(
     now: Moment,
 ) -> Change {
     let rates = aftermath.rates;
-    heed(ledgers, lane, held, rates, now);
+    let over = match aftermath.ending {
+        Ending::Answered(Some(used)) => held.amounts.input_tokens.saturating_sub(used.input_tokens),
+        _ => 0,
+    };
+    heed(ledgers, lane, held, rates, over, now);
     let recovered = settle(ledgers, lane, held, aftermath.ending, now);
     if let Some(bill) = aftermath.bill {
         let ledger = ledgers.get_mut(lane.group_model);
@@ -96,7 +101,7 @@ pub fn book(
         let is_seen =
             matches!(aftermath.ending, Ending::Answered(Some(used)) if used.output_tokens > 0);
         if !is_seen && bill.output_tokens > 0 {
-            ledger.saw_output(bill.output_tokens);
+            ledger.saw_output(bill.output_tokens, held.longest_answer);
         }
     }
     let scope = aftermath.failure.map(|failure| failure.scope);

@@ -1,9 +1,11 @@
 //! Which lane takes a call, and if none can now, when could one and what stands in the way?
 
+use super::charge::AnswerCharged;
 use super::health::DEGRADED_BELOW;
 use super::ledger::{Ledger, Obstacle};
 use super::limits::{Amounts, Resource, Usage};
 use super::moment::Moment;
+use super::output_sizes::{OutputSizes, USUAL_OUTPUT};
 use super::price::Price;
 
 /// Some ledgers of a store, addressed by their place in the list of names they were asked for by.
@@ -110,8 +112,6 @@ pub struct Need {
     pub last_resort: bool,
 }
 
-/// What is reserved for an answer when nothing is known about answers of this model.
-const USUAL_OUTPUT: u64 = 256;
 /// What of a limit such a guess takes at most: an eighth.
 const UNLEARNED_SHARE: u64 = 8;
 
@@ -178,7 +178,7 @@ impl Need {
         if !self.counts_output {
             return (amounts, false);
         }
-        if self.reserves_max_tokens && self.max_output_tokens.is_some() {
+        if self.answer_charged() == AnswerCharged::AtOnce {
             return (Amounts { output_tokens: output, ..amounts }, false);
         }
         let limits = [(Resource::Tokens, input_tokens), (Resource::OutputTokens, 0)];
@@ -202,6 +202,14 @@ impl Need {
             return spend;
         };
         spend.min(most.max(price.spend(input_tokens, 0)))
+    }
+
+    /// When the provider charges the answer.
+    fn answer_charged(&self) -> AnswerCharged {
+        match self.max_output_tokens {
+            Some(_) if self.reserves_max_tokens => AnswerCharged::AtOnce,
+            _ => AnswerCharged::WhenMade,
+        }
     }
 
     /// What the call takes from the ledger of its user's own limits, if it takes `amounts` from its lane.
@@ -244,12 +252,48 @@ pub struct Reservation {
     pub amounts: Amounts,
     /// What was taken from the ledger of the user's own limits, if there is one.
     pub own: Amounts,
+    /// When the provider charges the answer.
+    pub answer: AnswerCharged,
+    /// The longest answer that the caller allows, if it said so.
+    pub longest_answer: Option<u64>,
     /// The prompt, estimated: what its bill is compared with.
     pub estimated: u64,
     /// The prompt, counted, if it was.
     pub counted: Option<u64>,
     /// When.
     pub at: Moment,
+}
+
+impl Reservation {
+    fn new(lane: usize, amounts: Amounts, need: &Need, now: Moment) -> Reservation {
+        Reservation {
+            lane,
+            amounts,
+            own: Amounts::default(),
+            answer: need.answer_charged(),
+            longest_answer: need.max_output_tokens,
+            estimated: need.input_tokens,
+            counted: need.counted_tokens,
+            at: now,
+        }
+    }
+
+    /// What is counted when it ended like this, judged by the answers of its model so far.
+    ///
+    /// What was billed for an answer that never arrived nobody knows: the usual length, or the longest so far if that is
+    /// more, whatever could be reserved for it.
+    fn used(&self, ending: &Ending, sizes: &OutputSizes) -> Amounts {
+        let used = ending.used(&self.amounts);
+        if *ending != Ending::Unknown
+            || self.answer == AnswerCharged::AtOnce
+            || used.output_tokens == 0
+        {
+            return used;
+        }
+        let usual = sizes.longest().unwrap_or(USUAL_OUTPUT);
+        let most = self.longest_answer.unwrap_or(u64::MAX);
+        Amounts { output_tokens: used.output_tokens.max(usual).min(most), ..used }
+    }
 }
 
 /// Chooses among `lanes` as [`choose`] does and takes `need` from the chosen one.
@@ -298,9 +342,7 @@ pub fn reserve_anyway(
         Choice::Never(None) => lanes.iter().position(may)?,
     };
     let (amounts, _) = need.amounts(&lanes[lane], ledgers);
-    let own = Amounts::default();
-    let (estimated, counted) = (need.input_tokens, need.counted_tokens);
-    let reservation = Reservation { lane, amounts, own, estimated, counted, at: now };
+    let reservation = Reservation::new(lane, amounts, need, now);
     take(ledgers, &lanes[lane], &reservation);
     Some(reservation)
 }
@@ -310,7 +352,7 @@ fn take(ledgers: &mut Ledgers<'_>, lane: &Lane, reservation: &Reservation) {
         ledgers.get_mut(lane.group_model).watch(reservation.at);
     }
     for place in &lane.ledgers {
-        ledgers.get_mut(*place).take(&reservation.amounts, reservation.at);
+        ledgers.get_mut(*place).take(&reservation.amounts, reservation.answer, reservation.at);
     }
 }
 
@@ -340,11 +382,7 @@ pub fn choose(
             None => {
                 let wear = wear(ledgers, lane, now);
                 if best.as_ref().is_none_or(|(known, _)| wear < *known) {
-                    let own = Amounts::default();
-                    let (estimated, counted) = (need.input_tokens, need.counted_tokens);
-                    let reservation =
-                        Reservation { lane: place, amounts, own, estimated, counted, at: now };
-                    best = Some((wear, reservation));
+                    best = Some((wear, Reservation::new(place, amounts, need, now)));
                 }
             }
             Some(obstacle @ Obstacle::TooLarge { .. }) => {
@@ -467,17 +505,19 @@ pub fn settle(
 ) -> bool {
     let mut recovered = false;
     let reserved = held.amounts;
-    let used = ending.used(&reserved);
+    let used = held.used(&ending, ledgers.get(lane.group_model).outputs());
+    // A server that failed has charged no answer: what is reserved for one only stays, and comes back by time.
+    let answer = if ending == Ending::Failed { AnswerCharged::AtOnce } else { held.answer };
     for place in &lane.ledgers {
         let ledger = ledgers.get_mut(*place);
         ledger.ended(held.at);
         ledger.let_go(&reserved);
-        ledger.correct(&reserved, &used, held.at, now);
+        ledger.correct(&reserved, &used, answer, held.at, now);
         match ending {
             Ending::Answered(_) => {
                 recovered |= ledger.served(held.at, now);
                 if *place == lane.group_model && used.output_tokens > 0 {
-                    ledger.saw_output(used.output_tokens);
+                    ledger.saw_output(used.output_tokens, held.longest_answer);
                 }
             }
             Ending::NeverSent => ledger.forget_send(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, Blocks};
+use super::charge::AnswerCharged;
 use super::failure::{Failure, FailureClass};
 use super::health::Health;
 use super::input_factor::InputFactor;
@@ -385,8 +386,10 @@ impl Ledger {
     }
 
     /// Takes `amounts` from every meter and, where a block has ended by a guess, makes this call its probe.
-    pub fn take(&mut self, amounts: &Amounts, now: Moment) {
-        self.each_meter(|rule, meter| meter.take(rule, amounts.of(rule.limit.resource), now));
+    pub fn take(&mut self, amounts: &Amounts, answer: AnswerCharged, now: Moment) {
+        self.each_meter(|rule, meter| {
+            meter.take_charge(rule, answer.charge(rule.limit.resource, amounts), now);
+        });
         self.blocks.start_probe(now);
         self.in_flight += 1;
         self.held = self.held.plus(amounts);
@@ -405,19 +408,17 @@ impl Ledger {
         &mut self,
         reserved: &Amounts,
         used: &Amounts,
+        answer: AnswerCharged,
         reserved_at: Moment,
         now: Moment,
     ) {
-        if reserved == used {
+        if reserved == used && (answer == AnswerCharged::AtOnce || used.output_tokens == 0) {
             return;
         }
         self.each_meter(|rule, meter| {
-            let (had, has) = (reserved.of(rule.limit.resource), used.of(rule.limit.resource));
-            if has > had {
-                meter.take(rule, has - had, now);
-            } else {
-                meter.give_back(rule, had - has, reserved_at, now);
-            }
+            let resource = rule.limit.resource;
+            let (had, has) = (answer.charge(resource, reserved), answer.charge(resource, used));
+            meter.settle(rule, had, has, reserved_at, now);
         });
     }
 

@@ -6,6 +6,7 @@ mod aftermath;
 mod block;
 mod breaker;
 mod call;
+mod charge;
 mod choose;
 mod eta;
 mod failure;
@@ -32,6 +33,7 @@ pub use aftermath::{Aftermath, Change, book, close, hear};
 pub use block::{Block, Blocks};
 pub use breaker::{Breaker, BreakerState};
 pub use call::{Action, Call, CallPolicy, Event, GiveUp, Late, Patience};
+pub use charge::{AnswerCharged, Charge};
 pub use choose::{
     Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, choose, counted, reserve,
     reserve_anyway, settle,
@@ -47,7 +49,7 @@ pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage, dollar
 pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
 pub use moment::Moment;
 pub use outlook::{Rest, time_left};
-pub use output_sizes::OutputSizes;
+pub use output_sizes::{OutputSizes, USUAL_OUTPUT};
 pub use own_limit::{OwnLimit, reserve_for, settle_own};
 pub use plan::{
     Bound, Forecast, ONE_BY_ONE, PlannedManner, PlannedPrompt, PlannedShare, PlannedTarget,

@@ -34,6 +34,9 @@ impl From<Stored> for OutputSizes {
     }
 }
 
+/// How long an answer of a model is thought to be of which nothing is known.
+pub const USUAL_OUTPUT: u64 = 256;
+
 /// When this many answers are counted all counts are halved, so that the last few hundred decide.
 const FADES_AT: u32 = 512;
 /// Longer than 2^30 tokens is as long as that.

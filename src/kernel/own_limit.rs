@@ -1,6 +1,7 @@
 //! Does a caller's own limit allow a call, beside those of the lane it would take?
 
 use super::call::Patience;
+use super::charge::AnswerCharged;
 use super::choose::{Choice, Ending, Lane, Ledgers, Need, Reservation, choose, take_lane};
 use super::ledger::{Ledger, Obstacle};
 use super::limits::{Amounts, Period};
@@ -40,7 +41,7 @@ pub fn settle_own(own: &mut Ledger, held: &Reservation, ending: Ending, now: Mom
     // A call of many attempts is one request to the caller; all that providers bill is the caller's.
     let used = ending.used(&held.own);
     let used = Amounts { requests: used.requests.min(held.own.requests), ..used };
-    own.correct(&held.own, &used, held.at, now);
+    own.correct(&held.own, &used, AnswerCharged::AtOnce, held.at, now);
     if matches!(ending, Ending::NeverSent) {
         own.forget_send();
     }
@@ -80,7 +81,7 @@ pub fn reserve_for(
     if let Choice::Reserved(reservation) = &mut choice {
         reservation.own = amounts;
         take_lane(ledgers, lanes, reservation, need, now);
-        ledgers.get_mut(own).take(&amounts, now);
+        ledgers.get_mut(own).take(&amounts, AnswerCharged::AtOnce, now);
     }
     Ok(choice)
 }

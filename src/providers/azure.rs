@@ -1,4 +1,4 @@
-//! Under which address does a resource of Azure OpenAI answer a chat?
+//! Under which address does a resource of Azure OpenAI answer?
 //!
 //! The form of the base URL chooses the route, as it does for Microsoft's and OpenAI's SDKs:
 //!
@@ -34,6 +34,18 @@ pub(super) fn chat_url(base_url: &str, model: &str, version: &str) -> String {
     format!("{base}{middle}/chat/completions?api-version={version}")
 }
 
+/// The full address for a response: it is only on v1, which lies beside the classic routes.
+pub(super) fn responses_url(base_url: &str) -> String {
+    let base = base_url.trim_end_matches('/');
+    if base.ends_with("/v1") {
+        return format!("{base}/responses");
+    }
+    let resource = base.split_once("/openai/deployments/").map_or(base, |(resource, _)| resource);
+    let resource = resource.strip_suffix("/openai").unwrap_or(resource);
+    let resource = resource.strip_suffix("/models").unwrap_or(resource);
+    format!("{resource}/openai/v1/responses")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +74,16 @@ mod tests {
         assert_eq!(chosen, "http://h/models/chat/completions?api-version=2025-01-01-preview");
         let chosen = chat_url("http://h", "m", "2025-01-01-preview");
         assert!(chosen.ends_with("?api-version=2025-01-01-preview"), "{chosen}");
+    }
+
+    #[test]
+    fn responses_are_on_v1_whatever_the_form() {
+        for base in
+            ["", "/", "/openai", "/openai/v1", "/openai/v1/", "/models", "/openai/deployments/mine"]
+        {
+            let url = responses_url(&format!("https://r.openai.azure.com{base}"));
+            assert_eq!(url, "https://r.openai.azure.com/openai/v1/responses", "{base}");
+        }
+        assert_eq!(responses_url("http://h/gateway"), "http://h/gateway/openai/v1/responses");
     }
 }

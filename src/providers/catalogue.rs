@@ -20,6 +20,8 @@ pub enum Dialect {
     Anthropic,
     /// Gemini generateContent.
     Gemini,
+    /// OpenAI responses, spoken beside chat completions where a config asks for it.
+    Responses,
     /// Ollama's own chat, whose streams are lines of JSON.
     Ollama,
 }
@@ -95,13 +97,18 @@ impl Provider {
     /// ```
     /// use quotaflow::providers::{Dialect, Provider};
     /// let openai = Provider::find("openai").unwrap();
-    /// assert!(openai.clone().speaking(Dialect::OpenAi).is_some());
+    /// assert!(openai.clone().speaking(Dialect::Responses).is_some());
     /// assert!(openai.speaking(Dialect::Gemini).is_none());
     /// ```
     pub fn speaking(mut self, dialect: Dialect) -> Option<Provider> {
         let speaks = self.entry.dialect == dialect || self.entry.also_speaks.contains(&dialect);
         self.dialect = dialect;
         speaks.then_some(self)
+    }
+
+    /// Whether it is asked in another dialect than its own.
+    pub(crate) fn speaks_otherwise(&self) -> bool {
+        self.dialect != self.entry.dialect
     }
 
     /// This provider at another address.

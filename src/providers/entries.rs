@@ -95,6 +95,7 @@ const OPENAI_LIKE: Entry = Entry {
 pub(super) static ENTRIES: [Entry; 14] = [
     Entry {
         name: "openai",
+        also_speaks: &[Dialect::Responses],
         base_url: "https://api.openai.com/v1",
         key_envs: &["OPENAI_API_KEY"],
         refills: Refills::Buckets,
@@ -136,6 +137,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
     },
     Entry {
         name: "openrouter",
+        also_speaks: &[Dialect::Responses],
         base_url: "https://openrouter.ai/api/v1",
         version_path: "/api/v1",
         key_envs: &["OPENROUTER_API_KEY"],
@@ -191,6 +193,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
     // It counts calls in flight, of the account at a model, and nothing else.
     Entry {
         name: "deepseek",
+        also_speaks: &[Dialect::Responses],
         base_url: "https://api.deepseek.com/v1",
         key_envs: &["DEEPSEEK_API_KEY"],
         reserves_max_tokens: false,
@@ -203,6 +206,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
     Entry {
         name: "xai",
         aliases: &["x.ai", "x-ai"],
+        also_speaks: &[Dialect::Responses],
         base_url: "https://api.x.ai/v1",
         key_envs: &["XAI_API_KEY"],
         // A minute's requests are enforced second by second.
@@ -242,6 +246,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         name: "azure",
         aliases: &["azure_openai", "azure-openai", "azureopenai"],
         // Each resource has its own; see `azure.rs` for the paths.
+        also_speaks: &[Dialect::Responses],
         base_url: "",
         version_path: "",
         key_envs: &["AZURE_OPENAI_API_KEY"],
@@ -286,6 +291,7 @@ const OWN_SERVER: Entry = Entry {
 
 /// Any OpenAI-compatible server that is not in the catalogue.
 pub(super) static COMPATIBLE: Entry = Entry {
+    also_speaks: &[Dialect::Responses],
     needs_key: false,
     output_cap: OutputCap::MaxTokens,
     refusals: refusals::OPENAI,

@@ -33,21 +33,22 @@ enum Kind {
 const OPENAI: u8 = 1;
 const ANTHROPIC: u8 = 2;
 const GEMINI: u8 = 4;
+const RESPONSES: u8 = 8;
 const OLLAMA: u8 = 16;
-const ALL: u8 = OPENAI | ANTHROPIC | GEMINI | OLLAMA;
+const ALL: u8 = OPENAI | ANTHROPIC | GEMINI | RESPONSES | OLLAMA;
 
 /// More tokens than any model writes.
 const MOST_TOKENS: i64 = 10_000_000;
 
 /// Name, who takes it, what it has to be. The first row that fits the provider holds.
-const PARAMETERS: [(&str, u8, Kind); 54] = [
+const PARAMETERS: [(&str, u8, Kind); 59] = [
     ("temperature", ANTHROPIC, Kind::Number(0.0, 1.0)),
     ("temperature", ALL, Kind::Number(0.0, 2.0)),
     ("top_p", ALL, Kind::Number(0.0, 1.0)),
-    ("top_k", ALL, Kind::Whole(0, 1_000_000)),
+    ("top_k", OPENAI | ANTHROPIC | GEMINI | OLLAMA, Kind::Whole(0, 1_000_000)),
     ("max_tokens", ALL, Kind::Whole(1, MOST_TOKENS)),
     ("max_completion_tokens", ALL, Kind::Whole(1, MOST_TOKENS)),
-    ("stop", ALL, Kind::Texts(64)),
+    ("stop", OPENAI | ANTHROPIC | GEMINI | OLLAMA, Kind::Texts(64)),
     ("seed", OPENAI | GEMINI | OLLAMA, Kind::Whole(i64::MIN, i64::MAX)),
     ("presence_penalty", OPENAI | GEMINI | OLLAMA, Kind::Number(-2.0, 2.0)),
     ("frequency_penalty", OPENAI | GEMINI | OLLAMA, Kind::Number(-2.0, 2.0)),
@@ -59,37 +60,41 @@ const PARAMETERS: [(&str, u8, Kind); 54] = [
     ("tools", ALL, Kind::Objects),
     ("tool_choice", OLLAMA, Kind::OneOf(&["auto", "none"])),
     ("tool_choice", ALL, Kind::TextOrObject),
-    ("parallel_tool_calls", OPENAI | ANTHROPIC, Kind::Bool),
+    ("parallel_tool_calls", OPENAI | ANTHROPIC | RESPONSES, Kind::Bool),
     ("response_format", ALL, Kind::Object),
     ("logit_bias", OPENAI, Kind::Object),
-    ("logprobs", OPENAI | GEMINI, Kind::Bool),
-    ("top_logprobs", OPENAI | GEMINI, Kind::Whole(0, 20)),
-    ("user", OPENAI | ANTHROPIC, Kind::Text),
-    ("metadata", OPENAI | ANTHROPIC, Kind::Object),
-    ("service_tier", OPENAI | ANTHROPIC, Kind::Text),
+    ("logprobs", OPENAI | GEMINI | RESPONSES, Kind::Bool),
+    ("top_logprobs", OPENAI | GEMINI | RESPONSES, Kind::Whole(0, 20)),
+    ("user", OPENAI | ANTHROPIC | RESPONSES, Kind::Text),
+    ("metadata", OPENAI | ANTHROPIC | RESPONSES, Kind::Object),
+    ("service_tier", OPENAI | ANTHROPIC | RESPONSES, Kind::Text),
     ("reasoning_effort", OLLAMA, Kind::OneOf(&["none", "low", "medium", "high"])),
-    ("reasoning_effort", OPENAI, Kind::Text),
+    ("reasoning_effort", OPENAI | RESPONSES, Kind::Text),
     ("reasoning_format", OPENAI, Kind::Text),
-    ("reasoning", OPENAI, Kind::Object),
+    ("reasoning", OPENAI | RESPONSES, Kind::Object),
     ("include_reasoning", OPENAI, Kind::Bool),
-    ("verbosity", OPENAI, Kind::Text),
-    ("store", OPENAI, Kind::Bool),
-    ("prompt_cache_key", OPENAI, Kind::Text),
-    ("prompt_cache_retention", OPENAI, Kind::Text),
-    ("prompt_cache_options", OPENAI, Kind::Object),
-    ("safety_identifier", OPENAI, Kind::Text),
+    ("verbosity", OPENAI | RESPONSES, Kind::Text),
+    ("store", OPENAI | RESPONSES, Kind::Bool),
+    ("prompt_cache_key", OPENAI | RESPONSES, Kind::Text),
+    ("prompt_cache_retention", OPENAI | RESPONSES, Kind::Text),
+    ("prompt_cache_options", OPENAI | RESPONSES, Kind::Object),
+    ("safety_identifier", OPENAI | RESPONSES, Kind::Text),
     ("prediction", OPENAI, Kind::Object),
     ("web_search_options", OPENAI, Kind::Object),
     ("modalities", OPENAI, Kind::Anything),
-    ("models", OPENAI, Kind::Texts(16)),
-    ("provider", OPENAI, Kind::Object),
-    ("plugins", OPENAI, Kind::Objects),
+    ("models", OPENAI | RESPONSES, Kind::Texts(16)),
+    ("provider", OPENAI | RESPONSES, Kind::Object),
+    ("plugins", OPENAI | RESPONSES, Kind::Objects),
     ("transforms", OPENAI, Kind::Texts(16)),
     ("usage", OPENAI, Kind::Object),
     ("thinking", ANTHROPIC, Kind::Object),
     ("thinking_config", GEMINI, Kind::Object),
     ("safety_settings", GEMINI, Kind::Objects),
     ("cached_content", GEMINI, Kind::Text),
+    ("include", RESPONSES, Kind::Texts(16)),
+    ("truncation", RESPONSES, Kind::Text),
+    ("max_tool_calls", RESPONSES, Kind::Whole(1, 1_000_000)),
+    ("previous_response_id", RESPONSES, Kind::Text),
     ("options", OLLAMA, Kind::Object),
     ("num_ctx", OLLAMA, Kind::Whole(1, MOST_TOKENS)),
     ("think", OLLAMA, Kind::BoolOrText),
@@ -108,7 +113,8 @@ const OF_ONE: [(&str, &str, Kind); 6] = [
 ];
 
 /// Fields of a body that are said elsewhere than among the parameters.
-const ELSEWHERE: [&str; 5] = ["model", "messages", "system", "contents", "stream_options"];
+const ELSEWHERE: [&str; 7] =
+    ["model", "messages", "system", "contents", "input", "instructions", "stream_options"];
 
 /// How alike a name has to be to be the one that was meant.
 const ALIKE: f64 = 0.7;
@@ -125,11 +131,14 @@ fn check_one(provider: &Provider, name: &str, value: &Value) -> Result<(), Inval
         Dialect::OpenAi => OPENAI,
         Dialect::Anthropic => ANTHROPIC,
         Dialect::Gemini => GEMINI,
+        Dialect::Responses => RESPONSES,
         Dialect::Ollama => OLLAMA,
     };
     let taken = |(known, by, _): &&(&str, u8, Kind)| *known == name && by & dialect != 0;
     let own = |(known, by, _): &&(&str, &str, Kind)| *known == name && *by == provider.entry.name;
-    let own = OF_ONE.iter().find(own).map(|(.., kind)| kind);
+    // They are of the dialect that it speaks unasked.
+    let own = OF_ONE.iter().filter(|_| !provider.speaks_otherwise()).find(own);
+    let own = own.map(|(.., kind)| kind);
     let common = || PARAMETERS.iter().find(taken).map(|(.., kind)| kind);
     let Some(kind) = own.or_else(common) else {
         return Err(unknown(provider, dialect, name));
@@ -149,7 +158,10 @@ fn check_one(provider: &Provider, name: &str, value: &Value) -> Result<(), Inval
 
 fn unknown(provider: &Provider, dialect: u8, name: &str) -> InvalidRequest {
     let shown: String = name.chars().take(60).collect();
-    let who = &provider.name;
+    let who = match provider.dialect {
+        Dialect::Responses => format!("the Responses API of {}", provider.name),
+        _ => provider.name.clone(),
+    };
     let way_out = "what is newer than this list goes into extra_body={...}";
     let message = if ELSEWHERE.contains(&name) {
         format!("{shown} is not a parameter; it is said by an argument of the call itself")

@@ -17,6 +17,7 @@ const ECHO: usize = 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
     OpenaiChat,
+    OpenaiResponses,
     AnthropicMessages,
     GeminiGenerate,
 }
@@ -51,6 +52,8 @@ pub(super) struct Asked<'a> {
     pub(super) wants_usage: bool,
     /// The stream is to be one of events; Gemini sends a list otherwise.
     pub(super) wants_events: bool,
+    /// It came to `/responses`.
+    pub(super) wants_response: bool,
     pub(super) problem: Option<Problem>,
 }
 
@@ -75,12 +78,15 @@ impl Directory {
 
     fn find(&self, dialect: Dialect, secret: &str) -> Option<(usize, Provider)> {
         let (index, provider) = *self.by_secret.get(secret)?;
-        let speaks = match provider {
-            Provider::Anthropic => Dialect::AnthropicMessages,
-            Provider::Gemini => Dialect::GeminiGenerate,
-            _ => Dialect::OpenaiChat,
+        let speaks = match dialect {
+            Dialect::AnthropicMessages => provider == Provider::Anthropic,
+            Dialect::GeminiGenerate => provider == Provider::Gemini,
+            Dialect::OpenaiChat => !matches!(provider, Provider::Anthropic | Provider::Gemini),
+            Dialect::OpenaiResponses => {
+                matches!(provider, Provider::Openai | Provider::Openrouter)
+            }
         };
-        (speaks == dialect).then_some((index, provider))
+        speaks.then_some((index, provider))
     }
 }
 
@@ -98,6 +104,7 @@ impl<'a> Asked<'a> {
             streams: false,
             wants_usage: false,
             wants_events: true,
+            wants_response: false,
             problem: None,
         };
         asked.problem = asked.fill(directory, request, path).err();
@@ -111,6 +118,7 @@ impl<'a> Asked<'a> {
         path: &'a str,
     ) -> Result<(), Problem> {
         let (dialect, model_in_path, streams) = dialect_of(path).ok_or(Problem::NoSuchPath)?;
+        self.wants_response = dialect == Dialect::OpenaiResponses;
         let secret = secret_of(request, dialect);
         let (key, provider) = directory.find(dialect, secret).ok_or(Problem::BadKey)?;
         (self.key, self.provider) = (Some(key), provider);
@@ -125,10 +133,12 @@ impl<'a> Asked<'a> {
         };
         let prompt = match dialect {
             Dialect::GeminiGenerate => body.contents.ok_or(Problem::Missing("contents"))?,
+            Dialect::OpenaiResponses => body.input.ok_or(Problem::Missing("input"))?,
             _ => body.messages.ok_or(Problem::Missing("messages"))?,
         };
         let instructions = match dialect {
             Dialect::OpenaiChat => None,
+            Dialect::OpenaiResponses => body.instructions,
             Dialect::AnthropicMessages => body.system,
             Dialect::GeminiGenerate => body.system_instruction,
         };
@@ -138,6 +148,7 @@ impl<'a> Asked<'a> {
             Dialect::GeminiGenerate => {
                 body.generation.and_then(|generation| generation.max_output_tokens)
             }
+            Dialect::OpenaiResponses => body.max_output_tokens,
             _ => body.max_completion_tokens.or(body.max_tokens),
         };
         if dialect == Dialect::AnthropicMessages {
@@ -166,6 +177,9 @@ impl<'a> Asked<'a> {
 fn dialect_of(path: &str) -> Option<(Dialect, Option<&str>, bool)> {
     if path.ends_with("/chat/completions") {
         return Some((Dialect::OpenaiChat, None, false));
+    }
+    if path.ends_with("/responses") {
+        return Some((Dialect::OpenaiResponses, None, false));
     }
     if path.ends_with("/v1/messages") {
         return Some((Dialect::AnthropicMessages, None, false));
@@ -197,7 +211,7 @@ fn provider_of_path(path: &str) -> Provider {
 /// The key as the dialect carries it; empty when there is none.
 fn secret_of<'a>(request: &IncomingRequest<'a>, dialect: Dialect) -> &'a str {
     let own = match dialect {
-        Dialect::OpenaiChat => None,
+        Dialect::OpenaiChat | Dialect::OpenaiResponses => None,
         Dialect::AnthropicMessages => request.header("x-api-key"),
         Dialect::GeminiGenerate => request.header("x-goog-api-key"),
     };
@@ -210,13 +224,13 @@ fn secret_of<'a>(request: &IncomingRequest<'a>, dialect: Dialect) -> &'a str {
         query.split('&').find_map(|pair| pair.strip_prefix("key="))
     };
     match dialect {
-        Dialect::OpenaiChat => bearer().unwrap_or(""),
+        Dialect::OpenaiChat | Dialect::OpenaiResponses => bearer().unwrap_or(""),
         Dialect::AnthropicMessages => own.or_else(bearer).unwrap_or(""),
         Dialect::GeminiGenerate => own.or_else(in_query).unwrap_or(""),
     }
 }
 
-/// What the stand-in reads of a body in any of the three dialects; the rest is skipped.
+/// What the stand-in reads of a body in any of the dialects; the rest is skipped.
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(borrow)]
@@ -224,10 +238,13 @@ struct Body<'a> {
     messages: Option<Text>,
     system: Option<Text>,
     contents: Option<Text>,
+    input: Option<Text>,
+    instructions: Option<Text>,
     #[serde(rename = "systemInstruction", alias = "system_instruction")]
     system_instruction: Option<Text>,
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
+    max_output_tokens: Option<u64>,
     #[serde(rename = "generationConfig", alias = "generation_config")]
     generation: Option<Generation>,
     stream: Option<bool>,

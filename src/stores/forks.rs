@@ -187,7 +187,7 @@ impl QuotaStore for ForkSafeStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{Amounts, Moment};
+    use crate::kernel::{Amounts, AnswerCharged, Moment};
 
     #[test]
     fn a_fork_forgets_neither_counts_nor_calls_in_flight() {
@@ -198,7 +198,7 @@ mod tests {
         let begin = &mut |ledgers: &mut Ledgers<'_>| {
             let ledger = ledgers.get_mut(0);
             ledger.join("org-a");
-            ledger.take(&Amounts::default(), Moment::EPOCH);
+            ledger.take(&Amounts::default(), AnswerCharged::AtOnce, Moment::EPOCH);
         };
         store.update(&id, begin).unwrap();
         before_fork();

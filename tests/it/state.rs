@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quotaflow::kernel::{
-    Amounts, Configured, Ledger, LedgerId, Ledgers, Limit, Moment, Period, Refill, Resource, Source,
+    Amounts, AnswerCharged, Configured, Ledger, LedgerId, Ledgers, Limit, Moment, Period, Refill,
+    Resource, Source,
 };
 use quotaflow::stores::{QuotaStore, SqliteStore, StoreError};
 
@@ -49,7 +50,7 @@ pub(crate) fn take(
         ledger.conform(configured, NOW);
         granted = ledger.obstacle(&ONE, 0, false, NOW).is_none();
         if granted {
-            ledger.take(&ONE, NOW);
+            ledger.take(&ONE, AnswerCharged::AtOnce, NOW);
         }
     })?;
     Ok(granted)

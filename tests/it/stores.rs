@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quotaflow::kernel::{
-    Block, FailureClass, Moment, Origin, Period, RateHint, Refill, Resource, Source,
+    AnswerCharged, Block, FailureClass, Moment, Origin, Period, RateHint, Refill, Resource, Source,
 };
 use quotaflow::stores::{KeptAnswer, MemoryStore, QuotaStore, SqliteStore};
 
@@ -68,8 +68,8 @@ fn no_update_is_lost_and_several_ledgers_change_together(store: Store) {
                 store
                     .update(&ids, &mut |ledgers| {
                         balanced = ledgers.get(0).totals().sent == ledgers.get(1).totals().sent;
-                        ledgers.get_mut(0).take(&ONE, NOW);
-                        ledgers.get_mut(1).take(&ONE, NOW);
+                        ledgers.get_mut(0).take(&ONE, AnswerCharged::AtOnce, NOW);
+                        ledgers.get_mut(1).take(&ONE, AnswerCharged::AtOnce, NOW);
                     })
                     .unwrap();
                 assert!(balanced, "half an update was seen");
@@ -128,7 +128,7 @@ fn a_closure_that_panics_takes_nobody_elses_turn(store: Store) {
 fn panic_in_an_update(store: &dyn QuotaStore) {
     let panics = || {
         let _ = store.update(&[id("group"), id("other")], &mut |ledgers| {
-            ledgers.get_mut(0).take(&ONE, NOW);
+            ledgers.get_mut(0).take(&ONE, AnswerCharged::AtOnce, NOW);
             panic!("a bug in a rule");
         });
     };
@@ -198,12 +198,16 @@ fn ledgers_come_back_from_the_file_as_they_were() {
             let ledger = ledgers.get_mut(0);
             ledger.conform(&limits, NOW);
             for _ in 0..7 {
-                ledger.take(&quotaflow::kernel::Amounts { input_tokens: 300, ..ONE }, NOW);
+                ledger.take(
+                    &quotaflow::kernel::Amounts { input_tokens: 300, ..ONE },
+                    AnswerCharged::AtOnce,
+                    NOW,
+                );
             }
             ledger.learn(&told, NOW, NOW);
             ledger.block(block.clone(), NOW);
             ledger.join("org-acme");
-            (0..20).for_each(|_| ledger.saw_output(77));
+            (0..20).for_each(|_| ledger.saw_output(77, None));
         })
         .unwrap();
     let before = state(&*store, NOW);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quotaflow::kernel::{Amounts, Failure, FailureClass, Moment};
-use quotaflow::providers::{Completion, Headers, Provider, StreamPiece, WireResponse};
+use quotaflow::providers::{Completion, Dialect, Headers, Provider, StreamPiece, WireResponse};
 use quotaflow::simulator::{Fault, Running};
 
 use super::sockets::{client, running, until_in_flight};
@@ -14,14 +14,28 @@ const KEYS: &str = "keys: [{key: o, provider: openai}, {key: a, provider: anthro
                     {key: r, provider: openrouter}, {key: q, provider: groq}, {key: l, provider: ollama}]";
 
 /// Provider, key.
-const ALL: [(&str, &str); 6] = [
+const ALL: [(&str, &str); 8] = [
     ("openai", "o"),
     ("anthropic", "a"),
     ("gemini", "g"),
     ("openrouter", "r"),
     ("groq", "q"),
     ("ollama", "l"),
+    (RESPONSES, "o"),
+    (ROUTED_RESPONSES, "r"),
 ];
+
+/// OpenAI and OpenRouter, asked in the Responses dialect.
+const RESPONSES: &str = "openai responses";
+const ROUTED_RESPONSES: &str = "openrouter responses";
+
+/// Whom a request goes to, in the dialect it is written in.
+fn provider(name: &str) -> Provider {
+    match name.split_once(' ') {
+        None => Provider::find(name).unwrap(),
+        Some((name, _)) => Provider::find(name).unwrap().speaking(Dialect::Responses).unwrap(),
+    }
+}
 
 /// Path, header of the key, value, body.
 fn request(provider: &str, key: &str) -> (String, [(&'static str, String); 2], Value) {
@@ -39,6 +53,15 @@ fn request(provider: &str, key: &str) -> (String, [(&'static str, String); 2], V
         "gemini" => {
             let path = "/v1beta/models/gemini-test:streamGenerateContent?alt=sse";
             (path.into(), [("x-goog-api-key", key.to_owned()), version], contents("hello"))
+        }
+        RESPONSES | ROUTED_RESPONSES => {
+            let base = if provider == RESPONSES { "v1" } else { "api/v1" };
+            let body = json!({"model": "gpt-test", "input": "hello", "stream": true});
+            (
+                format!("/{base}/responses"),
+                [bearer, ("accept", "text/event-stream".to_owned())],
+                body,
+            )
         }
         "openrouter" => (format!("/api/v1{chat}"), [bearer, version], body),
         "groq" => (format!("/openai/v1{chat}"), [bearer, version], body),
@@ -64,7 +87,7 @@ fn read(provider: &str, body: &[u8]) -> (Vec<StreamPiece>, Result<Completion, Fa
         estimate,
         model: "gpt-test",
     };
-    let (mut reader, mut pieces) = (Provider::find(provider).unwrap().read_stream(), Vec::new());
+    let (mut reader, mut pieces) = (self::provider(provider).read_stream(), Vec::new());
     // A failure stays with the reader.
     let _ = reader.feed(body, &context, &mut pieces);
     (pieces, reader.finish(&context))
@@ -119,6 +142,27 @@ fn an_answer_that_is_cut_says_so_and_gemini_sends_a_list_without_its_parameter()
     let end = end.unwrap();
     assert_eq!((end.text.as_str(), end.finish_reason.as_deref()), ("answer t", Some("length")));
     assert_eq!(pieces.len(), 4);
+}
+
+#[test]
+fn a_response_is_answered_in_one_piece_as_well() {
+    let mut simulator = simulator(&format!("{{{KEYS}}}"));
+    let bearer = [("authorization", "Bearer o")];
+    let input = json!([{"type": "message", "role": "user", "content":
+        [{"type": "input_text", "text": "hello"}]}]);
+    let mut body = json!({"model": "gpt-test", "instructions": "be brief", "input": input});
+    body["max_output_tokens"] = 2.into();
+    let answer = post(&mut simulator, "/v1/responses", &bearer, &body, 0);
+    let said = body_of(&answer);
+    assert_eq!((answer.status, &said["status"]), (200, &json!("incomplete")));
+    assert_eq!(said["output"][0]["content"][0]["text"], "answer t");
+    assert_eq!(said["usage"]["output_tokens"], 2);
+    body.as_object_mut().unwrap().remove("input");
+    let wrong = post(&mut simulator, "/v1/responses", &bearer, &body, 0);
+    assert_eq!(wrong.status, 400);
+    // Groq's key does not fit this path.
+    let groq = [("authorization", "Bearer q")];
+    assert_eq!(post(&mut simulator, "/openai/v1/responses", &groq, &body, 0).status, 401);
 }
 
 #[test]

@@ -3,14 +3,17 @@
 use quotaflow::providers::{ChatRequest, Message, Provider};
 use serde_json::{Value, json};
 
-use super::provider;
+use super::{provider, speaking};
 
 fn asked(name: &str, params: Value) -> (String, Value) {
+    written(&provider(name), params)
+}
+
+fn written(provider: &Provider, params: Value) -> (String, Value) {
     let messages: Vec<Message> =
         serde_json::from_value(json!([{"role": "user", "content": "hi"}])).unwrap();
     let Value::Object(params) = params else { panic!("parameters are an object") };
-    let wire =
-        provider(name).encode_stream(&ChatRequest { messages, params }, "some-model").unwrap();
+    let wire = provider.encode_stream(&ChatRequest { messages, params }, "some-model").unwrap();
     (wire.path_url, serde_json::from_slice(&wire.body).unwrap())
 }
 
@@ -59,4 +62,18 @@ fn what_the_caller_says_of_streams_breaks_nothing() {
     assert_eq!(body["stream_options"], both);
     let (_, body) = asked("anthropic", options);
     assert_eq!(body.get("stream_options"), None);
+}
+
+/// Responses tell their usage unasked, and refuse to be asked for it.
+#[test]
+fn a_response_is_asked_for_as_a_stream_and_not_for_its_usage() {
+    for name in ["openai", "xai", "openrouter", "azure", "deepseek"] {
+        let provider = speaking(provider(name), "responses");
+        let (url, body) = written(&provider, json!({"stream_options": {"include_usage": true}}));
+        assert!(url.ends_with("/v1/responses"), "{url}");
+        assert_eq!((&body["stream"], body.get("stream_options")), (&json!(true), None), "{name}");
+        let options = json!({"stream_options": {"include_obfuscation": false}});
+        let (_, body) = written(&provider, options.clone());
+        assert_eq!(body["stream_options"], options["stream_options"], "{name}");
+    }
 }

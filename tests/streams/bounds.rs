@@ -3,7 +3,7 @@
 use quotaflow::kernel::{FailureClass, Usage};
 use quotaflow::providers::{Provider, StreamPiece};
 
-use super::{provider, with_context};
+use super::{provider, speaking, with_context};
 
 const MEBI: usize = 1 << 20;
 
@@ -72,6 +72,32 @@ fn an_answer_is_at_most_thirty_two_mebibytes() {
     let (fed, class) = flood(&provider("openai"), b"{\"a\":\"", &[b'x'; 65536], 64 * MEBI);
     assert_eq!(class, FailureClass::ServerError);
     assert!((31 * MEBI..34 * MEBI).contains(&fed), "{fed}");
+}
+
+#[test]
+fn a_response_is_bounded_as_well() {
+    let long = "x".repeat(64 * 1024);
+    let provider = speaking(provider("openai"), "responses");
+    for kind in ["output_text", "reasoning_text", "refusal", "function_call_arguments"] {
+        let event = format!(r#"{{"type":"response.{kind}.delta","delta":"{long}"}}"#);
+        let block = format!("data: {event}\n\n");
+        let (fed, class) = flood(&provider, b"", block.as_bytes(), 64 * MEBI);
+        assert_eq!(class, FailureClass::ServerError, "{kind}");
+        assert!((31 * MEBI..34 * MEBI).contains(&fed), "{kind}: {fed}");
+    }
+    // An item that is done and was never begun, over and over in new places.
+    let blocks: String = (0..5000)
+        .map(|place| {
+            format!(
+                "data: {{\"type\":\"response.output_text.delta\",\"output_index\":{place},\"delta\":\"x\"}}\n\n"
+            )
+        })
+        .collect();
+    with_context(|context| {
+        let mut reader = provider.read_stream();
+        let failed = reader.feed(blocks.as_bytes(), context, &mut Vec::new()).unwrap_err();
+        assert_eq!(failed.class, FailureClass::ServerError);
+    });
 }
 
 #[test]

@@ -74,7 +74,9 @@ fn a_body_cut_off_anywhere_is_no_answer() {
                 let cut = read(&fixture.provider, [start]);
                 let about = format!("{} cut at {at}", fixture.name);
                 assert!(whole.pieces.starts_with(&cut.pieces), "{about}");
-                let is_over = rest.trim_ascii().is_empty() || cut.done;
+                let after = fixture.expected.after_the_end.as_bytes();
+                let rest = rest.trim_ascii();
+                let is_over = rest.is_empty() || rest == after || cut.done;
                 match (&cut.end, &whole.end) {
                     (Ok(_), _) => assert!(is_over && whole.end.is_ok(), "{about}"),
                     // The refusal is there already, but for the end of its line.
@@ -144,6 +146,8 @@ proptest! {
         for name in ["openai", "anthropic", "gemini"] {
             read(&super::provider(name), parts.iter().map(Vec::as_slice));
         }
+        let responses = super::speaking(super::provider("openai"), "responses");
+        read(&responses, parts.iter().map(Vec::as_slice));
     }
 
     /// Pieces of real streams in any order.
@@ -159,9 +163,11 @@ proptest! {
             body.extend_from_slice(place.get::<&[u8]>(&events));
             body.push(b'\n');
         }
-        for name in ["openai", "anthropic", "gemini", "openrouter"] {
-            let whole = read(&super::provider(name), [&body[..]]);
-            assert_same(&whole, &read(&super::provider(name), body.chunks(3)), name);
+        let own = ["openai", "anthropic", "gemini", "openrouter"].map(super::provider);
+        let responses = super::speaking(super::provider("openai"), "responses");
+        for provider in own.iter().chain([&responses]) {
+            let whole = read(provider, [&body[..]]);
+            assert_same(&whole, &read(provider, body.chunks(3)), &provider.name);
         }
     }
 }

@@ -157,6 +157,32 @@ fn a_server_of_ones_own_may_speak_another_dialect() {
 }
 
 #[test]
+fn a_provider_is_asked_in_another_dialect_it_speaks() {
+    let config = json!({"providers": {
+        "openai": {"dialect": "responses"},
+        "xai": {"dialect": "Responses", "base_url": "http://127.0.0.1:2/v1"},
+        "deepseek": {"dialect": "openai"},
+        "mine": {"base_url": "http://127.0.0.1:1", "dialect": "responses"},
+    }});
+    let settings = with_config(config, &[("OPENAI_API_KEY", "sk-test")]).expect("settings");
+    let dialect = |name: &str| settings.providers[name].provider.dialect;
+    assert_eq!((dialect("openai"), dialect("xai")), (Dialect::Responses, Dialect::Responses));
+    assert_eq!((dialect("azure"), dialect("deepseek")), (Dialect::OpenAi, Dialect::OpenAi));
+    assert_eq!(settings.providers["openai"].keys.len(), 1);
+    assert_eq!(settings.providers["xai"].provider.base_url, "http://127.0.0.1:2/v1");
+    let mine = &settings.providers["mine"].provider;
+    assert_eq!((mine.dialect, mine.needs_key), (Dialect::Responses, false));
+
+    let refused = |name: &str, dialect: &str| {
+        with_config(json!({"providers": {name: {"dialect": dialect}}}), &[]).unwrap_err()
+    };
+    let wrong = refused("anthropic", "responses").to_string();
+    assert!(wrong.contains("anthropic") && wrong.contains("speaks its own dialect"), "{wrong}");
+    let wrong = refused("openai", "response").to_string();
+    assert!(wrong.contains("did you mean `responses`?"), "{wrong}");
+}
+
+#[test]
 fn azures_address_and_version_come_from_the_environment_unless_they_are_stated() {
     const ENDPOINT: (&str, &str) = ("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com/");
     let azure = |config: Value, variables: &[(&str, &str)]| {

@@ -6,7 +6,7 @@ use crate::kernel::input_factor::InputFactor;
 use crate::kernel::learned::{Refused, only_watches};
 use crate::kernel::limits::{Limit, Period, Resource, Source};
 use crate::kernel::moment::Moment;
-use crate::kernel::output_sizes::OutputSizes;
+use crate::kernel::output_sizes::{OutputSizes, USUAL_OUTPUT};
 
 impl Ledger {
     /// Whether the user stated the limit that `hint` tells of, or a lower one.
@@ -25,7 +25,7 @@ impl Ledger {
         }
         if self.learned.hear(hint, now) {
             self.relearn(now);
-            self.heed(hint, sent, now);
+            self.heed(hint, 0, sent, now);
         } else {
             self.changed |= self.learned.refresh(hint, now);
         }
@@ -94,9 +94,11 @@ impl Ledger {
 
     /// How many calls may be under way while nothing is known to limit requests and the lane `feels_its_way`: four, and
     /// one more for each eight that were answered. A provider whose limit is met for the first time refuses no more than
-    /// are under way. One, as long as the size of an answer is a guess that was `cut_short`.
+    /// are under way. One, as long as the size of an answer is a guess that was `cut_short`; answers of which eight did
+    /// not tell their size never will.
     pub fn first_steps(&self, feels_its_way: bool, cut_short: bool) -> Option<Obstacle> {
-        if cut_short && self.answered == 0 && self.in_flight > 0 {
+        const TELL_NOTHING: u64 = 8;
+        if cut_short && self.answered < TELL_NOTHING && self.in_flight > 0 {
             return Some(Obstacle::Concurrency { most: 1 });
         }
         if !feels_its_way {
@@ -122,15 +124,20 @@ impl Ledger {
         })
     }
 
-    /// Takes the provider's word on what is left of a limit that is known: never believe more than that.
-    pub fn heed(&mut self, hint: &RateHint, sent: Moment, now: Moment) {
+    /// Takes the provider's word on what is left of a limit that is known: never believe more than that. `over`: by how
+    /// many tokens the prompt was thought to be longer than it is, which settling gives back.
+    pub fn heed(&mut self, hint: &RateHint, over: u64, sent: Moment, now: Moment) {
         let Some(remaining) = hint.remaining else { return };
         let Some(effective) = &self.rules else { return };
         for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
             let same_scale = hint.amount.is_none_or(|amount| amount == rule.limit.amount.get());
             if rule.counts_like(hint.resource, hint.period) && same_scale {
                 let before = counted.meter.clone();
-                counted.meter.tighten(rule, remaining, sent, now);
+                let over = match rule.limit.resource {
+                    Resource::Tokens | Resource::InputTokens => over,
+                    _ => 0,
+                };
+                counted.meter.tighten(rule, remaining, over, sent, now);
                 self.changed |= counted.meter != before;
             }
         }
@@ -152,7 +159,7 @@ impl Ledger {
         self.each_meter(|rule, meter| {
             if rule.counts_like(resource, period) {
                 let used = meter.left_of(rule, used, whole_at, now);
-                meter.tighten(rule, rule.limit.amount.get().saturating_sub(used), now, now);
+                meter.tighten(rule, rule.limit.amount.get().saturating_sub(used), 0, now, now);
             }
         });
     }
@@ -167,8 +174,13 @@ impl Ledger {
         &self.outputs
     }
 
-    /// Remembers how long an answer was.
-    pub fn saw_output(&mut self, tokens: u64) {
+    /// Remembers how long an answer was. One that `most` cut short says that answers are at least that long, which is
+    /// news only if they were thought to be shorter.
+    pub fn saw_output(&mut self, tokens: u64, most: Option<u64>) {
+        let was_cut = most.is_some_and(|most| most > 0 && tokens >= most);
+        if was_cut && tokens < self.outputs.longest().unwrap_or(USUAL_OUTPUT) {
+            return;
+        }
         self.outputs.saw(tokens);
         self.changed = true;
     }

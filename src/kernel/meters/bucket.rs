@@ -3,7 +3,10 @@
 //! governor decides whether and when; the cell makes its state something that can be looked at without taking, given
 //! back, re-tuned and stored, none of which a `RateLimiter` offers.
 
+mod level;
+
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Add;
 use std::time::Duration;
@@ -15,18 +18,43 @@ use governor::state::StateStore;
 use governor::{NotUntil, Quota, RateLimiter};
 use serde::{Deserialize, Serialize};
 
+use level::Level;
+
 use super::{Availability, Rule};
+use crate::kernel::charge::Charge;
 use crate::kernel::limits::Refill;
 use crate::kernel::moment::Moment;
 
 /// The state of a continuously refilling limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct Bucket {
-    /// The instant at which it is (or was) full again: GCRA's theoretical arrival time.
-    full_at: Moment,
+    /// What was taken of it, reservations included.
+    taken: Level,
+    /// What of that the provider can have charged: all but what calls under way reserve for answers that are charged
+    /// when they are made.
+    charged: Level,
     /// When something was last taken from it while it was full beyond doubt. Of that burst every unit was there; what
     /// refilled since may reach the provider's bucket later than ours, by up to the guard.
     opened: Moment,
+}
+
+/// As files have it; older ones know only when it is full again.
+#[derive(Deserialize)]
+struct Stored {
+    taken: Option<Level>,
+    charged: Option<Level>,
+    full_at: Option<Moment>,
+    opened: Moment,
+}
+
+impl From<Stored> for Bucket {
+    fn from(stored: Stored) -> Bucket {
+        let known = || Level::full_at(stored.full_at.unwrap_or(Moment::EPOCH));
+        let taken = stored.taken.unwrap_or_else(known);
+        let charged = stored.charged.unwrap_or_else(|| taken.clone());
+        Bucket { taken, charged, opened: stored.opened }
+    }
 }
 
 /// Nanoseconds since the epoch, as governor wants its clock readings.
@@ -93,16 +121,25 @@ fn span(rule: &Rule, amount: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
+/// A stored instant further away than the bucket's own length comes from a clock that was stepped back since.
+fn bound(rule: &Rule, now: Moment) -> Moment {
+    // Debt from settling may exceed the burst, but never by more than one whole period.
+    now + span(rule, burst(rule)) + rule.window()
+}
+
+/// What was taken as `had` at `taken_at` turns out to be `has`.
+fn correct(level: &mut Level, rule: &Rule, had: u64, has: u64, taken_at: Moment, now: Moment) {
+    match has.cmp(&had) {
+        Ordering::Greater => level.take(span(rule, has - had), now),
+        Ordering::Equal => {}
+        Ordering::Less => level.give_back(span(rule, had - has), taken_at),
+    }
+}
+
 impl Bucket {
     /// A bucket from which nothing was taken.
     pub fn full() -> Self {
-        Bucket { full_at: Moment::EPOCH, opened: Moment::EPOCH }
-    }
-
-    /// A stored instant further away than the bucket's own length comes from a clock that was stepped back since.
-    fn settled_full_at(self, rule: &Rule, now: Moment) -> Moment {
-        // Debt from settling may exceed the burst, but never by more than one whole period.
-        self.full_at.min(now + span(rule, burst(rule)) + rule.window())
+        Bucket { taken: Level::full(), charged: Level::full(), opened: Moment::EPOCH }
     }
 
     pub(super) fn availability(&self, rule: &Rule, amount: u64, now: Moment) -> Availability {
@@ -121,7 +158,7 @@ impl Bucket {
         let Some(quota) = Quota::with_period(span(rule, cell)) else {
             return Availability::Now;
         };
-        let full_at = self.settled_full_at(rule, now);
+        let full_at = self.taken.until(bound(rule, now));
         let cell = DecisionCell(Cell::new(Some(Nanos::new(full_at.as_nanos().max(0) as u64))));
         let clock = SetClock(Cell::new(0));
         let limiter: RateLimiter<(), _, _, NoOpMiddleware<Reading>> =
@@ -135,43 +172,80 @@ impl Bucket {
         }
     }
 
-    pub(super) fn take(&mut self, rule: &Rule, amount: u64, now: Moment) {
-        let full_at = self.settled_full_at(rule, now);
-        if full_at + rule.guard <= now {
+    pub(super) fn take(&mut self, rule: &Rule, charge: Charge, now: Moment) {
+        self.mend_clock(rule, now);
+        if self.taken.until(bound(rule, now)) + rule.guard <= now {
             self.opened = now;
         }
-        self.full_at = full_at.max(now) + span(rule, amount);
+        self.taken.take(span(rule, charge.all()), now);
+        if charge.at_once > 0 {
+            self.charged.take(span(rule, charge.at_once), now);
+        }
     }
 
-    pub(super) fn give_back(&mut self, rule: &Rule, amount: u64, now: Moment) {
-        self.full_at = self.settled_full_at(rule, now).before(span(rule, amount));
+    /// What was taken as `had` at `taken_at` turns out to be `has`: the answer has been made, and is charged now.
+    pub(super) fn settle(
+        &mut self,
+        rule: &Rule,
+        had: Charge,
+        has: Charge,
+        taken_at: Moment,
+        now: Moment,
+    ) {
+        self.mend_clock(rule, now);
+        for (level, with_answer) in [(&mut self.taken, had.with_answer), (&mut self.charged, 0)] {
+            correct(level, rule, had.at_once, has.at_once, taken_at, now);
+            if with_answer > 0 {
+                level.give_back(span(rule, with_answer), taken_at);
+            }
+            if has.with_answer > 0 {
+                level.take(span(rule, has.with_answer), now);
+            }
+        }
+        self.taken.at_least(self.charged.until(bound(rule, now)));
+    }
+
+    pub(super) fn give_back(&mut self, rule: &Rule, amount: u64, taken_at: Moment, now: Moment) {
+        self.mend_clock(rule, now);
+        self.taken.give_back(span(rule, amount), taken_at);
+        self.charged.give_back(span(rule, amount), taken_at);
     }
 
     /// A call that left at `sent` was told that `used` units were missing then.
     pub(super) fn tighten(&mut self, rule: &Rule, used: u64, sent: Moment, now: Moment) {
+        self.mend_clock(rule, now);
         let sent = sent.min(now);
         // Providers tell whole units, and see a call up to the guard after it left: that is no contradiction yet.
         let at_least = sent + span(rule, used.saturating_sub(1));
-        if self.settled_full_at(rule, now) + rule.guard < at_least {
-            self.full_at = sent + span(rule, used);
+        let charged = self.charged.until(bound(rule, now));
+        if charged + rule.guard < at_least {
+            let told = sent + span(rule, used);
+            let more = told.since(charged.max(sent));
+            self.charged.lower(more, sent);
+            self.charged.at_least(told);
+            // What is reserved for answers that are not made yet comes on top.
+            self.taken.lower(more, sent);
+            self.taken.at_least(told);
             // What was left then was there.
             self.opened = sent;
         }
     }
 
     pub(super) fn used(&self, rule: &Rule, now: Moment) -> u64 {
-        let missing = self.settled_full_at(rule, now).since(now).as_nanos();
+        let missing = self.taken.until(bound(rule, now)).since(now).as_nanos();
         let units = missing.div_ceil(interval(rule).as_nanos());
         // A burst smaller than the amount is still shown against the amount.
         u64::try_from(units).unwrap_or(u64::MAX)
     }
 
     pub(super) fn mend_clock(&mut self, rule: &Rule, now: Moment) {
-        *self = Bucket { full_at: self.settled_full_at(rule, now), opened: self.opened.min(now) };
+        self.taken.bound(bound(rule, now), now);
+        self.charged.bound(bound(rule, now), now);
+        self.opened = self.opened.min(now);
     }
 
     pub(super) fn whole_at(&self) -> Moment {
-        self.full_at
+        self.taken.until(Moment::from_nanos(i64::MAX))
     }
 }
 
@@ -221,7 +295,7 @@ mod tests {
         let mut bucket = Bucket::full();
         for _ in 0..20 {
             assert_eq!(bucket.availability(&rule, 1, START), Availability::Now);
-            bucket.take(&rule, 1, START);
+            bucket.take(&rule, Charge::at_once(1), START);
         }
         let next = START + Duration::from_millis(100) + rule.guard;
         assert_eq!(bucket.availability(&rule, 1, START), Availability::At(next));
@@ -233,7 +307,7 @@ mod tests {
     fn a_second_burst_right_after_the_bucket_is_full_waits_for_the_guard() {
         let rule = rule(600, 20);
         let mut bucket = Bucket::full();
-        (0..20).for_each(|_| bucket.take(&rule, 1, START));
+        (0..20).for_each(|_| bucket.take(&rule, Charge::at_once(1), START));
         let full = START + Duration::from_secs(2);
         assert_eq!(bucket.availability(&rule, 20, full), Availability::At(full + rule.guard));
     }
@@ -243,7 +317,7 @@ mod tests {
         let rule = rule(50_000_000_000, 50_000_000_000);
         let mut bucket = Bucket::full();
         assert_eq!(bucket.availability(&rule, 40_000_000_000, START), Availability::Now);
-        bucket.take(&rule, 40_000_000_000, START);
+        bucket.take(&rule, Charge::at_once(40_000_000_000), START);
         assert!(matches!(bucket.availability(&rule, 20_000_000_000, START), Availability::At(_)));
         let most = 50_000_000_000;
         assert_eq!(bucket.availability(&rule, most + 1, START), Availability::Never { most });
@@ -253,9 +327,9 @@ mod tests {
     fn what_is_given_back_can_be_taken_again() {
         let rule = rule(60, 60);
         let mut bucket = Bucket::full();
-        bucket.take(&rule, 60, START);
+        bucket.take(&rule, Charge::at_once(60), START);
         assert_eq!(bucket.used(&rule, START), 60);
-        bucket.give_back(&rule, 40, START);
+        bucket.give_back(&rule, 40, START, START);
         assert_eq!(bucket.used(&rule, START), 20);
         let soon = START + rule.guard;
         assert_eq!(bucket.availability(&rule, 40, soon), Availability::Now);
@@ -265,7 +339,7 @@ mod tests {
     fn a_clock_stepped_back_costs_at_most_the_bucket_and_one_period() {
         let rule = rule(60, 60);
         let mut bucket = Bucket::full();
-        bucket.take(&rule, 60, START);
+        bucket.take(&rule, Charge::at_once(60), START);
         let earlier = START.before(Duration::from_secs(86_400 * 365));
         let Availability::At(at) = bucket.availability(&rule, 1, earlier) else {
             panic!("an empty bucket has nothing now")
@@ -273,7 +347,96 @@ mod tests {
         assert!(at.since(earlier) <= Duration::from_secs(121));
     }
 
+    #[test]
+    fn an_answer_is_charged_when_it_is_made_and_not_when_its_call_left() {
+        let rule = rule(600, 600);
+        let mut bucket = Bucket::full();
+        let had = Charge { at_once: 100, with_answer: 200 };
+        bucket.take(&rule, had, START);
+        assert_eq!(bucket.used(&rule, START), 300);
+        // Until then all of it has come back by time.
+        let made = START + Duration::from_secs(30);
+        assert_eq!(bucket.used(&rule, made), 0);
+        bucket.settle(&rule, had, had, START, made);
+        assert_eq!(bucket.used(&rule, made), 200);
+    }
+
+    #[test]
+    fn what_a_header_tells_does_not_hold_answers_that_are_not_made_yet() {
+        let rule = rule(600, 600);
+        let mut bucket = Bucket::full();
+        let had = Charge { at_once: 100, with_answer: 200 };
+        bucket.take(&rule, had, START);
+        bucket.tighten(&rule, 100, START, START);
+        assert_eq!(bucket.used(&rule, START), 300, "that much was known");
+        bucket.tighten(&rule, 150, START, START);
+        assert_eq!(bucket.used(&rule, START), 350, "somebody else used 50");
+        let answered = Charge { at_once: 100, with_answer: 20 };
+        bucket.settle(&rule, had, answered, START, START);
+        assert_eq!(bucket.used(&rule, START), 170);
+    }
+
+    #[test]
+    fn a_file_that_does_not_know_what_was_charged_counts_what_was_taken() {
+        let kept = r#"{"full_at": 1800000030000000000, "opened": 0}"#;
+        let bucket: Bucket = serde_json::from_str(kept).unwrap();
+        assert_eq!(bucket.used(&rule(60, 60), START), 30);
+    }
+
     proptest! {
+        /// A provider that charges a prompt when it admits the call, up to the guard later, and the answer when it has
+        /// been made, never has less than a call that may leave needs for its prompt.
+        #[test]
+        fn a_provider_that_charges_answers_when_they_are_made_never_sees_too_many(
+            amount in 600_u64..6_000,
+            calls in prop::collection::vec(
+                (0_u64..4_000, 1_u64..120, 0_u64..80, 0_u64..80, 100_u64..60_000, 0_u64..100),
+                1..120,
+            ),
+        ) {
+            let rule = rule(amount, amount);
+            let mut bucket = Bucket::full();
+            let (mut level, mut seen_at) = (amount as f64, START);
+            // When each answer is made, with what was had and what is used.
+            let mut under_way: Vec<(Moment, Moment, Charge, Charge)> = Vec::new();
+            let mut now = START;
+            let mut rise = |level: &mut f64, at: Moment| {
+                let gained = at.since(seen_at).as_secs_f64() * amount as f64 / 60.0;
+                *level = (*level + gained).min(amount as f64);
+                seen_at = seen_at.max(at);
+            };
+            for (pause, prompt, reserved, answer, lasts, late) in calls {
+                now = now + Duration::from_millis(pause);
+                let had = Charge { at_once: prompt, with_answer: reserved };
+                loop {
+                    let leaves = match bucket.availability(&rule, had.all(), now) {
+                        Availability::At(at) => now.max(at),
+                        _ => now,
+                    };
+                    under_way.sort_by_key(|(made, ..)| *made);
+                    match under_way.first().copied() {
+                        Some((made, left, had, has)) if made <= leaves + Duration::from_millis(late) => {
+                            under_way.remove(0);
+                            rise(&mut level, made);
+                            level -= has.with_answer as f64;
+                            now = now.max(made);
+                            bucket.settle(&rule, had, has, left, now);
+                        }
+                        _ => {
+                            now = leaves;
+                            break;
+                        }
+                    }
+                }
+                bucket.take(&rule, had, now);
+                rise(&mut level, now + Duration::from_millis(late));
+                prop_assert!(level >= prompt as f64 - 1e-6, "the provider would have refused");
+                level -= prompt as f64;
+                let has = Charge { at_once: prompt, with_answer: answer };
+                under_way.push((now + Duration::from_millis(late + lasts), now, had, has));
+            }
+        }
+
         /// A provider with a plain level-based bucket, which sees each request up to the guard later, never refuses.
         #[test]
         fn a_provider_that_sees_requests_late_never_sees_too_many(
@@ -292,7 +455,7 @@ mod tests {
                     now = now.max(at);
                     prop_assert_eq!(bucket.availability(&rule, 1, now), Availability::Now);
                 }
-                bucket.take(&rule, 1, now);
+                bucket.take(&rule, Charge::at_once(1), now);
                 let arrival = (now + Duration::from_millis(late)).max(seen_at);
                 level = (level + arrival.since(seen_at).as_secs_f64() * amount as f64 / 60.0).min(burst as f64);
                 seen_at = arrival;

@@ -17,6 +17,7 @@ use calendar::Calendar;
 pub use calendar::{day_ends, day_turns, next_midnight};
 use rolling::Rolling;
 
+use super::charge::Charge;
 use super::limits::{Limit, Period, Refill, Resource};
 use super::moment::Moment;
 
@@ -147,14 +148,30 @@ impl Meter {
 
     /// Takes `amount`, whether there is enough or not: what was used was used.
     pub fn take(&mut self, rule: &Rule, amount: u64, now: Moment) {
-        if amount == 0 {
+        self.take_charge(rule, Charge::at_once(amount), now);
+    }
+
+    /// Takes what a call is charged or will be.
+    pub fn take_charge(&mut self, rule: &Rule, charge: Charge, now: Moment) {
+        if charge.all() == 0 {
             return;
         }
         match self {
-            Meter::Bucket(bucket) => bucket.take(rule, amount, now),
-            Meter::Rolling(rolling) => rolling.take(rule, amount, now),
-            Meter::Calendar(calendar) => calendar.take(rule, amount, now),
+            Meter::Bucket(bucket) => bucket.take(rule, charge, now),
+            Meter::Rolling(rolling) => rolling.take(rule, charge.all(), now),
+            Meter::Calendar(calendar) => calendar.take(rule, charge.all(), now),
             Meter::InFlight => {}
+        }
+    }
+
+    /// What was taken as `had` at `taken_at` turns out to be `has`.
+    pub fn settle(&mut self, rule: &Rule, had: Charge, has: Charge, taken_at: Moment, now: Moment) {
+        if let Meter::Bucket(bucket) = self {
+            bucket.settle(rule, had, has, taken_at, now);
+        } else if has.all() > had.all() {
+            self.take(rule, has.all() - had.all(), now);
+        } else {
+            self.give_back(rule, had.all() - has.all(), taken_at, now);
         }
     }
 
@@ -172,7 +189,7 @@ impl Meter {
             return;
         }
         match self {
-            Meter::Bucket(bucket) => bucket.give_back(rule, amount, now),
+            Meter::Bucket(bucket) => bucket.give_back(rule, amount, taken_at, now),
             Meter::Rolling(rolling) => rolling.give_back(amount, taken_at),
             Meter::Calendar(calendar) => calendar.give_back(rule, amount, taken_at, now),
             Meter::InFlight => {}
@@ -200,9 +217,10 @@ impl Meter {
     }
 
     /// A call that left at `sent` was told that only `remaining` of the amount were left: never believe more than
-    /// that. What came back by time while the answer was on its way has come back.
-    pub fn tighten(&mut self, rule: &Rule, remaining: u64, sent: Moment, now: Moment) {
-        let told = rule.amount().saturating_sub(remaining);
+    /// that. What came back by time while the answer was on its way has come back. `over`: how much more than the
+    /// provider we took for the call itself, which is given back when it is settled.
+    pub fn tighten(&mut self, rule: &Rule, remaining: u64, over: u64, sent: Moment, now: Moment) {
+        let told = rule.amount().saturating_sub(remaining).saturating_add(over);
         let known = self.used(rule, 0, now);
         match self {
             Meter::Bucket(bucket) => bucket.tighten(rule, told, sent, now),

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::*;
+use crate::kernel::charge::AnswerCharged;
 use crate::kernel::limits::Source;
 
 const NOW: Moment = Moment::from_seconds(1_800_000_000);
@@ -149,7 +150,7 @@ fn calls_that_are_under_way_leave_room_when_they_end() {
     let mut all = ledgers(&[most], 1);
     for _ in 0..4 {
         let one = Amounts { requests: 1, ..Amounts::default() };
-        all.iter_mut().for_each(|ledger| ledger.take(&one, NOW));
+        all.iter_mut().for_each(|ledger| ledger.take(&one, AnswerCharged::AtOnce, NOW));
     }
     let made = forecast(all, &[target(1)], [5; 8], FOR_EVER, NOW);
     let took = made.finish.since(NOW).as_secs_f64();
@@ -185,7 +186,7 @@ fn what_can_never_change_is_refused_with_its_reason() {
     let mut all = ledgers(&[most], 1);
     // A call that is under way nowhere in the plan: its ledger is not one of those that calls end on.
     let one = Amounts { requests: 1, ..Amounts::default() };
-    (0..3).for_each(|_| all[1].take(&one, NOW));
+    (0..3).for_each(|_| all[1].take(&one, AnswerCharged::AtOnce, NOW));
     let made = forecast(all, &[target(1)], [5; 4], FOR_EVER, NOW);
     assert_eq!((made.answered, made.refused), (4, 0), "three end within the second");
 

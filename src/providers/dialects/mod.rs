@@ -5,6 +5,7 @@ mod gemini;
 mod lenient;
 mod ollama;
 mod openai;
+mod responses;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ pub(super) fn encode(
         Dialect::OpenAi => openai::write(provider, request, model, way),
         Dialect::Anthropic => anthropic::write(provider, request, model, way),
         Dialect::Gemini => gemini::write(provider, request, model, way),
+        Dialect::Responses => responses::write(provider, request, model, way),
         Dialect::Ollama => ollama::write(provider, request, model, way),
     }
 }
@@ -62,6 +64,7 @@ pub(super) fn decode(
             Dialect::OpenAi => openai::read(response.body),
             Dialect::Anthropic => anthropic::read(response.body),
             Dialect::Gemini => gemini::read(response.body),
+            Dialect::Responses => responses::read(response.body),
             Dialect::Ollama => ollama::read(response.body),
         }
     } else {

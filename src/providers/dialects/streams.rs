@@ -6,7 +6,7 @@ use crate::kernel::Usage;
 
 use super::super::catalogue::Dialect;
 use super::super::streaming::{Gathered, StreamPiece, Told};
-use super::{anthropic, gemini, ollama, openai};
+use super::{anthropic, gemini, ollama, openai, responses};
 
 /// Reads the events of one answer.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub(in super::super) enum Stream {
     OpenAi(openai::Stream),
     Anthropic(anthropic::Stream),
     Gemini(gemini::Stream),
+    Responses(responses::Stream),
     Ollama(ollama::Stream),
 }
 
@@ -23,6 +24,7 @@ impl Stream {
             Dialect::OpenAi => Stream::OpenAi(openai::Stream::default()),
             Dialect::Anthropic => Stream::Anthropic(anthropic::Stream::default()),
             Dialect::Gemini => Stream::Gemini(gemini::Stream::default()),
+            Dialect::Responses => Stream::Responses(responses::Stream::default()),
             Dialect::Ollama => Stream::Ollama(ollama::Stream::default()),
         }
     }
@@ -38,6 +40,7 @@ impl Stream {
             Stream::OpenAi(stream) => stream.read(data, gathered, pieces),
             Stream::Anthropic(stream) => stream.read(data, gathered, pieces),
             Stream::Gemini(stream) => stream.read(data, gathered, pieces),
+            Stream::Responses(stream) => stream.read(data, gathered, pieces),
             Stream::Ollama(stream) => stream.read(data, gathered, pieces),
         }
     }
@@ -76,6 +79,7 @@ impl Stream {
             Stream::OpenAi(stream) => Some(stream.finish(gathered)),
             Stream::Anthropic(stream) => Some(stream.finish()),
             Stream::Gemini(stream) => stream.finish(gathered),
+            Stream::Responses(stream) => Some(stream.finish(gathered)),
             Stream::Ollama(stream) => Some(stream.finish(gathered)),
         }
     }
@@ -86,6 +90,7 @@ impl Stream {
             Stream::OpenAi(stream) => stream.frame(),
             Stream::Anthropic(stream) => stream.frame(),
             Stream::Gemini(stream) => stream.frame(),
+            Stream::Responses(stream) => stream.frame(),
             Stream::Ollama(stream) => stream.frame(),
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::kernel::{Amounts, Moment};
 
-use super::super::catalogue::Provider;
+use super::super::catalogue::{Dialect, Provider};
 use super::super::chat::{ChatRequest, Message};
 use super::super::wire::{Headers, InvalidRequest, KeyHeader, WireRequest, WireResponse};
 
@@ -33,8 +33,16 @@ fn found(name: &str) -> Provider {
     provider
 }
 
+/// The same provider asked in the Responses dialect.
+fn responses(name: &str) -> Provider {
+    found(name).speaking(Dialect::Responses).unwrap()
+}
+
 fn body(provider: &str, model: &str, messages: Value, params: Value) -> Value {
-    let provider = found(provider);
+    written(&found(provider), model, messages, params)
+}
+
+fn written(provider: &Provider, model: &str, messages: Value, params: Value) -> Value {
     let wire = provider.encode(&request(messages, params), model).unwrap();
     serde_json::from_slice(&wire.body).unwrap()
 }
@@ -249,6 +257,148 @@ fn gemini_gets_parts() {
 }
 
 #[test]
+fn responses_get_items() {
+    let params = json!({
+        "temperature": 0.5, "max_tokens": 64, "tools": tools(), "tool_choice":
+            {"type": "function", "function": {"name": "look"}},
+        "parallel_tool_calls": false, "reasoning_effort": "low", "verbosity": "high",
+        "response_format": {"type": "json_schema",
+            "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": true}},
+        "logprobs": true, "n": 1, "user": null,
+    });
+    assert_eq!(
+        written(&responses("openai"), "gpt-x", talk(), params),
+        json!({
+            "model": "gpt-x", "instructions": "be brief",
+            "input": [
+                {"type": "message", "role": "user", "content": [
+                    {"type": "input_text", "text": "what is this?"},
+                    {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
+                ]},
+                {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{\"x\":1}"},
+                {"type": "function_call", "call_id": "b", "name": "see", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "a", "output": "{\"is\":\"a cat\"}"},
+                {"type": "function_call_output", "call_id": "b", "output": "a dog"},
+            ],
+            "max_output_tokens": 64,
+            "tools": [{"type": "function", "name": "look", "description": "looks",
+                "parameters": {"type": "object"}, "strict": false}],
+            "tool_choice": {"type": "function", "name": "look"},
+            "temperature": 0.5, "parallel_tool_calls": false, "store": false,
+            "reasoning": {"effort": "low"},
+            "text": {"format": {"type": "json_schema", "name": "n",
+                "schema": {"type": "object"}, "strict": true}, "verbosity": "high"},
+            "include": ["message.output_text.logprobs"],
+        })
+    );
+}
+
+#[test]
+fn responses_get_parts_and_choices_in_their_own_words() {
+    let messages = json!([
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": "https://h/a.png", "detail": "low"}},
+            {"type": "file", "file": {"file_id": "f1"}},
+            {"type": "input_text", "text": "own words"},
+        ]},
+        {"role": "assistant", "content": [{"type": "text", "text": "a cat"}], "tool_calls": [
+            {"id": "a", "function": {"name": "see", "arguments": {"x": 1}}}]},
+        {"role": "tool", "tool_call_id": "a", "content": [
+            {"type": "text", "text": "one "}, {"type": "text", "text": "two"}]},
+        {"role": "tool", "tool_call_id": "b", "content": [
+            {"type": "image_url", "image_url": "https://h/b.png"}]},
+        {"role": "assistant", "content": "so it is"},
+    ]);
+    let params = json!({
+        "tools": [{"type": "web_search"},
+            {"type": "function", "function": {"name": "see", "strict": true}}],
+        "tool_choice": "required", "store": true, "response_format": {"type": "json_object"},
+        "reasoning": {"summary": "auto"}, "reasoning_effort": "high", "include": ["x"],
+        "extra_body": {"background": true, "reasoning": {"effort": "low"}},
+    });
+    let body = written(&responses("openai"), "gpt-x", messages, params);
+    assert_eq!(
+        body["input"],
+        json!([
+            {"type": "message", "role": "user", "content": [
+                {"type": "input_image", "image_url": "https://h/a.png", "detail": "low"},
+                {"file_id": "f1", "type": "input_file"},
+                {"type": "input_text", "text": "own words"},
+            ]},
+            {"type": "message", "role": "assistant", "content":
+                [{"type": "output_text", "text": "a cat"}]},
+            {"type": "function_call", "call_id": "a", "name": "see", "arguments": "{\"x\":1}"},
+            {"type": "function_call_output", "call_id": "a", "output": "one two"},
+            {"type": "function_call_output", "call_id": "b", "output":
+                [{"type": "input_image", "image_url": "https://h/b.png"}]},
+            {"type": "message", "role": "assistant", "content": "so it is"},
+        ])
+    );
+    let see = json!({"type": "function", "name": "see",
+        "parameters": {"type": "object", "properties": {}}, "strict": true});
+    assert_eq!(body["tools"], json!([{"type": "web_search"}, see]));
+    assert_eq!(body["tool_choice"], "required");
+    assert_eq!((&body["store"], &body["background"]), (&json!(true), &json!(true)));
+    assert_eq!(body["text"], json!({"format": {"type": "json_object"}}));
+    assert_eq!(body["reasoning"], json!({"summary": "auto", "effort": "low"}));
+    assert_eq!(body["include"], json!(["x"]));
+    let own = json!({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}});
+    let body = written(&responses("openai"), "gpt-x", hello(), own);
+    assert_eq!(body["tool_choice"], json!({"type": "web_search"}));
+    // Instructions alone are no input.
+    let only = json!([{"role": "system", "content": "say hello"}]);
+    let body = written(&responses("openai"), "gpt-x", only, json!({}));
+    let input = json!([{"type": "message", "role": "system", "content": "say hello"}]);
+    assert_eq!((&body["input"], body.get("instructions")), (&input, None));
+}
+
+#[test]
+fn responses_have_an_address_of_their_own() {
+    for (name, url) in [
+        ("openai", "https://api.openai.com/v1/responses"),
+        ("xai", "https://api.x.ai/v1/responses"),
+        ("openrouter", "https://openrouter.ai/api/v1/responses"),
+        ("deepseek", "https://api.deepseek.com/v1/responses"),
+        ("azure", "https://r.openai.azure.com/openai/v1/responses"),
+    ] {
+        let wire = wire(&responses(name), hello(), json!({})).unwrap();
+        assert_eq!(wire.path_url, url);
+        assert_eq!(wire.key_header, Some(found(name).entry.key_header));
+    }
+    let own = Provider::compatible("mine", "http://h:1").speaking(Dialect::Responses).unwrap();
+    assert_eq!(wire(&own, hello(), json!({})).unwrap().path_url, "http://h:1/v1/responses");
+    for name in ["anthropic", "gemini", "groq", "mistral"] {
+        assert!(found(name).speaking(Dialect::Responses).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn responses_refuse_what_they_have_no_word_for() {
+    for (name, value) in [
+        ("stop", json!("END")),
+        ("seed", json!(1)),
+        ("frequency_penalty", json!(0.5)),
+        ("presence_penalty", json!(0.5)),
+        ("logit_bias", json!({})),
+        ("top_k", json!(4)),
+        ("n", json!(2)),
+        ("tool_choice", json!("sometimes")),
+        ("response_format", json!({"type": "json_schema"})),
+    ] {
+        let params = json!({"tools": tools(), name: value});
+        let refused = wire(&responses("openai"), hello(), params).unwrap_err();
+        assert_eq!(refused.field.as_deref(), Some(name));
+        assert!(refused.message.contains(name), "{refused}");
+    }
+    // What one provider takes beside the chat dialect is no parameter of its responses.
+    let refused = wire(&responses("xai"), hello(), json!({"search_parameters": {}})).unwrap_err();
+    assert!(refused.message.starts_with("the Responses API of xai does not take"), "{refused}");
+    let chat = wire(&found("openai"), hello(), json!({"truncation": "auto"})).unwrap_err();
+    assert_eq!(chat.field.as_deref(), Some("truncation"));
+}
+
+#[test]
 fn extra_body_is_merged_into_every_dialect() {
     for name in Provider::names() {
         let extra = json!({"brand_new": true, "generationConfig": {"brandNew": 1}});
@@ -314,8 +464,8 @@ proptest! {
         let names = ["retry-after", "x-ratelimit-reset", "x-ratelimit-reset-requests"];
         let headers: Headers = names.into_iter().map(|name| (name, header.as_str())).collect();
         let body = Bytes::from(bytes);
-        for name in Provider::names() {
-            let provider = Provider::find(name).unwrap();
+        let own = Provider::names().iter().map(|name| found(name));
+        for provider in own.chain([responses("openai"), responses("xai")]) {
             let response = WireResponse {
                 status, headers: &headers, body: &body, now: Moment::EPOCH,
                 estimate: Amounts::default(), model: "m",

@@ -11,6 +11,8 @@ pub(super) struct Function<'a> {
     pub(super) name: &'a str,
     pub(super) description: Option<&'a str>,
     pub(super) parameters: Option<&'a Value>,
+    /// Whether its arguments have to fit exactly.
+    pub(super) strict: bool,
 }
 
 /// One tool: a function in OpenAI's shape, or something in the provider's own words.
@@ -48,7 +50,8 @@ fn read_function(index: usize, tool: &Value) -> Result<Tool<'_>, InvalidRequest>
     };
     let description = function.get("description").and_then(Value::as_str);
     let parameters = function.get("parameters").filter(|schema| !schema.is_null());
-    Ok(Tool::Function(Function { name, description, parameters }))
+    let strict = function.get("strict").and_then(Value::as_bool).unwrap_or(false);
+    Ok(Tool::Function(Function { name, description, parameters, strict }))
 }
 
 /// The choice among the tools; `None` when nothing was said.

@@ -5,10 +5,13 @@ use serde_json::Value;
 
 use super::PICODOLLARS;
 
+/// Ten thousand million of xAI's ticks are a US dollar.
+const TICK: u64 = PICODOLLARS / 10_000_000_000;
+
 /// What a provider's answer says of its bill beside the tokens. Nothing, when it cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bill {
-    /// The whole cost in picodollars (OpenRouter's `usage.cost`, in US dollars).
+    /// The whole cost in picodollars (OpenRouter's `usage.cost`, in US dollars; xAI's `usage.cost_in_usd_ticks`).
     pub total: Option<u64>,
     /// Tokens written to the prompt cache for an hour (Anthropic's `cache_creation`).
     pub written_for_an_hour: u64,
@@ -42,7 +45,13 @@ impl Bill {
         let tier = body.service_tier.as_ref().and_then(text).or(text(&usage["service_tier"]));
         let terms = [("service_tier", tier), ("speed", text(&usage["speed"]))];
         Bill {
-            total: (provider == "openrouter").then(|| total(&usage)).flatten(),
+            total: match provider {
+                "openrouter" => total(&usage),
+                "xai" => {
+                    usage["cost_in_usd_ticks"].as_u64().and_then(|ticks| ticks.checked_mul(TICK))
+                }
+                _ => None,
+            },
             written_for_an_hour: usage["cache_creation"]["ephemeral_1h_input_tokens"]
                 .as_u64()
                 .unwrap_or(0),
@@ -88,6 +97,14 @@ mod tests {
     fn a_key_that_was_brought_along_is_paid_beside_the_router() {
         let body = br#"{"usage":{"cost":0.001,"is_byok":true,"cost_details":{"upstream_inference_cost":0.02}}}"#;
         assert_eq!(Bill::read("openrouter", body).total, Some(21_000_000_000));
+    }
+
+    #[test]
+    fn ticks_are_ten_thousand_million_a_dollar() {
+        let body = br#"{"usage":{"cost_in_usd_ticks":37756000}}"#;
+        // $0.0037756
+        assert_eq!(Bill::read("xai", body).total, Some(3_775_600_000));
+        assert_eq!(Bill::read("openai", body).total, None);
     }
 
     #[test]

@@ -223,3 +223,27 @@ fn parts_and_tool_answers_are_left_in_place() {
     add_to_question(&mut messages, "so");
     assert_eq!(messages[0].content, Content::Text("so".to_owned()));
 }
+
+#[test]
+fn responses_are_held_to_a_shape_as_the_chat_dialect_is() {
+    let body = |provider: &str| {
+        let provider = Provider::find(provider).unwrap().speaking(Dialect::Responses).unwrap();
+        let question = json!({"role": "user", "content": "Which city?"});
+        let messages = vec![serde_json::from_value(question).unwrap()];
+        let mut params = Map::new();
+        params.insert("response_format".to_owned(), ours(&city()));
+        let wire = provider.encode(&ChatRequest { messages, params }, "m").unwrap();
+        serde_json::from_slice::<Value>(&wire.body).unwrap()
+    };
+    let openai = body("openai");
+    let format = &openai["text"]["format"];
+    assert_eq!((&format["type"], &format["name"]), (&json!("json_schema"), &json!("City")));
+    assert_eq!(
+        (&format["strict"], &format["schema"]["additionalProperties"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(openai["input"][0]["content"], "Which city?");
+    let deepseek = body("deepseek");
+    assert_eq!(deepseek["text"]["format"], json!({"type": "json_object"}));
+    assert!(deepseek["input"][0]["content"].as_str().unwrap().contains("JSON schema below"));
+}

@@ -5,6 +5,7 @@ mod format;
 mod gemini;
 mod openai;
 mod openrouter;
+mod responses;
 mod streams;
 
 use std::borrow::Cow;
@@ -65,6 +66,7 @@ fn as_asked(decision: &Decision, asked: &Asked<'_>) -> Answer {
 
 fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
     match asked.provider {
+        _ if asked.wants_response => responses::completion(decision, asked),
         Provider::Openai | Provider::Groq | Provider::Openrouter | Provider::Ollama => {
             openai::completion(decision, asked)
         }

@@ -46,7 +46,7 @@ pub(super) fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
 }
 
 /// The headers that go with an admitted request and with a refusal.
-fn with_headers(mut answer: Answer, decision: &Decision, asked: &Asked<'_>) -> Answer {
+pub(super) fn with_headers(mut answer: Answer, decision: &Decision, asked: &Asked<'_>) -> Answer {
     // Which limit the `-requests` trio shows: Groq always the day, OpenAI the minute if there is one.
     let requests: &[LimitKind] = match asked.provider {
         Provider::Openai => &[LimitKind::Rpm, LimitKind::Rpd],

@@ -8,7 +8,7 @@ use super::super::decision::Decision;
 use super::super::settings::Provider;
 use super::super::stream_settings::{MidStream, Then};
 use super::format::answer_text;
-use super::{completion, error, words_for_status};
+use super::{completion, error, responses, words_for_status};
 
 /// What a text goes on with when it has to fill more pieces than it has characters.
 const MORE: &str = " and so on";
@@ -85,6 +85,7 @@ fn pieces(decision: &Decision, asked: &Asked<'_>) -> Vec<String> {
 fn script(decision: &Decision, asked: &Asked<'_>) -> Script {
     let pieces = pieces(decision, asked);
     match asked.provider {
+        _ if asked.wants_response => response(decision, asked, &pieces),
         Provider::Anthropic => anthropic(decision, asked, &pieces),
         Provider::Gemini => gemini(decision, asked, &pieces),
         _ => openai(decision, asked, &pieces),
@@ -180,6 +181,18 @@ fn anthropic(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Scrip
     }
 }
 
+/// Only OpenRouter says after the last event that it was the last.
+fn response(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
+    let written = |events: Vec<Value>| events.iter().map(named).collect();
+    let [before, texts, after] = responses::events(decision, asked, pieces).map(written);
+    let mut script = Script { before, texts, after };
+    if asked.provider == Provider::Openrouter {
+        script.before.insert(0, ": OPENROUTER PROCESSING\n\n".to_owned());
+        script.after.push("data: [DONE]\n\n".to_owned());
+    }
+    script
+}
+
 /// The end stands in the last chunk with text, and nothing comes after it.
 fn gemini(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
     let chunk = |(index, text): (usize, &String)| {
@@ -211,6 +224,9 @@ fn error_event(decision: &Decision, asked: &Asked<'_>, middle: &MidStream) -> Op
     let body = error(decision, asked, status, words_for_status(provider, status)).body;
     let mut said: Value = serde_json::from_slice(&body).unwrap_or_default();
     Some(match provider {
+        _ if asked.wants_response => {
+            named(&responses::error_event(decision, asked, status, &said["error"]))
+        }
         Provider::Anthropic => named(&said),
         Provider::Groq => {
             said["error"]["status_code"] = status.into();

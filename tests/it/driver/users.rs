@@ -2,7 +2,7 @@
 
 use super::*;
 use quotaflow::error::UserLimit;
-use quotaflow::kernel::{Amounts, LedgerId};
+use quotaflow::kernel::{Amounts, AnswerCharged, LedgerId};
 
 fn by(user: &str, prompt: &str) -> Ask {
     Ask { user: Some(user.to_owned()), ..ask(prompt) }
@@ -171,7 +171,13 @@ async fn money_that_is_spent_is_refused() {
         .store
         .update(&[id], &mut |ledgers| {
             let spent = Amounts { spend: 600_000, ..Amounts::default() };
-            ledgers.get_mut(0).correct(&Amounts::default(), &spent, now, now);
+            ledgers.get_mut(0).correct(
+                &Amounts::default(),
+                &spent,
+                AnswerCharged::AtOnce,
+                now,
+                now,
+            );
         })
         .unwrap();
     let error = stage.send(by("alice", "more")).await.unwrap_err();

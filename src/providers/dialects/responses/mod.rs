@@ -1,0 +1,9 @@
+//! How does OpenAI's Responses dialect write a request and an answer?
+
+mod read;
+mod stream;
+mod write;
+
+pub(super) use read::read;
+pub(in super::super) use stream::Stream;
+pub(super) use write::write;
