@@ -41,7 +41,7 @@ const ALL: u8 = OPENAI | ANTHROPIC | GEMINI | RESPONSES | OLLAMA;
 const MOST_TOKENS: i64 = 10_000_000;
 
 /// Name, who takes it, what it has to be. The first row that fits the provider holds.
-const PARAMETERS: [(&str, u8, Kind); 59] = [
+const PARAMETERS: [(&str, u8, Kind); 58] = [
     ("temperature", ANTHROPIC, Kind::Number(0.0, 1.0)),
     ("temperature", ALL, Kind::Number(0.0, 2.0)),
     ("top_p", ALL, Kind::Number(0.0, 1.0)),
