@@ -139,7 +139,7 @@ fn main() {
         let hints = openai.hints(&headers, now);
         let ledger = view.get_mut(0);
         for hint in hints.rates.iter().chain([&told]) {
-            ledger.heed(hint, now, now);
+            ledger.heed(hint, 0, now, now);
             ledger.learn(hint, now, now);
         }
     });
