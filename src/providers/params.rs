@@ -160,6 +160,7 @@ fn unknown(provider: &Provider, dialect: u8, name: &str) -> InvalidRequest {
     let shown: String = name.chars().take(60).collect();
     let who = match provider.dialect {
         Dialect::Responses => format!("the Responses API of {}", provider.name),
+        Dialect::Ollama => format!("the native API of {}", provider.name),
         _ => provider.name.clone(),
     };
     let way_out = "what is newer than this list goes into extra_body={...}";

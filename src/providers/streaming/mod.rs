@@ -142,7 +142,8 @@ impl StreamReader {
         read.inspect_err(|failure| self.failed = Some(failure.clone()))
     }
 
-    /// Whether the event was read that ends every answer (`[DONE]`, `message_stop`, Ollama's `done`), so that no more bytes are needed.
+    /// Whether the event was read that ends every answer (`[DONE]`, `message_stop`, Ollama's `done`), so that no more
+    /// bytes are needed.
     ///
     /// Gemini has none: its answers are over when the body is.
     pub fn is_done(&self) -> bool {
@@ -151,8 +152,8 @@ impl StreamReader {
 
     /// The body is over: the whole answer.
     ///
-    /// Its `raw` is what a body in one piece would have been: the event with the usage (Anthropic: the first; Ollama: the last), with all
-    /// that was said put into it.
+    /// Its `raw` is what a body in one piece would have been: the event with the usage (Anthropic: the first; Ollama: the
+    /// last), with all that was said put into it.
     ///
     /// # Errors
     /// A [`FailureClass::Network`] when the body ended before the answer did; what [`StreamReader::feed`] failed with.

@@ -11,8 +11,8 @@ pub(super) enum Found {
     TooLarge,
 }
 
-/// Takes bytes apart into documents: one whole answer, the elements of one list (Gemini without `alt=sse`), or one a line
-/// (Ollama).
+/// Takes bytes apart into documents: one whole answer, the elements of one list (Gemini without `alt=sse`), or one a
+/// line (Ollama).
 #[derive(Debug, Default)]
 pub(super) struct Plain {
     buffer: Vec<u8>,

@@ -65,15 +65,14 @@ pub(in super::super) fn read(body: &Bytes) -> Option<Answer> {
 /// One call of a tool.
 pub(super) struct Call {
     pub(super) id: String,
-    /// Whether the server gave the id itself.
-    pub(super) is_told: bool,
     pub(super) name: String,
     /// JSON in a text.
     pub(super) arguments: String,
 }
 
 impl Call {
-    /// Reads a call. Most versions give no id; the time of the answer keeps ours unique over the turns of a conversation.
+    /// Reads a call. Most versions give no id; the time of the answer keeps ours unique over the turns of a
+    /// conversation.
     pub(super) fn of(call: &Value, created_at: Option<&str>, place: usize) -> Call {
         let text =
             |path| call.pointer(path).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -90,7 +89,6 @@ impl Call {
         };
         Call {
             id: told.map_or_else(made, str::to_owned),
-            is_told: told.is_some(),
             name: text("/function/name").unwrap_or("").to_owned(),
             arguments,
         }

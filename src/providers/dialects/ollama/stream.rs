@@ -1,7 +1,7 @@
 //! What do the lines of a stream of Ollama's own dialect say?
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::super::streaming::{Fragment, Gathered, StreamPiece, Told};
 use super::super::finish_reason;
@@ -79,7 +79,7 @@ impl Stream {
         if line.done == Some(true) { Told::End } else { Told::More }
     }
 
-    /// Takes a call, which always comes whole; one that is told again by its id is the same one.
+    /// Takes a call, which always comes whole.
     fn call(
         &mut self,
         mut told: Value,
@@ -89,14 +89,11 @@ impl Stream {
     ) -> Option<()> {
         let place = self.calls.len();
         let call = Call::of(&told, created_at, place);
-        if call.is_told && self.calls.iter().any(|known| known["id"] == call.id.as_str()) {
-            return Some(());
-        }
         if let Some(told) = told.as_object_mut() {
             told.insert("id".to_owned(), call.id.as_str().into());
         }
-        // It is kept twice: as fragments, and as it came.
-        gathered.held += call.arguments.len();
+        // It is kept twice: as a fragment, and as it came.
+        gathered.held += told.to_string().len();
         self.calls.push(told);
         let fragment = Fragment {
             place: Some(place as u64),
@@ -117,9 +114,9 @@ impl Stream {
         if !self.calls.is_empty() {
             message["tool_calls"] = std::mem::take(&mut self.calls).into();
         }
-        let mut body = serde_json::from_str(&self.frame).unwrap_or_else(|_| json!({}));
-        body["message"] = message;
-        body
+        let mut body: Map<String, Value> = serde_json::from_str(&self.frame).unwrap_or_default();
+        body.insert("message".to_owned(), message);
+        body.into()
     }
 
     /// The last line.
