@@ -148,6 +148,8 @@ proptest! {
         }
         let responses = super::speaking(super::provider("openai"), "responses");
         read(&responses, parts.iter().map(Vec::as_slice));
+        let lines = super::speaking(super::provider("ollama"), "ollama");
+        read(&lines, parts.iter().map(Vec::as_slice));
     }
 
     /// Pieces of real streams in any order.
@@ -165,7 +167,8 @@ proptest! {
         }
         let own = ["openai", "anthropic", "gemini", "openrouter"].map(super::provider);
         let responses = super::speaking(super::provider("openai"), "responses");
-        for provider in own.iter().chain([&responses]) {
+        let lines = super::speaking(super::provider("ollama"), "ollama");
+        for provider in own.iter().chain([&responses, &lines]) {
             let whole = read(provider, [&body[..]]);
             assert_same(&whole, &read(provider, body.chunks(3)), &provider.name);
         }
