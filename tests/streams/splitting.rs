@@ -174,3 +174,22 @@ proptest! {
         }
     }
 }
+
+/// Fields in a list, where an object with names belongs.
+#[test]
+fn a_list_in_the_place_of_an_object_is_read_without_panic() {
+    let lines = super::speaking(super::provider("ollama"), "ollama");
+    let responses = super::speaking(super::provider("openai"), "responses");
+    let own = ["openai", "anthropic", "gemini"].map(super::provider);
+    for provider in own.iter().chain([&lines, &responses]) {
+        for list in [
+            r#"["m","t",["One"],true,"stop",1,1]"#,
+            r#"["m","t",{"content":"One"},true,"stop",1,1]"#,
+            r#"[[{}],null,"m","r",null]"#,
+            r#"[[[[[{"text":"One"}]],"STOP"]],null,"m","r",null]"#,
+        ] {
+            read(provider, [format!("data: {list}\n\n").as_bytes()]);
+            read(provider, [format!("[{list}]").as_bytes()]);
+        }
+    }
+}
