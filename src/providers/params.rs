@@ -41,7 +41,7 @@ const ALL: u8 = OPENAI | ANTHROPIC | GEMINI | RESPONSES | OLLAMA;
 const MOST_TOKENS: i64 = 10_000_000;
 
 /// Name, who takes it, what it has to be. The first row that fits the provider holds.
-const PARAMETERS: [(&str, u8, Kind); 58] = [
+const PARAMETERS: [(&str, u8, Kind); 57] = [
     ("temperature", ANTHROPIC, Kind::Number(0.0, 1.0)),
     ("temperature", ALL, Kind::Number(0.0, 2.0)),
     ("top_p", ALL, Kind::Number(0.0, 1.0)),
@@ -68,8 +68,7 @@ const PARAMETERS: [(&str, u8, Kind); 58] = [
     ("user", OPENAI | ANTHROPIC | RESPONSES, Kind::Text),
     ("metadata", OPENAI | ANTHROPIC | RESPONSES, Kind::Object),
     ("service_tier", OPENAI | ANTHROPIC | RESPONSES, Kind::Text),
-    ("reasoning_effort", OLLAMA, Kind::OneOf(&["none", "low", "medium", "high"])),
-    ("reasoning_effort", OPENAI | RESPONSES, Kind::Text),
+    ("reasoning_effort", OPENAI | RESPONSES | OLLAMA, Kind::Text),
     ("reasoning_format", OPENAI, Kind::Text),
     ("reasoning", OPENAI | RESPONSES, Kind::Object),
     ("include_reasoning", OPENAI, Kind::Bool),
