@@ -115,6 +115,7 @@ fn asked(fixture: &Fixture) -> Provider {
     match fixture.dialect.as_deref() {
         None => provider,
         Some("responses") => provider.speaking(Dialect::Responses).unwrap(),
+        Some("ollama") => provider.speaking(Dialect::Ollama).unwrap(),
         Some(other) => panic!("there is no dialect {other}"),
     }
 }

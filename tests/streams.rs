@@ -120,6 +120,7 @@ fn provider(name: &str) -> Provider {
 fn speaking(provider: Provider, dialect: &str) -> Provider {
     let dialect = match dialect {
         "responses" => Dialect::Responses,
+        "ollama" => Dialect::Ollama,
         other => panic!("there is no dialect {other}"),
     };
     provider.speaking(dialect).unwrap()
@@ -131,7 +132,7 @@ fn fixtures() -> Vec<Fixture> {
     for folder in Provider::names().iter().chain(&["compatible"]) {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_none_or(|end| end != "sse") {
+            if path.extension().is_none_or(|end| end != "sse" && end != "ndjson") {
                 continue;
             }
             let name = path.strip_prefix(&root).unwrap().display().to_string();

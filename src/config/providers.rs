@@ -17,11 +17,12 @@ use super::sources::Sources;
 pub(super) type Providers = BTreeMap<String, ProviderSettings>;
 
 /// Name, dialect, the provider whose ways a server of one's own has that speaks it; empty: those of no other.
-const DIALECTS: [(&str, Dialect, &str); 4] = [
+const DIALECTS: [(&str, Dialect, &str); 5] = [
     ("openai", Dialect::OpenAi, ""),
     ("anthropic", Dialect::Anthropic, "anthropic"),
     ("gemini", Dialect::Gemini, "gemini"),
     ("responses", Dialect::Responses, ""),
+    ("ollama", Dialect::Ollama, "ollama"),
 ];
 
 /// What is said about one provider's address.
@@ -170,7 +171,7 @@ fn apply(
 /// A server of the user's own that speaks `dialect`; it may or may not want a key.
 fn own(name: &str, base_url: &str, dialect: Dialect) -> Provider {
     let model = DIALECTS.iter().find(|(_, other, _)| *other == dialect);
-    match model.and_then(|(_, _, name)| Provider::find(name)) {
+    match model.and_then(|(_, _, name)| Provider::find(name)?.speaking(dialect)) {
         Some(mut provider) => {
             provider.name = name.to_owned();
             provider.base_url = base_url.to_owned();

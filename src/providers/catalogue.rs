@@ -22,6 +22,8 @@ pub enum Dialect {
     Gemini,
     /// OpenAI responses, spoken beside chat completions where a config asks for it.
     Responses,
+    /// Ollama's own chat, whose streams are lines of JSON.
+    Ollama,
 }
 
 /// One vendor endpoint.

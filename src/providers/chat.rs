@@ -89,9 +89,22 @@ impl ChatRequest {
         weight.tokens()
     }
 
-    /// The longest answer that `params` allow, if they say so.
+    /// The longest answer in tokens that `params` allow, if they say so, in OpenAI's words or in Ollama's.
+    ///
+    /// ```
+    /// use quotaflow::providers::ChatRequest;
+    /// let most = |params: serde_json::Value| {
+    ///     ChatRequest::max_output_tokens(params.as_object().unwrap())
+    /// };
+    /// assert_eq!(most(serde_json::json!({"max_tokens": 5, "options": {"num_predict": 9}})), Some(5));
+    /// assert_eq!(most(serde_json::json!({"options": {"num_predict": 9}})), Some(9));
+    /// // As long as it likes.
+    /// assert_eq!(most(serde_json::json!({"options": {"num_predict": -1}})), None);
+    /// ```
     pub fn max_output_tokens(params: &Map<String, Value>) -> Option<u64> {
-        ["max_tokens", "max_completion_tokens"].iter().find_map(|name| params.get(*name)?.as_u64())
+        let cap = |name: &&str| params.get(*name)?.as_u64();
+        let ollamas = || params.get("options")?.get("num_predict")?.as_u64();
+        ["max_tokens", "max_completion_tokens"].iter().find_map(cap).or_else(ollamas)
     }
 }
 

@@ -164,6 +164,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
     },
     Entry {
         name: "ollama",
+        also_speaks: &[Dialect::Ollama],
         base_url: "http://127.0.0.1:11434/v1",
         key_envs: &["OLLAMA_API_KEY"],
         needs_key: false,

@@ -20,6 +20,10 @@ enum Kind {
     Texts(usize),
     Objects,
     TextOrObject,
+    BoolOrText,
+    TextOrNumber,
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
     /// Anything JSON can say.
     Anything,
     /// Only this value: saying more is not offered here.
@@ -30,29 +34,31 @@ const OPENAI: u8 = 1;
 const ANTHROPIC: u8 = 2;
 const GEMINI: u8 = 4;
 const RESPONSES: u8 = 8;
-const ALL: u8 = OPENAI | ANTHROPIC | GEMINI | RESPONSES;
+const OLLAMA: u8 = 16;
+const ALL: u8 = OPENAI | ANTHROPIC | GEMINI | RESPONSES | OLLAMA;
 
 /// More tokens than any model writes.
 const MOST_TOKENS: i64 = 10_000_000;
 
 /// Name, who takes it, what it has to be. The first row that fits the provider holds.
-const PARAMETERS: [(&str, u8, Kind); 52] = [
+const PARAMETERS: [(&str, u8, Kind); 57] = [
     ("temperature", ANTHROPIC, Kind::Number(0.0, 1.0)),
     ("temperature", ALL, Kind::Number(0.0, 2.0)),
     ("top_p", ALL, Kind::Number(0.0, 1.0)),
-    ("top_k", OPENAI | ANTHROPIC | GEMINI, Kind::Whole(0, 1_000_000)),
+    ("top_k", OPENAI | ANTHROPIC | GEMINI | OLLAMA, Kind::Whole(0, 1_000_000)),
     ("max_tokens", ALL, Kind::Whole(1, MOST_TOKENS)),
     ("max_completion_tokens", ALL, Kind::Whole(1, MOST_TOKENS)),
-    ("stop", OPENAI | ANTHROPIC | GEMINI, Kind::Texts(64)),
-    ("seed", OPENAI | GEMINI, Kind::Whole(i64::MIN, i64::MAX)),
-    ("presence_penalty", OPENAI | GEMINI, Kind::Number(-2.0, 2.0)),
-    ("frequency_penalty", OPENAI | GEMINI, Kind::Number(-2.0, 2.0)),
-    ("repetition_penalty", OPENAI, Kind::Number(0.0, 2.0)),
-    ("min_p", OPENAI, Kind::Number(0.0, 1.0)),
+    ("stop", OPENAI | ANTHROPIC | GEMINI | OLLAMA, Kind::Texts(64)),
+    ("seed", OPENAI | GEMINI | OLLAMA, Kind::Whole(i64::MIN, i64::MAX)),
+    ("presence_penalty", OPENAI | GEMINI | OLLAMA, Kind::Number(-2.0, 2.0)),
+    ("frequency_penalty", OPENAI | GEMINI | OLLAMA, Kind::Number(-2.0, 2.0)),
+    ("repetition_penalty", OPENAI | OLLAMA, Kind::Number(0.0, 2.0)),
+    ("min_p", OPENAI | OLLAMA, Kind::Number(0.0, 1.0)),
     ("top_a", OPENAI, Kind::Number(0.0, 1.0)),
     ("n", ALL, Kind::Only("1")),
     ("stream", ALL, Kind::Only("false")),
     ("tools", ALL, Kind::Objects),
+    ("tool_choice", OLLAMA, Kind::OneOf(&["auto", "none"])),
     ("tool_choice", ALL, Kind::TextOrObject),
     ("parallel_tool_calls", OPENAI | ANTHROPIC | RESPONSES, Kind::Bool),
     ("response_format", ALL, Kind::Object),
@@ -62,7 +68,7 @@ const PARAMETERS: [(&str, u8, Kind); 52] = [
     ("user", OPENAI | ANTHROPIC | RESPONSES, Kind::Text),
     ("metadata", OPENAI | ANTHROPIC | RESPONSES, Kind::Object),
     ("service_tier", OPENAI | ANTHROPIC | RESPONSES, Kind::Text),
-    ("reasoning_effort", OPENAI | RESPONSES, Kind::Text),
+    ("reasoning_effort", OPENAI | RESPONSES | OLLAMA, Kind::Text),
     ("reasoning_format", OPENAI, Kind::Text),
     ("reasoning", OPENAI | RESPONSES, Kind::Object),
     ("include_reasoning", OPENAI, Kind::Bool),
@@ -88,6 +94,10 @@ const PARAMETERS: [(&str, u8, Kind); 52] = [
     ("truncation", RESPONSES, Kind::Text),
     ("max_tool_calls", RESPONSES, Kind::Whole(1, 1_000_000)),
     ("previous_response_id", RESPONSES, Kind::Text),
+    ("options", OLLAMA, Kind::Object),
+    ("num_ctx", OLLAMA, Kind::Whole(1, MOST_TOKENS)),
+    ("think", OLLAMA, Kind::BoolOrText),
+    ("keep_alive", OLLAMA, Kind::TextOrNumber),
     ("extra_body", ALL, Kind::Object),
 ];
 
@@ -121,6 +131,7 @@ fn check_one(provider: &Provider, name: &str, value: &Value) -> Result<(), Inval
         Dialect::Anthropic => ANTHROPIC,
         Dialect::Gemini => GEMINI,
         Dialect::Responses => RESPONSES,
+        Dialect::Ollama => OLLAMA,
     };
     let taken = |(known, by, _): &&(&str, u8, Kind)| *known == name && by & dialect != 0;
     let own = |(known, by, _): &&(&str, &str, Kind)| *known == name && *by == provider.entry.name;
@@ -148,6 +159,7 @@ fn unknown(provider: &Provider, dialect: u8, name: &str) -> InvalidRequest {
     let shown: String = name.chars().take(60).collect();
     let who = match provider.dialect {
         Dialect::Responses => format!("the Responses API of {}", provider.name),
+        Dialect::Ollama => format!("the native API of {}", provider.name),
         _ => provider.name.clone(),
     };
     let way_out = "what is newer than this list goes into extra_body={...}";
@@ -201,6 +213,16 @@ fn wrong(kind: Kind, value: &Value) -> Option<String> {
         Kind::TextOrObject => {
             (value.is_string() || value.is_object(), "must be a text or an object".to_owned())
         }
+        Kind::BoolOrText => {
+            (value.is_boolean() || value.is_string(), "must be true, false or a text".to_owned())
+        }
+        Kind::TextOrNumber => {
+            (value.is_string() || value.is_number(), "must be a text or a number".to_owned())
+        }
+        Kind::OneOf(words) => (
+            value.as_str().is_some_and(|text| words.contains(&text)),
+            format!("can only be {} here", words.join(", ")),
+        ),
         Kind::Anything => (true, String::new()),
         Kind::Only(only) => (
             serde_json::from_str::<Value>(only).is_ok_and(|only| only == *value),

@@ -5,13 +5,10 @@ use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::answer::IncomingRequest;
+use super::measure::Text;
 use super::settings::Provider;
-
-/// How many characters of the prompt an answer repeats.
-const ECHO: usize = 40;
 
 /// The wire format of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +17,7 @@ pub(super) enum Dialect {
     OpenaiResponses,
     AnthropicMessages,
     GeminiGenerate,
+    OllamaChat,
 }
 
 /// Why a request cannot be answered, whatever the limits.
@@ -54,6 +52,8 @@ pub(super) struct Asked<'a> {
     pub(super) wants_events: bool,
     /// It came to `/responses`.
     pub(super) wants_response: bool,
+    /// It came to Ollama's own `/api/chat`.
+    pub(super) is_native: bool,
     pub(super) problem: Option<Problem>,
 }
 
@@ -85,6 +85,7 @@ impl Directory {
             Dialect::OpenaiResponses => {
                 matches!(provider, Provider::Openai | Provider::Openrouter)
             }
+            Dialect::OllamaChat => provider == Provider::Ollama,
         };
         speaks.then_some((index, provider))
     }
@@ -105,6 +106,7 @@ impl<'a> Asked<'a> {
             wants_usage: false,
             wants_events: true,
             wants_response: false,
+            is_native: false,
             problem: None,
         };
         asked.problem = asked.fill(directory, request, path).err();
@@ -119,6 +121,7 @@ impl<'a> Asked<'a> {
     ) -> Result<(), Problem> {
         let (dialect, model_in_path, streams) = dialect_of(path).ok_or(Problem::NoSuchPath)?;
         self.wants_response = dialect == Dialect::OpenaiResponses;
+        self.is_native = dialect == Dialect::OllamaChat;
         let secret = secret_of(request, dialect);
         let (key, provider) = directory.find(dialect, secret).ok_or(Problem::BadKey)?;
         (self.key, self.provider) = (Some(key), provider);
@@ -137,7 +140,7 @@ impl<'a> Asked<'a> {
             _ => body.messages.ok_or(Problem::Missing("messages"))?,
         };
         let instructions = match dialect {
-            Dialect::OpenaiChat => None,
+            Dialect::OpenaiChat | Dialect::OllamaChat => None,
             Dialect::OpenaiResponses => body.instructions,
             Dialect::AnthropicMessages => body.system,
             Dialect::GeminiGenerate => body.system_instruction,
@@ -149,6 +152,10 @@ impl<'a> Asked<'a> {
                 body.generation.and_then(|generation| generation.max_output_tokens)
             }
             Dialect::OpenaiResponses => body.max_output_tokens,
+            // What is less than nothing stands for no cap.
+            Dialect::OllamaChat => {
+                body.options.and_then(|options| options.num_predict?.try_into().ok())
+            }
             _ => body.max_completion_tokens.or(body.max_tokens),
         };
         if dialect == Dialect::AnthropicMessages {
@@ -161,6 +168,7 @@ impl<'a> Asked<'a> {
         }
         self.streams = match dialect {
             Dialect::GeminiGenerate => streams,
+            Dialect::OllamaChat => body.stream != Some(false),
             _ => body.stream == Some(true),
         };
         if dialect == Dialect::GeminiGenerate {
@@ -184,6 +192,9 @@ fn dialect_of(path: &str) -> Option<(Dialect, Option<&str>, bool)> {
     if path.ends_with("/v1/messages") {
         return Some((Dialect::AnthropicMessages, None, false));
     }
+    if path.ends_with("/api/chat") {
+        return Some((Dialect::OllamaChat, None, false));
+    }
     let (_, call) = path.rsplit_once("/models/")?;
     let (model, verb) = call.split_once(':')?;
     match verb {
@@ -201,6 +212,8 @@ fn provider_of_path(path: &str) -> Provider {
         Provider::Gemini
     } else if path.starts_with("/openai/") {
         Provider::Groq
+    } else if path.ends_with("/api/chat") {
+        Provider::Ollama
     } else if path.starts_with("/api/") {
         Provider::Openrouter
     } else {
@@ -211,7 +224,7 @@ fn provider_of_path(path: &str) -> Provider {
 /// The key as the dialect carries it; empty when there is none.
 fn secret_of<'a>(request: &IncomingRequest<'a>, dialect: Dialect) -> &'a str {
     let own = match dialect {
-        Dialect::OpenaiChat | Dialect::OpenaiResponses => None,
+        Dialect::OpenaiChat | Dialect::OpenaiResponses | Dialect::OllamaChat => None,
         Dialect::AnthropicMessages => request.header("x-api-key"),
         Dialect::GeminiGenerate => request.header("x-goog-api-key"),
     };
@@ -224,7 +237,9 @@ fn secret_of<'a>(request: &IncomingRequest<'a>, dialect: Dialect) -> &'a str {
         query.split('&').find_map(|pair| pair.strip_prefix("key="))
     };
     match dialect {
-        Dialect::OpenaiChat | Dialect::OpenaiResponses => bearer().unwrap_or(""),
+        Dialect::OpenaiChat | Dialect::OpenaiResponses | Dialect::OllamaChat => {
+            bearer().unwrap_or("")
+        }
         Dialect::AnthropicMessages => own.or_else(bearer).unwrap_or(""),
         Dialect::GeminiGenerate => own.or_else(in_query).unwrap_or(""),
     }
@@ -249,6 +264,7 @@ struct Body<'a> {
     generation: Option<Generation>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
+    options: Option<Options>,
 }
 
 #[derive(Deserialize)]
@@ -257,93 +273,12 @@ struct StreamOptions {
 }
 
 #[derive(Deserialize)]
+struct Options {
+    num_predict: Option<i64>,
+}
+
+#[derive(Deserialize)]
 struct Generation {
     #[serde(rename = "maxOutputTokens", alias = "max_output_tokens")]
     max_output_tokens: Option<u64>,
-}
-
-/// The measure of a text, however deep it is wrapped (`"…"`, `{"content": …}`, `{"parts": [{"text": …}]}`).
-#[derive(Debug, Default)]
-struct Text {
-    characters: u64,
-    echo: String,
-}
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut text = Text::default();
-        Measure(&mut text).deserialize(deserializer)?;
-        Ok(text)
-    }
-}
-
-/// Whether text is to be found under a name.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(field_identifier, rename_all = "lowercase")]
-enum Name {
-    #[serde(alias = "content", alias = "parts")]
-    Text,
-    #[serde(other)]
-    Other,
-}
-
-/// Walks through any JSON and adds what it finds to a [`Text`].
-struct Measure<'t>(&'t mut Text);
-
-impl<'de> DeserializeSeed<'de> for Measure<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Measure<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text, or a list or an object with text in it")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.0.characters += text.chars().count() as u64;
-        self.0.echo.clear();
-        self.0.echo.extend(text.chars().take(ECHO));
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(Measure(&mut *self.0))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key::<Name>()? {
-            if name == Name::Text {
-                map.next_value_seed(Measure(&mut *self.0))?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
-    }
 }

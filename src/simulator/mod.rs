@@ -56,6 +56,7 @@ mod fault_settings;
 mod faults;
 mod http;
 mod limit_settings;
+mod measure;
 mod meters;
 mod random;
 mod serve;

@@ -14,7 +14,7 @@ const KEYS: &str = "keys: [{key: o, provider: openai}, {key: a, provider: anthro
                     {key: r, provider: openrouter}, {key: q, provider: groq}, {key: l, provider: ollama}]";
 
 /// Provider, key.
-const ALL: [(&str, &str); 8] = [
+const ALL: [(&str, &str); 9] = [
     ("openai", "o"),
     ("anthropic", "a"),
     ("gemini", "g"),
@@ -23,16 +23,21 @@ const ALL: [(&str, &str); 8] = [
     ("ollama", "l"),
     (RESPONSES, "o"),
     (ROUTED_RESPONSES, "r"),
+    (NATIVE, "l"),
 ];
 
 /// OpenAI and OpenRouter, asked in the Responses dialect.
 const RESPONSES: &str = "openai responses";
 const ROUTED_RESPONSES: &str = "openrouter responses";
 
+/// Ollama, asked in its own dialect.
+const NATIVE: &str = "ollama native";
+
 /// Whom a request goes to, in the dialect it is written in.
 fn provider(name: &str) -> Provider {
     match name.split_once(' ') {
         None => Provider::find(name).unwrap(),
+        Some((name, "native")) => Provider::find(name).unwrap().speaking(Dialect::Ollama).unwrap(),
         Some((name, _)) => Provider::find(name).unwrap().speaking(Dialect::Responses).unwrap(),
     }
 }
@@ -63,6 +68,8 @@ fn request(provider: &str, key: &str) -> (String, [(&'static str, String); 2], V
                 body,
             )
         }
+        // A stream is what comes unasked.
+        NATIVE => ("/api/chat".into(), [bearer, version], self::chat("hello")),
         "openrouter" => (format!("/api/v1{chat}"), [bearer, version], body),
         "groq" => (format!("/openai/v1{chat}"), [bearer, version], body),
         _ => (format!("/v1{chat}"), [bearer, version], body),
@@ -101,7 +108,9 @@ fn every_dialect_is_streamed_in_as_many_pieces_as_are_asked_for() {
             let answer = ask(&mut simulator, provider, key);
             assert_eq!(answer.status, 200, "{provider}");
             let kind = answer.header("content-type").unwrap();
-            assert!(kind.starts_with("text/event-stream"), "{provider}: {kind}");
+            let lines = provider == NATIVE;
+            let wanted_kind = if lines { "application/x-ndjson" } else { "text/event-stream" };
+            assert!(kind.starts_with(wanted_kind), "{provider}: {kind}");
             let (pieces, end) = read(provider, &answer.body);
             assert_eq!(pieces.len(), wanted, "{provider}");
             let end = end.unwrap();
@@ -166,6 +175,55 @@ fn a_response_is_answered_in_one_piece_as_well() {
 }
 
 #[test]
+fn ollama_answers_in_its_own_dialect_in_one_piece_as_well() {
+    let settings = format!("{{{KEYS}, faults: [{{when: {{nth: [4]}}, do: {{status: 503}}}}]}}");
+    let mut simulator = simulator(&settings);
+    let bearer = [("authorization", "Bearer l")];
+    let mut body = chat("hello");
+    body["stream"] = false.into();
+    body["options"] = json!({"num_predict": 2});
+    let answer = post(&mut simulator, "/api/chat", &bearer, &body, 0);
+    let said = body_of(&answer);
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    assert_eq!((&said["done"], &said["done_reason"]), (&json!(true), &json!("length")));
+    assert_eq!(said["message"], json!({"role": "assistant", "content": "answer t"}));
+    assert_eq!((&said["prompt_eval_count"], &said["eval_count"]), (&json!(9), &json!(2)));
+    // No cap.
+    body["options"] = json!({"num_predict": -1});
+    let answer = post(&mut simulator, "/api/chat", &bearer, &body, 0);
+    assert_eq!(body_of(&answer)["eval_count"], 16);
+    // What it cannot do is words and nothing else.
+    let stranger = [("authorization", "Bearer o")];
+    let refused = post(&mut simulator, "/api/chat", &stranger, &body, 0);
+    assert_eq!((refused.status, body_of(&refused)), (401, json!({"error": "unauthorized"})));
+    body.as_object_mut().unwrap().remove("messages");
+    let wrong = post(&mut simulator, "/api/chat", &bearer, &body, 0);
+    assert_eq!((wrong.status, body_of(&wrong)), (400, json!({"error": "messages is required"})));
+    let mut answers = (0..2).map(|_| post(&mut simulator, "/api/chat", &bearer, &chat("hi"), 0));
+    assert_eq!(
+        answers.find(|answer| answer.status == 503).map(|answer| body_of(&answer)),
+        Some(json!({"error": "server busy, please try again.  maximum pending requests exceeded"}))
+    );
+}
+
+#[test]
+fn ollama_refuses_for_limits_in_its_own_dialect() {
+    let keys =
+        "keys: [{key: '', label: home, provider: ollama, limits: {rpm: 1}, models: [gpt-test]}]";
+    let mut simulator = simulator(&format!("{{{keys}}}"));
+    let post = |simulator: &mut Simulator, body: &Value| post(simulator, "/api/chat", &[], body, 0);
+    let first = post(&mut simulator, &chat("hi"));
+    assert_eq!(first.status, 200);
+    simulator.finished(first.ticket.unwrap(), 0);
+    let refused = post(&mut simulator, &chat("hi"));
+    let said = body_of(&refused);
+    assert_eq!((refused.status, refused.stream.is_some()), (429, false));
+    assert!(said["error"].as_str().unwrap().contains("requests per min"), "{said}");
+    let unknown = post(&mut simulator, &json!({"model": "m", "messages": []}));
+    assert_eq!((unknown.status, body_of(&unknown)), (404, json!({"error": "model 'm' not found"})));
+}
+
+#[test]
 fn a_stream_counts_as_any_answer_does() {
     let mut simulator = simulator("keys: [{key: o, provider: openai, limits: {rpm: 2, tpm: 60}}]");
     let first = ask(&mut simulator, "openai", "o");
@@ -200,9 +258,11 @@ fn streams_break_as_the_rule_says_in_every_dialect() {
                 "anthropic" => ("error", FailureClass::Overloaded, 529),
                 // Its words for an overload name no status within a stream.
                 "ollama" => ("error", FailureClass::ServerError, 500),
+                NATIVE => ("error", FailureClass::Overloaded, 200),
                 _ => ("error", FailureClass::Overloaded, 503),
             },
-            ("{error: 500}", FailureClass::ServerError, 500),
+            // A line of Ollama's has no status.
+            ("{error: 500}", FailureClass::ServerError, if about == NATIVE { 200 } else { 500 }),
         ] {
             let ((pieces, end), ..) = with(&format!("{{after: 1, then: {effect}}}"), who);
             let failure = end.unwrap_err();
@@ -210,7 +270,12 @@ fn streams_break_as_the_rule_says_in_every_dialect() {
             assert_eq!((failure.class, failure.status), (class, Some(status)), "{about}");
         }
         let ((pieces, end), ..) = with("{then: {error: 429}}", who);
-        assert_eq!((pieces.len(), end.unwrap_err().status), (0, Some(429)), "{about}");
+        let failure = end.unwrap_err();
+        assert_eq!(pieces.len(), 0, "{about}");
+        match about {
+            NATIVE => assert_eq!(failure.class, FailureClass::DailyQuota),
+            _ => assert_eq!(failure.status, Some(429), "{about}"),
+        }
         let ((pieces, end), answer, stats) = with("{after: 2, then: {stall: 30}}", who);
         assert_eq!((pieces.len(), end.is_ok(), stats.accepted), (4, true, 1), "{about}");
         let [(place, silence)] = answer.stream.unwrap().pauses[..] else { panic!("{about}") };

@@ -64,6 +64,21 @@ fn what_the_caller_says_of_streams_breaks_nothing() {
     assert_eq!(body.get("stream_options"), None);
 }
 
+/// What is not said is a stream there, and its usage comes unasked.
+#[test]
+fn ollama_is_told_in_any_case_whether_lines_are_wanted() {
+    let provider = speaking(provider("ollama"), "ollama");
+    for params in [
+        json!({}),
+        json!({"stream": false, "stream_options": {"include_usage": true}}),
+        json!({"extra_body": {"stream": false}}),
+    ] {
+        let (url, body) = written(&provider, params);
+        assert_eq!(url, "http://127.0.0.1:11434/api/chat");
+        assert_eq!((&body["stream"], body.get("stream_options")), (&json!(true), None));
+    }
+}
+
 /// Responses tell their usage unasked, and refuse to be asked for it.
 #[test]
 fn a_response_is_asked_for_as_a_stream_and_not_for_its_usage() {

@@ -100,6 +100,40 @@ fn a_response_is_bounded_as_well() {
     });
 }
 
+/// Lines are bounded as events are, and so is what they come to.
+#[test]
+fn lines_are_bounded_as_well() {
+    let provider = speaking(provider("ollama"), "ollama");
+    let start = br#"{"message":{"content":""#;
+    let (fed, class) = flood(&provider, start, &[b'x'; 65536], 64 * MEBI);
+    assert_eq!(class, FailureClass::ServerError);
+    assert!((7 * MEBI..=8 * MEBI).contains(&fed), "{fed}");
+    let long = "x".repeat(64 * 1024);
+    for (message, most) in [
+        (format!(r#"{{"content":"{long}"}}"#), 34),
+        (format!(r#"{{"thinking":"{long}"}}"#), 34),
+        (format!(r#"{{"tool_calls":[{{"function":{{"arguments":{{"a":"{long}"}}}}}}]}}"#), 18),
+        (format!(r#"{{"tool_calls":[{{"kept":"{long}"}}]}}"#), 34),
+    ] {
+        let block = format!("{{\"message\":{message}}}\n");
+        let (fed, class) = flood(&provider, b"", block.as_bytes(), 64 * MEBI);
+        assert_eq!(class, FailureClass::ServerError, "{most}");
+        assert!(((most - 3) * MEBI..most * MEBI).contains(&fed), "{most}: {fed}");
+    }
+    let block = "{\"message\":{\"tool_calls\":[{\"function\":{\"name\":\"f\"}}]}}\n";
+    let (fed, class) = flood(&provider, b"", block.as_bytes(), MEBI);
+    assert_eq!((class, fed / block.len()), (FailureClass::ServerError, 1024));
+    // What is no line at all is not kept.
+    with_context(|context| {
+        let mut reader = provider.read_stream();
+        reader.feed(b"{}", context, &mut Vec::new()).unwrap();
+        for _ in 0..1024 {
+            reader.feed(&[b'x'; 65536], context, &mut Vec::new()).unwrap();
+        }
+        assert_eq!(reader.finish(context).unwrap_err().class, FailureClass::Network);
+    });
+}
+
 #[test]
 fn calls_without_end_are_no_answer() {
     let call =

@@ -148,6 +148,8 @@ proptest! {
         }
         let responses = super::speaking(super::provider("openai"), "responses");
         read(&responses, parts.iter().map(Vec::as_slice));
+        let lines = super::speaking(super::provider("ollama"), "ollama");
+        read(&lines, parts.iter().map(Vec::as_slice));
     }
 
     /// Pieces of real streams in any order.
@@ -165,9 +167,29 @@ proptest! {
         }
         let own = ["openai", "anthropic", "gemini", "openrouter"].map(super::provider);
         let responses = super::speaking(super::provider("openai"), "responses");
-        for provider in own.iter().chain([&responses]) {
+        let lines = super::speaking(super::provider("ollama"), "ollama");
+        for provider in own.iter().chain([&responses, &lines]) {
             let whole = read(provider, [&body[..]]);
             assert_same(&whole, &read(provider, body.chunks(3)), &provider.name);
+        }
+    }
+}
+
+/// Fields in a list, where an object with names belongs.
+#[test]
+fn a_list_in_the_place_of_an_object_is_read_without_panic() {
+    let lines = super::speaking(super::provider("ollama"), "ollama");
+    let responses = super::speaking(super::provider("openai"), "responses");
+    let own = ["openai", "anthropic", "gemini"].map(super::provider);
+    for provider in own.iter().chain([&lines, &responses]) {
+        for list in [
+            r#"["m","t",["One"],true,"stop",1,1]"#,
+            r#"["m","t",{"content":"One"},true,"stop",1,1]"#,
+            r#"[[{}],null,"m","r",null]"#,
+            r#"[[[[[{"text":"One"}]],"STOP"]],null,"m","r",null]"#,
+        ] {
+            read(provider, [format!("data: {list}\n\n").as_bytes()]);
+            read(provider, [format!("[{list}]").as_bytes()]);
         }
     }
 }

@@ -183,6 +183,32 @@ fn a_provider_is_asked_in_another_dialect_it_speaks() {
 }
 
 #[test]
+fn ollama_is_asked_in_its_own_dialect_at_home_and_elsewhere() {
+    let config = json!({"providers": {
+        "ollama": {"dialect": "ollama", "base_url": "http://gpu:11434"},
+        "mine": {"base_url": "http://10.0.0.1:11434/api", "dialect": "Ollama"},
+    }});
+    let settings = with_config(config, &[("OLLAMA_API_KEY", "some-key-1")]).expect("settings");
+    let known = &settings.providers["ollama"];
+    assert_eq!((known.provider.dialect, known.keys.len()), (Dialect::Ollama, 1));
+    assert_eq!(known.provider.base_url, "http://gpu:11434");
+    let mine = &settings.providers["mine"];
+    assert_eq!((mine.provider.dialect, mine.provider.needs_key), (Dialect::Ollama, false));
+    assert_eq!(
+        (mine.provider.base_url.as_str(), mine.keys.len()),
+        ("http://10.0.0.1:11434/api", 0)
+    );
+    // It refuses as Ollama does, and costs as much.
+    assert!(mine.provider.refusal_rows().contains(&"ollama-busy") && mine.provider.is_local());
+    // Unasked it speaks OpenAI's.
+    let usual = with_config(json!({}), &[]).expect("settings");
+    assert_eq!(usual.providers["ollama"].provider.dialect, Dialect::OpenAi);
+    let wrong =
+        with_config(json!({"providers": {"vllm": {"dialect": "ollama"}}}), &[]).unwrap_err();
+    assert!(wrong.to_string().contains("speaks its own dialect"), "{wrong}");
+}
+
+#[test]
 fn azures_address_and_version_come_from_the_environment_unless_they_are_stated() {
     const ENDPOINT: (&str, &str) = ("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com/");
     let azure = |config: Value, variables: &[(&str, &str)]| {

@@ -3,6 +3,7 @@
 mod anthropic;
 mod gemini;
 mod lenient;
+mod ollama;
 mod openai;
 mod responses;
 mod streams;
@@ -49,6 +50,7 @@ pub(super) fn encode(
         Dialect::Anthropic => anthropic::write(provider, request, model, way),
         Dialect::Gemini => gemini::write(provider, request, model, way),
         Dialect::Responses => responses::write(provider, request, model, way),
+        Dialect::Ollama => ollama::write(provider, request, model, way),
     }
 }
 
@@ -63,6 +65,7 @@ pub(super) fn decode(
             Dialect::Anthropic => anthropic::read(response.body),
             Dialect::Gemini => gemini::read(response.body),
             Dialect::Responses => responses::read(response.body),
+            Dialect::Ollama => ollama::read(response.body),
         }
     } else {
         None

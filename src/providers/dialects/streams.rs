@@ -6,7 +6,7 @@ use crate::kernel::Usage;
 
 use super::super::catalogue::Dialect;
 use super::super::streaming::{Gathered, StreamPiece, Told};
-use super::{anthropic, gemini, openai, responses};
+use super::{anthropic, gemini, ollama, openai, responses};
 
 /// Reads the events of one answer.
 #[derive(Debug)]
@@ -15,6 +15,7 @@ pub(in super::super) enum Stream {
     Anthropic(anthropic::Stream),
     Gemini(gemini::Stream),
     Responses(responses::Stream),
+    Ollama(ollama::Stream),
 }
 
 impl Stream {
@@ -24,6 +25,7 @@ impl Stream {
             Dialect::Anthropic => Stream::Anthropic(anthropic::Stream::default()),
             Dialect::Gemini => Stream::Gemini(gemini::Stream::default()),
             Dialect::Responses => Stream::Responses(responses::Stream::default()),
+            Dialect::Ollama => Stream::Ollama(ollama::Stream::default()),
         }
     }
 
@@ -39,7 +41,13 @@ impl Stream {
             Stream::Anthropic(stream) => stream.read(data, gathered, pieces),
             Stream::Gemini(stream) => stream.read(data, gathered, pieces),
             Stream::Responses(stream) => stream.read(data, gathered, pieces),
+            Stream::Ollama(stream) => stream.read(data, gathered, pieces),
         }
+    }
+
+    /// Whether a stream is a row of JSON documents, one beside the other, each of them an event.
+    pub(in super::super) fn is_of_documents(&self) -> bool {
+        matches!(self, Stream::Ollama(_))
     }
 
     /// Whether a body may end here although no event said that it was the last: only Gemini has none that does.
@@ -72,6 +80,7 @@ impl Stream {
             Stream::Anthropic(stream) => Some(stream.finish()),
             Stream::Gemini(stream) => stream.finish(gathered),
             Stream::Responses(stream) => Some(stream.finish(gathered)),
+            Stream::Ollama(stream) => Some(stream.finish(gathered)),
         }
     }
 
@@ -82,6 +91,7 @@ impl Stream {
             Stream::Anthropic(stream) => stream.frame(),
             Stream::Gemini(stream) => stream.frame(),
             Stream::Responses(stream) => stream.frame(),
+            Stream::Ollama(stream) => stream.frame(),
         }
     }
 }

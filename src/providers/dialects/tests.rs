@@ -1,5 +1,7 @@
 //! Is a request written as each dialect wants it?
 
+mod ollama;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -36,6 +38,11 @@ fn found(name: &str) -> Provider {
 /// The same provider asked in the Responses dialect.
 fn responses(name: &str) -> Provider {
     found(name).speaking(Dialect::Responses).unwrap()
+}
+
+/// Ollama asked in its own dialect.
+fn ollama() -> Provider {
+    found("ollama").speaking(Dialect::Ollama).unwrap()
 }
 
 fn body(provider: &str, model: &str, messages: Value, params: Value) -> Value {
@@ -465,7 +472,7 @@ proptest! {
         let headers: Headers = names.into_iter().map(|name| (name, header.as_str())).collect();
         let body = Bytes::from(bytes);
         let own = Provider::names().iter().map(|name| found(name));
-        for provider in own.chain([responses("openai"), responses("xai")]) {
+        for provider in own.chain([responses("openai"), responses("xai"), ollama()]) {
             let response = WireResponse {
                 status, headers: &headers, body: &body, now: Moment::EPOCH,
                 estimate: Amounts::default(), model: "m",

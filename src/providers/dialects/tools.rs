@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::chat::Message;
 use super::super::wire::InvalidRequest;
 use super::param;
 
@@ -92,6 +93,17 @@ pub(super) fn called(call: &Value) -> Result<(&str, Value), InvalidRequest> {
         Some(object) => object.clone(),
     };
     Ok((name, arguments))
+}
+
+/// The name of the function that a tool's answer is for; OpenAI's shape only has the id of the call.
+pub(super) fn answered<'a>(message: &'a Message, before: &'a [Message]) -> Option<&'a str> {
+    let id = message.tool_call_id.as_deref().unwrap_or("");
+    let called = || {
+        let mut calls = before.iter().rev().flat_map(|message| &message.tool_calls);
+        let call = calls.find(|call| call.get("id").and_then(Value::as_str) == Some(id))?;
+        call.pointer("/function/name").and_then(Value::as_str)
+    };
+    message.name.as_deref().or_else(called)
 }
 
 /// A picture of OpenAI's `image_url` part.

@@ -19,7 +19,7 @@ use super::chat::Completion;
 use super::dialects;
 use super::wire::WireResponse;
 use event::{LARGEST_ANSWER, judged, too_large};
-use frames::Frames;
+use frames::{Frames, LARGEST_EVENT};
 use plain::Plain;
 
 pub(super) use gathered::{Fragment, Gathered};
@@ -62,7 +62,7 @@ pub(super) enum Told {
 #[derive(Debug)]
 enum Framing {
     Events,
-    /// JSON came although events were asked for.
+    /// JSON: the events of Ollama, or an answer in one piece although events were asked for.
     Json(Plain),
 }
 
@@ -142,7 +142,8 @@ impl StreamReader {
         read.inspect_err(|failure| self.failed = Some(failure.clone()))
     }
 
-    /// Whether the event was read that ends every answer (`[DONE]`, `message_stop`), so that no more bytes are needed.
+    /// Whether the event was read that ends every answer (`[DONE]`, `message_stop`, Ollama's `done`), so that no more
+    /// bytes are needed.
     ///
     /// Gemini has none: its answers are over when the body is.
     pub fn is_done(&self) -> bool {
@@ -151,8 +152,8 @@ impl StreamReader {
 
     /// The body is over: the whole answer.
     ///
-    /// Its `raw` is what a body in one piece would have been: the event with the usage (Anthropic: the first), with all
-    /// that was said put into it.
+    /// Its `raw` is what a body in one piece would have been: the event with the usage (Anthropic: the first; Ollama: the
+    /// last), with all that was said put into it.
     ///
     /// # Errors
     /// A [`FailureClass::Network`] when the body ended before the answer did; what [`StreamReader::feed`] failed with.
@@ -223,11 +224,17 @@ impl StreamReader {
                     frames::Found::Json => self.framing = Framing::Json(Plain::default()),
                     frames::Found::TooLarge => return Err(too_large("one event of a stream")),
                 },
-                Framing::Json(plain) => match plain.take(&mut bytes, LARGEST_ANSWER) {
-                    plain::Found::Document => self.document(context, pieces)?,
-                    plain::Found::Nothing => {}
-                    plain::Found::TooLarge => return Err(too_large("a body in one piece")),
-                },
+                Framing::Json(plain) => {
+                    let (largest, what) = match self.stream.is_of_documents() {
+                        true => (LARGEST_EVENT, "one event of a stream"),
+                        false => (LARGEST_ANSWER, "a body in one piece"),
+                    };
+                    match plain.take(&mut bytes, largest) {
+                        plain::Found::Document => self.document(context, pieces)?,
+                        plain::Found::Nothing => {}
+                        plain::Found::TooLarge => return Err(too_large(what)),
+                    }
+                }
             }
         }
         Ok(())
@@ -252,7 +259,8 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Reads a document that came where events were asked for: a whole answer, or an element of a list of them.
+    /// Reads a document: an event where streams are made of documents, else a whole answer that came where events were
+    /// asked for, or an element of a list of them.
     fn document(
         &mut self,
         context: &WireResponse<'_>,
@@ -260,9 +268,10 @@ impl StreamReader {
     ) -> Result<(), Failure> {
         let StreamReader { provider, framing, stream, gathered, .. } = self;
         let Framing::Json(plain) = framing else { return Ok(()) };
-        if plain.is_list() {
-            // No event of such a list says that it was the last.
-            event::read(provider, stream, gathered, ("", plain.document()), context, pieces)?;
+        if plain.is_list() || stream.is_of_documents() {
+            let event = ("", plain.document());
+            let told = event::read(provider, stream, gathered, event, context, pieces)?;
+            self.is_done |= told == Told::End;
             return Ok(());
         }
         let body = Bytes::copy_from_slice(plain.document());

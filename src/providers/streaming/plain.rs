@@ -1,4 +1,4 @@
-//! Where does a JSON document end that came instead of events?
+//! Where does a JSON document end that came instead of an event, or that is one?
 
 /// What there is to do after a look at some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,8 @@ pub(super) enum Found {
     TooLarge,
 }
 
-/// Takes bytes apart into documents: one whole answer, or the elements of one list (Gemini without `alt=sse`).
+/// Takes bytes apart into documents: one whole answer, the elements of one list (Gemini without `alt=sse`), or one a
+/// line (Ollama).
 #[derive(Debug, Default)]
 pub(super) struct Plain {
     buffer: Vec<u8>,

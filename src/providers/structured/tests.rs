@@ -247,3 +247,34 @@ fn responses_are_held_to_a_shape_as_the_chat_dialect_is() {
     assert_eq!(deepseek["text"]["format"], json!({"type": "json_object"}));
     assert!(deepseek["input"][0]["content"].as_str().unwrap().contains("JSON schema below"));
 }
+
+/// Its grammar binds the model, and the prompt tells it what it is bound to, beside tools as well.
+#[test]
+fn ollamas_own_dialect_has_the_schema_as_its_format() {
+    let provider = Provider::find("ollama").unwrap().speaking(Dialect::Ollama).unwrap();
+    let body = |params: Value| {
+        let question = json!({"role": "user", "content": "Which city?"});
+        let messages = vec![serde_json::from_value(question).unwrap()];
+        let params = params.as_object().unwrap().clone();
+        let wire = provider.encode(&ChatRequest { messages, params }, "m").unwrap();
+        serde_json::from_slice::<Value>(&wire.body).unwrap()
+    };
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    for params in [
+        json!({"response_format": ours(&city())}),
+        json!({"response_format": ours(&city()), "tools": tools}),
+    ] {
+        let body = body(params);
+        assert_eq!(body["format"], city());
+        assert_eq!(body.get("response_format"), None);
+        let told = format!("Which city?\n\n{SAY_SCHEMA}{}", city());
+        assert_eq!(body["messages"][0]["content"], told);
+    }
+    // The caller's own words are enough.
+    let theirs = json!({"type": "json_schema", "json_schema": {"name": "c", "schema": city()}});
+    let body = body(json!({"response_format": theirs}));
+    assert_eq!(
+        (&body["format"], &body["messages"][0]["content"]),
+        (&city(), &json!("Which city?"))
+    );
+}

@@ -3,6 +3,7 @@
 mod anthropic;
 mod format;
 mod gemini;
+mod ollama;
 mod openai;
 mod openrouter;
 mod responses;
@@ -67,6 +68,7 @@ fn as_asked(decision: &Decision, asked: &Asked<'_>) -> Answer {
 fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
     match asked.provider {
         _ if asked.wants_response => responses::completion(decision, asked),
+        _ if asked.is_native => ollama::completion(decision, asked),
         Provider::Openai | Provider::Groq | Provider::Openrouter | Provider::Ollama => {
             openai::completion(decision, asked)
         }
@@ -80,9 +82,7 @@ fn refused(decision: &Decision, asked: &Asked<'_>, refusal: &Refusal) -> Answer 
     match (asked.provider, refusal) {
         (_, Refusal::Busy(slots)) => {
             let message: Cow<'static, str> = match asked.provider {
-                Provider::Ollama => {
-                    "server busy, please try again.  maximum pending requests exceeded".into()
-                }
+                Provider::Ollama => ollama::BUSY.into(),
                 _ => format!("Too many concurrent requests: at most {slots} at a time.").into(),
             };
             error(decision, asked, status, &message)
@@ -94,6 +94,11 @@ fn refused(decision: &Decision, asked: &Asked<'_>, refusal: &Refusal) -> Answer 
         (Provider::Openrouter, Refusal::Limits(broken)) => {
             openrouter::refused(decision, asked, broken)
         }
+        (_, Refusal::Limits(broken)) if asked.is_native => {
+            let message =
+                broken.first().map(|broken| openai::refusal_message(decision, asked, broken));
+            ollama::error(status, message.as_deref().unwrap_or("rate limit reached"))
+        }
         (_, Refusal::Limits(broken)) => openai::refused(decision, asked, broken, status),
     }
 }
@@ -101,6 +106,7 @@ fn refused(decision: &Decision, asked: &Asked<'_>, refusal: &Refusal) -> Answer 
 /// An error with a status and a message in the provider's envelope.
 fn error(decision: &Decision, asked: &Asked<'_>, status: u16, message: &str) -> Answer {
     match asked.provider {
+        _ if asked.is_native => ollama::error(status, message),
         Provider::Anthropic => anthropic::error(decision, status, message),
         Provider::Gemini => gemini::error(status, message),
         Provider::Openrouter => openrouter::error(status, message),
@@ -113,6 +119,7 @@ fn error(decision: &Decision, asked: &Asked<'_>, status: u16, message: &str) -> 
 fn words_for(problem: &Problem, asked: &Asked<'_>) -> String {
     let model = &asked.model;
     match problem {
+        _ if asked.is_native => ollama::words_for(problem, model),
         Problem::NoSuchPath => "Not found: the stand-in has no such path.".into(),
         Problem::WrongMethod => "Method not allowed: use POST.".into(),
         Problem::BadKey => match asked.provider {
@@ -154,14 +161,12 @@ fn struck(decision: &Decision, asked: &Asked<'_>, effect: &FaultEffect) -> Answe
             Answer { status: effect.status.unwrap_or(200), ..Answer::json(200, Vec::new()) }
         }
         Some(FaultShape::ErrorIn200) => {
-            let wrong = error(decision, asked, 503, words_for_status(asked.provider, 503));
+            let wrong = error(decision, asked, 503, words_for_status(asked, 503));
             Answer { status: 200, ..wrong }
         }
         _ => match effect.status {
             Some(200) | None => as_asked(decision, asked),
-            Some(status) => {
-                error(decision, asked, status, words_for_status(asked.provider, status))
-            }
+            Some(status) => error(decision, asked, status, words_for_status(asked, status)),
         },
     };
     if let Some(body) = &effect.body {
@@ -192,8 +197,9 @@ fn page(status: u16) -> Answer {
 }
 
 /// What a provider writes under a status that a rule asked for.
-fn words_for_status(provider: Provider, status: u16) -> &'static str {
-    match (provider, status) {
+fn words_for_status(asked: &Asked<'_>, status: u16) -> &'static str {
+    match (asked.provider, status) {
+        _ if asked.is_native => ollama::words_for_status(status),
         (Provider::Anthropic, 529) => "Overloaded",
         (Provider::Anthropic, 429) => "This request would exceed your organization's rate limit",
         (Provider::Anthropic, 401) => "invalid x-api-key",

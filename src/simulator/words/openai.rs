@@ -111,7 +111,8 @@ pub(super) fn refused(
     answer
 }
 
-fn refusal_message(decision: &Decision, asked: &Asked<'_>, broken: &Broken) -> String {
+/// The words of a refusal for a limit.
+pub(super) fn refusal_message(decision: &Decision, asked: &Asked<'_>, broken: &Broken) -> String {
     let what = match broken.kind {
         LimitKind::Rps => "requests per second (RPS)",
         LimitKind::Rpm => "requests per min (RPM)",

@@ -8,7 +8,7 @@ use super::super::decision::Decision;
 use super::super::settings::Provider;
 use super::super::stream_settings::{MidStream, Then};
 use super::format::answer_text;
-use super::{completion, error, responses, words_for_status};
+use super::{completion, error, ollama, responses, words_for_status};
 
 /// What a text goes on with when it has to fill more pieces than it has characters.
 const MORE: &str = " and so on";
@@ -26,7 +26,9 @@ pub(super) fn streamed(decision: &Decision, asked: &Asked<'_>) -> Answer {
     let mut answer = completion(decision, asked);
     let script = script(decision, asked);
     let is_list = asked.provider == Provider::Gemini && !asked.wants_events;
-    if !is_list {
+    if asked.is_native {
+        answer.headers[0] = ("content-type", "application/x-ndjson".into());
+    } else if !is_list {
         answer.headers[0] = ("content-type", "text/event-stream; charset=utf-8".into());
     }
     let texts = script.texts.len();
@@ -86,6 +88,7 @@ fn script(decision: &Decision, asked: &Asked<'_>) -> Script {
     let pieces = pieces(decision, asked);
     match asked.provider {
         _ if asked.wants_response => response(decision, asked, &pieces),
+        _ if asked.is_native => native(decision, asked, &pieces),
         Provider::Anthropic => anthropic(decision, asked, &pieces),
         Provider::Gemini => gemini(decision, asked, &pieces),
         _ => openai(decision, asked, &pieces),
@@ -98,6 +101,10 @@ fn data(value: &Value) -> String {
 
 fn named(value: &Value) -> String {
     format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap_or(""))
+}
+
+fn line(value: &Value) -> String {
+    format!("{value}\n")
 }
 
 fn openai(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
@@ -193,6 +200,12 @@ fn response(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script
     script
 }
 
+/// Each piece is a line, and the last line has none of the text.
+fn native(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
+    let texts = ollama::lines(decision, asked, pieces).iter().map(line).collect();
+    Script { before: Vec::new(), texts, after: vec![line(&ollama::last(decision, asked, ""))] }
+}
+
 /// The end stands in the last chunk with text, and nothing comes after it.
 fn gemini(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
     let chunk = |(index, text): (usize, &String)| {
@@ -221,12 +234,13 @@ fn gemini(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
 fn error_event(decision: &Decision, asked: &Asked<'_>, middle: &MidStream) -> Option<String> {
     let provider = asked.provider;
     let status = middle.status(provider)?;
-    let body = error(decision, asked, status, words_for_status(provider, status)).body;
+    let body = error(decision, asked, status, words_for_status(asked, status)).body;
     let mut said: Value = serde_json::from_slice(&body).unwrap_or_default();
     Some(match provider {
         _ if asked.wants_response => {
             named(&responses::error_event(decision, asked, status, &said["error"]))
         }
+        _ if asked.is_native => line(&said),
         Provider::Anthropic => named(&said),
         Provider::Groq => {
             said["error"]["status_code"] = status.into();

@@ -1,6 +1,6 @@
 //! What do the chunks of Gemini's streamGenerateContent say?
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::super::streaming::{Fragment, Gathered, StreamPiece, Told};
 use super::super::finish_reason;
@@ -119,13 +119,13 @@ impl Stream {
             return None;
         }
         let parts = std::mem::take(&mut self.parts);
-        let mut body: Value = serde_json::from_str(&self.frame).unwrap_or_else(|_| json!({}));
-        let last = body.pointer("/candidates/0").filter(|last| last.is_object());
-        let mut candidate = last.cloned().unwrap_or_else(|| json!({}));
+        let mut body: Map<String, Value> = serde_json::from_str(&self.frame).unwrap_or_default();
+        let last = body.get("candidates").and_then(|list| list.get(0));
+        let mut candidate = last.cloned().filter(Value::is_object).unwrap_or_else(|| json!({}));
         candidate["content"] = json!({"role": "model", "parts": parts});
         candidate["finishReason"] = self.finish_reason.as_deref().into();
-        body["candidates"] = json!([candidate]);
-        Some(body)
+        body.insert("candidates".to_owned(), json!([candidate]));
+        Some(body.into())
     }
 
     /// The last chunk.

@@ -167,18 +167,13 @@ fn function_call(call: &Value) -> Result<Part<'_>, InvalidRequest> {
     Ok(Part::Made(part))
 }
 
-/// Gemini knows answers by the function's name; OpenAI's shape only has the id of the call.
+/// Gemini knows answers by the function's name.
 fn function_response<'a>(
     message: &'a Message,
-    before: &[Message],
+    before: &'a [Message],
 ) -> Result<Part<'a>, InvalidRequest> {
-    let id = message.tool_call_id.as_deref().unwrap_or("");
-    let called = || {
-        let mut calls = before.iter().rev().flat_map(|message| &message.tool_calls);
-        let call = calls.find(|call| call.get("id").and_then(Value::as_str) == Some(id))?;
-        call.pointer("/function/name").and_then(Value::as_str)
-    };
-    let Some(name) = message.name.as_deref().or_else(called) else {
+    let Some(name) = tools::answered(message, before) else {
+        let id = message.tool_call_id.as_deref().unwrap_or("");
         let words = format!("tool_call_id {id:?} answers no call of this conversation");
         return Err(InvalidRequest::about("tool_call_id", words));
     };
