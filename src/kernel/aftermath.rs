@@ -4,7 +4,7 @@ use super::block::Block;
 use super::choose::{Ending, Lane, Ledgers, Reservation, settle};
 use super::failure::{Failure, FailureClass, Origin, Scope};
 use super::hint::RateHint;
-use super::ledger::{Ledger, SinceTold};
+use super::ledger::Ledger;
 use super::limits::Usage;
 use super::moment::Moment;
 
@@ -49,17 +49,15 @@ fn heed(
     lane: &Lane,
     held: &Reservation,
     rates: &[RateHint],
-    over_prompt: u64,
+    over: u64,
     now: Moment,
 ) {
     for hint in rates {
         // Learned once more beside it, a limit that the user stated would get the burst that we assume.
         let stated = ledgers.get(lane.group).is_stated(hint);
         let place = if stated { lane.group } else { lane.group_model };
-        let answers_returned = held.answers_returned(lane, place, ledgers.get(place));
-        let since = SinceTold { over_prompt, answers_returned };
         // The provider wrote it while the whole reservation was taken, so it is compared before that is settled.
-        ledgers.get_mut(place).heed(hint, since, held.at, now);
+        ledgers.get_mut(place).heed(hint, over, held.at, now);
     }
 }
 
@@ -73,9 +71,7 @@ fn learn(
 ) {
     for hint in rates {
         if !ledgers.get(lane.group).is_stated(hint) {
-            let answers_returned = held.answers_returned(lane, about, ledgers.get(about));
-            let since = SinceTold { answers_returned, ..SinceTold::default() };
-            ledgers.get_mut(about).learn(hint, since, held.at, now);
+            ledgers.get_mut(about).learn(hint, held.at, now);
         }
     }
 }

@@ -216,9 +216,11 @@ impl Meter {
         }
     }
 
-    /// A call that left at `sent` was told that `told` of the amount were used: never believe that it is less. What came
-    /// back by time while the answer was on its way has come back.
-    pub fn tighten(&mut self, rule: &Rule, told: u64, sent: Moment, now: Moment) {
+    /// A call that left at `sent` was told that only `remaining` of the amount were left: never believe more than
+    /// that. What came back by time while the answer was on its way has come back. `over`: how much more than the
+    /// provider we took for the call itself, which is given back when it is settled.
+    pub fn tighten(&mut self, rule: &Rule, remaining: u64, over: u64, sent: Moment, now: Moment) {
+        let told = rule.amount().saturating_sub(remaining).saturating_add(over);
         let known = self.used(rule, 0, now);
         match self {
             Meter::Bucket(bucket) => bucket.tighten(rule, told, sent, now),
