@@ -39,8 +39,8 @@ pub(super) struct Asked<'a> {
     pub(super) provider: Provider,
     pub(super) key: Option<usize>,
     pub(super) model: Cow<'a, str>,
-    /// Characters in all texts of the prompt.
-    pub(super) characters: u64,
+    /// All texts of the prompt.
+    pub(super) texts: Vec<String>,
     /// The beginning of the last text.
     pub(super) echo: String,
     pub(super) max_tokens: Option<u64>,
@@ -99,7 +99,7 @@ impl<'a> Asked<'a> {
             provider: provider_of_path(path),
             key: None,
             model: Cow::Borrowed(""),
-            characters: 0,
+            texts: Vec::new(),
             echo: String::new(),
             max_tokens: None,
             streams: false,
@@ -145,8 +145,9 @@ impl<'a> Asked<'a> {
             Dialect::AnthropicMessages => body.system,
             Dialect::GeminiGenerate => body.system_instruction,
         };
-        self.characters = prompt.characters + instructions.map_or(0, |text| text.characters);
-        self.echo = prompt.echo;
+        self.echo = prompt.echo();
+        self.texts = prompt.texts;
+        self.texts.extend(instructions.into_iter().flat_map(|text| text.texts));
         self.max_tokens = match dialect {
             Dialect::GeminiGenerate => {
                 body.generation.and_then(|generation| generation.max_output_tokens)

@@ -11,11 +11,10 @@ use super::fault_settings::{FaultEffect, FaultRule};
 use super::faults::{Faults, Occasion};
 use super::meters::{Meters, Organization, Wanted};
 use super::random::Random;
-use super::settings::{
-    KeySettings, Latency, OutputTokens, Provider, SettingsError, SimulatorSettings, TokenSettings,
-};
+use super::settings::{KeySettings, Latency, Provider, SettingsError, SimulatorSettings};
 use super::stats::{Counter, Outcome, Stats, TimelineEntry};
 use super::stream_settings::StreamSettings;
+use super::token_settings::{OutputTokens, TokenSettings};
 
 /// The stand-in without its sockets: bytes and an instant in, an answer out. The same seed, requests and instants
 /// give the same answers.
@@ -65,6 +64,9 @@ impl Simulator {
     /// A stand-in for these settings, with every limit unused.
     pub fn new(settings: SimulatorSettings) -> Result<Self, SettingsError> {
         let settings = settings.checked()?;
+        if let Some(tokenizer) = settings.tokens.tokenizer {
+            tokenizer.load();
+        }
         let (mut organizations, mut places) = (Vec::new(), HashMap::new());
         let mut keys = Vec::with_capacity(settings.keys.len());
         for key in &settings.keys {
@@ -163,7 +165,7 @@ impl Simulator {
             verdict: Verdict::Completion,
             serial: self.serial,
             now,
-            input_tokens: asked.characters.div_ceil(4) + self.tokens.overhead,
+            input_tokens: self.tokens.of_prompt(&asked.texts),
             output_tokens: 0,
             cut: false,
             organization: String::new(),

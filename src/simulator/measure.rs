@@ -11,9 +11,14 @@ const ECHO: usize = 40;
 /// The measure of a text, however deep it is wrapped (`"…"`, `{"content": …}`, `{"parts": [{"text": …}]}`).
 #[derive(Debug, Default)]
 pub(super) struct Text {
-    pub(super) characters: u64,
+    pub(super) texts: Vec<String>,
+}
+
+impl Text {
     /// The beginning of the last text.
-    pub(super) echo: String,
+    pub(super) fn echo(&self) -> String {
+        self.texts.last().map_or_else(String::new, |text| text.chars().take(ECHO).collect())
+    }
 }
 
 impl<'de> Deserialize<'de> for Text {
@@ -52,9 +57,7 @@ impl<'de> Visitor<'de> for Measure<'_> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.0.characters += text.chars().count() as u64;
-        self.0.echo.clear();
-        self.0.echo.extend(text.chars().take(ECHO));
+        self.0.texts.push(text.to_owned());
         Ok(())
     }
 

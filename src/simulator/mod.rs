@@ -11,7 +11,7 @@
 //! # SimulatorSettings::from_yaml(r#"
 //! seed: 7                                   # of every chance below
 //! latency: {min: 0.01, max: 0.05}           # seconds, or one number
-//! tokens: {overhead: 7, output: 16}         # output: a number or {min, max}
+//! tokens: {overhead: 7, output: 16}         # output: a number or {min, max}; and tokenizer: o200k_base, cl100k_base
 //! stream: {pieces: 4, pause: 0.02}          # events with text, and seconds before each
 //! timeline: 100000                          # entries kept; 0: none
 //! keys:
@@ -64,6 +64,7 @@ mod settings;
 mod stats;
 mod stream_sending;
 mod stream_settings;
+mod token_settings;
 mod words;
 
 pub use answer::{Answer, Fault, IncomingRequest, Streamed, Ticket};
@@ -72,8 +73,8 @@ pub use fault_settings::{FaultEffect, FaultRule, FaultShape, FaultWhen};
 pub use limit_settings::{LimitKind, LimitSetting, LimitsSetting, RefillSetting};
 pub use serve::{Running, ServeError, serve};
 pub use settings::{
-    KeySettings, Latency, OutputTokens, PoolSettings, Provider, SettingsError, SimulatorSettings,
-    TimelineLength, TokenSettings,
+    KeySettings, Latency, PoolSettings, Provider, SettingsError, SimulatorSettings, TimelineLength,
 };
 pub use stats::{KeyStats, Stats, TimelineEntry};
 pub use stream_settings::{MidStream, StreamSettings, Then};
+pub use token_settings::{OutputTokens, TokenSettings, Tokenizer};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::fault_settings::FaultRule;
 use super::limit_settings::{LimitKind, LimitsSetting};
 use super::stream_settings::StreamSettings;
+use super::token_settings::{OutputTokens, TokenSettings};
 
 /// Whom a key plays: the provider decides refills, headers and the words of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,38 +93,6 @@ impl Default for Latency {
     fn default() -> Self {
         Latency::Fixed(0.0)
     }
-}
-
-/// How many tokens prompts and answers have. A prompt has a token for every four characters, rounded up, and some
-/// overhead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TokenSettings {
-    /// Tokens of every prompt on top of its text; default 7.
-    pub overhead: u64,
-    /// Tokens of an answer that no `max_tokens` cuts short: a number or `{min, max}`; default 16.
-    pub output: OutputTokens,
-}
-
-impl Default for TokenSettings {
-    fn default() -> Self {
-        TokenSettings { overhead: 7, output: OutputTokens::Fixed(16) }
-    }
-}
-
-/// How many tokens an answer has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "output tokens are a number or {min: …, max: …}")]
-pub enum OutputTokens {
-    /// Always the same.
-    Fixed(u64),
-    /// Anything between the two, evenly.
-    Between {
-        /// The fewest.
-        min: u64,
-        /// The most.
-        max: u64,
-    },
 }
 
 /// One key.

@@ -125,6 +125,42 @@ def test_a_run_ends_within_a_twentieth_of_its_plan(shape: Callable[[], tuple[Any
     assert plan.seconds > 1.5
 
 
+def tokens_of(provider: str, model: str) -> tuple[dict[str, Any], dict[str, Any], list[Any], dict[str, Any]]:
+    told, ours, prompts, call = tokens()
+    ours["limits"] = {provider: ours["limits"]["openai"]}
+    return told, ours, prompts, call | {"model": model, "provider": provider}
+
+
+def of_groq() -> tuple[dict[str, Any], dict[str, Any], list[Any], dict[str, Any]]:
+    return tokens_of("groq", "llama-3.1-8b-instant")
+
+
+def of_anthropic() -> tuple[dict[str, Any], dict[str, Any], list[Any], dict[str, Any]]:
+    return tokens_of("anthropic", "claude-sonnet-4")
+
+
+@pytest.mark.parametrize("most", [None, 16, 100])
+@pytest.mark.parametrize("shape", [rolling, tokens, of_groq, of_anthropic, slow_answers, two_models, a_user_with_limits])
+def test_so_does_one_of_which_nothing_was_sent_before(shape: Callable[[], tuple[Any, ...]], most: int | None) -> None:
+    told, ours, prompts, call = shape()
+    limits = ours.pop("limits", {})
+    # OpenAI bills by its own tokenizer, which is public; of others four characters a token is what anybody knows.
+    bills = {"tokens": {"tokenizer": "o200k_base"}} if call.get("provider") is None else {}
+    latency = told["latency"]
+    latency = latency if isinstance(latency, float) else (latency["min"] + latency["max"]) / 2
+    if most is not None:
+        call["max_tokens"] = most
+    providers = [{"key": f"key-{name}", "provider": name} for name in ("openai", "groq", "anthropic")]
+    with simulator(bills, keys=providers, seed=3, **told) as world, interface(world, limits, **ours) as llm:
+        plan = llm.plan(prompts, latency=latency, output_tokens=16, **call)
+        began = time.monotonic()
+        batch = llm.send_batch(prompts, progress=False, **call)
+        took = time.monotonic() - began
+    assert batch.summary.successful == plan.answered == len(prompts)
+    assert took == pytest.approx(plan.seconds, rel=0.05, abs=0.15 if told["latency"] == 0.1 else 0.4)
+    assert plan.seconds > 1.5
+
+
 def test_a_run_that_begins_beside_others_ends_within_a_twentieth_of_its_plan() -> None:
     limits = {"openai": {"concurrency": 5}}
     with simulator(latency=0.4) as world, interface(world, limits) as llm:

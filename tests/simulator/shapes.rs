@@ -323,6 +323,21 @@ fn requests_that_are_wrong_in_themselves_get_a_clear_answer() {
 }
 
 #[test]
+fn with_a_tokenizer_text_is_billed_to_the_token() {
+    let prompt = "A river, a lake and a sea.";
+    for (tokens, billed) in [
+        ("{overhead: 0}", 7),
+        ("{overhead: 7}", 14),
+        ("{overhead: 0, tokenizer: o200k_base}", 9),
+        ("{overhead: 0, tokenizer: cl100k_base}", 9),
+    ] {
+        let settings = format!("{{tokens: {tokens}, keys: [{{key: a, provider: openai}}]}}");
+        let answer = ask_openai(&mut simulator(&settings), "a", &chat(prompt), NOON);
+        assert_eq!(body_of(&answer)["usage"]["prompt_tokens"], billed, "{tokens}");
+    }
+}
+
+#[test]
 fn text_is_counted_in_characters_wherever_it_stands() {
     let mut simulator = simulator("{tokens: {overhead: 0}, keys: [{key: a, provider: anthropic}]}");
     let body = json!({
