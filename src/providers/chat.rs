@@ -89,7 +89,8 @@ impl ChatRequest {
         weight.tokens()
     }
 
-    /// The longest answer in tokens that `params` allow, if they say so, in OpenAI's words or in Ollama's.
+    /// The longest answer in tokens that `params` allow, if they say so, in OpenAI's words (the newer name holds) or in
+    /// Ollama's.
     ///
     /// ```
     /// use quotaflow::providers::ChatRequest;
@@ -97,6 +98,7 @@ impl ChatRequest {
     ///     ChatRequest::max_output_tokens(params.as_object().unwrap())
     /// };
     /// assert_eq!(most(serde_json::json!({"max_tokens": 5, "options": {"num_predict": 9}})), Some(5));
+    /// assert_eq!(most(serde_json::json!({"max_tokens": 9, "max_completion_tokens": 5})), Some(5));
     /// assert_eq!(most(serde_json::json!({"options": {"num_predict": 9}})), Some(9));
     /// // As long as it likes.
     /// assert_eq!(most(serde_json::json!({"options": {"num_predict": -1}})), None);
@@ -104,7 +106,7 @@ impl ChatRequest {
     pub fn max_output_tokens(params: &Map<String, Value>) -> Option<u64> {
         let cap = |name: &&str| params.get(*name)?.as_u64();
         let ollamas = || params.get("options")?.get("num_predict")?.as_u64();
-        ["max_tokens", "max_completion_tokens"].iter().find_map(cap).or_else(ollamas)
+        ["max_completion_tokens", "max_tokens"].iter().find_map(cap).or_else(ollamas)
     }
 }
 

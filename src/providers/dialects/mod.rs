@@ -182,7 +182,7 @@ fn instructions(request: &ChatRequest) -> Option<String> {
 
 /// The cap on output under either of OpenAI's two names.
 fn output_cap(params: &Map<String, Value>) -> Option<u64> {
-    let cap = params.get("max_completion_tokens").or_else(|| params.get("max_tokens"));
+    let cap = param(params, "max_completion_tokens").or_else(|| param(params, "max_tokens"));
     cap.and_then(Value::as_u64)
 }
 

@@ -15,7 +15,7 @@ use super::super::chat::{ChatRequest, Message};
 use super::super::entries::OutputCap;
 use super::super::wire::{InvalidRequest, WireRequest};
 use super::lenient::{Count, Text};
-use super::{Answer, Way, finish_reason, posted, versioned};
+use super::{Answer, Way, finish_reason, param, posted, versioned};
 
 pub(in super::super) use stream::Stream;
 
@@ -88,7 +88,8 @@ impl Serialize for Body<'_> {
             }
             match (name, self.cap_name) {
                 // Both were given: the newer name holds.
-                ("max_tokens", Some(_)) if self.params.contains_key("max_completion_tokens") => {}
+                ("max_tokens", Some(_))
+                    if param(self.params, "max_completion_tokens").is_some() => {}
                 ("max_tokens" | "max_completion_tokens", Some(cap)) => {
                     map.serialize_entry(cap, value)?;
                 }

@@ -171,6 +171,9 @@ fn the_cap_on_output_has_the_name_that_the_server_knows() {
     assert_eq!(cap("mistral", "m", new.clone()), old);
     let both = json!({"max_completion_tokens": 5, "max_tokens": 9});
     assert_eq!(cap("openai", "o3", both), new);
+    let unsaid = json!({"max_completion_tokens": null, "max_tokens": 5});
+    assert_eq!(cap("openai", "o3", unsaid.clone()), new);
+    assert_eq!(cap("anthropic", "claude-x", unsaid), old);
     assert_eq!(cap("anthropic", "claude-x", json!({})), json!({"max_tokens": 4096}));
     assert_eq!(cap("anthropic", "claude-x", new), old);
 }
