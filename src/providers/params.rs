@@ -22,8 +22,6 @@ enum Kind {
     TextOrObject,
     BoolOrText,
     TextOrNumber,
-    /// One of these texts.
-    OneOf(&'static [&'static str]),
     /// Anything JSON can say.
     Anything,
     /// Only this value: saying more is not offered here.
@@ -41,7 +39,7 @@ const ALL: u8 = OPENAI | ANTHROPIC | GEMINI | RESPONSES | OLLAMA;
 const MOST_TOKENS: i64 = 10_000_000;
 
 /// Name, who takes it, what it has to be. The first row that fits the provider holds.
-const PARAMETERS: [(&str, u8, Kind); 57] = [
+const PARAMETERS: [(&str, u8, Kind); 56] = [
     ("temperature", ANTHROPIC, Kind::Number(0.0, 1.0)),
     ("temperature", ALL, Kind::Number(0.0, 2.0)),
     ("top_p", ALL, Kind::Number(0.0, 1.0)),
@@ -58,7 +56,6 @@ const PARAMETERS: [(&str, u8, Kind); 57] = [
     ("n", ALL, Kind::Only("1")),
     ("stream", ALL, Kind::Only("false")),
     ("tools", ALL, Kind::Objects),
-    ("tool_choice", OLLAMA, Kind::OneOf(&["auto", "none"])),
     ("tool_choice", ALL, Kind::TextOrObject),
     ("parallel_tool_calls", OPENAI | ANTHROPIC | RESPONSES, Kind::Bool),
     ("response_format", ALL, Kind::Object),
@@ -219,10 +216,6 @@ fn wrong(kind: Kind, value: &Value) -> Option<String> {
         Kind::TextOrNumber => {
             (value.is_string() || value.is_number(), "must be a text or a number".to_owned())
         }
-        Kind::OneOf(words) => (
-            value.as_str().is_some_and(|text| words.contains(&text)),
-            format!("can only be {} here", words.join(", ")),
-        ),
         Kind::Anything => (true, String::new()),
         Kind::Only(only) => (
             serde_json::from_str::<Value>(only).is_ok_and(|only| only == *value),

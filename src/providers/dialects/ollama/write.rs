@@ -119,11 +119,18 @@ fn think(params: &Map<String, Value>) -> Option<Value> {
     param(params, "think").cloned().or_else(effort)
 }
 
-/// Tools have OpenAI's shape; that none is to be used is said by leaving them out.
+/// Tools have OpenAI's shape. A choice is said by what is left out: all of them, or all but the one that is meant.
 fn declared(params: &Map<String, Value>) -> Result<Vec<&Value>, InvalidRequest> {
-    if matches!(tools::choice(params)?, Some(Choice::Never)) {
-        return Ok(Vec::new());
-    }
+    let meant = match tools::choice(params)? {
+        Some(Choice::Never) => return Ok(Vec::new()),
+        Some(Choice::Any) => {
+            let words = "tool_choice can be \"auto\", \"none\" or one tool: \
+                         ollama cannot be made to call some tool";
+            return Err(InvalidRequest::about("tool_choice", words));
+        }
+        Some(Choice::This(name)) => Some(name),
+        Some(Choice::Auto) | None => None,
+    };
     for (index, tool) in tools::tools(params)?.iter().enumerate() {
         if matches!(tool, Tool::Native(_)) {
             let field = format!("tools[{index}].type");
@@ -131,7 +138,17 @@ fn declared(params: &Map<String, Value>) -> Result<Vec<&Value>, InvalidRequest> 
             return Err(InvalidRequest::about(field, words));
         }
     }
-    Ok(param(params, "tools").and_then(Value::as_array).into_iter().flatten().collect())
+    let is_meant = |tool: &&Value| {
+        meant.is_none_or(|meant| tool.pointer("/function/name") == Some(&meant.into()))
+    };
+    let all = param(params, "tools").and_then(Value::as_array).into_iter().flatten();
+    let declared: Vec<_> = all.filter(is_meant).collect();
+    match meant.filter(|_| declared.is_empty()) {
+        Some(_) => {
+            Err(InvalidRequest::about("tool_choice", "tool_choice names a tool that is not there"))
+        }
+        None => Ok(declared),
+    }
 }
 
 fn turn<'a>(

@@ -74,6 +74,12 @@ fn ollama_gets_texts_formats_and_choices_in_its_own_words() {
     // No tool is to be used: then none is shown.
     let never = json!({"tools": tools(), "tool_choice": "none"});
     assert_eq!(field(never, "tools"), Value::Null);
+    // One is meant: then no other is shown.
+    let [one, other] =
+        ["one", "other"].map(|name| json!({"type": "function", "function": {"name": name}}));
+    let only = json!({"type": "function", "function": {"name": "other"}});
+    let chosen = json!({"tools": [one, other], "tool_choice": only});
+    assert_eq!(field(chosen, "tools"), json!([other]));
     for (params, think) in [
         (json!({"reasoning_effort": "none"}), json!(false)),
         (json!({"reasoning_effort": "max"}), json!("max")),
@@ -128,7 +134,8 @@ fn ollama_refuses_what_it_has_no_word_for() {
         ("think", json!(1), "think must be true, false or a text"),
         ("keep_alive", json!(true), "keep_alive must be a text or a number"),
         ("reasoning_effort", json!(1), "reasoning_effort must be a text"),
-        ("tool_choice", json!("required"), "tool_choice can only be auto, none here"),
+        ("tool_choice", json!("required"), "ollama cannot be made to call some tool"),
+        ("tool_choice", json!({"function": {"name": "f"}}), "names a tool that is not there"),
         ("response_format", json!({"type": "json_schema"}), "response_format is"),
     ] {
         let refused = wire(&ollama(), hello(), json!({name: value})).unwrap_err();
