@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::config::ConfigError;
-use crate::kernel::{FailureClass, Moment};
+use crate::kernel::{FailureClass, Moment, Usage};
 use crate::providers::InvalidRequest;
 use crate::stores::StoreError;
 
@@ -109,6 +109,30 @@ pub struct Attempt {
     pub waited: Duration,
 }
 
+/// What attempts used that broke off in the middle of their answers: what providers told of it, or else the prompt as it
+/// was estimated and a token for each four bytes of answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Tokens of all of them.
+    pub usage: Usage,
+    /// What that costs in picodollars; `None` when nobody knows the price of one.
+    pub cost: Option<u64>,
+}
+
+impl Default for Spent {
+    fn default() -> Self {
+        Spent { usage: Usage::default(), cost: Some(0) }
+    }
+}
+
+impl Spent {
+    /// Another attempt used `usage`, which costs `cost` picodollars.
+    pub fn add(&mut self, usage: &Usage, cost: Option<u64>) {
+        self.usage = self.usage.plus(usage);
+        self.cost = self.cost.zip(cost).map(|(one, other)| one.saturating_add(other));
+    }
+}
+
 /// An error with its facts, which it derefs to. It never holds a key or a prompt.
 #[derive(Clone, PartialEq)]
 pub struct Error(Box<Facts>);
@@ -141,6 +165,8 @@ pub struct Facts {
     pub user_limit: Option<UserLimit>,
     /// Every attempt, oldest first.
     pub attempts: Vec<Attempt>,
+    /// What a stream had used that broke off.
+    pub spent: Option<Spent>,
 }
 
 /// A limit of a user that stood in the way of a call.
@@ -194,6 +220,7 @@ impl Error {
             key: None,
             user_limit: None,
             attempts: Vec::new(),
+            spent: None,
         }))
     }
 

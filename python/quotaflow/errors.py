@@ -457,8 +457,13 @@ class StreamInterrupted(CallError):  # noqa: N818 - it is what happened
 
     text: str | None
     """The text that had arrived, without what a restart made void."""
+    usage: Usage | None
+    """The tokens of all attempts that had begun to answer: what the provider told of them, or else the prompt as it
+    was estimated and a token for each four bytes that had come."""
+    cost: Decimal | None
+    """What these tokens cost in US dollars, or `None` when that cannot be told."""
 
-    _facts = ("hint", "status", "retry_after", "provider", "model", "key", "text")
+    _facts = ("hint", "status", "retry_after", "provider", "model", "key", "text", "usage", "cost")
 
 
 class AnswerError(CallError, ValueError):

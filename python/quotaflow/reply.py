@@ -124,7 +124,10 @@ class Reply(str):
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens that were billed, or `None` when the provider did not say."""
+        """The tokens that were billed, or `None` when the provider did not say.
+
+        Those of a stream that broke off and went on elsewhere are among them, as far as they are known.
+        """
         from quotaflow.records import Usage
 
         counts = self._outcome.usage

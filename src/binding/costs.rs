@@ -4,16 +4,13 @@ use pyo3::prelude::*;
 
 use super::call_options::CallOptions;
 use super::core::Core;
-use super::outcome::Outcome;
+use super::outcome::{Counts, Outcome};
 use super::raising::raise;
 use crate::engine::{
     CostEstimate, Moment, OwnPrices, PriceBook, TokenUsage, cost_of_answer, price_book,
     use_newer_prices,
 };
 use crate::error::Error;
-
-/// Input, output, cached, written to the cache, thinking.
-type Counts = (u64, u64, u64, u64, u64);
 
 /// Tokens, at most that many, and whether they were counted.
 type Size = (u64, u64, bool);

@@ -4,7 +4,16 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use super::raising::{attempt, attempts};
-use crate::engine::Answer;
+use crate::engine::{Answer, TokenUsage};
+
+/// Input, output, cached, written to the cache, thinking.
+pub(super) type Counts = (u64, u64, u64, u64, u64);
+
+/// The tokens as the fields of `quotaflow.records.Usage`.
+pub(super) fn counts(usage: &TokenUsage) -> Counts {
+    let (cached, written) = (usage.cached_tokens, usage.cache_write_tokens);
+    (usage.input_tokens, usage.output_tokens, cached, written, usage.reasoning_tokens)
+}
 
 /// An answer; its parts become Python objects only when they are asked for.
 #[pyclass(frozen, module = "quotaflow._quotaflow")]
@@ -33,11 +42,8 @@ impl Outcome {
     }
 
     #[getter]
-    fn usage(&self) -> Option<(u64, u64, u64, u64, u64)> {
-        self.0.usage.map(|usage| {
-            let (cached, written) = (usage.cached_tokens, usage.cache_write_tokens);
-            (usage.input_tokens, usage.output_tokens, cached, written, usage.reasoning_tokens)
-        })
+    fn usage(&self) -> Option<Counts> {
+        self.0.usage_of_all().as_ref().map(counts)
     }
 
     #[getter]
@@ -74,10 +80,7 @@ impl Outcome {
     /// The facts in one line of JSON, in the words of `Reply`, with what it cost in dollars.
     fn to_json(&self, cost: Option<&str>) -> String {
         let answer = &self.0;
-        let usage = answer.usage.map(|usage| {
-            let (cached, written) = (usage.cached_tokens, usage.cache_write_tokens);
-            [usage.input_tokens, usage.output_tokens, cached, written, usage.reasoning_tokens]
-        });
+        let usage = answer.usage_of_all().as_ref().map(counts);
         let calls = &answer.tool_calls;
         let calls =
             (!calls.is_empty()).then(|| serde_json::Value::Array(calls.clone()).to_string());

@@ -3,8 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyList};
 
+use super::outcome::counts;
 use crate::engine::FailureClass;
-use crate::error::{Attempt, Error, ErrorKind, UserLimit};
+use crate::error::{Attempt, Error, ErrorKind, Spent, UserLimit};
 
 /// The exception class of a kind; the classes stand in `quotaflow/errors.py`.
 pub(super) fn class_name(kind: &ErrorKind) -> &'static str {
@@ -68,6 +69,12 @@ fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>>
         | ErrorKind::Interrupted { .. } => {
             if let ErrorKind::Interrupted { text } = &error.kind {
                 facts.set_item("text", text)?;
+            }
+            if let Some(Spent { usage, cost }) = error.spent {
+                let usage_class = py.import("quotaflow.records")?.getattr("Usage")?;
+                facts.set_item("usage", usage_class.call1(counts(&usage))?)?;
+                let dollars = py.import("quotaflow.costs")?.getattr("dollars")?;
+                facts.set_item("cost", cost.map(|cost| dollars.call1((cost,))).transpose()?)?;
             }
             if let Some(UserLimit { name, used, amount }) = error.user_limit {
                 facts.set_item("limit", name)?;

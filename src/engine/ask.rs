@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::cache::KeptAs;
 use super::gauge::Watch;
-use crate::error::Attempt;
+use crate::error::{Attempt, Spent};
 use crate::kernel::{Moment, Usage};
 use crate::providers::Message;
 use crate::providers::prices::OwnPrices;
@@ -114,8 +114,10 @@ pub struct Answer {
     pub model: String,
     /// The label of the key that paid.
     pub key: String,
-    /// What was used; `None` when the provider did not say.
+    /// What the answer itself used; `None` when the provider did not say. See [`Answer::usage_of_all`].
     pub usage: Option<Usage>,
+    /// What attempts of a stream used that broke off before.
+    pub spent_before: Spent,
     /// Why the model stopped.
     pub finish_reason: Option<String>,
     /// Tool calls in the OpenAI shape.

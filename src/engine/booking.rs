@@ -212,6 +212,11 @@ impl Held {
         self.so_far = Some(used);
     }
 
+    /// How much of an answer was taken so far, if one is arriving.
+    pub(crate) fn taken_so_far(&self) -> Option<Usage> {
+        self.so_far
+    }
+
     /// Takes down what the head of its answer says about limits, so that nobody has to wait for the rest to know it.
     pub(crate) fn hears(&self, hints: &Hints) -> Result<(), StoreError> {
         if hints.rates.is_empty() {

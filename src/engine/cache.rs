@@ -19,7 +19,7 @@ use super::drive::Sending;
 use super::observe::Notice;
 use super::route::Stop;
 use super::run::Next;
-use crate::error::Error;
+use crate::error::{Error, Spent};
 use crate::kernel::{Event, Moment, Usage};
 use crate::providers::Message;
 use crate::stores::{KeptAnswer, StoreError};
@@ -213,6 +213,7 @@ impl Engine {
             model: kept.model,
             key: kept.key,
             usage: kept.usage,
+            spent_before: Spent::default(),
             finish_reason: kept.finish_reason,
             tool_calls: kept.tool_calls,
             raw: Bytes::from(kept.raw),

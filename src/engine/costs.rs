@@ -61,15 +61,21 @@ pub(super) fn rates_of(own: &OwnPrices, provider: &str, model: &str, at: Moment)
 }
 
 impl Answer {
-    /// What it cost, in picodollars: nothing when it was given before; `None` when nobody knows the price, or the
-    /// provider did not say what was used.
+    /// What was used, by attempts of a stream that broke off before as well; `None` when the provider did not say.
+    pub fn usage_of_all(&self) -> Option<Usage> {
+        self.usage.map(|usage| usage.plus(&self.spent_before.usage))
+    }
+
+    /// What it cost, in picodollars, attempts of a stream included that broke off before: nothing when it was given
+    /// before; `None` when nobody knows the price, or the provider did not say what was used.
     pub fn cost(&self) -> Option<u64> {
         if self.cached {
             return Some(0);
         }
         let at = self.attempts.last().map_or(Moment::EPOCH, |attempt| attempt.started);
         let (own, usage) = (&self.prices, self.usage.as_ref());
-        cost_of_answer(own, &self.provider, &self.model, usage, &self.raw, at)
+        let cost = cost_of_answer(own, &self.provider, &self.model, usage, &self.raw, at)?;
+        Some(cost.saturating_add(self.spent_before.cost?))
     }
 }
 

@@ -14,7 +14,7 @@ use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
 use super::transport::{Incoming, Outgoing};
 use super::users::User;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Spent};
 use crate::kernel::{CallPolicy, Event, Failure, Hints, Moment, Need};
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
 
@@ -315,6 +315,7 @@ impl Sending {
             model: attempt.model.clone(),
             key: attempt.key.clone(),
             usage: completion.usage,
+            spent_before: Spent::default(),
             finish_reason: completion.finish_reason,
             tool_calls: completion.tool_calls,
             raw: completion.raw,

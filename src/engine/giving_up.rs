@@ -3,7 +3,7 @@
 use super::roster::Target;
 use super::route::Stop;
 use crate::config::limit_name;
-use crate::error::{Error, ErrorKind, Status, UserLimit};
+use crate::error::{Error, ErrorKind, Spent, Status, UserLimit};
 use crate::kernel::{
     FailureClass, GiveUp, Late, Moment, Obstacle, OwnLimit, Period, Refusal, Resource, dollars,
 };
@@ -58,6 +58,8 @@ pub(super) struct Break {
     pub(super) was_resumed: bool,
     /// Whether the model had said why it stopped, so that only the last event is missing.
     pub(super) was_whole: bool,
+    /// What it had used.
+    pub(super) spent: Spent,
 }
 
 /// What a stream says that broke off and could not go on because of `error`.
@@ -67,11 +69,12 @@ pub(super) fn interrupted(error: Error, how: Break) -> Error {
     if matches!(error.kind, ErrorKind::Closed | ErrorKind::Deadline | ErrorKind::QueueCleared) {
         return error;
     }
-    let Break { text, class, was_resumed, was_whole } = how;
+    let Break { text, class, was_resumed, was_whole, spent } = how;
     let message = format!("the stream broke off: {}", error.message);
     error.with(|facts| {
         facts.kind = ErrorKind::Interrupted { text };
         facts.message = message;
+        facts.spent = Some(spent);
         facts.failure.get_or_insert(class);
         // What the limit said stands in the message.
         facts.user_limit = None;
@@ -252,6 +255,7 @@ mod tests {
                 class: FailureClass::Network,
                 was_resumed: true,
                 was_whole: false,
+                spent: Spent::default(),
             };
             let error = interrupted(stopped.clone(), how);
             if matches!(kind, ErrorKind::Closed | ErrorKind::Deadline | ErrorKind::QueueCleared) {

@@ -17,13 +17,14 @@ use super::Engine;
 use super::ask::{Answer, Ask};
 use super::booking::Held;
 use super::cache::Name;
+use super::costs::cost_of_answer;
 use super::drive::{Form, Sending, read_whole};
 use super::giving_up::{self, Break};
 use super::observe::Notice;
 use super::run::{Next, closed};
 use super::stream_reading::{Reading, finish_reading, gathered, nothing_said, whole_call};
 use super::transport::Opened;
-use crate::error::{Attempt, Error};
+use crate::error::{Attempt, Error, Spent};
 use crate::kernel::{Event, Failure, FailureClass, GiveUp, Hints, Moment};
 use crate::providers::{
     ChatRequest, Completion, Content, Message, Role, StreamPiece, TransportFault,
@@ -77,6 +78,8 @@ pub struct Streaming {
     ready: VecDeque<StreamEvent>,
     /// What was said by attempts that broke off, as far as it counts.
     before: String,
+    /// What these attempts used, whether it counts or not.
+    spent: Spent,
     /// The attempt that broke off, until another one speaks.
     broke: Option<Broke>,
     was_resumed: bool,
@@ -138,6 +141,7 @@ impl Engine {
             state: State::Moving(Event::Begin),
             ready: VecDeque::new(),
             before: String::new(),
+            spent: Spent::default(),
             broke: None,
             was_resumed: false,
             first_token: None,
@@ -404,7 +408,8 @@ impl Streaming {
         if self.cache.is_some() && !self.was_resumed {
             answer = self.sending.run.engine.keep(&self.sending.question(), answer);
         }
-        self.answer = Some(Answer { first_token: self.first_token, ..answer });
+        let (first_token, spent_before) = (self.first_token, self.spent);
+        self.answer = Some(Answer { first_token, spent_before, ..answer });
         Ok(())
     }
 
@@ -422,6 +427,12 @@ impl Streaming {
             return;
         }
         let used = held.cut_off();
+        if let Some(usage) = held.taken_so_far() {
+            let (own, started) = (&run.engine.settings.prices, held.reservation.at);
+            let provider = &target.vendor.provider.name;
+            let cost = cost_of_answer(own, provider, &target.model, Some(&usage), b"", started);
+            self.spent.add(&usage, cost);
+        }
         let event = run.failed_as(held, used, failure.clone(), &hints);
         let broken = run.attempts.last().cloned();
         self.before.push_str(reader.text_so_far());
@@ -432,7 +443,7 @@ impl Streaming {
         let (Some(resume), Some(attempt)) = (resume, broken) else {
             let error = giving_up::error(GiveUp::Failed(Box::new(failure)), &target, false, now);
             let (text, was_resumed) = (self.before.clone(), self.was_resumed);
-            let how = Break { text, class, was_resumed, was_whole };
+            let how = Break { text, class, was_resumed, was_whole, spent: self.spent };
             self.state = State::Failed(giving_up::interrupted(error, how));
             return;
         };
@@ -454,7 +465,8 @@ impl Streaming {
             Some(broke) => {
                 let text = std::mem::take(&mut self.before);
                 let class = broke.attempt.failure.unwrap_or(FailureClass::Network);
-                let how = Break { text, class, was_resumed: true, was_whole: false };
+                let (was_resumed, was_whole, spent) = (true, false, self.spent);
+                let how = Break { text, class, was_resumed, was_whole, spent };
                 giving_up::interrupted(error, how)
             }
             None => error,

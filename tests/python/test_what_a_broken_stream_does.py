@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from looking import key_of
-from quotaflow import LLMInterface, Piece, StreamInterrupted
+from quotaflow import LLMInterface, Piece, Reply, StreamInterrupted
 from servers import Request, http
 from streaming_servers import (
     CLAUDE,
@@ -95,6 +96,11 @@ def test_a_break_says_how_far_it_came_and_what_it_used(how: str) -> None:
         # The prompt as it was reckoned, and four tokens for the fourteen bytes that came: not 5,000.
         [used] = [limit["used"] for limit in key_of(llm)["limits"]]
         assert 4 < used < 40
+        assert error.usage is not None
+        assert (error.usage.input_tokens + error.usage.output_tokens, error.usage.output_tokens) == (used, 4)
+        again = pickle.loads(pickle.dumps(error))
+        assert (again.usage, again.cost) == (error.usage, error.cost)
+        assert error.cost == Reply("", provider="openai", model=MODEL, usage=(used - 4, 4, 0, 0, 0)).cost
         assert key_of(llm)["in_flight"] == 0
 
 
@@ -170,7 +176,14 @@ def test_to_continue_shows_the_other_model_what_was_said() -> None:
         assert not pieces[2].restarts
         assert stream.text == stream.reply == "".join(pieces) == "Once upon a time there was"
         assert stream.reply.usage is not None
-        assert stream.reply.usage.output_tokens == 5
+        # Five at the second, and four for the fourteen bytes of the first.
+        assert stream.reply.usage.output_tokens == 5 + 4
+        used = stream.reply.usage.input_tokens - 11
+        parts = [
+            Reply("", provider="openai", model=MODEL, usage=(used, 4, 0, 0, 0)).cost,
+            Reply("", provider="anthropic", model=CLAUDE, usage=(11, 5, 0, 0, 0)).cost,
+        ]
+        assert stream.reply.cost == sum(part for part in parts if part is not None) > max(filter(None, parts))
         question, answer, wish = server.asked[-1].json["messages"]
         assert question == {"role": "user", "content": "Tell me a story."}
         assert (answer["role"], answer["content"]) == ("assistant", "Once upon a ti")
