@@ -143,7 +143,7 @@ impl Core {
         // A task keeps room for whatever it was made with.
         let ask = Box::new(ask);
         let work = async move {
-            let answer = engine.send(*ask).await;
+            let answer = engine.send_boxed(ask).await;
             mailbox.put(call, answer.map(|answer| Arrival::Answer(Box::new(answer))));
         };
         // Expected before it is started would be an answer nobody can miss: the loop's thread is here, not there.

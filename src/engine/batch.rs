@@ -208,7 +208,7 @@ async fn enter(engine: Arc<Engine>, gauge: Arc<Gauge>, shared: Arc<Shared>) {
         // A task keeps room for whatever it was made with.
         let ask = Box::new(ask);
         let task = tokio::spawn(async move {
-            let outcome = engine.send(*ask).await.map(alone);
+            let outcome = engine.send_boxed(ask).await.map(alone);
             place.finish(outcome);
         });
         state.running.insert(number, (task.abort_handle(), watch));

@@ -41,6 +41,17 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::send`], for a task that was made with the call: it needs no room for it any more once it runs.
+    ///
+    /// # Errors
+    /// As [`Engine::send`].
+    pub fn send_boxed(
+        self: &Arc<Self>,
+        ask: Box<Ask>,
+    ) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
+        self.send(*ask)
+    }
+
     /// What comes of `work` if it is done before `expires`.
     pub(super) async fn in_time<T>(
         &self,

@@ -216,14 +216,14 @@ impl Run {
         let need = Need { last_resort, is_again, ..need(&self.route[place]) };
         Ok(match self.engine.try_reserve(target, &need, barred, &self.manner.user)? {
             Booked::Reserved(held) => self.hold(held),
-            Booked::Never(refusal) => Event::Never(refusal),
+            Booked::Never(refusal) => Event::Never(refusal.map(Box::new)),
             Booked::NotNow(refusal) => {
                 self.refused = Some(Box::new(refusal.clone()));
-                Event::NotNow(refusal)
+                Event::NotNow(Box::new(refusal))
             }
             Booked::OwnLimit(limit) => {
                 self.held_up_by_own = Some(Box::new(limit.obstacle.clone()));
-                Event::OwnLimit(limit)
+                Event::OwnLimit(Box::new(limit))
             }
         })
     }
@@ -258,10 +258,10 @@ impl Run {
     fn waited(&mut self, waited: Waited) -> Result<Event, Error> {
         Ok(match waited {
             Waited::Reserved(held) => self.hold(held),
-            Waited::NotNow(refusal) => Event::NotNow(refusal),
-            Waited::Never(refusal) => Event::Never(refusal),
+            Waited::NotNow(refusal) => Event::NotNow(Box::new(refusal)),
+            Waited::Never(refusal) => Event::Never(refusal.map(Box::new)),
             Waited::LineFull => Event::LineFull,
-            Waited::OwnLimit(limit) => Event::OwnLimit(limit),
+            Waited::OwnLimit(limit) => Event::OwnLimit(Box::new(limit)),
             Waited::TooLate(late) => Event::TooLate(late),
             Waited::Cleared => {
                 return Err(cleared(&self.route[self.call.target()].target));

@@ -27,7 +27,7 @@ pub struct CallPolicy {
     pub max_wait: Duration,
 }
 
-/// What happened.
+/// What happened. Small, because everybody who waits keeps one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The call begins.
@@ -38,17 +38,17 @@ pub enum Event {
         lane: usize,
     },
     /// No lane of the target can take it now.
-    NotNow(Refusal),
+    NotNow(Box<Refusal>),
     /// The target is in trouble, and the call has somewhere else to go.
     InTrouble,
     /// Others wait for this target already.
     OthersWait,
     /// No lane of the target can ever take it.
-    Never(Option<Refusal>),
+    Never(Option<Box<Refusal>>),
     /// The waiting line is full.
     LineFull,
     /// A limit of the caller itself stands in the way, wherever it goes.
-    OwnLimit(OwnLimit),
+    OwnLimit(Box<OwnLimit>),
     /// So many go before it that it cannot be its turn in time.
     TooLate(Late),
     /// An answer came.
@@ -126,15 +126,15 @@ pub enum GiveUp {
     /// The last attempt failed and nothing else may be tried.
     Failed(Box<Failure>),
     /// Everything is closed until an instant that is too far away.
-    TooFar(Refusal),
+    TooFar(Box<Refusal>),
     /// The request is larger than the limits of every lane.
-    TooLarge(Refusal),
+    TooLarge(Box<Refusal>),
     /// There is no key that could be used.
     NoLane,
     /// The waiting line is full.
     LineFull,
     /// A limit of the caller itself stands in the way.
-    OwnLimit(OwnLimit),
+    OwnLimit(Box<OwnLimit>),
     /// It cannot be its turn in time.
     TooLate(Late),
 }
@@ -258,7 +258,7 @@ impl Call {
     }
 
     /// A limit of the caller itself ends the call. What failed before is why there is no answer.
-    fn held_up(&mut self, limit: OwnLimit) -> Action {
+    fn held_up(&mut self, limit: Box<OwnLimit>) -> Action {
         let Some(mut failure) = self.last_failure.take() else {
             self.blamed = self.target;
             return Action::GiveUp(GiveUp::OwnLimit(limit));

@@ -35,7 +35,7 @@ fn closed_for(seconds: u64) -> Event {
     };
     let block = Block::after(&failure, 0, NOW, 0.0).unwrap();
     let obstacle = Obstacle::Block(block);
-    Event::NotNow(Refusal { lane: 0, at: Some(until), obstacle, may_return: false })
+    Event::NotNow(Refusal { lane: 0, at: Some(until), obstacle, may_return: false }.into())
 }
 
 /// Feeds the events and returns the actions that followed.
@@ -165,7 +165,7 @@ fn a_minute_is_waited_for_and_a_day_is_not() {
 #[test]
 fn what_may_be_given_back_is_waited_for_once_by_who_has_nowhere_else_to_go() {
     let may_return = |seconds| match closed_for(seconds) {
-        Event::NotNow(refusal) => Event::NotNow(Refusal { may_return: true, ..refusal }),
+        Event::NotNow(refusal) => Event::NotNow(Refusal { may_return: true, ..*refusal }.into()),
         other => other,
     };
     let mut alone = call(1);
@@ -189,7 +189,7 @@ fn an_own_limit_ends_the_call_with_what_failed_before() {
         };
         let until = NOW + Duration::from_secs(40_000);
         let obstacle = Obstacle::Limit { limit, until, is_kept: false };
-        Event::OwnLimit(OwnLimit { obstacle, used: 1, may_return: false, ahead: 0 })
+        Event::OwnLimit(OwnLimit { obstacle, used: 1, may_return: false, ahead: 0 }.into())
     };
     let actions = run(&mut call(2), vec![Event::Begin, limit()]);
     assert!(matches!(actions[1], Action::GiveUp(GiveUp::OwnLimit(_))));
