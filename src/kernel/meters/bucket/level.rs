@@ -146,23 +146,38 @@ impl Level {
         self.later.extend(kept.into_iter().rev());
     }
 
+    /// How long what was taken after `at` needs to come back, if it was thought to be full in between: whoever was told
+    /// how it stood at `at` was told nothing of that.
+    pub(super) fn taken_after(&self, at: Moment) -> Duration {
+        if self.since > at { self.full_at.since(self.since) } else { Duration::ZERO }
+    }
+
     /// What needs `span` to come back was missing as well at `at`.
+    ///
+    /// What was taken before it was full last still gives nothing back: it had come back by then, whatever others took.
     pub(super) fn lower(&mut self, span: Duration, at: Moment) {
-        if self.full_at <= at || self.since > at {
-            *self = Level::full_at(self.full_at.max(at + span));
+        if self.full_at <= at {
+            *self = Level { full_at: at + span, since: at, later: Vec::new() };
             return;
+        }
+        if self.since > at {
+            // It was not full then after all; if it had been, it would be full when it was thought to be.
+            let supposed = Supposed { from: self.since, to: self.since, full_at: self.full_at };
+            self.later.insert(0, supposed);
+            self.since = at;
         }
         self.full_at = self.full_at + span;
         for supposed in self.later.iter_mut().filter(|supposed| supposed.from <= at) {
             supposed.full_at = supposed.full_at + span;
         }
+        if self.later.len() > MOST {
+            self.merge_nearest();
+        }
     }
 
-    /// It is not full before `full_at`.
+    /// It is not full before `full_at`, whatever was taken when.
     pub(super) fn at_least(&mut self, full_at: Moment) {
-        if self.full_at < full_at {
-            *self = Level::full_at(full_at);
-        }
+        self.full_at = self.full_at.max(full_at);
     }
 }
 
