@@ -35,7 +35,13 @@ fn closed_for(seconds: u64) -> Event {
     };
     let block = Block::after(&failure, 0, NOW, 0.0).unwrap();
     let obstacle = Obstacle::Block(block);
-    Event::NotNow(Refusal { lane: 0, at: Some(until), obstacle, may_return: false })
+    Event::NotNow(Refusal {
+        lane: 0,
+        at: Some(until),
+        opens: Some(until),
+        obstacle,
+        may_return: false,
+    })
 }
 
 /// Feeds the events and returns the actions that followed.
