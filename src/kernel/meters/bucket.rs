@@ -419,6 +419,47 @@ mod tests {
         taken.into_iter().fold(Moment::EPOCH, full_at)
     }
 
+    /// How many of a provider's answers are refusals when another run left `before` of 600 used: calls leave each 10 ms
+    /// when ours allows it, and each header comes back after `latency`.
+    fn after_another_run(before: u64, latency: u64) -> (u32, u32) {
+        let rule = rule(600, 600);
+        let mut bucket = Bucket::full();
+        let (mut level, mut now) = (600.0 - before as f64, START);
+        let mut headers: std::collections::VecDeque<(Moment, Moment, u64)> = Default::default();
+        let (mut refused, mut passed) = (0, 0);
+        for _ in 0..12_000_u64 {
+            now = now + Duration::from_millis(10);
+            level = (level + 0.1).min(600.0);
+            while let Some((_, sent, used)) = headers.pop_front_if(|(back, ..)| *back <= now) {
+                bucket.tighten(&rule, used, sent, now);
+            }
+            if bucket.availability(&rule, 1, now) == Availability::Now {
+                bucket.take(&rule, Charge::at_once(1), now);
+                if level >= 1.0 {
+                    level -= 1.0;
+                    passed += 1;
+                } else {
+                    refused += 1;
+                }
+                headers.push_back((
+                    now + Duration::from_millis(latency),
+                    now,
+                    (600.0 - level).ceil() as u64,
+                ));
+            }
+        }
+        (refused, passed)
+    }
+
+    #[test]
+    fn xx_probe() {
+        for (before, latency) in
+            [(100, 1_000), (300, 1_000), (300, 3_000), (500, 1_000), (500, 300)]
+        {
+            eprintln!("{before} {latency}: {:?}", after_another_run(before, latency));
+        }
+    }
+
     proptest! {
         /// Whatever calls take, settle and give back in whatever order, it is never thought fuller than it is when all
         /// that is known by then is gone through from the beginning; while few are under way it is known to the unit.
