@@ -82,7 +82,8 @@ impl Level {
     /// Takes what needs `span` to come back.
     pub(super) fn take(&mut self, span: Duration, now: Moment) {
         if self.full_at <= now {
-            *self = Level { full_at: now + span, since: now, later: Vec::new() };
+            (self.full_at, self.since) = (now + span, now);
+            self.later.clear();
             return;
         }
         self.full_at = self.full_at + span;
@@ -134,16 +135,15 @@ impl Level {
             (self.since, self.full_at) = (from, full_at);
             self.later.drain(..=place);
         }
-        let mut soonest = Moment::EPOCH;
-        let later = std::mem::take(&mut self.later).into_iter().rev();
-        let kept: Vec<_> = later
-            .filter(|later| {
-                let counts = later.full_at > soonest && later.full_at < self.full_at;
-                soonest = soonest.max(later.full_at);
-                counts
-            })
-            .collect();
-        self.later.extend(kept.into_iter().rev());
+        // Of those that are left one counts only if every later one would be full before it.
+        let (latest, mut soonest) = (self.full_at, Moment::EPOCH);
+        self.later.reverse();
+        self.later.retain(|later| {
+            let counts = later.full_at > soonest && later.full_at < latest;
+            soonest = soonest.max(later.full_at);
+            counts
+        });
+        self.later.reverse();
     }
 
     /// How long what was taken after `at` needs to come back, if it was thought to be full in between: whoever was told
