@@ -232,6 +232,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_others_took_stays_when_something_from_before_is_given_back() {
+        let mut level = Level::full();
+        (0..3).for_each(|nth| level.take(ms(100), START + ms(10 * nth)));
+        level.lower(ms(50), START + ms(15));
+        level.give_back(ms(100), START);
+        // As if it had been full when the second was taken.
+        assert_eq!(level.full_at, START + ms(10 + 250));
+    }
+
+    #[test]
+    fn after_a_clock_was_stepped_back_far_what_is_taken_now_can_be_given_back() {
+        let mut level = Level::full();
+        level.take(ms(500), START);
+        let hour_before = START.before(Duration::from_secs(3_600));
+        level.bound(hour_before + ms(1_000), hour_before);
+        level.take(ms(200), hour_before);
+        level.give_back(ms(200), hour_before);
+        assert_eq!(level.full_at, hour_before + ms(1_000));
+    }
+
     proptest! {
         /// Whatever is given back in whatever order, it is as full as if that had never been taken; and when more has to
         /// be remembered than there is room for, less full.
