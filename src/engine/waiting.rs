@@ -515,7 +515,7 @@ async fn rest(engine: &Engine, target: &Target, refusal: Option<&Refusal>, also:
         match refusal.at {
             Some(at) if unsure => at.min(soon),
             Some(at) => at,
-            None => soon,
+            None => refusal.opens.map_or(soon, |at| at.min(soon)),
         }
     });
     let back = target.line.lock().waiters.next_back();

@@ -49,7 +49,7 @@ fn heed(
     lane: &Lane,
     held: &Reservation,
     rates: &[RateHint],
-    over: u64,
+    over: i64,
     now: Moment,
 ) {
     for hint in rates {
@@ -86,7 +86,10 @@ pub fn book(
 ) -> Change {
     let rates = aftermath.rates;
     let over = match aftermath.ending {
-        Ending::Answered(Some(used)) => held.amounts.input_tokens.saturating_sub(used.input_tokens),
+        Ending::Answered(Some(used)) => {
+            let whole = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+            whole(held.amounts.input_tokens) - whole(used.input_tokens)
+        }
         _ => 0,
     };
     heed(ledgers, lane, held, rates, over, now);
@@ -345,5 +348,27 @@ mod tests {
         let next = Amounts { requests: 1, input_tokens: 9_800, output_tokens: 0, spend: 0 };
         let span = Duration::from_secs(1);
         assert_eq!(obstacle_after_an_answer(tokens, &need, 101, told, span, &next), None);
+    }
+
+    #[test]
+    fn a_prompt_that_was_longer_than_thought_is_counted_once_although_the_header_counted_it() {
+        let tokens = Limit { resource: Resource::Tokens, ..requests(10_000, 10_000) };
+        let lane = Lane::new(0, 0, 1, 1, None);
+        let limits = [Vec::new().into(), vec![tokens.clone()].into()];
+        let mut all = [Ledger::default(), Ledger::default()];
+        let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
+        (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
+        let lanes = std::slice::from_ref(&lane);
+        let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], &Need::of(1_000), NOW)
+        else {
+            panic!("nothing was used yet")
+        };
+        let used = Amounts { requests: 1, input_tokens: 3_000, output_tokens: 0, spend: 0 };
+        let ending = Ending::Answered(Some(used));
+        let rates = &[RateHint { resource: Resource::Tokens, ..told(10_000, 7_000) }];
+        let aftermath = Aftermath { ending, bill: None, rates, failure: None, entropy: 0.0 };
+        book(&mut ledgers, &lane, &held, aftermath, NOW);
+        let spent = ledgers.get(lane.group).meters(NOW)[0].1;
+        assert_eq!(spent, 3_000);
     }
 }

@@ -237,6 +237,8 @@ pub struct Refusal {
     pub lane: usize,
     /// When trying makes sense; `None`: when a call in flight ends.
     pub at: Option<Moment>,
+    /// The first instant at which a lane opens whatever calls in flight do; on this lane or another one.
+    pub opens: Option<Moment>,
     /// What stands in the way.
     pub obstacle: Obstacle,
     /// Whether calls in flight may give back enough before that; on this lane or another one.
@@ -370,6 +372,7 @@ pub fn choose(
     let mut soonest: Option<Refusal> = None;
     let mut too_large: Option<Refusal> = None;
     let mut may_return = false;
+    let mut opens = None;
     for (place, lane) in lanes.iter().enumerate() {
         if barred.contains(&place) || need.only_key.is_some_and(|key| key != lane.key) {
             continue;
@@ -387,7 +390,8 @@ pub fn choose(
             }
             Some(obstacle @ Obstacle::TooLarge { .. }) => {
                 let may_return = false;
-                too_large = Some(Refusal { lane: place, at: None, obstacle, may_return });
+                let (at, opens) = (None, None);
+                too_large = Some(Refusal { lane: place, at, opens, obstacle, may_return });
             }
             Some(obstacle) => {
                 may_return |= matches!(obstacle, Obstacle::Limit { .. })
@@ -396,7 +400,8 @@ pub fn choose(
                         ledger.may_return(&amounts, need.kept, need.last_resort, now)
                     });
                 let at = obstacle.until();
-                let refusal = Refusal { lane: place, at, obstacle, may_return: false };
+                opens = opens.into_iter().chain(at).min();
+                let refusal = Refusal { lane: place, at, opens, obstacle, may_return: false };
                 if soonest.as_ref().is_none_or(|known| sooner(refusal.at, known.at)) {
                     soonest = Some(refusal);
                 }
@@ -405,7 +410,7 @@ pub fn choose(
     }
     match (best, soonest) {
         (Some((_, reservation)), _) => Choice::Reserved(reservation),
-        (None, Some(refusal)) => Choice::NotNow(Refusal { may_return, ..refusal }),
+        (None, Some(refusal)) => Choice::NotNow(Refusal { may_return, opens, ..refusal }),
         (None, None) => Choice::Never(too_large),
     }
 }

@@ -42,7 +42,8 @@ pub fn settle_own(own: &mut Ledger, held: &Reservation, ending: Ending, now: Mom
     let used = ending.used(&held.own);
     let used = Amounts { requests: used.requests.min(held.own.requests), ..used };
     own.correct(&held.own, &used, AnswerCharged::AtOnce, held.at, now);
-    if matches!(ending, Ending::NeverSent) {
+    // A further attempt was not counted as one more.
+    if matches!(ending, Ending::NeverSent) && held.own.requests > 0 {
         own.forget_send();
     }
 }
@@ -145,5 +146,22 @@ mod tests {
         assert!(refused.obstacle.to_string().starts_with("$1.00 per day used up until"));
         let next_day = NOW + Duration::from_secs(86_402);
         assert!(reserve_for(2, &mut ledgers, lanes, &[], &Need::of(5), next_day).is_ok());
+    }
+
+    #[test]
+    fn a_further_attempt_that_never_left_takes_nothing_from_what_was_sent() {
+        let (mut all, lane) = scene(limit(Resource::Requests, Period::Minute, 2));
+        let mut ledgers = Ledgers::new(&mut all, &[0, 1, 2]);
+        let lanes = std::slice::from_ref(&lane);
+        for is_again in [false, true] {
+            let need = Need { is_again, ..Need::of(5) };
+            let Ok(Choice::Reserved(held)) = reserve_for(2, &mut ledgers, lanes, &[], &need, NOW)
+            else {
+                panic!("there is one left")
+            };
+            let ending = if is_again { Ending::NeverSent } else { Ending::Refused };
+            settle_own(ledgers.get_mut(2), &held, ending, NOW);
+        }
+        assert_eq!(ledgers.get(2).totals().sent, 1);
     }
 }

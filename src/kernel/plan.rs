@@ -511,7 +511,7 @@ impl Forecaster<'_> {
             // It would stand in the way at every target.
             Err(own) => {
                 let (at, obstacle) = (own.until(), own.obstacle.clone());
-                let refusal = Refusal { lane: 0, at, obstacle, may_return: false };
+                let refusal = Refusal { lane: 0, at, opens: at, obstacle, may_return: false };
                 let until = own.worth_waiting(self.manner.patience, now).filter(|_| !is_stuck);
                 let Some(until) = until else {
                     self.lines[line].prompts.remove(place);
@@ -531,8 +531,10 @@ impl Forecaster<'_> {
         let too_far = too_far && !hopes;
         let next = self.under_way.peek().map(|Reverse(next)| next.ends);
         let freed = self.freed.peek().map(|Reverse(next)| next.at);
+        // While one lane waits for a call to end, another one may open.
+        let opens = refusal.opens.filter(|at| self.manner.patience.covers(*at, now));
         // What waits for a call to end waits for nothing when there is none.
-        let until = refusal.at.or(next.into_iter().chain(freed).min());
+        let until = refusal.at.or(next.into_iter().chain(freed).chain(opens).min());
         match until.filter(|_| !too_far && !is_stuck) {
             Some(until) => Turn::Waits(until, Bound::of(refusal.obstacle)),
             None => {

@@ -35,7 +35,8 @@ fn closed_for(seconds: u64) -> Event {
     };
     let block = Block::after(&failure, 0, NOW, 0.0).unwrap();
     let obstacle = Obstacle::Block(block);
-    Event::NotNow(Refusal { lane: 0, at: Some(until), obstacle, may_return: false }.into())
+    let (at, opens) = (Some(until), Some(until));
+    Event::NotNow(Refusal { lane: 0, at, opens, obstacle, may_return: false }.into())
 }
 
 /// Feeds the events and returns the actions that followed.

@@ -125,8 +125,9 @@ impl Ledger {
     }
 
     /// Takes the provider's word on what is left of a limit that is known: never believe more than that. `over`: by how
-    /// many tokens the prompt was thought to be longer than it is, which settling gives back.
-    pub fn heed(&mut self, hint: &RateHint, over: u64, sent: Moment, now: Moment) {
+    /// many tokens the prompt was thought to be longer than it is, which settling gives back; less than nothing when it
+    /// was thought to be shorter, which settling takes.
+    pub fn heed(&mut self, hint: &RateHint, over: i64, sent: Moment, now: Moment) {
         let Some(remaining) = hint.remaining else { return };
         let Some(effective) = &self.rules else { return };
         for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {

@@ -219,13 +219,11 @@ impl Bucket {
         let at_least = sent + span(rule, used.saturating_sub(1));
         let charged = self.charged.until(bound(rule, now));
         if charged + rule.guard < at_least {
-            let told = sent + span(rule, used);
+            let told = sent + span(rule, used) + self.charged.taken_after(sent + rule.guard);
             let more = told.since(charged.max(sent));
             self.charged.lower(more, sent);
-            self.charged.at_least(told);
             // What is reserved for answers that are not made yet comes on top.
             self.taken.lower(more, sent);
-            self.taken.at_least(told);
             // What was left then was there.
             self.opened = sent;
         }
@@ -383,9 +381,106 @@ mod tests {
         assert_eq!(bucket.used(&rule(60, 60), START), 30);
     }
 
+    #[test]
+    fn what_came_back_by_time_is_not_given_again_after_a_header_told_of_others() {
+        let rule = rule(6_000, 6_000);
+        let mut bucket = Bucket::full();
+        let at = |seconds| START + Duration::from_secs(seconds);
+        bucket.take(&rule, Charge::at_once(1_000), START);
+        // By then all of it has come back, and what is taken here has before the next.
+        bucket.take(&rule, Charge::at_once(10), at(20));
+        bucket.take(&rule, Charge::at_once(10), at(30));
+        bucket.tighten(&rule, 5_000, at(20), at(31));
+        let told = bucket.used(&rule, at(31));
+        bucket.give_back(&rule, 990, START, at(31));
+        assert_eq!(bucket.used(&rule, at(31)), told);
+    }
+
+    #[test]
+    fn what_left_after_the_call_that_was_told_comes_on_top_of_what_it_was_told() {
+        let rule = rule(6_000, 6_000);
+        let mut bucket = Bucket::full();
+        let at = |seconds| START + Duration::from_secs(seconds);
+        bucket.take(&rule, Charge::at_once(10), START);
+        bucket.take(&rule, Charge::at_once(2_000), at(10));
+        // 5,000 were missing at the start: 3,900 still are when 11 seconds have passed.
+        bucket.tighten(&rule, 5_000, START, at(11));
+        assert_eq!(bucket.used(&rule, at(11)), 3_900 + 2_000);
+        bucket.give_back(&rule, 1_500, at(10), at(11));
+        assert_eq!(bucket.used(&rule, at(11)), 3_900 + 500);
+    }
+
+    /// When a bucket is full again from which this much was taken then, a millisecond a unit.
+    fn replayed(mut taken: Vec<(Moment, u64)>) -> Moment {
+        taken.sort();
+        let full_at = |full: Moment, (at, amount): (Moment, u64)| {
+            full.max(at) + Duration::from_millis(amount)
+        };
+        taken.into_iter().fold(Moment::EPOCH, full_at)
+    }
+
+    proptest! {
+        /// Whatever calls take, settle and give back in whatever order, it is never thought fuller than it is when all
+        /// that is known by then is gone through from the beginning; while few are under way it is known to the unit.
+        #[test]
+        fn it_is_never_thought_fuller_than_going_through_everything_again_says(
+            calls in prop::collection::vec(
+                (0_u64..200, 0_u64..300, 0_u64..300, 0_u64..400, 0_u64..300, 0_usize..40, 0_u8..4),
+                1..60,
+            ),
+            at_most in 1_usize..60,
+        ) {
+            /// At once, with the answer, and when that was made.
+            type Known = (Moment, u64, u64, u64, Option<(Moment, u64)>);
+            let rule = rule(60_000, 60_000);
+            let mut bucket = Bucket::full();
+            let mut known: Vec<Known> = Vec::new();
+            let mut to_come: Vec<(usize, usize, u64, u64, u8)> = Vec::new();
+            let mut now = START;
+            let calls = &calls[..at_most.min(calls.len())];
+            let is_few = calls.len() <= 4;
+            for (place, (pause, at_once, reserved, input, answer, after, ending)) in calls.iter().copied().enumerate() {
+                now = now + Duration::from_millis(pause);
+                if at_once + reserved > 0 {
+                    bucket.take(&rule, Charge { at_once, with_answer: reserved }, now);
+                }
+                known.push((now, at_once, 0, reserved, None));
+                to_come.push((place + after, place, input, answer, ending));
+                for (_, of, input, answer, ending) in to_come.extract_if(.., |(when, ..)| *when <= place) {
+                    let (left, at_once, _, reserved, _) = known[of];
+                    let had = Charge { at_once, with_answer: reserved };
+                    let has = match ending {
+                        0 => Charge::default(),
+                        1 => had,
+                        _ => Charge { at_once: input, with_answer: answer },
+                    };
+                    bucket.settle(&rule, had, has, left, now);
+                    known[of] = (left, at_once.min(has.at_once), has.at_once.saturating_sub(at_once), 0, Some((now, has.with_answer)));
+                }
+                let charged = known.iter().flat_map(|(left, at_once, more, _, made)| {
+                    let (made, answer) = made.unwrap_or((*left, 0));
+                    [(*left, *at_once), (made, more + answer)]
+                });
+                let held = known.iter().map(|(left, _, _, reserved, _)| (*left, *reserved));
+                let truly_charged = replayed(charged.clone().collect());
+                let truly_taken = replayed(charged.chain(held).collect());
+                let thought = |level: &Level| level.until(Moment::FAR_FUTURE).max(now);
+                prop_assert!(thought(&bucket.charged) >= truly_charged, "{:?} {:?}", bucket, truly_charged);
+                prop_assert!(thought(&bucket.taken) >= truly_taken, "{:?} {:?}", bucket, truly_taken);
+                if is_few {
+                    prop_assert_eq!(thought(&bucket.charged), truly_charged.max(now));
+                    prop_assert_eq!(thought(&bucket.taken), truly_taken.max(now));
+                }
+                let kept = serde_json::to_string(&bucket).unwrap();
+                prop_assert_eq!(&serde_json::from_str::<Bucket>(&kept).unwrap(), &bucket);
+            }
+        }
+    }
+
     proptest! {
         /// A provider that charges a prompt when it admits the call, up to the guard later, and the answer when it has
-        /// been made, never has less than a call that may leave needs for its prompt.
+        /// been made, never has less than a call that may leave needs for its prompt. What it tells of what is left when
+        /// it admits a call is no news then.
         #[test]
         fn a_provider_that_charges_answers_when_they_are_made_never_sees_too_many(
             amount in 600_u64..6_000,
@@ -397,8 +492,8 @@ mod tests {
             let rule = rule(amount, amount);
             let mut bucket = Bucket::full();
             let (mut level, mut seen_at) = (amount as f64, START);
-            // When each answer is made, with what was had and what is used.
-            let mut under_way: Vec<(Moment, Moment, Charge, Charge)> = Vec::new();
+            // When each answer is made, with what was had, what is used and what was told.
+            let mut under_way: Vec<(Moment, Moment, Charge, Charge, u64)> = Vec::new();
             let mut now = START;
             let mut rise = |level: &mut f64, at: Moment| {
                 let gained = at.since(seen_at).as_secs_f64() * amount as f64 / 60.0;
@@ -415,11 +510,14 @@ mod tests {
                     };
                     under_way.sort_by_key(|(made, ..)| *made);
                     match under_way.first().copied() {
-                        Some((made, left, had, has)) if made <= leaves + Duration::from_millis(late) => {
+                        Some((made, left, had, has, told)) if made <= leaves + Duration::from_millis(late) => {
                             under_way.remove(0);
                             rise(&mut level, made);
                             level -= has.with_answer as f64;
                             now = now.max(made);
+                            let before = bucket.clone();
+                            bucket.tighten(&rule, told, left, now);
+                            prop_assert_eq!(&bucket, &before);
                             bucket.settle(&rule, had, has, left, now);
                         }
                         _ => {
@@ -433,7 +531,9 @@ mod tests {
                 prop_assert!(level >= prompt as f64 - 1e-6, "the provider would have refused");
                 level -= prompt as f64;
                 let has = Charge { at_once: prompt, with_answer: answer };
-                under_way.push((now + Duration::from_millis(late + lasts), now, had, has));
+                let made = now + Duration::from_millis(late + lasts);
+                let told = (amount as f64 - level - 1e-6).ceil() as u64;
+                under_way.push((made, now, had, has, told));
             }
         }
 

@@ -247,3 +247,17 @@ fn a_stated_concurrency_is_doubled_and_steps_are_not() {
     assert!(doubled(&mut [], &mut manner, &Bound::Concurrency(10)));
     assert_eq!(manner.most_in_flight, 20);
 }
+
+#[test]
+fn a_lane_that_waits_for_a_call_to_end_hides_no_lane_that_opens_before() {
+    let one = limit(Resource::Concurrency, Period::Second, 1, Refill::Release);
+    let bucket = Refill::Bucket { burst: NonZeroU64::new(1).unwrap() };
+    let each_second = limit(Resource::Requests, Period::Minute, 60, bucket);
+    let mut all = ledgers(&[one], 1);
+    all.extend(ledgers(&[each_second], 1));
+    let slow = PlannedTarget { latency: Duration::from_secs(60), ..target(2) };
+    let made = forecast(all, &[slow], [5; 11], FOR_EVER, NOW);
+    assert_eq!(made.shares[0][1].requests, 10, "one a second");
+    let took = made.finish.since(NOW);
+    assert!(took < Duration::from_secs(72), "nine seconds and a bit, and an answer: {took:?}");
+}

@@ -32,8 +32,8 @@ struct Supposed {
     full_at: Moment,
 }
 
-/// So many are remembered; beyond, the two that are nearest to each other are taken for one. What is thought missing
-/// grows by what refills between them at most.
+/// So many are remembered; beyond, the two neighbours that make the shortest range are taken for one, so that all are
+/// of about one length. What is thought missing grows by what refills during the longest at most.
 const MOST: usize = 8;
 
 impl From<(Moment, Moment, Moment)> for Supposed {
@@ -82,7 +82,8 @@ impl Level {
     /// Takes what needs `span` to come back.
     pub(super) fn take(&mut self, span: Duration, now: Moment) {
         if self.full_at <= now {
-            *self = Level { full_at: now + span, since: now, later: Vec::new() };
+            (self.full_at, self.since) = (now + span, now);
+            self.later.clear();
             return;
         }
         self.full_at = self.full_at + span;
@@ -102,12 +103,12 @@ impl Level {
 
     /// What was taken since the first instant of two was taken since every later one at most.
     fn merge_nearest(&mut self) {
-        let growth = |place: usize| self.later[place + 1].to.since(self.later[place].to);
-        let Some(place) = (0..self.later.len() - 1).min_by_key(|place| growth(*place)) else {
+        let length = |place: usize| self.later[place + 1].to.since(self.later[place].from);
+        let Some(place) = (0..self.later.len() - 1).min_by_key(|place| length(*place)) else {
             return;
         };
-        let by = growth(place);
         let later = self.later.remove(place + 1);
+        let by = later.to.since(self.later[place].to);
         let merged = &mut self.later[place];
         (merged.to, merged.full_at) = (later.to, merged.full_at + by);
         let full_at = merged.full_at;
@@ -134,35 +135,49 @@ impl Level {
             (self.since, self.full_at) = (from, full_at);
             self.later.drain(..=place);
         }
-        let mut soonest = Moment::EPOCH;
-        let later = std::mem::take(&mut self.later).into_iter().rev();
-        let kept: Vec<_> = later
-            .filter(|later| {
-                let counts = later.full_at > soonest && later.full_at < self.full_at;
-                soonest = soonest.max(later.full_at);
-                counts
-            })
-            .collect();
-        self.later.extend(kept.into_iter().rev());
+        // Of those that are left one counts only if every later one would be full before it.
+        let (latest, mut soonest) = (self.full_at, Moment::EPOCH);
+        self.later.reverse();
+        self.later.retain(|later| {
+            let counts = later.full_at > soonest && later.full_at < latest;
+            soonest = soonest.max(later.full_at);
+            counts
+        });
+        self.later.reverse();
+    }
+
+    /// How long what was taken after `at` needs to come back, if it was thought to be full in between: whoever was told
+    /// how it stood at `at` was told nothing of that.
+    pub(super) fn taken_after(&self, at: Moment) -> Duration {
+        if self.since > at { self.full_at.since(self.since) } else { Duration::ZERO }
     }
 
     /// What needs `span` to come back was missing as well at `at`.
+    ///
+    /// What was taken before it was full last still gives nothing back: it had come back by then, whatever others took.
     pub(super) fn lower(&mut self, span: Duration, at: Moment) {
-        if self.full_at <= at || self.since > at {
-            *self = Level::full_at(self.full_at.max(at + span));
+        if self.full_at <= at {
+            *self = Level { full_at: at + span, since: at, later: Vec::new() };
             return;
+        }
+        if self.since > at {
+            // It was not full then after all; if it had been, it would be full when it was thought to be.
+            let supposed = Supposed { from: self.since, to: self.since, full_at: self.full_at };
+            self.later.insert(0, supposed);
+            self.since = at;
         }
         self.full_at = self.full_at + span;
         for supposed in self.later.iter_mut().filter(|supposed| supposed.from <= at) {
             supposed.full_at = supposed.full_at + span;
         }
+        if self.later.len() > MOST {
+            self.merge_nearest();
+        }
     }
 
-    /// It is not full before `full_at`.
+    /// It is not full before `full_at`, whatever was taken when.
     pub(super) fn at_least(&mut self, full_at: Moment) {
-        if self.full_at < full_at {
-            *self = Level::full_at(full_at);
-        }
+        self.full_at = self.full_at.max(full_at);
     }
 }
 
@@ -195,6 +210,47 @@ mod tests {
         level.take(ms(500), START + ms(200));
         level.give_back(ms(100), START);
         assert_eq!(level.full_at, START + ms(700));
+    }
+
+    #[test]
+    fn of_calls_at_an_even_pace_little_more_is_thought_missing_than_is() {
+        // Each takes 400 of which it needs 90, and 100 come back between two; 300 are under way at once.
+        let mut level = Level::full();
+        let mut taken: Vec<(Moment, u64)> = Vec::new();
+        for step in 0..1_000_usize {
+            let now = START + ms(100 * step as u64);
+            level.take(ms(400), now);
+            taken.push((now, 400));
+            if let Some(over) = step.checked_sub(300) {
+                level.give_back(ms(310), taken[over].0);
+                taken[over].1 = 90;
+            }
+            let full_at = |full: Moment, (at, amount): &(Moment, u64)| full.max(*at) + ms(*amount);
+            let truth = taken.iter().fold(Moment::EPOCH, full_at);
+            let thought = level.full_at.since(truth.max(now));
+            assert!(thought < ms(8_000), "{thought:?} too much at {step}: {level:?}");
+        }
+    }
+
+    #[test]
+    fn what_others_took_stays_when_something_from_before_is_given_back() {
+        let mut level = Level::full();
+        (0..3).for_each(|nth| level.take(ms(100), START + ms(10 * nth)));
+        level.lower(ms(50), START + ms(15));
+        level.give_back(ms(100), START);
+        // As if it had been full when the second was taken.
+        assert_eq!(level.full_at, START + ms(10 + 250));
+    }
+
+    #[test]
+    fn after_a_clock_was_stepped_back_far_what_is_taken_now_can_be_given_back() {
+        let mut level = Level::full();
+        level.take(ms(500), START);
+        let hour_before = START.before(Duration::from_secs(3_600));
+        level.bound(hour_before + ms(1_000), hour_before);
+        level.take(ms(200), hour_before);
+        level.give_back(ms(200), hour_before);
+        assert_eq!(level.full_at, hour_before + ms(1_000));
     }
 
     proptest! {
