@@ -12,7 +12,7 @@ use bytes::Bytes;
 use quotaflow::engine::{Clock, SystemClock};
 use quotaflow::kernel::{
     Amounts, AnswerCharged, Configured, Lane, Ledger, Ledgers, Limit, Moment, Need, Period,
-    RateHint, Refill, Resource, Source, choose, reserve,
+    RateHint, Refill, Resource, SinceTold, Source, choose, reserve,
 };
 use quotaflow::providers::{ForeignError, Headers, Provider, WireResponse};
 use serde_json::Value;
@@ -81,9 +81,9 @@ fn ledgers(now: Moment) -> Vec<Ledger> {
             let mut ledger = Ledger::default();
             ledger.conform(if place < KEYS { &stated } else { &none }, now);
             if place >= KEYS {
-                [Resource::Requests, Resource::Tokens]
-                    .iter()
-                    .for_each(|resource| ledger.learn(&told(*resource), now, now));
+                [Resource::Requests, Resource::Tokens].iter().for_each(|resource| {
+                    ledger.learn(&told(*resource), SinceTold::default(), now, now)
+                });
                 (0..20).for_each(|_| ledger.saw_output(30, None));
             }
             ledger.take(&used, AnswerCharged::AtOnce, now);
@@ -139,8 +139,8 @@ fn main() {
         let hints = openai.hints(&headers, now);
         let ledger = view.get_mut(0);
         for hint in hints.rates.iter().chain([&told]) {
-            ledger.heed(hint, 0, now, now);
-            ledger.learn(hint, now, now);
+            ledger.heed(hint, SinceTold::default(), now, now);
+            ledger.learn(hint, SinceTold::default(), now, now);
         }
     });
     tell("learning from the headers of an answer", "ns", learning, 5_000);

@@ -4,7 +4,7 @@ use super::block::Block;
 use super::choose::{Ending, Lane, Ledgers, Reservation, settle};
 use super::failure::{Failure, FailureClass, Origin, Scope};
 use super::hint::RateHint;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, SinceTold};
 use super::limits::Usage;
 use super::moment::Moment;
 
@@ -49,15 +49,17 @@ fn heed(
     lane: &Lane,
     held: &Reservation,
     rates: &[RateHint],
-    over: i64,
+    over_prompt: i64,
     now: Moment,
 ) {
     for hint in rates {
         // Learned once more beside it, a limit that the user stated would get the burst that we assume.
         let stated = ledgers.get(lane.group).is_stated(hint);
         let place = if stated { lane.group } else { lane.group_model };
+        let answers_returned = held.answers_returned(lane, place, ledgers.get(place));
+        let since = SinceTold { over_prompt, answers_returned };
         // The provider wrote it while the whole reservation was taken, so it is compared before that is settled.
-        ledgers.get_mut(place).heed(hint, over, held.at, now);
+        ledgers.get_mut(place).heed(hint, since, held.at, now);
     }
 }
 
@@ -71,7 +73,9 @@ fn learn(
 ) {
     for hint in rates {
         if !ledgers.get(lane.group).is_stated(hint) {
-            ledgers.get_mut(about).learn(hint, held.at, now);
+            let answers_returned = held.answers_returned(lane, about, ledgers.get(about));
+            let since = SinceTold { answers_returned, ..SinceTold::default() };
+            ledgers.get_mut(about).learn(hint, since, held.at, now);
         }
     }
 }
@@ -370,5 +374,38 @@ mod tests {
         book(&mut ledgers, &lane, &held, aftermath, NOW);
         let spent = ledgers.get(lane.group).meters(NOW)[0].1;
         assert_eq!(spent, 3_000);
+    }
+
+    #[test]
+    fn what_answers_returned_meanwhile_is_not_counted_again_because_a_header_is_older() {
+        let tokens = Limit { resource: Resource::Tokens, ..requests(10_000, 10_000) };
+        let lane = Lane::new(0, 0, 1, 1, None);
+        let limits = [Vec::new().into(), vec![tokens.clone()].into()];
+        let mut all = [Ledger::default(), Ledger::default()];
+        let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
+        (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
+        let lanes = std::slice::from_ref(&lane);
+        let need = Need {
+            max_output_tokens: Some(999),
+            reserves_max_tokens: true,
+            counts_output: true,
+            ..NEED
+        };
+        // Each is told what was left when it was admitted, with its whole reservation and those before it.
+        let held = (1..=10).map(|nth| match reserve(&mut ledgers, lanes, &[], &need, NOW) {
+            Choice::Reserved(held) => (held, 10_000 - 1_000 * nth),
+            other => panic!("{other:?}"),
+        });
+        let held: Vec<_> = held.collect();
+        let now = NOW + Duration::from_secs(1);
+        for (held, remaining) in held {
+            let used = Amounts { requests: 1, input_tokens: 1, output_tokens: 99, spend: 0 };
+            let rates = &[RateHint { resource: Resource::Tokens, ..told(10_000, remaining) }];
+            let ending = Ending::Answered(Some(used));
+            let aftermath = Aftermath { ending, bill: None, rates, failure: None, entropy: 0.0 };
+            book(&mut ledgers, &lane, &held, aftermath, now);
+        }
+        let spent = ledgers.get(lane.group).meters(now)[0].1;
+        assert!(spent <= 1_000, "{spent}");
     }
 }

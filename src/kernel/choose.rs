@@ -264,12 +264,33 @@ pub struct Reservation {
     pub counted: Option<u64>,
     /// When.
     pub at: Moment,
+    /// What answers had returned by then to the ledgers that headers speak of, see [`Ledger::answers_returned`].
+    returned: Returned,
+}
+
+/// See [`Ledger::answers_returned`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Returned {
+    group: u64,
+    group_model: u64,
 }
 
 impl Reservation {
-    fn new(lane: usize, amounts: Amounts, need: &Need, now: Moment) -> Reservation {
+    fn new(
+        place: usize,
+        lane: &Lane,
+        amounts: Amounts,
+        need: &Need,
+        ledgers: &Ledgers<'_>,
+        now: Moment,
+    ) -> Reservation {
+        let returned = |ledger| ledgers.get(ledger).answers_returned();
         Reservation {
-            lane,
+            lane: place,
+            returned: Returned {
+                group: returned(lane.group),
+                group_model: returned(lane.group_model),
+            },
             amounts,
             own: Amounts::default(),
             answer: need.answer_charged(),
@@ -278,6 +299,17 @@ impl Reservation {
             counted: need.counted_tokens,
             at: now,
         }
+    }
+
+    /// How many tokens answers have returned to the ledger at `place` since this was reserved.
+    pub(super) fn answers_returned(&self, lane: &Lane, place: usize, ledger: &Ledger) -> u64 {
+        let before = match place {
+            _ if place == lane.group_model => self.returned.group_model,
+            _ if place == lane.group => self.returned.group,
+            // Of others nothing was kept: what they were told is taken as it is.
+            _ => return 0,
+        };
+        ledger.answers_returned().saturating_sub(before)
     }
 
     /// What is counted when it ended like this, judged by the answers of its model so far.
@@ -344,7 +376,7 @@ pub fn reserve_anyway(
         Choice::Never(None) => lanes.iter().position(may)?,
     };
     let (amounts, _) = need.amounts(&lanes[lane], ledgers);
-    let reservation = Reservation::new(lane, amounts, need, now);
+    let reservation = Reservation::new(lane, &lanes[lane], amounts, need, ledgers, now);
     take(ledgers, &lanes[lane], &reservation);
     Some(reservation)
 }
@@ -385,7 +417,7 @@ pub fn choose(
             None => {
                 let wear = wear(ledgers, lane, now);
                 if best.as_ref().is_none_or(|(known, _)| wear < *known) {
-                    best = Some((wear, Reservation::new(place, amounts, need, now)));
+                    best = Some((wear, Reservation::new(place, lane, amounts, need, ledgers, now)));
                 }
             }
             Some(obstacle @ Obstacle::TooLarge { .. }) => {
@@ -518,6 +550,11 @@ pub fn settle(
         ledger.ended(held.at);
         ledger.let_go(&reserved);
         ledger.correct(&reserved, &used, answer, held.at, now);
+        // What was refused, or never left, was not charged.
+        let was_charged = !matches!(ending, Ending::Refused | Ending::NeverSent);
+        if held.answer == AnswerCharged::AtOnce && was_charged {
+            ledger.answer_returned(reserved.output_tokens.saturating_sub(used.output_tokens));
+        }
         match ending {
             Ending::Answered(_) => {
                 recovered |= ledger.served(held.at, now);

@@ -21,6 +21,8 @@ use super::meters::{Availability, Meter, Rule};
 use super::moment::Moment;
 use super::output_sizes::OutputSizes;
 
+pub use learning::SinceTold;
+
 /// Names a ledger: provider, quota group and model; the model `*` is the whole group.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LedgerId(Arc<str>);
@@ -85,6 +87,9 @@ pub struct Ledger {
     /// What these calls hold of all meters together.
     #[serde(skip)]
     held: Amounts,
+    /// See [`Ledger::answers_returned`].
+    #[serde(skip)]
+    answers_returned: u64,
     #[serde(skip)]
     rules: Option<Effective>,
     #[serde(skip)]
@@ -441,6 +446,17 @@ impl Ledger {
         self.held = self.held.minus(amounts);
     }
 
+    /// An answer turned out by so many tokens shorter than what the provider charged when it admitted the call.
+    pub fn answer_returned(&mut self, tokens: u64) {
+        self.answers_returned = self.answers_returned.saturating_add(tokens);
+    }
+
+    /// How many tokens answers in this process turned out shorter by than what the provider charged when it admitted
+    /// their calls, all together: what it told before it knew is by so much too much.
+    pub fn answers_returned(&self) -> u64 {
+        self.answers_returned
+    }
+
     /// What calls under way in this process hold.
     pub fn held(&self) -> Amounts {
         self.held
@@ -455,6 +471,7 @@ impl Ledger {
     pub fn keep_local(&mut self, before: Ledger) {
         self.in_flight = before.in_flight;
         self.held = before.held;
+        self.answers_returned = before.answers_returned;
         self.answered = before.answered;
     }
 

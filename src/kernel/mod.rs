@@ -44,7 +44,7 @@ pub use health::{DEGRADED_BELOW, Health};
 pub use hint::{Hints, RateHint};
 pub use input_factor::{InputFactor, SAFETY};
 pub use intake::{Intake, MOST_AT_ONCE};
-pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
+pub use ledger::{Configured, Ledger, LedgerId, Obstacle, SinceTold, Totals};
 pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage, dollars};
 pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
 pub use moment::Moment;

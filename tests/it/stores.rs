@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quotaflow::kernel::{
-    AnswerCharged, Block, FailureClass, Moment, Origin, Period, RateHint, Refill, Resource, Source,
+    AnswerCharged, Block, FailureClass, Moment, Origin, Period, RateHint, Refill, Resource,
+    SinceTold, Source,
 };
 use quotaflow::stores::{KeptAnswer, MemoryStore, QuotaStore, SqliteStore};
 
@@ -204,7 +205,7 @@ fn ledgers_come_back_from_the_file_as_they_were() {
                     NOW,
                 );
             }
-            ledger.learn(&told, NOW, NOW);
+            ledger.learn(&told, SinceTold::default(), NOW, NOW);
             ledger.block(block.clone(), NOW);
             ledger.join("org-acme");
             (0..20).for_each(|_| ledger.saw_output(77, None));

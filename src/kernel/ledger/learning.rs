@@ -8,6 +8,31 @@ use crate::kernel::limits::{Limit, Period, Resource, Source};
 use crate::kernel::moment::Moment;
 use crate::kernel::output_sizes::{OutputSizes, USUAL_OUTPUT};
 
+/// In what our count differs from what a provider had counted when it told what was left, without either being wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SinceTold {
+    /// By how many tokens the prompt was thought to be longer than it is, which settling gives back; less than nothing
+    /// when it was thought to be shorter, which settling takes.
+    pub over_prompt: i64,
+    /// Tokens of answers that turned out shorter than what the provider had charged for them when it told.
+    pub answers_returned: u64,
+}
+
+impl SinceTold {
+    /// What we would have counted by now where the provider told that `used` of a limit on `resource` were used.
+    fn counted_here(self, resource: Resource, used: u64) -> u64 {
+        let SinceTold { over_prompt, answers_returned } = self;
+        match resource {
+            Resource::Tokens => {
+                used.saturating_add_signed(over_prompt).saturating_sub(answers_returned)
+            }
+            Resource::InputTokens => used.saturating_add_signed(over_prompt),
+            Resource::OutputTokens => used.saturating_sub(answers_returned),
+            _ => used,
+        }
+    }
+}
+
 impl Ledger {
     /// Whether the user stated the limit that `hint` tells of, or a lower one.
     pub fn is_stated(&self, hint: &RateHint) -> bool {
@@ -19,13 +44,13 @@ impl Ledger {
     }
 
     /// Takes the provider's word on what a limit is: it replaces what we assumed. A call that left at `sent` was told.
-    pub fn learn(&mut self, hint: &RateHint, sent: Moment, now: Moment) {
+    pub fn learn(&mut self, hint: &RateHint, since: SinceTold, sent: Moment, now: Moment) {
         if self.is_stated(hint) {
             return;
         }
         if self.learned.hear(hint, now) {
             self.relearn(now);
-            self.heed(hint, 0, sent, now);
+            self.heed(hint, since, sent, now);
         } else {
             self.changed |= self.learned.refresh(hint, now);
         }
@@ -124,21 +149,17 @@ impl Ledger {
         })
     }
 
-    /// Takes the provider's word on what is left of a limit that is known: never believe more than that. `over`: by how
-    /// many tokens the prompt was thought to be longer than it is, which settling gives back; less than nothing when it
-    /// was thought to be shorter, which settling takes.
-    pub fn heed(&mut self, hint: &RateHint, over: i64, sent: Moment, now: Moment) {
+    /// Takes the provider's word on what is left of a limit that is known: never believe more than that.
+    pub fn heed(&mut self, hint: &RateHint, since: SinceTold, sent: Moment, now: Moment) {
         let Some(remaining) = hint.remaining else { return };
         let Some(effective) = &self.rules else { return };
         for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
             let same_scale = hint.amount.is_none_or(|amount| amount == rule.limit.amount.get());
             if rule.counts_like(hint.resource, hint.period) && same_scale {
                 let before = counted.meter.clone();
-                let over = match rule.limit.resource {
-                    Resource::Tokens | Resource::InputTokens => over,
-                    _ => 0,
-                };
-                counted.meter.tighten(rule, remaining, over, sent, now);
+                let used = rule.limit.amount.get().saturating_sub(remaining);
+                let used = since.counted_here(rule.limit.resource, used);
+                counted.meter.tighten(rule, used, sent, now);
                 self.changed |= counted.meter != before;
             }
         }
@@ -160,7 +181,7 @@ impl Ledger {
         self.each_meter(|rule, meter| {
             if rule.counts_like(resource, period) {
                 let used = meter.left_of(rule, used, whole_at, now);
-                meter.tighten(rule, rule.limit.amount.get().saturating_sub(used), 0, now, now);
+                meter.tighten(rule, used.min(rule.limit.amount.get()), now, now);
             }
         });
     }

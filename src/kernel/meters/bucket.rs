@@ -216,10 +216,11 @@ impl Bucket {
         self.mend_clock(rule, now);
         let sent = sent.min(now);
         // Providers tell whole units, and see a call up to the guard after it left: that is no contradiction yet.
-        let at_least = sent + span(rule, used.saturating_sub(1));
+        let after = self.charged.taken_after(sent + rule.guard);
+        let at_least = sent + span(rule, used.saturating_sub(1)) + after;
         let charged = self.charged.until(bound(rule, now));
         if charged + rule.guard < at_least {
-            let told = sent + span(rule, used) + self.charged.taken_after(sent + rule.guard);
+            let told = sent + span(rule, used) + after;
             let more = told.since(charged.max(sent));
             self.charged.lower(more, sent);
             // What is reserved for answers that are not made yet comes on top.
@@ -562,6 +563,45 @@ mod tests {
                 prop_assert!(level >= 1.0 - 1e-6, "the provider would have refused");
                 level -= 1.0;
             }
+        }
+    }
+
+    /// Calls leave every 10 ms for two minutes and are told after `latency` ms what was used when they arrived, `before`
+    /// of it by somebody else. How many the provider refuses, and how many pass.
+    fn after_another_run(before: u64, latency: u64) -> (u32, u32) {
+        let rule = rule(600, 600);
+        let mut bucket = Bucket::full();
+        let (mut left, mut now) = (600.0 - before as f64, START);
+        let mut headers = std::collections::VecDeque::<(Moment, Moment, u64)>::new();
+        let (mut refused, mut passed) = (0, 0);
+        for _ in 0..12_000 {
+            now = now + Duration::from_millis(10);
+            left = f64::min(left + 0.1, 600.0);
+            while let Some((_, sent, used)) = headers.pop_front_if(|(back, ..)| *back <= now) {
+                bucket.tighten(&rule, used, sent, now);
+            }
+            if bucket.availability(&rule, 1, now) == Availability::Now {
+                bucket.take(&rule, Charge::at_once(1), now);
+                if left < 1.0 {
+                    refused += 1;
+                    continue;
+                }
+                left -= 1.0;
+                passed += 1;
+                let back = now + Duration::from_millis(latency);
+                headers.push_back((back, now, (600.0 - left).ceil() as u64));
+            }
+        }
+        (refused, passed)
+    }
+
+    #[test]
+    fn what_somebody_else_used_is_heard_however_many_calls_left_since() {
+        for (before, latency) in [(100, 1_000), (300, 1_000), (300, 3_000), (500, 300)] {
+            let (refused, passed) = after_another_run(before, latency);
+            assert!(refused <= 10, "{before} {latency}: {refused} refused, {passed} passed");
+            let most = 1_800 - u32::try_from(before).unwrap();
+            assert!(passed >= most - 10, "{before} {latency}: {passed} of {most} passed");
         }
     }
 }

@@ -216,11 +216,9 @@ impl Meter {
         }
     }
 
-    /// A call that left at `sent` was told that only `remaining` of the amount were left: never believe more than
-    /// that. What came back by time while the answer was on its way has come back. `over`: how much more than the
-    /// provider we took for the call itself, or less when it is below zero; settling it puts that right.
-    pub fn tighten(&mut self, rule: &Rule, remaining: u64, over: i64, sent: Moment, now: Moment) {
-        let told = rule.amount().saturating_sub(remaining).saturating_add_signed(over);
+    /// A call that left at `sent` was told that `told` of the amount were used: never believe that it is less. What came
+    /// back by time while the answer was on its way has come back.
+    pub fn tighten(&mut self, rule: &Rule, told: u64, sent: Moment, now: Moment) {
         let known = self.used(rule, 0, now);
         match self {
             Meter::Bucket(bucket) => bucket.tighten(rule, told, sent, now),

@@ -146,10 +146,14 @@ impl Level {
         self.later.reverse();
     }
 
-    /// How long what was taken after `at` needs to come back, if it was thought to be full in between: whoever was told
-    /// how it stood at `at` was told nothing of that.
+    /// How long what was taken after `at` needs to come back at least: whoever was told how it stood at `at` was told
+    /// nothing of that.
     pub(super) fn taken_after(&self, at: Moment) -> Duration {
-        if self.since > at { self.full_at.since(self.since) } else { Duration::ZERO }
+        if self.since > at {
+            return self.full_at.since(self.since);
+        }
+        let after = self.later.iter().find(|supposed| supposed.from > at);
+        after.map_or(Duration::ZERO, |supposed| supposed.full_at.since(supposed.to))
     }
 
     /// What needs `span` to come back was missing as well at `at`.
