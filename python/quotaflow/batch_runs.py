@@ -591,17 +591,19 @@ class BatchWork:
         """Saves what is finished and drops the rest, however this ends."""
         self._is_ending = True
         try:
-            self._keeper.end()
-            # Twice: what is looked at may be interrupted, and is then looked at again.
-            self._collect()
-            self._save(sync=True)
+            # Whoever presses Ctrl-C twice, or whose shell does, loses no answer by it.
+            with Uninterrupted():
+                self._keeper.end()
+                self._collect()
+                self._save(sync=True)
         finally:
             try:
                 total = self._total() if self._watched.by_anybody else None
                 self._watched.end(self.tally, total, self._run)
             finally:
-                self._results.close()
-                self._run.close()
+                with Uninterrupted():
+                    self._results.close()
+                    self._run.close()
 
     def _raise(self) -> None:
         """Raises what ended the batch before all was done, with what was done."""
