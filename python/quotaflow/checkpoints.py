@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import time
 from errno import ENOSPC
 from hashlib import blake2b
@@ -55,6 +56,8 @@ class Checkpoint:
         except OSError as error:
             raise self._trouble(error) from error
         try:
+            if not stat.S_ISREG(os.fstat(self._file).st_mode):
+                raise self._no_checkpoint("it is no file that can be read again")
             self._hold()
             self._end = self._next = self._read(_header(job))
         except OSError as error:
