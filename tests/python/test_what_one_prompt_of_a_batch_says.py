@@ -183,6 +183,13 @@ def test_a_generator_of_odd_things_goes_on(llm: LLMInterface) -> None:
     assert [item.ok for item in llm.send_batch(odd(), model=MODEL)] == [True, False, False, True]
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), 5, "soon"])
+def test_a_deadline_that_is_none_is_refused_beside_that_of_the_batch(llm: LLMInterface, wrong: object) -> None:
+    [item] = llm.send_batch([{"prompt": "a", "deadline": wrong}], model=MODEL, deadline=time.time() + 60)
+    assert isinstance(item.error, InvalidArgumentError)
+    assert str(item.error).startswith("deadline is ")
+
+
 def test_what_becomes_of_one_is_not_what_becomes_of_another_user(make_llm: Callable[..., LLMInterface]) -> None:
     llm = make_llm({"users": {"x": {"rpd": 1}}}, limits=WIDE, state="memory")
     llm.send_prompt("Hi", model=MODEL, user="x")
