@@ -56,8 +56,6 @@ class Checkpoint:
         except OSError as error:
             raise self._trouble(error) from error
         try:
-            if not stat.S_ISREG(os.fstat(self._file).st_mode):
-                raise self._no_checkpoint("it is no file that can be read again")
             self._hold()
             self._end = self._next = self._read(_header(job))
         except OSError as error:
@@ -124,6 +122,8 @@ class Checkpoint:
             self.close()
 
     def _hold(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise self._no_checkpoint("it is no file that can be read again")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
