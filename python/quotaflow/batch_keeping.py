@@ -41,8 +41,10 @@ class Keeper:
     def start(self, keep: Callable[[], object]) -> None:
         """From now on `keep` is done on a thread of this object; what it raises, the driver meets as well."""
         self._keep = keep
-        self._thread = Thread(target=self._watch, name="quotaflow-keeper", daemon=True)
-        self._thread.start()
+        thread = Thread(target=self._watch, name="quotaflow-keeper", daemon=True)
+        thread.start()
+        # Not before: after a Ctrl-C in between nobody could wait for its end.
+        self._thread = thread
 
     def __enter__(self) -> None:
         self._left_at = monotonic()

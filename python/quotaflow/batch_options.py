@@ -158,7 +158,8 @@ def _earlier(own: object, deadline: object) -> object:
     if own is None or deadline is None or own is deadline:
         return deadline if own is None else own
     try:
-        return own if _seconds(own) <= _seconds(deadline) else deadline  # type: ignore[operator]
+        # What is no moment at all (NaN) is neither, and is refused as such.
+        return deadline if _seconds(own) > _seconds(deadline) else own  # type: ignore[operator]
     except TypeError:
         return own  # it is no deadline, and is refused as such
 

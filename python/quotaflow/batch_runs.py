@@ -208,6 +208,9 @@ class BatchWork:
         self._save(sync=False)
         if self._raised is None:
             self._feed()
+        else:
+            # What waited for one that failed was read before, and is sent.
+            self._put()
         if self._watched.is_due():
             total = self._total()
             with self._keeper:
@@ -417,13 +420,20 @@ class BatchWork:
         """A prompt is finished, and those that are the same have what it has."""
         fails_alone = _failed_by_itself(item) and not self._is_ending
         digest = self._flying[item.index][0]
+        # Who tries next for all the others, and what tells it apart.
+        tries: tuple[int, bytes] | None = None
         for index, other, sent in self._joined.pop(item.index, ()):
-            if fails_alone and sent is not None:
-                apart = told_apart(digest, sent[5], sent[6])
+            if not fails_alone or sent is None:
+                self._is_the_same(item.again(index, other))
+                continue
+            apart = told_apart(digest, sent[5], sent[6])
+            if tries is None:
+                tries = index, apart
                 self._calls.append(self._leaves(index, digest, other, apart, sent))
                 self._seen.put(digest, index)
             else:
-                self._is_the_same(item.again(index, other))
+                is_alike = apart == tries[1]
+                self._joined.setdefault(tries[0], []).append((index, other, None if is_alike else sent))
         del self._flying[item.index]
         if item.ok:
             self._apart.pop(item.index, None)
@@ -528,7 +538,9 @@ class BatchWork:
     def _withdraw(self) -> None:
         """What was not sent is not sent any more."""
         self._is_ending = True
-        for number in self._run.withdraw():
+        unsent = [*self._run.withdraw(), *(call[0] for call in self._calls)]
+        self._calls.clear()
+        for number in unsent:
             index = number % _SECOND
             rounds = self._shaped[index][0] if index in self._shaped else None
             if rounds is not None and rounds.error is not None:
@@ -579,17 +591,19 @@ class BatchWork:
         """Saves what is finished and drops the rest, however this ends."""
         self._is_ending = True
         try:
-            self._keeper.end()
-            # Twice: what is looked at may be interrupted, and is then looked at again.
-            self._collect()
-            self._save(sync=True)
+            # Whoever presses Ctrl-C twice, or whose shell does, loses no answer by it.
+            with Uninterrupted():
+                self._keeper.end()
+                self._collect()
+                self._save(sync=True)
         finally:
             try:
                 total = self._total() if self._watched.by_anybody else None
                 self._watched.end(self.tally, total, self._run)
             finally:
-                self._results.close()
-                self._run.close()
+                with Uninterrupted():
+                    self._results.close()
+                    self._run.close()
 
     def _raise(self) -> None:
         """Raises what ended the batch before all was done, with what was done."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import time
 from errno import ENOSPC
 from hashlib import blake2b
@@ -121,6 +122,8 @@ class Checkpoint:
             self.close()
 
     def _hold(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise self._no_checkpoint("it is no file that can be read again")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

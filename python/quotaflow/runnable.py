@@ -114,6 +114,7 @@ class RunnableFace:
         if side is not None:
             yield from side.stream(self, input, config, kwargs)
             return
+        _is_not_resumed(kwargs)
         with self.stream_prompt(input, **kwargs) as stream:
             yield from stream
 
@@ -136,6 +137,7 @@ class RunnableFace:
             async for piece in side.astream(self, input, config, kwargs):
                 yield piece
             return
+        _is_not_resumed(kwargs)
         async with self.astream_prompt(input, **kwargs) as stream:
             async for piece in stream:
                 yield piece
@@ -296,6 +298,17 @@ class RunnableFace:
     def _bound(self, name: str, *args: Any, **kwargs: Any) -> Runnable[Any, Any]:
         made: Runnable[Any, Any] = _needed_langchain_side().borrowed(self, name)(*args, **kwargs)
         return made
+
+
+def _is_not_resumed(arguments: dict[str, Any]) -> None:
+    """The same with and without LangChain: these pieces are joined, and none of them can be taken back."""
+    if "resume" in arguments:
+        from quotaflow.errors import InvalidArgumentError
+
+        raise InvalidArgumentError(
+            "resume cannot be used in stream and astream, where no piece can be taken back",
+            hint="use stream_prompt",
+        )
 
 
 def _langchain_side() -> ModuleType | None:

@@ -108,12 +108,17 @@ impl Engine {
     /// key.
     ///
     /// # Errors
-    /// As [`Engine::prompt_size`].
+    /// As [`Engine::prompt_size`]; and when a parameter is wrong, as a call that says it.
     pub fn estimate_cost(&self, ask: &Ask) -> Result<Option<CostEstimate>, Error> {
         let prompt = self.prompt_size(ask)?;
         let vendor = self.vendor(&prompt.provider)?;
         let target = vendor.target(&prompt.model, self.settings.queue_max_size);
         let planned = self.named(ask)?.params;
+        let mut params = planned.clone();
+        params.extend(ask.params.clone());
+        if !params.is_empty() {
+            vendor.provider.check_params(&params)?;
+        }
         let most = ChatRequest::max_output_tokens(&ask.params)
             .or_else(|| ChatRequest::max_output_tokens(&planned));
         let usual = self.lessons(&target)?.outputs.median().unwrap_or(USUAL_OUTPUT);

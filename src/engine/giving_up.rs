@@ -177,7 +177,11 @@ fn own_limit(own: &OwnLimit, now: Moment) -> Error {
         other => return Error::new(ErrorKind::Internal, other.to_string()),
     };
     let limit_name = limit_name(limit.resource, limit.period).unwrap_or_default();
-    let hint = format!("wait for retry_after, or raise {limit_name} of the user in the config");
+    let first = match own.obstacle {
+        Obstacle::TooLarge { .. } => "shorten the prompt, lower max_tokens",
+        _ => "wait for retry_after",
+    };
+    let hint = format!("{first}, or raise {limit_name} of the user in the config");
     Error::new(ErrorKind::UserLimit, message).hint(hint).with(|facts| {
         facts.user_limit =
             Some(UserLimit { name: limit_name, used: own.used, amount: limit.amount.get() });

@@ -229,13 +229,16 @@ impl Engine {
         let refused = |made: &Forecast| stretch.count(made.refused).min(prompts);
         let cost = self.cost_of_plan(&routes.stops, &made, &present, stretch.by);
         let why = made.why_refused.as_ref().map(|why| told(why, &routes.stops));
+        // For want of time alone nothing stands in the way of the first one.
+        let is_late = made.refused > 0 && matches!(patience, Patience::Until(_));
+        let too_late = || is_late.then(|| "the deadline comes before their answers".to_owned());
         Ok(Plan {
             start: present.now.as_seconds(),
             finish: stretch.at(made.finish),
             prompts: prompts + unsent,
             answered: prompts - refused(&made),
             refused: refused(&made) + unsent,
-            why_refused: why.or(why_unsent),
+            why_refused: why.or(why_unsent).or_else(too_late),
             patient_finish: patient
                 .filter(|patient| patient.refused == 0 && unsent == 0)
                 .map(|patient| stretch.at(patient.finish)),

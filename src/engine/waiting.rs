@@ -287,16 +287,13 @@ impl Engine {
     }
 
     /// A call of `user` gave back what it did not need of that user's own limits: whoever is set aside for these may try
-    /// again at once. Where very many are set aside they are looked at again in turns.
+    /// again at once.
     pub(crate) fn bring_back(&self, vendor: &Vendor, user: &User) {
         if user.own.is_none() {
             return;
         }
         for target in vendor.waited_for() {
-            let waiters = &mut target.line.lock().waiters;
-            if (1..=LOOKED_AT_A_SECOND).contains(&waiters.set_aside_count()) {
-                waiters.bring_back_tenant(&user.name);
-            }
+            target.line.lock().waiters.bring_back_tenant(&user.name);
         }
     }
 }

@@ -79,7 +79,9 @@ pub struct WaitingLine<T> {
     places: BTreeMap<u64, Box<Place<T>>>,
     classes: BTreeMap<Reverse<u8>, Class>,
     /// Who is set aside at which priority until when.
-    aside: BTreeSet<(Moment, Reverse<u8>, Aside)>,
+    aside: BTreeSet<SetAside>,
+    /// The same by tenant.
+    aside_of: BTreeMap<Arc<str>, BTreeSet<SetAside>>,
     most: usize,
     arrivals: u64,
     /// How many were served in turn since the last turn by age.
@@ -128,7 +130,17 @@ struct Class {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Aside {
     Tenant(Arc<str>),
-    Again(u64),
+    Again(Arc<str>, u64),
+}
+
+/// Until when who of which priority is set aside.
+type SetAside = (Moment, Reverse<u8>, Aside);
+
+impl Aside {
+    fn tenant(&self) -> &Arc<str> {
+        let (Aside::Tenant(tenant) | Aside::Again(tenant, _)) = self;
+        tenant
+    }
 }
 
 impl Class {
@@ -165,6 +177,7 @@ impl<T> WaitingLine<T> {
             places: BTreeMap::new(),
             classes: BTreeMap::new(),
             aside: BTreeSet::new(),
+            aside_of: BTreeMap::new(),
             most,
             arrivals: 0,
             since_age: 0,
@@ -346,30 +359,31 @@ impl<T> WaitingLine<T> {
         } else {
             let size = class.leave_again(ticket.0);
             class.again_aside.extend(size.map(|size| (ticket.0, size)));
-            Aside::Again(ticket.0)
+            Aside::Again(place.standing.tenant.clone(), ticket.0)
         };
-        self.aside.insert((until, rank, who));
+        let entry = (until, rank, who);
+        self.aside_of.entry(entry.2.tenant().clone()).or_default().insert(entry.clone());
+        self.aside.insert(entry);
     }
 
     /// Takes those back into account whose time has come.
     pub fn bring_back(&mut self, now: Moment) {
         while self.aside.first().is_some_and(|(until, ..)| *until <= now) {
-            let Some((_, rank, who)) = self.aside.pop_first() else { return };
-            self.comes_back(rank, who);
+            let Some(entry) = self.aside.pop_first() else { return };
+            let tenant = entry.2.tenant();
+            if let Some(theirs) = self.aside_of.get_mut(tenant) {
+                theirs.remove(&entry);
+                if theirs.is_empty() {
+                    self.aside_of.remove(tenant);
+                }
+            }
+            self.comes_back(entry.1, entry.2);
         }
     }
 
-    /// Takes a tenant back into account before its time: something was given back to it. Costs O(n) of those set aside.
+    /// Takes a tenant back into account before its time: something was given back to it.
     pub fn bring_back_tenant(&mut self, tenant: &str) {
-        let is_theirs = |who: &Aside| match who {
-            Aside::Tenant(name) => **name == *tenant,
-            Aside::Again(arrival) => {
-                self.places.get(arrival).is_some_and(|place| *place.standing.tenant == *tenant)
-            }
-        };
-        let theirs: Vec<_> =
-            self.aside.iter().filter(|(_, _, who)| is_theirs(who)).cloned().collect();
-        for entry in theirs {
+        for entry in self.aside_of.remove(tenant).unwrap_or_default() {
             self.aside.remove(&entry);
             self.comes_back(entry.1, entry.2);
         }
@@ -379,7 +393,7 @@ impl<T> WaitingLine<T> {
         let Some(class) = self.classes.get_mut(&rank) else { return };
         match who {
             Aside::Tenant(name) => class.shares.set_aside(&name, false),
-            Aside::Again(arrival) => {
+            Aside::Again(_, arrival) => {
                 if let Some(size) = class.again_aside.remove(&arrival) {
                     class.enter_again(arrival, size);
                 }

@@ -391,6 +391,20 @@ def test_a_cancelled_batch_cancels_its_calls(make_llm: Callable[..., LLMInterfac
     until(lambda: waiting(llm) == 0)
 
 
+def test_no_stream_is_resumed_without_langchain_either(make_llm: Callable[..., LLMInterface]) -> None:
+    llm = make_llm(DEFAULT)
+
+    async def first() -> str:
+        return await anext(llm.astream("Hi", resume="continue"))
+
+    with patch("quotaflow.runnable._langchain_side", lambda: None):
+        assert "".join(llm.stream("Hi")) == "answer to: Hi"
+        with pytest.raises(InvalidArgumentError, match="resume cannot be used"):
+            next(llm.stream("Hi", resume="restart"))
+        with pytest.raises(InvalidArgumentError, match="resume cannot be used"):
+            asyncio.run(first())
+
+
 @pytest.fixture(autouse=True)
 def no_cache() -> Iterator[None]:
     """No test leaves LangChain a cache of answers."""

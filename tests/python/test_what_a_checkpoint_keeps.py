@@ -375,3 +375,13 @@ print(json.dumps([len(batch), batch.summary.successful, max(at) - at[0]]))
     # What they hold together is some twenty times as much.
     assert os.path.getsize(tmp_path / "done.jsonl") > 8e6  # noqa: PTH202
     assert grown < 6
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/null", "fifo"])
+def test_what_can_not_be_read_again_is_refused(llm: LLMInterface, tmp_path: Path, path: str) -> None:
+    if path == "fifo":
+        path = str(tmp_path / "fifo")
+        os.mkfifo(path)
+    with pytest.raises(CheckpointError, match="is no checkpoint to go on with"):
+        llm.send_batch(["a"], model=MODEL, checkpoint=path)

@@ -17,6 +17,7 @@ import pytest
 
 from looking import MODEL, WIDE, prompts, requests, until
 from quotaflow import CheckpointError, LLMInterface, NoKeyError, UserLimitError
+from quotaflow.checkpoints import Checkpoint
 from quotaflow.testing import SimulatedProviders, simulator
 
 if TYPE_CHECKING:
@@ -271,3 +272,37 @@ def test_what_arrived_is_finished_before_ctrl_c_is_heard() -> None:
     assert done == ["on"]
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_ctrl_c_loses_no_answer(
+    llm: LLMInterface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "done.jsonl"
+    save = Checkpoint.save
+
+    def pressed(self: Checkpoint, *, sync: bool) -> None:
+        if self._unsaved:
+            signal.raise_signal(signal.SIGINT)
+        save(self, sync=sync)
+
+    monkeypatch.setattr(Checkpoint, "save", pressed)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        llm.send_batch((f"prompt {n}" for n in range(40)), 4, model=MODEL, checkpoint=path)
+    batch = raised.value.batch  # type: ignore[attr-defined]
+    assert len(batch) > 0
+    assert saved(path) == len(batch)
+    monkeypatch.setattr(Checkpoint, "save", save)
+    assert llm.send_batch(prompts(40), model=MODEL, checkpoint=path).summary.resumed == len(batch)
+
+
+def test_ctrl_c_while_the_keeper_begins(
+    llm: LLMInterface, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.Thread.start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            llm.send_batch(["a"], model=MODEL, checkpoint=tmp_path / "done.jsonl", progress=False)
+    assert llm.send_batch(["a"], model=MODEL, checkpoint=tmp_path / "done.jsonl").summary.successful == 1

@@ -379,3 +379,10 @@ def test_a_deadline_is_how_long_calls_wait() -> None:
         with pytest.raises(InvalidArgumentError, match="deadline"):
             llm.plan(count=1, model=MODEL, deadline=5)
     assert answered == [50, 50, 100, 120]
+
+
+def test_what_would_be_answered_after_the_deadline_says_so() -> None:
+    with simulator() as world, interface(world, {"openai": {"rpm": 60}}) as llm:
+        plan = llm.plan(count=500, model=MODEL, deadline=time.time() + 60)
+        assert 50 < plan.answered < 100
+        assert plan.why_refused == "the deadline comes before their answers"

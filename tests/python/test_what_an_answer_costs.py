@@ -16,7 +16,7 @@ import genai_prices
 import pytest
 from genai_prices.data import providers as published
 
-from quotaflow import ConfigError, LLMInterface, Reply
+from quotaflow import ConfigError, InvalidArgumentError, LLMInterface, Reply
 from quotaflow._quotaflow import cost_of, prices_made_from
 from servers import OPENAI_ANSWER, Server, http
 
@@ -239,3 +239,13 @@ def test_estimates_bracket_what_is_charged(make_llm: Callable[..., LLMInterface]
     assert estimate.high == estimate.low + Decimal(50 * 600_000) / 10**12
     assert llm.estimate_cost("Name a river.", "gpt-4o-mini").high is None  # type: ignore[union-attr]
     assert llm.estimate_cost("Name a river.", "strange-9", provider="openai") is None
+
+
+@pytest.mark.parametrize("wrong", [{"max_tokens": -10}, {"max_tokens": "5"}, {"temperature": "hot"}])
+def test_what_no_call_may_say_has_no_estimate(
+    make_llm: Callable[..., LLMInterface], wrong: dict[str, Any]
+) -> None:
+    llm = make_llm()
+    with pytest.raises(InvalidArgumentError, match=next(iter(wrong))):
+        llm.estimate_cost("Name a river.", "gpt-4o-mini", **wrong)
+    assert llm.estimate_cost("Name a river.", "gpt-4o-mini", max_tokens=10, temperature=0) is not None

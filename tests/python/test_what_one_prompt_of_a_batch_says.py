@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from looking import MODEL, WIDE, requests
 from quotaflow import (
+    BatchItem,
     CheckpointError,
     DeadlineExceededError,
     InvalidArgumentError,
@@ -181,11 +183,77 @@ def test_a_generator_of_odd_things_goes_on(llm: LLMInterface) -> None:
     assert [item.ok for item in llm.send_batch(odd(), model=MODEL)] == [True, False, False, True]
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), 5, "soon"])
+def test_a_deadline_that_is_none_is_refused_beside_that_of_the_batch(llm: LLMInterface, wrong: object) -> None:
+    [item] = llm.send_batch([{"prompt": "a", "deadline": wrong}], model=MODEL, deadline=time.time() + 60)
+    assert isinstance(item.error, InvalidArgumentError)
+    assert str(item.error).startswith("deadline is ")
+
+
 def test_what_becomes_of_one_is_not_what_becomes_of_another_user(make_llm: Callable[..., LLMInterface]) -> None:
     llm = make_llm({"users": {"x": {"rpd": 1}}}, limits=WIDE, state="memory")
     llm.send_prompt("Hi", model=MODEL, user="x")
     batch = llm.send_batch([{"prompt": "g", "user": "x"}, {"prompt": "g", "user": "y"}], model=MODEL)
     assert [item.ok for item in batch] == [False, True]
+
+
+def test_of_those_that_wait_for_one_that_failed_one_is_sent(make_llm: Callable[..., LLMInterface]) -> None:
+    hasty = {"prompt": "g", "timeout": 0.1}
+    with simulator(latency=0.4) as world:
+        llm = make_llm(keys=world.keys, base_urls=world.base_urls, limits=WIDE, state="memory")
+        batch = llm.send_batch([hasty, "g", hasty, "g", {"prompt": "g", "priority": 4}], model=MODEL)
+        assert requests(world) == 2
+    assert [item.ok for item in batch] == [False, True, False, True, True]
+    assert [item.duplicate_of for item in batch] == [None, None, 0, 1, 1]
+    assert (batch.summary.successful, batch.summary.failed, batch.summary.duplicates) == (3, 2, 3)
+
+
+def test_each_that_fails_by_itself_lets_the_next_one_try(make_llm: Callable[..., LLMInterface]) -> None:
+    with simulator(latency=0.4) as world:
+        llm = make_llm(keys=world.keys, base_urls=world.base_urls, limits=WIDE, state="memory")
+        hasty = [{"prompt": "g", "timeout": 0.05 * n} for n in (1, 2, 1, 2)]
+        batch = llm.send_batch([*hasty, "g", "g"], model=MODEL)
+    assert [item.ok for item in batch] == [False, False, False, False, True, True]
+    assert [item.duplicate_of for item in batch] == [None, None, 0, 1, None, 4]
+
+
+@pytest.mark.parametrize(
+    ("ends", "error", "ok"),
+    [
+        ("generator", LookupError, [False, True]),
+        ("first error", DeadlineExceededError, [False, False]),
+        ("full disk", CheckpointError, [False]),
+    ],
+)
+def test_who_waits_for_one_that_failed_holds_no_end_up(
+    make_llm: Callable[..., LLMInterface],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ends: str,
+    error: type[Exception],
+    ok: list[bool],
+) -> None:
+    def given() -> Iterator[object]:
+        yield {"prompt": "g", "timeout": 0.2}
+        yield "g"
+        if ends == "generator":
+            raise LookupError
+
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    with simulator(latency=0.4) as world:
+        llm = make_llm(keys=world.keys, base_urls=world.base_urls, limits=WIDE, state="memory")
+        came = llm.iter_batch(
+            given(), model=MODEL, stop_on_error=ends == "first error", checkpoint=tmp_path / "done.jsonl"
+        )
+        if ends == "full disk":
+            monkeypatch.setattr("quotaflow.checkpoints._write_at", full)
+        items: list[BatchItem] = []
+        with pytest.raises(error):
+            items.extend(came)
+        assert [item.ok for item in items] == ok
+        assert requests(world) == (2 if ends == "generator" else 1)
 
 
 def test_an_answer_of_a_fallback_is_none_to_who_wants_no_fallback(tmp_path: Path) -> None:

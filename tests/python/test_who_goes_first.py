@@ -236,3 +236,31 @@ def test_users_that_cannot_be_meant_are_named_with_their_place() -> None:
     with pytest.raises(ConfigError, match=r"did you mean `weight`\?") as raised:
         LLMInterface({"users": {"alice": {"wieght": 3}}}, state="memory")
     assert raised.value.path == "users.alice.wieght"
+
+
+def test_a_call_larger_than_the_limit_of_its_user_is_not_told_to_wait(
+    make_llm: Callable[..., LLMInterface],
+) -> None:
+    llm = make_llm({"users": {"bob": {"tpm": 100}}})
+    with pytest.raises(UserLimitError, match="at most 100 that its user has") as raised:
+        llm.send_prompt("word " * 500, model=MODEL, user="bob")
+    assert raised.value.retry_after is None
+    assert raised.value.hint == "shorten the prompt, lower max_tokens, or raise tpm of the user in the config"
+
+
+@pytest.mark.quotaflow_simulator(latency=0.05)
+def test_what_is_given_back_is_used_at_once_however_many_users_wait(make_llm: Callable[..., LLMInterface]) -> None:
+    """Each user's limit has room for one call at a time, as long as nobody knows how short its answer is."""
+    llm = make_llm({"users": {"default": {"tpm": 2_000}}}, limits={"openai": {"concurrency": 500}}, state="memory")
+
+    async def run() -> float:
+        began = time.monotonic()
+        users = [f"user {number}" for number in range(120)] * 4
+        calls = (
+            llm.asend_prompt(f"{place}", model=MODEL, user=user, max_tokens=1_500)
+            for place, user in enumerate(users)
+        )
+        await asyncio.gather(*calls)
+        return time.monotonic() - began
+
+    assert asyncio.run(run()) < 2.5

@@ -97,7 +97,7 @@ proptest! {
     /// Whatever is done in whatever order: nobody is lost or served twice, one tenant's calls of one priority are
     /// served in order of arrival, and the listing is in the order of service.
     #[test]
-    fn nobody_is_lost_whatever_happens(acts in prop::collection::vec((0_u8..9, 0_u8..4, 0_usize..4, 1_u64..50), 1..400)) {
+    fn nobody_is_lost_whatever_happens(acts in prop::collection::vec((0_u8..10, 0_u8..4, 0_usize..4, 1_u64..50), 1..400)) {
         let mut line = WaitingLine::new(1_000);
         let mut inside: Vec<(Ticket, u64)> = Vec::new();
         let mut names = 0;
@@ -130,8 +130,10 @@ proptest! {
                 7 => if let Some(ticket) = line.next_ticket() {
                     line.set_aside(ticket, now + Duration::from_secs(tokens));
                 },
+                8 => line.bring_back_tenant(TENANTS[tenant]),
                 _ => line.bring_back(now),
             }
+            prop_assert_eq!(line.aside_of.values().flatten().count(), line.set_aside_count());
             prop_assert_eq!(line.len(), inside.len());
             prop_assert_eq!(line.in_order().len(), inside.len());
         }
@@ -263,6 +265,25 @@ fn a_tenant_that_is_set_aside_holds_up_nobody_and_comes_back_in_time() {
     assert_eq!(line.head(), Some(&"elsewhere"), "each priority finds out for itself");
     line.bring_back(at(60));
     assert_eq!(serve_all(&mut line), ["spent 1", "spent 2", "elsewhere"]);
+}
+
+#[test]
+fn a_tenant_comes_back_before_its_time_and_alone() {
+    let (at, mut line) = (Moment::from_seconds, WaitingLine::new(9));
+    line.rejoin(standing(5, "spent", 1_000, 1), "again").unwrap();
+    line.join(standing(5, "spent", 1_000, 1), "new").unwrap();
+    line.join(standing(2, "spent", 1_000, 1), "elsewhere").unwrap();
+    line.join(standing(4, "poor", 1_000, 1), "poor").unwrap();
+    (0..4).for_each(|_| line.set_aside(line.next_ticket().unwrap(), at(60)));
+    assert_eq!((line.head(), line.set_aside_count()), (None, 4));
+    line.bring_back_tenant("nobody");
+    assert_eq!(line.head(), None);
+    line.bring_back_tenant("spent");
+    assert_eq!(serve_all(&mut line), ["again", "new", "elsewhere"]);
+    assert_eq!((line.len(), line.set_aside_count()), (1, 1));
+    line.bring_back(at(60));
+    assert_eq!(serve_all(&mut line), ["poor"]);
+    assert_eq!(line.set_aside_count(), 0);
 }
 
 #[test]
