@@ -458,8 +458,8 @@ class StreamInterrupted(CallError):  # noqa: N818 - it is what happened
     text: str | None
     """The text that had arrived, without what a restart made void."""
     usage: Usage | None
-    """The tokens of all attempts that had begun to answer: what the provider told of them, or else the prompt as it
-    was estimated and a token for each four bytes that had come."""
+    """The tokens of all attempts that had begun to answer: what the provider told, or else the prompt as it was
+    estimated and a token for each four bytes that had come."""
     cost: Decimal | None
     """What these tokens cost in US dollars, or `None` when that cannot be told."""
 

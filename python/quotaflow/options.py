@@ -55,6 +55,9 @@ def make_options(
         )
     if params.get("stream_options") is not None:
         raise InvalidArgumentError("stream_options is for streams", hint="call stream_prompt or astream_prompt")
+    for name in ("resume", "idle_timeout"):
+        if name in params:
+            raise InvalidArgumentError(f"{name} is for streams", hint="call stream_prompt or astream_prompt")
     cache = None
     if "cache" in params:
         cache = _cache(params["cache"])

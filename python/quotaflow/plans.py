@@ -202,7 +202,7 @@ def made_plan(
     look_once()
     most = options.concurrency
     at_once, waiting = (_AT_ONCE, _FEW) if most is None else (most, min(most, _FEW))
-    facts = json.loads(core.plan(load.asks, load.runs, at_once, waiting, took, output, None))
+    facts = json.loads(core.plan(load.asks, load.runs, at_once, waiting, took, output))
     facts["prompts"] += load.refused
     facts["refused"] += load.refused
     if load.refused:

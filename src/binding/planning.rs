@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use super::call_options::CallOptions;
@@ -41,21 +42,28 @@ impl Core {
         most_waiting: usize,
         latency: Option<f64>,
         output_tokens: Option<u64>,
-        judged_by: Option<u64>,
     ) -> PyResult<String> {
         let (_, engine, notices) = self.engine(py)?;
         let latency = latency.map(Duration::from_secs_f64);
         let sizes = Vec::new();
-        let load = Load { sizes, most_in_flight, most_waiting, latency, output_tokens, judged_by };
+        let load = Load { sizes, most_in_flight, most_waiting, latency, output_tokens };
         let run = |(ask, size, count)| PlannedRun { ask, size, count };
         let runs: Vec<PlannedRun> = runs.into_iter().map(run).collect();
         if runs.iter().any(|run| run.ask >= options.len()) {
             return Err(raise(py, &Error::argument("runs", "there are no such options")));
         }
         let asks: Vec<_> = options.iter().map(|options| &options.get().ask).collect();
-        let planned = py.detach(|| engine.plan_together(&asks, &runs, &load));
+        let raised = Mutex::new(None);
+        let goes_on = || {
+            let checked = Python::attach(|py| py.check_signals());
+            checked.map_err(|error| *raised.lock() = Some(error)).is_ok()
+        };
+        let planned = py.detach(|| engine.plan_together(&asks, &runs, &load, &goes_on));
         notices.deliver(py)?;
         let planned = planned.map_err(|error| raise(py, &error))?;
+        if let Some(error) = raised.into_inner() {
+            return Err(error);
+        }
         serde_json::to_string(&planned).map_err(|error| {
             raise(py, &Error::new(ErrorKind::Internal, format!("no plan: {error}")))
         })

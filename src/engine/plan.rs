@@ -1,5 +1,6 @@
 //! When would so many prompts be answered, and which limit decides that?
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::iter::repeat_n;
@@ -24,6 +25,8 @@ use crate::kernel::{
 };
 use crate::providers::{ChatRequest, Message, Tokenizer};
 
+/// After so many prompts it is asked whether anybody still wants to know.
+const ASKED_EVERY: u32 = 4_096;
 /// How long an answer takes when none came yet.
 const USUAL_LATENCY: Duration = Duration::from_secs(1);
 
@@ -40,8 +43,6 @@ pub struct Load {
     pub latency: Option<Duration>,
     /// How many tokens an answer has; `None`: as many as so far on average, or 256, at most what the call allows.
     pub output_tokens: Option<u64>,
-    /// From this many prompts on the rest is judged by these; `None`: all of them are gone through.
-    pub judged_by: Option<u64>,
 }
 
 /// Prompts of the same size that follow each other and are sent the same way.
@@ -171,12 +172,15 @@ impl Engine {
     /// [`Error`] when `ask` has no route, or the state cannot be read.
     pub fn plan(&self, ask: &Ask, load: &Load) -> Result<Plan, Error> {
         let run = |(size, count): &(u64, u64)| PlannedRun { ask: 0, size: *size, count: *count };
-        self.plan_together(&[ask], &load.sizes.iter().map(run).collect::<Vec<_>>(), load)
+        let runs: Vec<_> = load.sizes.iter().map(run).collect();
+        let planned = self.plan_together(&[ask], &runs, load, &|| true)?;
+        planned.ok_or_else(|| Error::new(ErrorKind::Internal, "a plan was left"))
     }
 
     /// What would come of sending these runs one after the other, each the way its ask says, within the quotas that they
     /// share; the sizes of `load` are left out of account. Where the first ask has no route that is an error; prompts of
-    /// others without one are refused.
+    /// others without one are refused. Takes some microseconds a prompt; every few thousand of them `goes_on` is asked, and when
+    /// it says no there is no plan.
     ///
     /// # Errors
     /// [`Error`] when the first ask has no route, or the state cannot be read.
@@ -185,7 +189,8 @@ impl Engine {
         asks: &[&Ask],
         runs: &[PlannedRun],
         load: &Load,
-    ) -> Result<Plan, Error> {
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Plan>, Error> {
         let Some(first) = asks.first() else { return Err(no_route()) };
         let (routes, present) = self.routes(asks, runs, load)?;
         let patience = self.patience(first);
@@ -197,7 +202,14 @@ impl Engine {
             _ => None,
         });
         let prompts = runs.iter().map(|run| run.count).sum::<u64>() - unsent;
-        let judged = load.judged_by.map_or(prompts, |most| prompts.min(most.max(1)));
+        let (seen, is_left) = (Cell::new(0_u32), Cell::new(false));
+        let is_wanted = || {
+            seen.set(seen.get().wrapping_add(1));
+            if seen.get().is_multiple_of(ASKED_EVERY) && !goes_on() {
+                is_left.set(true);
+            }
+            !is_left.get()
+        };
         let before = self.standing_before(asks, &routes, runs);
         let manner = PlannedManner {
             patience,
@@ -213,7 +225,7 @@ impl Engine {
                 let prompt = PlannedPrompt { target, ..run.size.into() };
                 repeat_n(prompt, usize::try_from(run.count).unwrap_or(usize::MAX))
             });
-            let prompts = others.chain(ours.take(judged as usize));
+            let prompts = others.chain(ours).take_while(|_| is_wanted());
             forecast(ledgers, &present.targets, prompts, manner, present.now)
         };
         let made = go_through(present.ledgers.clone(), manner);
@@ -225,31 +237,32 @@ impl Engine {
             let (mut ledgers, mut manner) = (present.ledgers.clone(), manner);
             doubled(&mut ledgers, &mut manner, &wait.bound).then(|| go_through(ledgers, manner))
         });
-        let stretch = Stretch { now: present.now, by: prompts as f64 / judged.max(1) as f64 };
-        let refused = |made: &Forecast| stretch.count(made.refused).min(prompts);
-        let cost = self.cost_of_plan(&routes.stops, &made, &present, stretch.by);
+        if is_left.get() {
+            return Ok(None);
+        }
+        let cost = self.cost_of_plan(&routes.stops, &made, &present);
         let why = made.why_refused.as_ref().map(|why| told(why, &routes.stops));
         // For want of time alone nothing stands in the way of the first one.
         let is_late = made.refused > 0 && matches!(patience, Patience::Until(_));
         let too_late = || is_late.then(|| "the deadline comes before their answers".to_owned());
-        Ok(Plan {
+        Ok(Some(Plan {
             start: present.now.as_seconds(),
-            finish: stretch.at(made.finish),
+            finish: made.finish.as_seconds(),
             prompts: prompts + unsent,
-            answered: prompts - refused(&made),
-            refused: refused(&made) + unsent,
+            answered: prompts - made.refused,
+            refused: made.refused + unsent,
             why_refused: why.or(why_unsent).or_else(too_late),
             patient_finish: patient
                 .filter(|patient| patient.refused == 0 && unsent == 0)
-                .map(|patient| stretch.at(patient.finish)),
+                .map(|patient| patient.finish.as_seconds()),
             ahead: before.iter().map(|(_, count)| *count as u64).sum(),
-            keys: keys(&routes.stops, &made, &stretch),
-            limits: limits(&routes.stops, &made, &stretch),
-            finish_if_doubled: doubled.as_ref().map(|doubled| stretch.at(doubled.finish)),
-            answered_if_doubled: doubled.as_ref().map(|doubled| prompts - refused(doubled)),
+            keys: keys(&routes.stops, &made),
+            limits: limits(&routes.stops, &made),
+            finish_if_doubled: doubled.as_ref().map(|doubled| doubled.finish.as_seconds()),
+            answered_if_doubled: doubled.as_ref().map(|doubled| prompts - doubled.refused),
             cost: cost.as_ref().ok().copied(),
             unpriced: cost.err(),
-        })
+        }))
     }
 
     /// The targets of all ways that prompts are sent, each different one once, and their ledgers as they are now.
@@ -339,9 +352,8 @@ impl Engine {
         stops: &[Stop],
         made: &Forecast,
         present: &Present,
-        by: f64,
     ) -> Result<(u64, u64, Option<u64>), (String, String)> {
-        let (mut low, mut expected, mut high) = (0.0, 0.0, Some(0.0));
+        let (mut low, mut expected, mut high) = (0_u64, 0_u64, Some(0_u64));
         for ((stop, sizes), planned) in stops.iter().zip(&made.sizes).zip(&present.targets) {
             if sizes.is_empty() {
                 continue;
@@ -354,16 +366,16 @@ impl Engine {
                 let cost = |output_tokens: u64| {
                     let input_tokens = *size;
                     let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-                    Some(rates.cost(&usage, 0)? as f64 * *count as f64)
+                    Some(rates.cost(&usage, 0)?.saturating_mul(*count))
                 };
                 let usual = cost(planned.output_tokens).ok_or_else(unpriced)?;
-                low += cost(0).unwrap_or(usual);
-                expected += usual;
-                high = high.zip(planned.need.max_output_tokens.and_then(cost)).map(|(a, b)| a + b);
+                low = low.saturating_add(cost(0).unwrap_or(usual));
+                expected = expected.saturating_add(usual);
+                let most = planned.need.max_output_tokens.and_then(cost);
+                high = high.zip(most).map(|(one, other)| one.saturating_add(other));
             }
         }
-        let whole = |cost: f64| (cost * by).round() as u64;
-        Ok((whole(low), whole(expected), high.map(whole)))
+        Ok((low, expected, high))
     }
 
     /// How long such calls wait at the head of a line.
@@ -465,22 +477,6 @@ impl From<Gathered> for Present {
     }
 }
 
-/// What a part says of the whole.
-struct Stretch {
-    now: Moment,
-    by: f64,
-}
-
-impl Stretch {
-    fn at(&self, moment: Moment) -> f64 {
-        self.now.as_seconds() + moment.since(self.now).as_secs_f64() * self.by
-    }
-
-    fn count(&self, number: u64) -> u64 {
-        (number as f64 * self.by).round() as u64
-    }
-}
-
 fn told(why: &WhyRefused, stops: &[Stop]) -> String {
     let target = &stops[why.target].target;
     let obstacle = &why.refusal.obstacle;
@@ -490,7 +486,7 @@ fn told(why: &WhyRefused, stops: &[Stop]) -> String {
     }
 }
 
-fn keys(stops: &[Stop], made: &Forecast, stretch: &Stretch) -> Vec<PlannedKey> {
+fn keys(stops: &[Stop], made: &Forecast) -> Vec<PlannedKey> {
     let mut keys: Vec<PlannedKey> = Vec::new();
     let mut places: HashMap<(*const Target, usize), usize> = HashMap::new();
     for (stop, shares) in stops.iter().zip(&made.shares) {
@@ -511,23 +507,23 @@ fn keys(stops: &[Stop], made: &Forecast, stretch: &Stretch) -> Vec<PlannedKey> {
                 });
             }
             let known = &mut keys[place];
-            known.requests += stretch.count(share.requests);
-            known.input_tokens += stretch.count(share.input_tokens);
-            known.output_tokens += stretch.count(share.output_tokens);
+            known.requests += share.requests;
+            known.input_tokens += share.input_tokens;
+            known.output_tokens += share.output_tokens;
         }
     }
     keys
 }
 
-fn limits(stops: &[Stop], made: &Forecast, stretch: &Stretch) -> Vec<PlannedLimit> {
+fn limits(stops: &[Stop], made: &Forecast) -> Vec<PlannedLimit> {
     let waits = made.waits.iter().map(|wait| {
         let target = &stops[wait.target].target;
         PlannedLimit {
             provider: target.vendor.provider.name.clone(),
             model: target.model.clone(),
             limit: wait.bound.to_string(),
-            seconds: wait.time.as_secs_f64() * stretch.by,
-            refused: stretch.count(wait.refused),
+            seconds: wait.time.as_secs_f64(),
+            refused: wait.refused,
         }
     });
     waits.collect()

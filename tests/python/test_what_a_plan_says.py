@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -275,6 +276,23 @@ def test_it_takes_what_the_batch_takes(make_llm: Callable[..., LLMInterface], tm
             llm.plan(["One?"], **same | {"model": "gpt-4o"})
     with pytest.raises(InvalidArgumentError):
         make_llm().plan(count=1, model=MODEL, dedupe="yes")  # type: ignore[arg-type]
+
+
+def test_a_signal_ends_a_plan_that_would_take_minutes() -> None:
+    def ring(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    limits = {"openai": {"rpm": 600, "tpm": 100_000}}
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with simulator() as world, interface(world, limits) as llm:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(KeyboardInterrupt):
+                llm.plan(count=20_000_000, tokens=300, model=MODEL)
+            assert llm.plan(count=10, tokens=300, model=MODEL).answered == 10
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_options_of_ones_own_share_the_quota_and_the_lines_of_the_report() -> None:

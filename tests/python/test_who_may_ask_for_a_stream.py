@@ -73,7 +73,10 @@ def test_but_not_in_just_any_words(wrong: Any, llm: LLMInterface) -> None:
         llm.stream_prompt("Hi", model=MODEL, **wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"stream": True}, {"stream_options": {"include_usage": True}}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"stream": True}, {"stream_options": {"include_usage": True}}, {"resume": "restart"}, {"idle_timeout": 3}],
+)
 def test_a_prompt_says_what_to_call_instead(wrong: Any, llm: LLMInterface, server: Server) -> None:
     with pytest.raises(InvalidArgumentError, match="stream_prompt"):
         llm.send_prompt("Hi", model=MODEL, **wrong)

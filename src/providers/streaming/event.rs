@@ -32,9 +32,9 @@ pub(super) fn read(
     }
     match stream.read(&text, gathered, pieces) {
         Told::Nonsense => Err(judged(provider, data, context)),
-        Told::TooMuch => Err(too_large("a streamed answer")),
+        Told::TooMuch => Err(too_large("a streamed answer", LARGEST_ANSWER)),
         Told::More if gathered.output_bytes + gathered.held > LARGEST_ANSWER => {
-            Err(too_large("a streamed answer"))
+            Err(too_large("a streamed answer", LARGEST_ANSWER))
         }
         told => Ok(told),
     }
@@ -46,6 +46,8 @@ pub(super) fn judged(provider: &Provider, body: &[u8], context: &WireResponse<'_
     refusals::judge(provider, &WireResponse { body: &body, ..*context })
 }
 
-pub(super) fn too_large(what: &str) -> Failure {
-    TransportFault::BodyTooLarge.failure(what)
+/// `what` has more bytes than `largest`.
+pub(super) fn too_large(what: &str, largest: usize) -> Failure {
+    let words = format!("more than {} MiB in {what}", largest >> 20);
+    TransportFault::BodyTooLarge.failure(&words)
 }

@@ -17,6 +17,7 @@ use crate::kernel::{Failure, FailureClass, Scope, Usage};
 use super::catalogue::Provider;
 use super::chat::Completion;
 use super::dialects;
+use super::transport::TransportFault;
 use super::wire::WireResponse;
 use event::{LARGEST_ANSWER, judged, too_large};
 use frames::{Frames, LARGEST_EVENT};
@@ -222,7 +223,9 @@ impl StreamReader {
                     frames::Found::Event => self.event(context, pieces)?,
                     frames::Found::Nothing => {}
                     frames::Found::Json => self.framing = Framing::Json(Plain::default()),
-                    frames::Found::TooLarge => return Err(too_large("one event of a stream")),
+                    frames::Found::TooLarge => {
+                        return Err(too_large("one event of a stream", LARGEST_EVENT));
+                    }
                 },
                 Framing::Json(plain) => {
                     let (largest, what) = match self.stream.is_of_documents() {
@@ -232,7 +235,7 @@ impl StreamReader {
                     match plain.take(&mut bytes, largest) {
                         plain::Found::Document => self.document(context, pieces)?,
                         plain::Found::Nothing => {}
-                        plain::Found::TooLarge => return Err(too_large(what)),
+                        plain::Found::TooLarge => return Err(too_large(what, largest)),
                     }
                 }
             }
@@ -288,7 +291,9 @@ impl StreamReader {
                 arguments: text("/function/arguments").unwrap_or("").to_owned(),
                 extra: None,
             };
-            gathered.add_call(fragment, pieces).ok_or_else(|| too_large("a list of calls"))?;
+            gathered
+                .add_call(fragment, pieces)
+                .ok_or_else(|| TransportFault::BodyTooLarge.failure("a list of calls"))?;
         }
         gathered.usage = whole.usage;
         self.whole = Some(whole);
