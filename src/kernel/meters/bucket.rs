@@ -32,8 +32,9 @@ pub struct Bucket {
     /// What was taken of it, reservations included.
     taken: Level,
     /// What of that the provider can have charged: all but what calls under way reserve for answers that are charged
-    /// when they are made.
-    charged: Level,
+    /// when they are made. `None`: all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    charged: Option<Level>,
     /// When something was last taken from it while it was full beyond doubt. Of that burst every unit was there; what
     /// refilled since may reach the provider's bucket later than ours, by up to the guard.
     opened: Moment,
@@ -52,8 +53,7 @@ impl From<Stored> for Bucket {
     fn from(stored: Stored) -> Bucket {
         let known = || Level::full_at(stored.full_at.unwrap_or(Moment::EPOCH));
         let taken = stored.taken.unwrap_or_else(known);
-        let charged = stored.charged.unwrap_or_else(|| taken.clone());
-        Bucket { taken, charged, opened: stored.opened }
+        Bucket { taken, charged: stored.charged, opened: stored.opened }
     }
 }
 
@@ -139,7 +139,7 @@ fn correct(level: &mut Level, rule: &Rule, had: u64, has: u64, taken_at: Moment,
 impl Bucket {
     /// A bucket from which nothing was taken.
     pub fn full() -> Self {
-        Bucket { taken: Level::full(), charged: Level::full(), opened: Moment::EPOCH }
+        Bucket { taken: Level::full(), charged: None, opened: Moment::EPOCH }
     }
 
     pub(super) fn availability(&self, rule: &Rule, amount: u64, now: Moment) -> Availability {
@@ -172,14 +172,25 @@ impl Bucket {
         }
     }
 
+    fn charged(&self) -> &Level {
+        self.charged.as_ref().unwrap_or(&self.taken)
+    }
+
     pub(super) fn take(&mut self, rule: &Rule, charge: Charge, now: Moment) {
         self.mend_clock(rule, now);
-        if self.taken.until(bound(rule, now)) + rule.guard <= now {
+        let full_at = self.taken.until(bound(rule, now));
+        if full_at + rule.guard <= now {
             self.opened = now;
         }
+        if full_at <= now {
+            self.charged = None;
+        }
+        if charge.with_answer > 0 && self.charged.is_none() {
+            self.charged = Some(self.taken.clone());
+        }
         self.taken.take(span(rule, charge.all()), now);
-        if charge.at_once > 0 {
-            self.charged.take(span(rule, charge.at_once), now);
+        if let Some(charged) = self.charged.as_mut().filter(|_| charge.at_once > 0) {
+            charged.take(span(rule, charge.at_once), now);
         }
     }
 
@@ -193,7 +204,10 @@ impl Bucket {
         now: Moment,
     ) {
         self.mend_clock(rule, now);
-        for (level, with_answer) in [(&mut self.taken, had.with_answer), (&mut self.charged, 0)] {
+        let charged = self.charged.as_mut().map(|charged| (charged, 0));
+        for (level, with_answer) in
+            [Some((&mut self.taken, had.with_answer)), charged].into_iter().flatten()
+        {
             correct(level, rule, had.at_once, has.at_once, taken_at, now);
             if with_answer > 0 {
                 level.give_back(span(rule, with_answer), taken_at);
@@ -202,13 +216,17 @@ impl Bucket {
                 level.take(span(rule, has.with_answer), now);
             }
         }
-        self.taken.at_least(self.charged.until(bound(rule, now)));
+        if let Some(charged) = &self.charged {
+            self.taken.at_least(charged.until(bound(rule, now)));
+        }
     }
 
     pub(super) fn give_back(&mut self, rule: &Rule, amount: u64, taken_at: Moment, now: Moment) {
         self.mend_clock(rule, now);
         self.taken.give_back(span(rule, amount), taken_at);
-        self.charged.give_back(span(rule, amount), taken_at);
+        if let Some(charged) = &mut self.charged {
+            charged.give_back(span(rule, amount), taken_at);
+        }
     }
 
     /// A call that left at `sent` was told that `used` units were missing then.
@@ -216,13 +234,15 @@ impl Bucket {
         self.mend_clock(rule, now);
         let sent = sent.min(now);
         // Providers tell whole units, and see a call up to the guard after it left: that is no contradiction yet.
-        let after = self.charged.taken_after(sent + rule.guard);
+        let after = self.charged().taken_after(sent + rule.guard);
         let at_least = sent + span(rule, used.saturating_sub(1)) + after;
-        let charged = self.charged.until(bound(rule, now));
+        let charged = self.charged().until(bound(rule, now));
         if charged + rule.guard < at_least {
             let told = sent + span(rule, used) + after;
             let more = told.since(charged.max(sent));
-            self.charged.lower(more, sent);
+            if let Some(charged) = &mut self.charged {
+                charged.lower(more, sent);
+            }
             // What is reserved for answers that are not made yet comes on top.
             self.taken.lower(more, sent);
             // What was left then was there.
@@ -239,7 +259,9 @@ impl Bucket {
 
     pub(super) fn mend_clock(&mut self, rule: &Rule, now: Moment) {
         self.taken.bound(bound(rule, now), now);
-        self.charged.bound(bound(rule, now), now);
+        if let Some(charged) = &mut self.charged {
+            charged.bound(bound(rule, now), now);
+        }
         self.opened = self.opened.min(now);
     }
 
@@ -466,10 +488,10 @@ mod tests {
                 let truly_charged = replayed(charged.clone().collect());
                 let truly_taken = replayed(charged.chain(held).collect());
                 let thought = |level: &Level| level.until(Moment::FAR_FUTURE).max(now);
-                prop_assert!(thought(&bucket.charged) >= truly_charged, "{:?} {:?}", bucket, truly_charged);
+                prop_assert!(thought(bucket.charged()) >= truly_charged, "{:?} {:?}", bucket, truly_charged);
                 prop_assert!(thought(&bucket.taken) >= truly_taken, "{:?} {:?}", bucket, truly_taken);
                 if is_few {
-                    prop_assert_eq!(thought(&bucket.charged), truly_charged.max(now));
+                    prop_assert_eq!(thought(bucket.charged()), truly_charged.max(now));
                     prop_assert_eq!(thought(&bucket.taken), truly_taken.max(now));
                 }
                 let kept = serde_json::to_string(&bucket).unwrap();

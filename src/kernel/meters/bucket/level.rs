@@ -25,7 +25,7 @@ pub(super) struct Level {
 
 /// When it would be full again at the latest, had it been full at any instant from `from` to `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(Moment, Moment, Moment)", into = "(Moment, Moment, Moment)")]
+#[serde(from = "Stored", into = "Stored")]
 struct Supposed {
     from: Moment,
     to: Moment,
@@ -36,15 +36,20 @@ struct Supposed {
 /// of about one length. What is thought missing grows by what refills during the longest at most.
 const MOST: usize = 8;
 
-impl From<(Moment, Moment, Moment)> for Supposed {
-    fn from((from, to, full_at): (Moment, Moment, Moment)) -> Supposed {
+/// As files have it, which are written with every call: the first instant, and how many nanoseconds after it the others are.
+type Stored = (Moment, u64, u64);
+
+impl From<Stored> for Supposed {
+    fn from((from, to, full_at): Stored) -> Supposed {
+        let [to, full_at] = [to, full_at].map(|after| from + Duration::from_nanos(after));
         Supposed { from, to, full_at }
     }
 }
 
-impl From<Supposed> for (Moment, Moment, Moment) {
-    fn from(supposed: Supposed) -> (Moment, Moment, Moment) {
-        (supposed.from, supposed.to, supposed.full_at)
+impl From<Supposed> for Stored {
+    fn from(Supposed { from, to, full_at }: Supposed) -> Stored {
+        let after = |at: Moment| u64::try_from(at.since(from).as_nanos()).unwrap_or(u64::MAX);
+        (from, after(to), after(full_at))
     }
 }
 
