@@ -91,9 +91,15 @@ impl ForkSafeStore {
     /// As [`SqliteStore::open`].
     pub fn open(path: &Path, salt: &str) -> Result<Self, StoreError> {
         let file = Arc::new(File { path: path.to_owned(), opened: RwLock::default() });
-        file.open(salt)?;
-        let salt = file.opened.read().store.as_ref().map_or(salt, |store| store.salt()).to_owned();
+        // A fork must find it from the instant on at which it is open.
         of_this_process().gate.lock().files.push(Arc::downgrade(&file));
+        let salt = loop {
+            file.open(salt)?;
+            // A fork may have closed it again.
+            if let Some(store) = &file.opened.read().store {
+                break store.salt().to_owned();
+            }
+        };
         Ok(ForkSafeStore { file, salt })
     }
 
@@ -223,6 +229,30 @@ mod tests {
             let needs = scope.spawn(|| store.ids());
             after_fork();
             assert_eq!(needs.join().unwrap().unwrap(), []);
+        });
+    }
+
+    #[test]
+    fn no_file_is_open_at_a_fork_that_was_just_being_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = |number: u32| folder.path().join(format!("{number}.sqlite-wal"));
+        std::thread::scope(|scope| {
+            let opens = scope.spawn(|| {
+                let open = |number| {
+                    let path = folder.path().join(format!("{number}.sqlite"));
+                    ForkSafeStore::open(&path, &format!("salt of {number}")).unwrap()
+                };
+                (0..150).map(open).collect::<Vec<_>>()
+            });
+            while !opens.is_finished() {
+                before_fork();
+                let open: Vec<u32> = (0..150).filter(|number| log(*number).exists()).collect();
+                after_fork();
+                assert!(open.is_empty(), "{open:?}");
+            }
+            for (number, store) in opens.join().unwrap().iter().enumerate() {
+                assert_eq!(store.salt(), format!("salt of {number}"));
+            }
         });
     }
 }
