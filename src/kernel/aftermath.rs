@@ -1,12 +1,13 @@
 //! What does an attempt leave behind in the ledgers of its lane?
 
 use super::block::Block;
-use super::choose::{Ending, Lane, Ledgers, Reservation, settle};
+use super::choose::{Lane, Ledgers};
 use super::failure::{Failure, FailureClass, Origin, Scope};
 use super::hint::RateHint;
 use super::ledger::{Ledger, SinceTold};
 use super::limits::Usage;
 use super::moment::Moment;
+use super::reservation::{Ending, Reservation, settle};
 
 /// How an attempt ended and what the provider said with it.
 #[derive(Clone, Copy, Debug)]
@@ -354,14 +355,19 @@ mod tests {
         assert_eq!(obstacle_after_an_answer(tokens, &need, 101, told, span, &next), None);
     }
 
+    /// The ledgers of a model and its group, which has so many tokens a minute and at once.
+    fn of_tokens(amount: u64) -> [Ledger; 2] {
+        let mut all = [Ledger::default(), Ledger::default()];
+        let tokens = Limit { resource: Resource::Tokens, ..requests(amount, amount) };
+        all[1].conform(&vec![tokens].into(), NOW);
+        all
+    }
+
     #[test]
     fn a_prompt_that_was_longer_than_thought_is_counted_once_although_the_header_counted_it() {
-        let tokens = Limit { resource: Resource::Tokens, ..requests(10_000, 10_000) };
         let lane = Lane::new(0, 0, 1, 1, None);
-        let limits = [Vec::new().into(), vec![tokens.clone()].into()];
-        let mut all = [Ledger::default(), Ledger::default()];
+        let mut all = of_tokens(10_000);
         let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
-        (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
         let lanes = std::slice::from_ref(&lane);
         let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], &Need::of(1_000), NOW)
         else {
@@ -378,12 +384,9 @@ mod tests {
 
     #[test]
     fn what_answers_returned_meanwhile_is_not_counted_again_because_a_header_is_older() {
-        let tokens = Limit { resource: Resource::Tokens, ..requests(10_000, 10_000) };
         let lane = Lane::new(0, 0, 1, 1, None);
-        let limits = [Vec::new().into(), vec![tokens.clone()].into()];
-        let mut all = [Ledger::default(), Ledger::default()];
+        let mut all = of_tokens(10_000);
         let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
-        (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
         let lanes = std::slice::from_ref(&lane);
         let need = Need {
             max_output_tokens: Some(999),

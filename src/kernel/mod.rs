@@ -25,6 +25,7 @@ mod own_limit;
 mod plan;
 mod price;
 mod queue;
+mod reservation;
 mod retry;
 mod shares;
 mod suspects;
@@ -34,10 +35,7 @@ pub use block::{Block, Blocks};
 pub use breaker::{Breaker, BreakerState};
 pub use call::{Action, Call, CallPolicy, Event, GiveUp, Late, Patience};
 pub use charge::{AnswerCharged, Charge};
-pub use choose::{
-    Choice, Ending, Lane, Ledgers, Need, Refusal, Reservation, choose, counted, reserve,
-    reserve_anyway, settle,
-};
+pub use choose::{Choice, Lane, Ledgers, Need, Refusal, choose, reserve, reserve_anyway};
 pub use eta::{eta, own_eta};
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
 pub use health::{DEGRADED_BELOW, Health};
@@ -57,5 +55,6 @@ pub use plan::{
 };
 pub use price::Price;
 pub use queue::{Paid, Standing, Ticket, WaitingLine};
+pub use reservation::{Ending, Reservation, counted, settle};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use suspects::Suspects;

@@ -2,10 +2,11 @@
 
 use super::call::Patience;
 use super::charge::AnswerCharged;
-use super::choose::{Choice, Ending, Lane, Ledgers, Need, Reservation, choose, take_lane};
+use super::choose::{Choice, Lane, Ledgers, Need, choose, take_lane};
 use super::ledger::{Ledger, Obstacle};
 use super::limits::{Amounts, Period};
 use super::moment::Moment;
+use super::reservation::{Ending, Reservation};
 
 /// A limit of the caller that stands in the way. Another key or another model would not help.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kernel::limits::{Limit, Period, Refill, Source};
+use crate::kernel::reservation::{Ending, settle};
 use std::num::NonZeroU64;
 
 const NOW: Moment = Moment::from_seconds(1_800_000_000);

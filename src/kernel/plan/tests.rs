@@ -4,7 +4,8 @@ use std::num::NonZeroU64;
 
 use super::*;
 use crate::kernel::charge::AnswerCharged;
-use crate::kernel::limits::Source;
+use crate::kernel::choose::Lane;
+use crate::kernel::limits::{Period, Refill, Source};
 
 const NOW: Moment = Moment::from_seconds(1_800_000_000);
 const FOR_EVER: PlannedManner = PlannedManner {
