@@ -195,6 +195,27 @@ fn stops(params: &Map<String, Value>) -> Option<Vec<&str>> {
     }
 }
 
+/// Adds to `settings` what was given of `names` (ours, theirs), the longest answer and the words that end it, under the
+/// names they have there.
+fn say_in_their_words(
+    settings: &mut Map<String, Value>,
+    params: &Map<String, Value>,
+    names: &[(&str, &str)],
+    (cap_name, stops_name): (&str, &str),
+) {
+    for (ours, theirs) in names {
+        if let Some(value) = param(params, ours) {
+            settings.insert((*theirs).to_owned(), value.clone());
+        }
+    }
+    if let Some(cap) = output_cap(params) {
+        settings.insert(cap_name.to_owned(), cap.into());
+    }
+    if let Some(stops) = stops(params) {
+        settings.insert(stops_name.to_owned(), stops.into());
+    }
+}
+
 /// A parameter that was given and is not null.
 fn param<'a>(params: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     params.get(name).filter(|value| !value.is_null())

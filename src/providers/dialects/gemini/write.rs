@@ -7,7 +7,7 @@ use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
 use super::super::super::wire::{InvalidRequest, WireRequest};
 use super::super::tools::{self, Choice, Format, Picture, Tool};
-use super::super::{Way, instructions, output_cap, param, posted, stops, texts, versioned};
+use super::super::{Way, instructions, param, posted, say_in_their_words, texts, versioned};
 
 /// Parameters of `generationConfig` that only have another name there.
 const CONFIG: [(&str, &str); 9] = [
@@ -83,17 +83,7 @@ pub(in super::super) fn write(
 
 fn generation_config(params: &Map<String, Value>) -> Result<Map<String, Value>, InvalidRequest> {
     let mut config = Map::new();
-    for (ours, theirs) in CONFIG {
-        if let Some(value) = param(params, ours) {
-            config.insert(theirs.to_owned(), value.clone());
-        }
-    }
-    if let Some(cap) = output_cap(params) {
-        config.insert("maxOutputTokens".to_owned(), cap.into());
-    }
-    if let Some(stops) = stops(params) {
-        config.insert("stopSequences".to_owned(), stops.into());
-    }
+    say_in_their_words(&mut config, params, &CONFIG, ("maxOutputTokens", "stopSequences"));
     let format = tools::format(params)?;
     if !matches!(format, Format::Text) {
         config.insert("responseMimeType".to_owned(), "application/json".into());

@@ -9,7 +9,7 @@ use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
 use super::super::super::wire::{InvalidRequest, WireRequest};
 use super::super::tools::{self, Choice, Format, Picture, Tool};
-use super::super::{Way, output_cap, param, posted, stops};
+use super::super::{Way, param, posted, say_in_their_words};
 
 /// Parameters that stand among `options` there: ours, its own.
 const OPTIONS: [(&str, &str); 9] = [
@@ -96,17 +96,7 @@ fn address(base: &str) -> String {
 fn options(params: &Map<String, Value>) -> Map<String, Value> {
     let own = param(params, "options").and_then(Value::as_object);
     let mut options = own.cloned().unwrap_or_default();
-    for (ours, theirs) in OPTIONS {
-        if let Some(value) = param(params, ours) {
-            options.insert(theirs.to_owned(), value.clone());
-        }
-    }
-    if let Some(cap) = output_cap(params) {
-        options.insert("num_predict".to_owned(), cap.into());
-    }
-    if let Some(stops) = stops(params) {
-        options.insert("stop".to_owned(), stops.into());
-    }
+    say_in_their_words(&mut options, params, &OPTIONS, ("num_predict", "stop"));
     options
 }
 
