@@ -42,7 +42,10 @@ const TOOLS: [(&str, &[&str]); 18] = [
     ("fastrand", &["engine/entropy.rs"]),
     ("dotenvy", &["config/"]),
     ("directories", &["config/sources.rs"]),
-    ("parking_lot", &["engine/", "stores/", "usage/", "server/", "simulator/serve.rs", "binding/"]),
+    (
+        "parking_lot",
+        &["engine/", "stores/", "usage/", "server/", "simulator/shared.rs", "binding/"],
+    ),
     ("std::fs", &["config/", "stores/", "usage/", "binding/"]),
     ("std::env", &["config/sources.rs"]),
     // Addresses are values; nothing is opened there.
