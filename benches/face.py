@@ -11,7 +11,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from quotaflow import LLMInterface, interface
+from quotaflow import LLMInterface
+from quotaflow._call import base
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +32,9 @@ class InstantCore:
 
     def __init__(self, *_: object) -> None:
         self.answer = Answer()
+        self.limits_money = False
 
-    def send(self, _prompt: str, _is_messages: bool, _options: object) -> Answer:
+    def send(self, _prompt: str | bytes, _options: object) -> Answer:
         """The same answer for everything."""
         return self.answer
 
@@ -61,11 +63,11 @@ def start(statement: str) -> float:
 def main() -> None:
     """Prints one line for each figure."""
     instant: Any = InstantCore
-    vars(interface)["Core"] = instant
+    vars(base)["Core"] = instant
     llm = LLMInterface(state="memory")
     core: Any = InstantCore()
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital of France?"}]
-    bare = best(lambda: core.send("Capital of France?", False, None))
+    bare = best(lambda: core.send("Capital of France?", None))
     for name, call in {
         "send_prompt, defaults": lambda: llm.send_prompt("Capital of France?"),
         "send_prompt, model and system": lambda: llm.send_prompt(

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any, ClassVar, Unpack
 
-    from quotaflow._batch.results import BatchItem
     from quotaflow.records import Attempt, Facts, Usage
 
 
@@ -165,7 +164,7 @@ class CheckpointError(QuotaflowError):
 
     path: str | None
     """The file."""
-    unsaved: tuple[BatchItem, ...] = ()
+    unsaved: tuple[Any, ...] = ()
     """What was finished and could not be written down."""
 
     _facts: ClassVar[tuple[str, ...]] = ("hint", "path")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from decimal import Decimal
     from typing import Any, Self, SupportsIndex
 
@@ -146,7 +149,7 @@ class Reply(str):
         """
         from quotaflow._prices.cost import reply_cost
 
-        return reply_cost(self)
+        return reply_cost(self._outcome)
 
     @property
     def latency(self) -> float:
@@ -214,8 +217,13 @@ class Reply(str):
 
         facts = {name: getattr(outcome, name, None) for name in _Facts.__slots__ if name != "cost"}
         # Whoever reads it may not have the prices of this config.
-        facts["cost"] = reply_cost(self, warns=False)
+        facts["cost"] = reply_cost(outcome, warns=False)
         return (_restore, (type(self), str(self), facts))
+
+
+# The slot of a reply, for the functions here that make replies, once a call.
+_set_outcome: Callable[[Reply, Outcome | _Facts], None] = Reply.__dict__["_outcome"].__set__
+_outcome_of: Callable[[Reply], Any] = attrgetter("_outcome")
 
 
 def _restore(cls: type[Reply], text: str, facts: dict[str, Any]) -> Reply:
@@ -225,18 +233,29 @@ def _restore(cls: type[Reply], text: str, facts: dict[str, Any]) -> Reply:
 def reply_from(outcome: Outcome) -> Reply:
     """The reply for what Rust hands over; past `Reply.__new__`, for this runs once a call."""
     reply = str.__new__(Reply, outcome.text)
-    reply._outcome = outcome
+    _set_outcome(reply, outcome)
     return reply
+
+
+def quiet_cost(reply: Reply) -> Decimal | None:
+    """What a reply cost, without a warning when the price of its model is not known.
+
+    >>> quiet_cost(Reply("Paris", provider="openai", model="no-such-model", usage=(1, 1, 0, 0, 0))) is None
+    True
+    """
+    from quotaflow._prices.cost import reply_cost
+
+    return reply_cost(_outcome_of(reply), warns=False)
 
 
 def shaped_reply(reply: Reply, parsed: Any, first: Reply | None = None) -> Reply:
     """The same reply with the object it holds; `first` is the answer that had to be repaired, and counts too."""
-    facts: dict[str, Any] = {name: getattr(reply._outcome, name, None) for name in _Facts.__slots__}
+    facts: dict[str, Any] = {name: getattr(_outcome_of(reply), name, None) for name in _Facts.__slots__}
     facts |= {"parsed": parsed, "repaired": first is not None or reply.repaired}
     if first is not None:
-        facts["usage"] = _sum_of_usage(first._outcome.usage, reply._outcome.usage)
+        facts["usage"] = _sum_of_usage(_outcome_of(first).usage, _outcome_of(reply).usage)
         facts["latency"] = first.latency + reply.latency
-        facts["attempts"] = [*first._outcome.attempts, *reply._outcome.attempts]
+        facts["attempts"] = [*_outcome_of(first).attempts, *_outcome_of(reply).attempts]
         costs = (first.cost, reply.cost)
         facts["cost"] = None if None in costs else sum(cost for cost in costs if cost is not None)
     return Reply(str(reply), **facts)
@@ -247,7 +266,7 @@ def forget(reply: Reply) -> None:
 
     >>> forget(Reply("Rome"))
     """
-    outcome: Any = reply._outcome
+    outcome: Any = _outcome_of(reply)
     if hasattr(outcome, "forget"):
         outcome.forget()
 
@@ -266,15 +285,15 @@ def numbers_of(reply: Reply) -> tuple[float, int, int, int]:
     >>> numbers_of(Reply("3", usage=(10, 5, 0, 0, 0), latency=0.5))
     (0.5, 10, 5, 0)
     """
-    counts = reply._outcome.usage
-    return reply.latency, *((0, 0) if counts is None else counts[:2]), len(reply._outcome.attempts)
+    counts = _outcome_of(reply).usage
+    return reply.latency, *((0, 0) if counts is None else counts[:2]), len(_outcome_of(reply).attempts)
 
 
 def json_of(reply: Reply) -> str:
     """The facts of a reply that is made of two answers, in the words of `Outcome.to_json`, and what they cost."""
     import json
 
-    outcome = reply._outcome
+    outcome = _outcome_of(reply)
     names = ("provider", "model", "key", "usage", "latency", "finish_reason", "tool_calls", "attempts")
     facts: dict[str, Any] = {"text": str(reply), **{name: getattr(outcome, name) for name in names}}
     cost = reply.cost

@@ -14,6 +14,7 @@ use super::exceptions::raise;
 use super::loop_port::{Arrival, LoopPort};
 use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
+use super::prompt::Prompt;
 use super::runtime::Threads;
 use super::stream_timeouts::Watch;
 use crate::config::{Arguments, ConfigArgument, Settings, Sources};
@@ -95,12 +96,11 @@ impl Core {
     fn send(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
     ) -> PyResult<Outcome> {
         let options = options.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
         let (ask, retries) = with_hook(ask, options, None);
         running.notices.listen_to_decisions(options.debug);
@@ -122,15 +122,14 @@ impl Core {
     fn asend(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
         port: &Bound<'_, LoopPort>,
         future: Py<PyAny>,
     ) -> PyResult<u64> {
         let options = options.get();
         let port = port.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
         let mailbox = port.mailbox();
         let (ask, retries) = with_hook(ask, options, Some(mailbox.clone()));
@@ -158,12 +157,11 @@ impl Core {
     fn asend_anywhere<'py>(
         &self,
         py: Python<'py>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let options = options.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
         let (ask, retries) = with_hook(ask, options, None);
         let on_retry = options.on_retry.as_ref().map(|hook| hook.clone_ref(py)).zip(retries);

@@ -17,6 +17,7 @@ mod loop_port;
 mod notices;
 mod outcome;
 mod planning;
+mod prompt;
 mod queue;
 mod runtime;
 mod simulate;

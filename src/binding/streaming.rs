@@ -20,6 +20,7 @@ use super::exceptions::{attempt, raise};
 use super::loop_port::{Arrival, LoopPort, Mailbox};
 use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
+use super::prompt::Prompt;
 use super::runtime::Threads;
 use crate::engine::{Answer, Found, Resume, RetryHook, Seat, StreamEvent, StreamPiece, Streaming};
 use crate::error::{Error, ErrorKind};
@@ -258,14 +259,13 @@ impl Core {
     fn stream(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
         resume: Option<&str>,
         idle_timeout: Option<f64>,
     ) -> PyResult<StreamCall> {
         let options = options.get();
-        let mut ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let mut ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let resume = match resume {
             None => None,
             Some("restart") => Some(Resume::Restart),

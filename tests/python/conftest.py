@@ -44,7 +44,7 @@ def no_keys_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 def scripted(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedCore]:
     """Interfaces of this test reach a scripted double instead of Rust."""
     monkeypatch.setattr(ScriptedCore, "made", [], raising=False)
-    monkeypatch.setattr("quotaflow.interface.Core", ScriptedCore)
+    monkeypatch.setattr("quotaflow._call.base.Core", ScriptedCore)
     monkeypatch.setattr("quotaflow._call.options.CallOptions", Options)
     return ScriptedCore
 

@@ -1,9 +1,13 @@
-"""Is everything public there, sorted, and nothing else?"""
+"""The public names: all there, sorted, documented, and the same as before the packages."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +18,16 @@ from quotaflow import errors, records
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+# Recorded from the last commit in which all modules stood in one folder: what each module is the home of, and the
+# members of the classes.
+BEFORE = json.loads(
+    next(
+        folder / "tests" / "old_files" / "names.json"
+        for folder in Path(__file__).resolve().parents
+        if (folder / "pyproject.toml").is_file()
+    ).read_text(encoding="utf-8")
+)
 
 
 def test_the_list_is_sorted_and_each_name_leads_to_something() -> None:
@@ -72,3 +86,32 @@ def test_so_do_both_ways_to_stream_and_a_little_more() -> None:
     send = inspect.signature(quotaflow.LLMInterface.send_prompt).parameters
     assert {name: one[name] for name in send} == dict(send)
     assert set(one) - set(send) == {"resume", "idle_timeout"}
+
+
+def test_the_names_are_those_of_before() -> None:
+    assert BEFORE["names"]["quotaflow"] == quotaflow.__all__
+
+
+@pytest.mark.parametrize("module", BEFORE["names"])
+def test_each_module_of_before_can_be_imported_and_has_its_names(module: str) -> None:
+    found = importlib.import_module(module)
+    for name in BEFORE["names"][module]:
+        thing = getattr(found, name)
+        if name in quotaflow.__all__:
+            assert thing is getattr(quotaflow, name)
+
+
+@pytest.mark.parametrize("name", BEFORE["members"])
+def test_each_class_has_the_members_of_before(name: str) -> None:
+    members = {member for member in dir(getattr(quotaflow, name)) if not member.startswith("_")}
+    assert members == set(BEFORE["members"][name])
+
+
+def test_modules_of_before_are_loaded_only_when_they_are_named() -> None:
+    code = (
+        "import sys, quotaflow; from quotaflow import Batch, Plan, retrying\n"
+        "print(*sorted(name for name in sys.modules if 'former' in name or name == 'quotaflow.batches'))\n"
+        "from quotaflow.batches import Batch as before; print(before is Batch)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.split("\n") == ["", "True", ""]

@@ -16,16 +16,17 @@ from errno import ENOSPC
 from hashlib import blake2b
 
 from quotaflow import errors
-from quotaflow._batch.results import BatchItem
+from quotaflow._batch.results import BatchItem, Results
 from quotaflow._quotaflow import DigestTable
 from quotaflow.errors import AnswerError, CallError, CheckpointError, QuotaflowError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from quotaflow._quotaflow import Outcome
+    from quotaflow._structured.repair import Wanted
     from quotaflow.reply import Reply
 
 _VERSION = 1
@@ -233,6 +234,101 @@ class Lines:
         file = getattr(self, "_file", -1)
         if file >= 0:
             os.close(file)
+
+
+class SavedResults(Results):
+    """Finished items in the lines of a checkpoint; in memory are only the places where they stand."""
+
+    __slots__ = ("_checkpoint", "_errors_as_text", "_lines", "_offsets", "_originals", "_own", "_usual")
+
+    def __init__(self, checkpoint: Checkpoint, usual: Wanted | None, errors_as_text: bool) -> None:
+        from array import array
+
+        super().__init__(None)
+        self._checkpoint = checkpoint
+        self._errors_as_text = errors_as_text
+        self._lines: Lines = checkpoint.lines()
+        self._offsets = array("q")
+        # Of those whose line is another one's: the place of that one, and their own id.
+        self._originals: dict[int, tuple[int, str | int | None]] = {}
+        # What answers are held to, and where that is something else than usually: objects are read from the lines.
+        self._usual = usual
+        self._own: dict[int, Wanted | None] = {}
+
+    def put(self, item: BatchItem, line: str | None) -> None:
+        """Writes an item down; a duplicate has the line of its original."""
+        if item.duplicate_of is not None:
+            self._originals[item.index] = (item.duplicate_of, item.id)
+            return
+        if line is not None:
+            self._stands_at(item.index, self._checkpoint.add(item.index, line))
+
+    def found(self, key: bytes, index: int, identity: str | int | None, wanted: Wanted | None) -> BatchItem | None:
+        """The item of the same prompt, if an earlier run finished it and its answer has the wanted shape."""
+        if wanted is not self._usual:
+            self._own[index] = wanted
+        offset = self._checkpoint.known(key)
+        if offset is None:
+            return None
+        self._stands_at(index, offset)
+        if identity is not None:
+            self._originals[index] = (index, identity)
+        item, fits = self._read(index)
+        if not fits:
+            # A class may have become stricter since.
+            self._offsets[index] = -1
+            self._originals.pop(index, None)
+        return item if fits else None
+
+    def _stands_at(self, index: int, offset: int) -> None:
+        missing = index + 1 - len(self._offsets)
+        if missing > 0:
+            self._offsets.extend([-1] * missing)
+        self._offsets[index] = offset
+
+    def get(self, index: int) -> BatchItem | None:
+        """The item at this place, read from its line."""
+        return self._read(index)[0]
+
+    def _read(self, index: int) -> tuple[BatchItem | None, bool]:
+        """The item, and whether its answer has the shape it is to have."""
+        original, identity = self._originals.get(index, (index, None))
+        if not 0 <= original < len(self._offsets) or self._offsets[original] < 0:
+            return None, False
+        item = self._lines.item_at(self._offsets[original], original)
+        if self._errors_as_text and isinstance(item.error, CallError):
+            from quotaflow.reply import failed_reply
+
+            item.reply = failed_reply(item.error)
+            return (item if original == index else item.again(index, identity)), True
+        wanted, wrong = self._own.get(original, self._usual), None
+        if wanted is not None and item.reply is not None:
+            item.reply, wrong = wanted.judged(item.reply)
+        if original != index:
+            item = item.again(index, identity)
+        elif identity is not None:
+            item.id = identity
+        return item, wrong is None
+
+    def places(self) -> Sequence[int]:
+        """The places that have an item, in order."""
+        size = max(len(self._offsets), max(self._originals, default=-1) + 1)
+        if -1 not in self._offsets and not self._originals:
+            return range(size)
+        places = [place for place in range(size) if self._has(place)]
+        return range(size) if len(places) == size else places
+
+    def _has(self, index: int) -> bool:
+        original, _ = self._originals.get(index, (index, None))
+        return original < len(self._offsets) and self._offsets[original] >= 0
+
+    def save(self, *, sync: bool) -> None:
+        """Everything so far stands in the file."""
+        self._checkpoint.save(sync=sync)
+
+    def close(self) -> None:
+        """Lets another run have the file."""
+        self._checkpoint.close()
 
 
 def line_of_reply(index: int, digest: str, identity: str | int | None, outcome: Outcome | Reply) -> str:

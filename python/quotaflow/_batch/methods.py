@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from quotaflow._call.options import CallArguments
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -9,9 +11,11 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any
 
+    from quotaflow._batch.options import BatchOptions
     from quotaflow._batch.results import Batch, BatchItem
     from quotaflow._batch.run import BatchWork
     from quotaflow._batch.summary import BatchProgress
+    from quotaflow._call.caller import Caller
     from quotaflow.records import Attempt
 
     Prompts = Iterable[Any] | str | PathLike[str]
@@ -22,6 +26,9 @@ class BatchFace:
     """Batches, for an object that sends prompts."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        _caller: Caller
 
     def send_batch(
         self,
@@ -37,8 +44,8 @@ class BatchFace:
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         system: str | None = None,
         priority: int = 2,
         timeout: float | timedelta | None = None,
@@ -106,7 +113,14 @@ class BatchFace:
         >>> [item.reply.provider for item in batch], batch.summary.successful
         (['openai', 'openai'], 2)
         """
-        return _work(self, True, **_arguments(locals())).carried_out()
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
+        )  # fmt: skip
+        options = self._batch_options(
+            prompts, arguments, concurrency, progress, checkpoint, stop_on_error, dedupe, False
+        )
+        return _work(options, keeps_all=True).carried_out()
 
     async def asend_batch(
         self,
@@ -122,8 +136,8 @@ class BatchFace:
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         system: str | None = None,
         priority: int = 2,
         timeout: float | timedelta | None = None,  # noqa: ASYNC109 - it is for each call
@@ -143,7 +157,14 @@ class BatchFace:
         >>> len(asyncio.run(llm.asend_batch(["Name a river.", "Name a lake."], model="gpt-4o-mini")))
         2
         """
-        return await _work(self, True, **_arguments(locals())).acarried_out()
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
+        )  # fmt: skip
+        options = self._batch_options(
+            prompts, arguments, concurrency, progress, checkpoint, stop_on_error, dedupe, False
+        )
+        return await _work(options, keeps_all=True).acarried_out()
 
     def iter_batch(
         self,
@@ -160,8 +181,8 @@ class BatchFace:
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         system: str | None = None,
         priority: int = 2,
         timeout: float | timedelta | None = None,
@@ -183,8 +204,14 @@ class BatchFace:
         ...     item.index, item.ok
         (0, True)
         """
-        work = _work(self, False, **_arguments(locals()))
-        return _flat(work)
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
+        )  # fmt: skip
+        options = self._batch_options(
+            prompts, arguments, concurrency, progress, checkpoint, stop_on_error, dedupe, ordered
+        )
+        return _flat(_work(options, keeps_all=False))
 
     def aiter_batch(
         self,
@@ -201,8 +228,8 @@ class BatchFace:
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         system: str | None = None,
         priority: int = 2,
         timeout: float | timedelta | None = None,
@@ -222,29 +249,39 @@ class BatchFace:
         >>> asyncio.run(places())
         [0, 1]
         """
-        work = _work(self, False, **_arguments(locals()))
-        return _aflat(work)
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
+        )  # fmt: skip
+        options = self._batch_options(
+            prompts, arguments, concurrency, progress, checkpoint, stop_on_error, dedupe, ordered
+        )
+        return _aflat(_work(options, keeps_all=False))
+
+    def _batch_options(
+        self,
+        prompts: object,
+        arguments: CallArguments,
+        concurrency: object,
+        progress: object,
+        checkpoint: object,
+        stop_on_error: object,
+        dedupe: object,
+        ordered: object,
+    ) -> BatchOptions:
+        # Not before it is needed: most programs send no batch.
+        from quotaflow._batch.options import BatchOptions
+
+        return BatchOptions(
+            self._caller, getattr(self, "render", None), prompts, arguments, concurrency, progress=progress,
+            checkpoint=checkpoint, stop_on_error=stop_on_error, dedupe=dedupe, ordered=ordered,
+        )  # fmt: skip
 
 
-_OF_THE_BATCH = (
-    "prompts", "concurrency", "ordered", "progress", "checkpoint", "stop_on_error", "dedupe", "deadline",
-    "on_retry", "params",
-)  # fmt: skip
-
-
-def _arguments(given: dict[str, Any]) -> dict[str, Any]:
-    """What a method was called with: arguments of the batch by name, those of its calls together."""
-    given = {name: value for name, value in given.items() if name != "self"}
-    told = {name: given.pop(name) for name in _OF_THE_BATCH if name in given}
-    return {"ordered": False, **told, "call": given}
-
-
-def _work(llm: Any, keeps_all: bool, **arguments: Any) -> BatchWork:
-    # Not before it is needed: most programs send no batch.
-    from quotaflow._batch.options import BatchOptions
+def _work(options: BatchOptions, *, keeps_all: bool) -> BatchWork:
     from quotaflow._batch.run import BatchWork
 
-    return BatchWork(BatchOptions(llm, **arguments), keeps_all)
+    return BatchWork(options, keeps_all)
 
 
 def _flat(work: BatchWork) -> Iterator[BatchItem]:

@@ -6,8 +6,8 @@ import os
 import sys
 import time
 
+from quotaflow._call.checks import wrong_type
 from quotaflow._call.logs import logger
-from quotaflow.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ def shown_to(progress: object) -> Silence:
         return Bar() if _can_draw() else Line()
     if callable(progress):
         return Told(progress)
-    kind = type(progress).__name__
-    raise InvalidArgumentError(f"progress is of type {kind}", hint="pass True, False, None or a function")
+    raise wrong_type("progress", progress, "pass True, False, None or a function")
 
 
 def in_words(progress: BatchProgress) -> str:

@@ -11,13 +11,13 @@ from contextlib import suppress
 from time import monotonic
 
 from quotaflow._batch.background_save import Keeper
-from quotaflow._batch.checkpoint import Checkpoint, line_of_error, line_of_reply
+from quotaflow._batch.checkpoint import Checkpoint, SavedResults, line_of_error, line_of_reply
 from quotaflow._batch.interrupts import Uninterrupted
 from quotaflow._batch.progress import Watched
-from quotaflow._batch.results import Batch, BatchItem, Results, SavedResults
+from quotaflow._batch.results import Batch, BatchItem, Results
 from quotaflow._batch.source import Prompts, digest_of, own_digest, read_prompt, told_apart
 from quotaflow._batch.summary import Tally
-from quotaflow._call.prompt import encode_prompt, unencodable_prompt
+from quotaflow._call.prompt import encode_prompt
 from quotaflow._quotaflow import DigestTable, Outcome
 from quotaflow.errors import (
     AnswerError,
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from quotaflow._structured.repair import Rounds, Wanted
     from quotaflow.reply import Reply
 
-    # Text, whether it is messages, options, whether those are the usual ones, what the answer is held to, and what
-    # it says for itself: of the call, and for the provider.
-    _Call = tuple[str, bool, CallOptions, bool, Wanted | None, dict[str, Any], dict[str, Any]]
+    # Prompt, options, whether those are the usual ones, what the answer is held to, and what the prompt says for
+    # itself: of the call, and for the provider.
+    _Call = tuple[str | bytes, CallOptions, bool, Wanted | None, dict[str, Any], dict[str, Any]]
 
 # Finished without being sent: no more of them at a time, so that answers are looked at in between.
 _MOST_READ = 1_024
@@ -99,12 +99,12 @@ class BatchWork:
         # In which line of a file those stood that are under way.
         self._stood: dict[int, int] = {}
         # Read and not started.
-        self._calls: list[tuple[int, str, bool, CallOptions]] = []
+        self._calls: list[tuple[int, str | bytes, CallOptions]] = []
         self._arrived: list[Any] = []
         self._ready: list[BatchItem] = []
         self._held_back: dict[int, BatchItem] = {}
         self._turn = 0
-        self._all_read = False
+        self._all_read = self._is_done = False
         # Whether there is more to read before there is anything to wait for.
         self._reads_on = False
         self._raised: BaseException | None = None
@@ -145,16 +145,11 @@ class BatchWork:
     def finished(self) -> Iterator[list[BatchItem]]:
         """What is finished, some at a time; raises what ended the batch when everything that was sent is there."""
         try:
-            self._begins()
-            while self._goes_on():
-                handed = self._handed_out()
+            for handed in self._turns():
                 with self._keeper:
                     yield handed
-                if not (self._reads_on or self._ready):
+                if self._is_waiting():
                     self._run.wait(_LOOK_EACH)
-            handed = self._handed_out()
-            with self._keeper:
-                yield handed
         finally:
             self._end()
         self._raise()
@@ -172,25 +167,34 @@ class BatchWork:
         else:
             each, watched = _LOOK_EACH, True
         try:
-            self._begins()
-            while self._goes_on():
-                handed = self._handed_out()
+            for handed in self._turns():
                 with self._keeper:
                     yield handed
+                    if self._is_done:
+                        continue
                     try:
-                        async with asyncio.timeout(0 if self._reads_on or self._ready else each):
+                        async with asyncio.timeout(each if self._is_waiting() else 0):
                             await bell.wait()
                     except TimeoutError:
                         pass
                 bell.clear()
-            handed = self._handed_out()
-            with self._keeper:
-                yield handed
         finally:
             if watched:
                 loop.remove_reader(self._run.fileno())
             self._end()
         self._raise()
+
+    def _turns(self) -> Iterator[list[BatchItem]]:
+        """What is finished after each turn; between two of them the batch waits."""
+        self._begins()
+        while self._goes_on():
+            yield self._handed_out()
+        self._is_done = True
+        yield self._handed_out()
+
+    def _is_waiting(self) -> bool:
+        """Whether there is nothing to do before something arrives."""
+        return not (self._is_done or self._reads_on or self._ready)
 
     def _begins(self) -> None:
         if self._options.checkpoint is not None:
@@ -249,7 +253,7 @@ class BatchWork:
             for number, wrong in self._run.put(calls):
                 self._arrived.append((number, InvalidPromptError(wrong), 0.0, 0, 0, 0))
 
-    def _read(self, given: object) -> tuple[int, str, bool, CallOptions] | None:
+    def _read(self, given: object) -> tuple[int, str | bytes, CallOptions] | None:
         """The call for this prompt; `None` when it is finished already, or joins one that is under way."""
         index, self._next = self._next, self._next + 1
         identity: str | int | None = None
@@ -258,10 +262,10 @@ class BatchWork:
         params: dict[str, Any] = {}
         try:
             if type(given) is str and given and not given.isspace():
-                text, is_messages = given, False
+                prompt: str | bytes = given
                 is_usual = True
             else:
-                text, is_messages, identity, call, params = read_prompt(given, self._options.render)
+                prompt, identity, call, params = read_prompt(given, self._options.render)
                 is_usual = not (call or params)
                 if not is_usual:
                     options, wanted = self._options.with_own(call, params)
@@ -269,13 +273,13 @@ class BatchWork:
                     if self._options.falls_back and not call.get("fallback", True):
                         # Another target's answer is none to it.
                         question += b"alone"
-            digest = digest_of(question, text, is_messages)
+            digest = digest_of(question, prompt)
         except Exception as error:  # noqa: BLE001 - whatever was given, it is one of many
             self._is_none(index, identity, given, error)
             return None
         digest = self._its_own(digest)
         apart = digest if is_usual else told_apart(digest, call, params)
-        sent = text, is_messages, options, is_usual, wanted, call, params
+        sent = prompt, options, is_usual, wanted, call, params
         first = self._seen.first(digest, index)
         if first is not None and self._joins(first, index, identity, apart, sent):
             return None
@@ -294,22 +298,20 @@ class BatchWork:
 
     def _leaves(
         self, index: int, digest: bytes, identity: str | int | None, apart: bytes, sent: _Call
-    ) -> tuple[int, str, bool, CallOptions]:
+    ) -> tuple[int, str | bytes, CallOptions]:
         """The call for a prompt that is under way from here on."""
-        text, is_messages, options, is_usual, wanted, call, params = sent
+        prompt, options, is_usual, wanted, call, params = sent
         self._flying[index] = (digest, identity, is_usual)
         if apart != digest:
             self._apart[index] = apart
         if wanted is not None:
-            prompt = json.loads(text) if is_messages else text
-            self._shaped[index] = self._options.rounds(prompt, wanted, call), (call, params)
-        return index, text, is_messages, options
+            asked = prompt if isinstance(prompt, str) else json.loads(prompt)
+            self._shaped[index] = self._options.rounds(asked, wanted, call), (call, params)
+        return index, prompt, options
 
     def _is_none(self, index: int, identity: str | int | None, given: object, error: Exception) -> None:
         """What was given is no prompt: it is an item with that error."""
-        if isinstance(error, UnicodeEncodeError):
-            wrong: QuotaflowError = unencodable_prompt(error)
-        elif isinstance(error, QuotaflowError):
+        if isinstance(error, QuotaflowError):
             wrong = error
         else:
             wrong = InvalidPromptError(f"the prompt cannot be read: that raised {type(error).__name__}")
@@ -400,8 +402,7 @@ class BatchWork:
             return False
         call, params = own
         options, _ = self._options.with_own(call | {"timeout": rounds.timeout}, params)
-        text, _ = encode_prompt(messages)
-        for number, wrong in self._run.put([(index + _SECOND, text, True, options)]):
+        for number, wrong in self._run.put([(index + _SECOND, encode_prompt(messages), options)]):
             self._arrived.append((number, InvalidPromptError(wrong), 0.0, 0, 0, 0))
         return True
 
@@ -425,7 +426,7 @@ class BatchWork:
             if not fails_alone or sent is None:
                 self._is_the_same(item.again(index, other))
                 continue
-            apart = told_apart(digest, sent[5], sent[6])
+            apart = told_apart(digest, sent[4], sent[5])
             if tries is None:
                 tries = index, apart
                 self._calls.append(self._leaves(index, digest, other, apart, sent))

@@ -34,7 +34,7 @@ def wrong(name: str, value: object, expected: str) -> InvalidArgumentError:
 
 def wrong_type(
     name: str, value: object, hint: str, error: type[QuotaflowError] = InvalidArgumentError, **facts: Any
-) -> Any:
+) -> QuotaflowError:
     """The error for a value of a type that an argument does not take."""
     return error(f"{name} is of type {type(value).__name__}", hint=hint, **facts)
 

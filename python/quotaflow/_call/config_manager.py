@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
 
+    from quotaflow._call.options import CallArguments
     from quotaflow._quotaflow import CallOptions
 
     Target = dict[str, Any]
@@ -67,24 +68,22 @@ class ManagedConfig:
         """Where the labels of the keys that are in use can be read: `Core.status`."""
         self._labels = status
 
-    def make_options(self, task_name: object, provider: object, model: object, *others: Any) -> CallOptions:
+    def make_options(self, given: CallArguments, debug: bool) -> CallOptions:
         """As `options.make_options`, with the target of a task that the core does not know filled in."""
-        *others_before, params, on_retry, debug = others
-        known = self.config["models"]
+        known, task_name = self.config["models"], given.task_name
         if (
             isinstance(task_name, str)
             and task_name.strip()
             and (task_name not in known or task_name in _NOT_TASKS)
         ):
             target = self._target(task_name)
-            its_provider, its_model = target.get("provider"), target.get("model")
-            if model is None and provider in (None, its_provider):
-                params = {name: value for name, value in target.items() if name not in _NOT_PARAMETERS} | params
-                provider, model = its_provider, its_model
-            elif provider is None and model == its_model:
-                provider = its_provider
-        make: Callable[..., CallOptions] = make_options
-        return make(task_name, provider, model, *others_before, params, on_retry, debug)
+            provider, model = target.get("provider"), target.get("model")
+            if given.model is None and given.provider in (None, provider):
+                own = {name: value for name, value in target.items() if name not in _NOT_PARAMETERS}
+                given = given._replace(provider=provider, model=model, params=own | given.params)
+            elif given.provider is None and given.model == model:
+                given = given._replace(provider=provider)
+        return make_options(given, debug)
 
     def _read(self) -> dict[str, Any]:
         models: dict[str, Any] = {}
@@ -154,6 +153,17 @@ class ManagedConfig:
                 path=f"get_model_config({task!r})",
                 hint="let get('models') list every task",
             )
+
+
+def managed_config(config: object) -> ManagedConfig | None:
+    """What a program's own config manager says; `None` for every other config.
+
+    >>> managed_config({"models": {}}) is None
+    True
+    """
+    if config is None or not callable(getattr(config, "get_model_config", None)):
+        return None
+    return ManagedConfig(config)
 
 
 def state_of(manager: object) -> str | None:

@@ -8,6 +8,7 @@ import threading
 import weakref
 from functools import partial
 
+from quotaflow._call.checks import wrong_type
 from quotaflow._call.logs import logger
 from quotaflow.errors import InvalidArgumentError, QuotaflowError
 from quotaflow.events import KINDS, made
@@ -47,7 +48,7 @@ class Hooks:
         if not isinstance(event, str) or event not in KINDS:
             raise InvalidArgumentError(f"there is no event {event!r}", hint=f"events are {', '.join(KINDS)}")
         if not callable(hook):
-            raise InvalidArgumentError(f"the hook is of type {type(hook).__name__}", hint="pass a function")
+            raise wrong_type("the hook", hook, "pass a function")
         self._of_this_process()
         with self._lock:
             self._hooks[event] = (*self._hooks.get(event, ()), hook)

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quotaflow._call.checks import optional_name
 from quotaflow._call.config_manager import state_of
 from quotaflow._call.logs import logger
-from quotaflow._call.options import optional_name, state_address
+from quotaflow._call.options import state_address
 from quotaflow._keys import legacy
 from quotaflow._keys.names import UNKNOWN, GivenKey, checked, default_provider, shown
 from quotaflow._keys.ring import A_DAY, QUOTA, KeyRing, moment

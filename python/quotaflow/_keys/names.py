@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from quotaflow._call.checks import wrong_type
 from quotaflow._quotaflow import canonical_provider, digests_of_keys, whose_key, whose_variable
 from quotaflow.errors import ConfigError
 
@@ -77,16 +78,15 @@ def checked(primary: object, backups: object) -> list[str]:
         try:
             several = list(backups)  # type: ignore[call-overload]
         except TypeError:
-            kind = type(backups).__name__
-            raise ConfigError(
-                f"backup_key_envs is of type {kind}", path="backup_key_envs", hint="pass a list"
+            raise wrong_type(
+                "backup_key_envs", backups, "pass a list", ConfigError, path="backup_key_envs"
             ) from None
     named: list[tuple[str, Any]] = [("primary_key_env", primary)]
     named += [(f"backup_key_envs[{place}]", name) for place, name in enumerate(several)]
     for path, name in named:
         if not isinstance(name, str):
             hint = "pass the name of an environment variable, or a key"
-            raise ConfigError(f"{path} is of type {type(name).__name__}", path=path, hint=hint)
+            raise wrong_type(path, name, hint, ConfigError, path=path)
         if not name or name.isspace():
             hint = "pass the name of an environment variable, or a key; leave out what there is not"
             raise ConfigError(f"{path} is empty", path=path, hint=hint)

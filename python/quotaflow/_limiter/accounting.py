@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from quotaflow._call.options import guard_options, optional_name, required_name
+from quotaflow._call.checks import optional_name, required_name
+from quotaflow._call.options import guard_options
 from quotaflow.errors import InvalidArgumentError, QuotaflowError
 
 TYPE_CHECKING = False

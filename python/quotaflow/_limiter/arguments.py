@@ -6,6 +6,7 @@ import functools
 import inspect
 import types
 
+from quotaflow._call.checks import wrong_type
 from quotaflow.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -31,8 +32,7 @@ class Asked:
         self, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], model: str | None = None
     ) -> None:
         if not callable(fn):
-            kind = type(fn).__name__
-            raise InvalidArgumentError(f"fn is of type {kind}", hint="pass a function that makes the call")
+            raise wrong_type("fn", fn, "pass a function that makes the call")
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             # Nothing of it runs until somebody iterates, and then its permit would be gone.
             raise InvalidArgumentError("fn is a generator function", hint=_GENERATOR_HINT)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from quotaflow._call.checks import optional_whole
 from quotaflow.errors import ClosedError, InvalidArgumentError, QuotaflowError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, NoReturn, TypeAlias
+    from typing import NoReturn, TypeAlias
 
     from quotaflow._quotaflow import Core, GuardedCall, GuardOptions, Verdict
 
@@ -184,10 +185,5 @@ def verdict_on(error: BaseException, provider: str) -> Verdict | None:
     return classify_error(error, provider)
 
 
-def _tokens(name: str, value: Any) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
-        return value
-    shown = repr(value) if isinstance(value, bool | int | float) else f"of type {type(value).__name__}"
-    raise InvalidArgumentError(f"{name} is {shown}", hint=f"pass a whole number from 0 to {_MOST_TOKENS}")
+def _tokens(name: str, value: object) -> int:
+    return optional_whole(name, value, _MOST_TOKENS) or 0

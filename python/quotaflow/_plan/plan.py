@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from quotaflow._call.options import optional_span, optional_whole
+from quotaflow._call.checks import optional_span, optional_whole
 from quotaflow._plan.workload import PlannedPrompts
 from quotaflow._prices.cost import dollars, warn_once
 from quotaflow._prices.genai_prices import look_once

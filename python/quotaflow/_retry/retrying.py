@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from math import inf, isfinite
 
+from quotaflow._call.checks import wrong, wrong_type
 from quotaflow._retry.classify import classify_error
 from quotaflow._retry.notes import note
 from quotaflow._retry.retryable import LONGEST_PAUSE, passes
@@ -360,13 +361,13 @@ def _on_retry_raised() -> None:
 def check_callable(name: str, given: Any, *, may_be_none: bool = False) -> None:
     """Refuses what cannot be called."""
     if not (callable(given) or (given is None and may_be_none)):
-        raise InvalidArgumentError(f"{name} is of type {type(given).__name__}", hint="pass a function")
+        raise wrong_type(name, given, "pass a function")
 
 
 def check_provider(given: Any) -> None:
     """Refuses what is no name."""
     if given is not None and not isinstance(given, str):
-        raise InvalidArgumentError(f"provider is of type {type(given).__name__}", hint="pass its name")
+        raise wrong_type("provider", given, "pass its name")
 
 
 def check_tried(fn: Any) -> None:
@@ -386,9 +387,7 @@ def check_retry_on(given: Any) -> None:
             shown = one.__name__ if isinstance(one, type) else f"of type {type(one).__name__}"
             raise InvalidArgumentError(f"retry_on names {shown}, no exception", hint="pass types of exceptions")
     if given is not None and not isinstance(given, tuple) and not callable(given):
-        raise InvalidArgumentError(
-            f"retry_on is of type {type(given).__name__}", hint="pass an exception type, a tuple or a function"
-        )
+        raise wrong_type("retry_on", given, "pass an exception type, a tuple or a function")
     if inspect.iscoroutinefunction(given):
         raise InvalidArgumentError("retry_on is a coroutine function", hint="pass one that answers at once")
 
@@ -403,15 +402,11 @@ def number(name: str, value: Any, least: float, most: float) -> float:
         and least <= seconds <= most
     ):
         return float(seconds)
-    shown = repr(seconds) if isinstance(seconds, bool | int | float) else f"of type {type(seconds).__name__}"
-    raise InvalidArgumentError(f"{name} is {shown}", hint=f"pass a number from {least:g} to {most:g}")
+    raise wrong(name, seconds, f"a number from {least:g} to {most:g}")
 
 
 def count(value: Any) -> int:
     """A number of attempts."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
-    shown = repr(value) if isinstance(value, bool | int | float) else f"of type {type(value).__name__}"
-    raise InvalidArgumentError(
-        f"attempts is {shown}", hint="pass 1 or more, or None; write @retrying() with brackets"
-    )
+    raise wrong("attempts", value, "1 or more, or None; write @retrying() with brackets")

@@ -9,6 +9,7 @@ from dataclasses import is_dataclass
 from math import isfinite
 from typing import Any, is_typeddict
 
+from quotaflow._call.checks import wrong_type
 from quotaflow._quotaflow import AnswerSchema
 from quotaflow.errors import InvalidArgumentError
 
@@ -63,7 +64,7 @@ class ResponseFormat:
 
     def __init__(self, shape: Any, *, repair: bool = True, name: str | None = None) -> None:
         if type(repair) is not bool:
-            raise InvalidArgumentError(f"repair is of type {type(repair).__name__}", hint="pass True or False")
+            raise wrong_type("repair", repair, "pass True or False")
         given: object = name
         if given is not None and not (isinstance(given, str) and given.strip()):
             raise InvalidArgumentError("name is no text, or empty", hint="pass None for the name of the type")
@@ -126,7 +127,7 @@ def _understood(shape: Any) -> tuple[str, dict[str, Any], Callable[[str], tuple[
 
         typed = TypeShape(shape)
         return _name_of(shape), typed.schema, lambda text: _read_typed(typed, text)
-    raise InvalidArgumentError(f"response_format is of type {type(shape).__name__}", hint=_EXPECTED)
+    raise wrong_type("response_format", shape, _EXPECTED)
 
 
 def _from_schema(

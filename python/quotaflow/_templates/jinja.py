@@ -10,7 +10,7 @@ from jinja2 import TemplateError as JinjaError
 from jinja2 import TemplateSyntaxError, meta, nodes
 
 from quotaflow._templates.jinja_limits import MOST_CHARACTERS, Sandbox, Turns
-from quotaflow._templates.render import check_names
+from quotaflow._templates.names import check_names
 from quotaflow.errors import TemplateError
 
 if TYPE_CHECKING:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from quotaflow._call.checks import wrong_type
+from quotaflow._templates.names import check_names
 from quotaflow.errors import InvalidArgumentError, TemplateError
 
 TYPE_CHECKING = False
@@ -59,24 +61,6 @@ def render(
             ) from None
         return render_jinja(template, params)
     return _render_dollars(template, params)
-
-
-def check_names(needed: set[str], known: set[str], given: Mapping[str, Any], mark: str = "") -> None:
-    """Raises `TemplateError` for what is needed and not given, and for what is given and not known."""
-    missing = sorted(needed - set(given))
-    unused = sorted(set(given) - known)
-    if missing:
-        shown = ", ".join(mark + name for name in missing)
-        meant = _nearest(missing[0], unused)
-        hint = f"did you mean it by {meant}?" if meant else f"pass params={{'{missing[0]}': …}}"
-        raise TemplateError(
-            f"the template needs {shown}, which {'is' if len(missing) == 1 else 'are'} missing", hint=hint
-        )
-    if unused:
-        meant = _nearest(unused[0], sorted(known))
-        names = ", ".join(mark + name for name in sorted(known)) or "none"
-        hint = f"did you mean {mark}{meant}?" if meant else f"its names are {names}"
-        raise TemplateError(f"the template does not use {', '.join(unused)}", hint=hint)
 
 
 def prepare_prompt_with_context(template: str, data: Mapping[str, Any]) -> str:
@@ -140,16 +124,9 @@ def _has_jinja_marks(template: str) -> bool:
     )
 
 
-def _nearest(name: str, others: list[str]) -> str | None:
-    from difflib import get_close_matches
-
-    found = get_close_matches(name, others, 1, 0.6)
-    return found[0] if found else None
-
-
 def _check(name: str, value: object, kind: type, expected: str) -> None:
     if not isinstance(value, kind):
-        raise InvalidArgumentError(f"{name} is of type {type(value).__name__}", hint=f"pass {expected}")
+        raise wrong_type(name, value, f"pass {expected}")
 
 
 class _AsText(dict[str, str]):

@@ -108,10 +108,10 @@ class ChatQuotaflow(BaseChatModel):
     """The seconds a whole call may take, waits included."""
     retry: bool = True
     """Whether to try again after a failure that may pass."""
-    max_retries: int = 3
-    """How often a key that failed is tried again; at 3 the config has the last word."""
-    retry_delay: _Seconds = 1.0
-    """The first back-off in seconds; at 1.0 the config has the last word."""
+    max_retries: int | None = None
+    """How often a key that failed is tried again; `None` for what the config says (3)."""
+    retry_delay: _Seconds | None = None
+    """The first back-off in seconds; `None` for what the config says (1)."""
     fallback: bool = True
     """Whether to go on to the configured fallbacks."""
     user: str | None = None

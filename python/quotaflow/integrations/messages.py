@@ -14,9 +14,8 @@ from langchain_core.messages.utils import convert_to_openai_messages
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 from pydantic import Field
 
-from quotaflow._prices.cost import reply_cost
 from quotaflow.errors import InvalidPromptError
-from quotaflow.reply import Reply
+from quotaflow.reply import Reply, quiet_cost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,7 +177,7 @@ def response_metadata(reply: Reply) -> dict[str, Any]:
         "latency": reply.latency,
         "first_token_latency": reply.first_token_latency,
         # A price that nobody knows is warned of where somebody asks for it.
-        "cost": None if (cost := reply_cost(reply, warns=False)) is None else float(cost),
+        "cost": None if (cost := quiet_cost(reply)) is None else float(cost),
         "cached": reply.cached,
         "attempts": [asdict(attempt) for attempt in reply.attempts],
     }

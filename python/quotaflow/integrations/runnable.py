@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from quotaflow._call.checks import wrong_type
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -330,10 +332,7 @@ def _max_concurrency(config: Config | Sequence[Config] | None) -> int | None:
     if not first:
         return None
     if not hasattr(first, "get"):
-        kind = type(first).__name__
-        raise InvalidArgumentError(
-            f"config is of type {kind}", hint="pass a RunnableConfig, a list of them, or None"
-        )
+        raise wrong_type("config", first, "pass a RunnableConfig, a list of them, or None")
     most: object = first.get("max_concurrency")
     if most is None or (type(most) is int and most > 0):
         return most
