@@ -4,8 +4,8 @@ Run it with the version whose files are to be kept, in an empty folder:
 
     python write.py
 
-It sends only to the simulator on loopback. It writes `pickles.json` (each pickle in base64, with the `repr` it must
-have again), `checkpoint.jsonl`, `state.sqlite` and `usage.json`.
+It sends only to the simulator on loopback. It writes `pickles.json` (each pickle in base64, with the `repr` and
+the attributes it must have again), `checkpoint.jsonl`, `state.sqlite` and `usage.json`.
 """
 
 from __future__ import annotations
