@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any, ClassVar, Unpack
 
-    from quotaflow.batches import BatchItem
+    from quotaflow._batch.results import BatchItem
     from quotaflow.records import Attempt, Facts, Usage
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from quotaflow._quotaflow import Core
-from quotaflow.batching import BatchFace
-from quotaflow.costs import CostsFace
-from quotaflow.errors import CallError
-from quotaflow.given_again import CacheFace
-from quotaflow.options import (
+from quotaflow._batch.methods import BatchFace
+from quotaflow._call.base import QueueFace
+from quotaflow._call.options import (
     config_json,
     config_source,
     make_options,
@@ -17,12 +14,14 @@ from quotaflow.options import (
     takes_a_shape,
     wants_text_for_errors,
 )
-from quotaflow.planning import PlanFace
-from quotaflow.prompts import encode_prompt, unencodable_prompt
-from quotaflow.queues import QueueFace
+from quotaflow._call.prompt import encode_prompt, unencodable_prompt
+from quotaflow._plan.methods import PlanFace
+from quotaflow._prices.cost import CostsFace
+from quotaflow._quotaflow import Core
+from quotaflow._streaming.methods import StreamingFace
+from quotaflow.errors import CallError
+from quotaflow.integrations.runnable import RunnableFace
 from quotaflow.reply import failed_reply, reply_from
-from quotaflow.runnable import RunnableFace
-from quotaflow.streaming import StreamingFace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Literal, Self
 
+    from quotaflow._call.config_manager import ConfigManager
+    from quotaflow._call.hooks import Hooks
     from quotaflow._quotaflow import CallOptions, Outcome
-    from quotaflow.config_managers import ConfigManager
     from quotaflow.events import EventName
-    from quotaflow.listening import Hooks
     from quotaflow.records import Attempt
     from quotaflow.reply import Reply
 
@@ -48,7 +47,7 @@ _MOST_KEPT_OPTIONS = 256
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, QueueFace, CacheFace):
+class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, QueueFace):
     """Sends prompts over your keys, models and providers as fast as their quotas allow.
 
     Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a
@@ -93,7 +92,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         errors: Literal["raise", "text"] = "raise",
     ) -> None:
         # Loaded now and not with the package: many programs import what they do not use.
-        from quotaflow.logs import logger
+        from quotaflow._call.logs import logger
 
         self._logs_at = logger().isEnabledFor
         self._errors_as_text = wants_text_for_errors(errors)
@@ -115,7 +114,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
             managed.knows_keys_by(self._core.status)
         if self._core.limits_money:
             # What calls cost must be known before the first one.
-            from quotaflow.newer_prices import look_once
+            from quotaflow._prices.genai_prices import look_once
 
             look_once()
 
@@ -190,7 +189,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         ('openai', True)
         """
         if "response_format" in params and takes_a_shape(params["response_format"]):
-            from quotaflow.shaped_answers import send_shaped
+            from quotaflow._structured.repair import send_shaped
 
             return send_shaped(self.send_prompt, self._errors_as_text, self._core.call_timeout, prompt, params | {
                 "task_name": task_name, "provider": provider, "model": model, "retry": retry,
@@ -244,7 +243,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         'stop'
         """
         if "response_format" in params and takes_a_shape(params["response_format"]):
-            from quotaflow.shaped_answers import asend_shaped
+            from quotaflow._structured.repair import asend_shaped
 
             send, usual = self.asend_prompt, self._core.call_timeout
             return await asend_shaped(send, self._errors_as_text, usual, prompt, params | {
@@ -262,7 +261,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         else:
             text, is_messages = encode_prompt(prompt)
         # Not before it is needed: asyncio is half of what importing it all would cost.
-        from quotaflow.event_loops import running_loop_and_port
+        from quotaflow._call.event_loop import running_loop_and_port
 
         loop, port = running_loop_and_port()
         try:
@@ -284,13 +283,27 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
             port.cancel(call)
             raise
 
+    def clear_cache(self) -> int:
+        """Forgets every answer that was kept for calls with `cache=`, for all processes that share the state.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            StateError: the state cannot be written.
+
+        >>> llm.clear_cache()
+        0
+        """
+        return self._core.clear_cache()
+
     def prepare_prompt_with_context(self, template: str, data: Mapping[str, Any]) -> str:
         """Puts `data` where `template` has `$name` or `${name}`; as `quotaflow.prepare_prompt_with_context`.
 
         >>> llm.prepare_prompt_with_context("Translate to $language: bread", {"language": "French"})
         'Translate to French: bread'
         """
-        from quotaflow.templates import prepare_prompt_with_context
+        from quotaflow._templates.render import prepare_prompt_with_context
 
         return prepare_prompt_with_context(template, data)
 
@@ -302,7 +315,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         >>> llm.render("Translate to $language: $text", {"language": "French", "text": "bread"})
         'Translate to French: bread'
         """
-        from quotaflow.templates import render
+        from quotaflow._templates.render import render
 
         return render(template, params, engine=engine)
 
@@ -347,7 +360,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         >>> off()
         """
         if self._hooks is None:
-            from quotaflow.listening import Hooks
+            from quotaflow._call.hooks import Hooks
 
             self._hooks = Hooks(self._core)
         return self._hooks.on(event, hook)

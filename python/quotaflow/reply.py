@@ -144,7 +144,7 @@ class Reply(str):
         >>> Reply("Paris", provider="openai", model="gpt-4o-mini", usage=(1_000_000, 0, 0, 0, 0)).cost
         Decimal('0.15')
         """
-        from quotaflow.costs import reply_cost
+        from quotaflow._prices.cost import reply_cost
 
         return reply_cost(self)
 
@@ -210,7 +210,7 @@ class Reply(str):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         outcome = self._outcome
-        from quotaflow.costs import reply_cost
+        from quotaflow._prices.cost import reply_cost
 
         facts = {name: getattr(outcome, name, None) for name in _Facts.__slots__ if name != "cost"}
         # Whoever reads it may not have the prices of this config.

@@ -45,7 +45,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedCore]:
     """Interfaces of this test reach a scripted double instead of Rust."""
     monkeypatch.setattr(ScriptedCore, "made", [], raising=False)
     monkeypatch.setattr("quotaflow.interface.Core", ScriptedCore)
-    monkeypatch.setattr("quotaflow.options.CallOptions", Options)
+    monkeypatch.setattr("quotaflow._call.options.CallOptions", Options)
     return ScriptedCore
 
 

@@ -386,7 +386,7 @@ def test_a_cancelled_batch_cancels_its_calls(make_llm: Callable[..., LLMInterfac
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with patch("quotaflow.runnable._langchain_side", lambda: None):
+    with patch("quotaflow.integrations.runnable._langchain_side", lambda: None):
         asyncio.run(run())
     until(lambda: waiting(llm) == 0)
 
@@ -397,7 +397,7 @@ def test_no_stream_is_resumed_without_langchain_either(make_llm: Callable[..., L
     async def first() -> str:
         return await anext(llm.astream("Hi", resume="continue"))
 
-    with patch("quotaflow.runnable._langchain_side", lambda: None):
+    with patch("quotaflow.integrations.runnable._langchain_side", lambda: None):
         assert "".join(llm.stream("Hi")) == "answer to: Hi"
         with pytest.raises(InvalidArgumentError, match="resume cannot be used"):
             next(llm.stream("Hi", resume="restart"))

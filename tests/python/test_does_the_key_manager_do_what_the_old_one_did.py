@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from quotaflow import APIKeyManager, RateLimitError
-from quotaflow.old_words import QUOTA, RATE
+from quotaflow._keys.legacy import QUOTA, RATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

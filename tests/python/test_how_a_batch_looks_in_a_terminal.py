@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from looking import MODEL
-from quotaflow.progress_bars import Bar, Line, shown_to
+from quotaflow._batch.progress_display import Bar, Line, shown_to
 from quotaflow.testing import simulator
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DRAWN = """
 from quotaflow import BatchProgress
-from quotaflow.progress_bars import shown_to
+from quotaflow._batch.progress_display import shown_to
 bar = shown_to(None)
 progress = BatchProgress(
     done=1_200, total=10_000, failed=12, under_way=80, waiting=66, seconds=100.0, remaining_seconds=3_723.0,

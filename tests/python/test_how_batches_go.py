@@ -138,7 +138,7 @@ def test_the_same_is_sent_twice_when_asked(llm: LLMInterface, simulated: Simulat
 def test_iterating_remembers_the_last_answers(
     llm: LLMInterface, simulated: SimulatedProviders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quotaflow.batch_runs._MOST_REMEMBERED", 10)
+    monkeypatch.setattr("quotaflow._batch.run._MOST_REMEMBERED", 10)
     came = llm.iter_batch(["first", "first", *prompts(50), "prompt 49", "first"], 1, model=MODEL)
     items = list(came)
     assert requests(simulated) == 52, "one that was forgotten is sent again"

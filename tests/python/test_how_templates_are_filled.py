@@ -188,7 +188,7 @@ def test_what_is_small_is_made_as_jinja_makes_it(template: str, text: str) -> No
 
 def test_without_jinja_dollars_work_and_its_templates_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    monkeypatch.delitem(sys.modules, "quotaflow.jinja_templates", raising=False)
+    monkeypatch.delitem(sys.modules, "quotaflow._templates.jinja", raising=False)
     assert render("$a", {"a": 1}) == "1"
     for template, engine in (("{{ a }}", "auto"), ("{% if a %}{% endif %}", "auto"), ("a", "jinja2")):
         with pytest.raises(TemplateError, match=r"pip install 'quotaflow\[templates\]'"):

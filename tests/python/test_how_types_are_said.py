@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from quotaflow._quotaflow import AnswerSchema
-from quotaflow.answer_types import TypeShape
+from quotaflow._structured.python_types import TypeShape
 
 Metres = NewType("Metres", float)
 

@@ -25,7 +25,7 @@ MODULES = sorted(
 
 
 def test_no_module_is_forgotten() -> None:
-    assert {"cli", "integrations.langchain", "interface", "prompts", "records", "reply"} <= set(MODULES)
+    assert {"_cli", "integrations.langchain", "interface", "_call.prompt", "records", "reply"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", MODULES)

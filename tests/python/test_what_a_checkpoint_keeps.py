@@ -322,7 +322,7 @@ def test_the_file_holds_no_key(llm: LLMInterface, simulated: SimulatedProviders,
 
 
 def test_errors_keep_their_facts_in_the_file(tmp_path: Path) -> None:
-    from quotaflow.checkpoints import Checkpoint, line_of_error
+    from quotaflow._batch.checkpoint import Checkpoint, line_of_error
 
     checkpoint = Checkpoint(str(tmp_path / "done.jsonl"), {})
     error = RateLimitError(

@@ -17,7 +17,7 @@ import pytest
 
 from looking import MODEL, WIDE, prompts, requests, until
 from quotaflow import CheckpointError, LLMInterface, NoKeyError, UserLimitError
-from quotaflow.checkpoints import Checkpoint
+from quotaflow._batch.checkpoint import Checkpoint
 from quotaflow.testing import SimulatedProviders, simulator
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def test_the_process_has_one_thread_less_afterwards(llm: LLMInterface, tmp_path:
 
 
 def test_what_arrived_is_finished_before_ctrl_c_is_heard() -> None:
-    from quotaflow.batch_interrupts import Uninterrupted
+    from quotaflow._batch.interrupts import Uninterrupted
 
     done = []
     with pytest.raises(KeyboardInterrupt), Uninterrupted():  # noqa: PT012 - that it goes on is what is shown

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from quotaflow import APIKeyManager, ConfigError, InvalidArgumentError, QuotaflowError
-from quotaflow.key_names import GivenKey
+from quotaflow._keys.names import GivenKey
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ import pytest
 
 from looking import MODEL, prompts, until
 from quotaflow import BatchProgress, BatchSummary, LLMInterface
-from quotaflow.batch_sources import Prompts
-from quotaflow.batch_summaries import Tally
-from quotaflow.progress_bars import Bar, Line, Silence, Told, in_words, shown_to
-from quotaflow.remaining_time import RemainingTime
+from quotaflow._batch.progress import RemainingTime
+from quotaflow._batch.progress_display import Bar, Line, Silence, Told, in_words, shown_to
+from quotaflow._batch.source import Prompts
+from quotaflow._batch.summary import Tally
 from quotaflow.testing import simulator
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def test_the_time_left_is_counted_down_in_between(
     monkeypatch: pytest.MonkeyPatch, takes: float, again_after: float
 ) -> None:
     clock = [1_000.0]
-    monkeypatch.setattr("quotaflow.remaining_time.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("quotaflow._batch.progress.time.monotonic", lambda: clock[0])
     remaining, run, tally = RemainingTime(), Asked(clock, takes), Tally()
     assert remaining.seconds(tally, None, run) is None  # type: ignore[arg-type]
     assert remaining.seconds(tally, 50, run) == 100.0  # type: ignore[arg-type]
@@ -153,11 +153,11 @@ def test_lines_of_a_file_are_counted_once(make_llm: Callable[..., LLMInterface],
 def test_large_files_are_counted_aside_and_huge_ones_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text('"a"\n  \n' * 1_000 + '"b"')
-    monkeypatch.setattr("quotaflow.batch_sources._CHUNK", 7)
-    monkeypatch.setattr("quotaflow.batch_sources._COUNTED_AT_ONCE", 10)
+    monkeypatch.setattr("quotaflow._batch.source._CHUNK", 7)
+    monkeypatch.setattr("quotaflow._batch.source._COUNTED_AT_ONCE", 10)
     counted = Prompts(path)
     until(lambda: counted.total == 1_001)
-    monkeypatch.setattr("quotaflow.batch_sources._LARGEST_COUNTED", 100)
+    monkeypatch.setattr("quotaflow._batch.source._LARGEST_COUNTED", 100)
     huge = Prompts(path)
     assert huge.total is None
     assert len(list(huge)) == 1_001

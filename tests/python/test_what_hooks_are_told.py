@@ -151,7 +151,7 @@ def test_a_hook_that_wants_to_end_the_program_ends_nothing(
 def test_a_thread_that_died_is_begun_anew_and_one_that_ended_is_not(
     limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quotaflow.listening._serve", lambda *_: None)
+    monkeypatch.setattr("quotaflow._call.hooks._serve", lambda *_: None)
     events = heard(limiter, "settled")
     until(lambda: threads() == 0)
     monkeypatch.undo()

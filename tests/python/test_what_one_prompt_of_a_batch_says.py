@@ -248,7 +248,7 @@ def test_who_waits_for_one_that_failed_holds_no_end_up(
             given(), model=MODEL, stop_on_error=ends == "first error", checkpoint=tmp_path / "done.jsonl"
         )
         if ends == "full disk":
-            monkeypatch.setattr("quotaflow.checkpoints._write_at", full)
+            monkeypatch.setattr("quotaflow._batch.checkpoint._write_at", full)
         items: list[BatchItem] = []
         with pytest.raises(error):
             items.extend(came)

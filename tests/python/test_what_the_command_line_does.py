@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from quotaflow import ConfigError, __version__, cli
+from quotaflow import ConfigError, __version__, _cli
 from scripted import ScriptedSimulator
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def run_it(*arguments: str, by: int = signal.SIGINT) -> tuple[int, ScriptedSimulator]:
         simulate.signal = by  # type: ignore[attr-defined]
-        code = cli.main(["simulate", *arguments])
+        code = _cli.main(["simulate", *arguments])
         return code, made[-1]
 
-    monkeypatch.setattr("quotaflow.cli.simulate", simulate)
+    monkeypatch.setattr("quotaflow._cli.simulate", simulate)
     return run_it
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--version"]) == 0
+    assert _cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"quotaflow {__version__}\n"
 
 
@@ -88,7 +88,7 @@ def test_without_keys_it_plays_the_usual_three(run: Run) -> None:
     ],
 )
 def test_latency_and_seed_join_what_the_file_says(text: str, expected: str) -> None:
-    assert cli.settings_text(text, latency=0.5, seed=3) == expected
+    assert _cli.settings_text(text, latency=0.5, seed=3) == expected
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_cannot_be_meant_is_said_and_is_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     (tmp_path / "half.json").write_text('{"keys": [', encoding="utf-8")
-    assert cli.main(arguments) == 2
+    assert _cli.main(arguments) == 2
     told = capsys.readouterr()
     assert words in told.err
     assert not told.out
@@ -122,6 +122,6 @@ def test_what_the_simulator_refuses_is_said(
     def refuse(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("quotaflow.cli.simulate", refuse)
-    assert cli.main(["simulate"]) == 2
+    monkeypatch.setattr("quotaflow._cli.simulate", refuse)
+    assert _cli.main(["simulate"]) == 2
     assert capsys.readouterr().err == f"quotaflow simulate: {error}\n"

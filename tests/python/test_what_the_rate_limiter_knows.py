@@ -247,7 +247,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_whole(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("quotaflow.usage_files.os.fsync", full)
+    monkeypatch.setattr("quotaflow._limiter.usage_file.os.fsync", full)
     with pytest.raises(StateError, match="No space left"):
         limiter.save_usage(path)
     assert path.read_bytes() == before

@@ -18,7 +18,7 @@ import pytest
 from limiting import refused, used
 from looking import MODEL
 from quotaflow import DailyQuotaError, InvalidArgumentError, RateLimiter
-from quotaflow.results import tokens_used
+from quotaflow._limiter.run import tokens_used
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

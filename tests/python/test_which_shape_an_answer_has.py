@@ -239,7 +239,7 @@ def test_the_second_round_has_what_is_left_of_the_time(
     ask: Callable[..., Reply], sayer: Sayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([100.0, 130.0, 200.0, 261.0])
-    monkeypatch.setattr("quotaflow.shaped_answers.monotonic", lambda: next(clock))
+    monkeypatch.setattr("quotaflow._structured.repair.monotonic", lambda: next(clock))
     sayer.texts = ["Rome.", ROME]
     assert ask(response_format=Town, timeout=timedelta(seconds=60)).repaired
     sayer.texts = ["Rome.", ROME]
@@ -247,8 +247,8 @@ def test_the_second_round_has_what_is_left_of_the_time(
         ask(response_format=Town, timeout=60)
     assert len(sayer.bodies) == 3
     sayer.texts = ["Rome.", ROME]
-    monkeypatch.setattr("quotaflow.shaped_answers.monotonic", lambda: 0.0)
-    monkeypatch.setattr("quotaflow.shaped_answers.now", lambda: 4e9)
+    monkeypatch.setattr("quotaflow._structured.repair.monotonic", lambda: 0.0)
+    monkeypatch.setattr("quotaflow._structured.repair.now", lambda: 4e9)
     with pytest.raises(ParseError):
         ask(response_format=Town, deadline=3.9e9)
     assert len(sayer.bodies) == 4
@@ -256,7 +256,7 @@ def test_the_second_round_has_what_is_left_of_the_time(
 
 def test_both_rounds_have_the_configured_time_together(sayer: Sayer, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 130.0, 200.0, 261.0, 300.0, 391.0])
-    monkeypatch.setattr("quotaflow.shaped_answers.monotonic", lambda: next(clock))
+    monkeypatch.setattr("quotaflow._structured.repair.monotonic", lambda: next(clock))
     with interface(sayer, {"timeouts": {"call": 60}}) as llm:
         sayer.texts = ["Rome.", ROME]
         assert llm.send_prompt("Hi", model="gpt-4o-mini", response_format=Town).repaired
@@ -387,6 +387,6 @@ from quotaflow.testing import simulator
 from quotaflow import LLMInterface
 with simulator() as world, LLMInterface({}, keys=world.keys, base_urls=world.base_urls, state="memory") as llm:
     llm.send_prompt("Hi", model="gpt-4o-mini")
-assert not {"quotaflow.shaped_answers", "quotaflow.answer_shapes"} & set(sys.modules)
+assert not {"quotaflow._structured.repair", "quotaflow._structured.response_format"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

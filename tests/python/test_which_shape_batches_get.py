@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from quotaflow.batches import BatchItem
+    from quotaflow._batch.results import BatchItem
     from servers import Request
 
 MODEL = "gpt-4o-mini"
@@ -265,7 +265,7 @@ def test_both_rounds_have_the_time_of_one_call(
     llm: LLMInterface, teller: Teller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([100.0, 161.0, 200.0, 261.0, 300.0, 301.0])
-    monkeypatch.setattr("quotaflow.shaped_answers.monotonic", lambda: next(clock))
+    monkeypatch.setattr("quotaflow._structured.repair.monotonic", lambda: next(clock))
     teller.says = {"a": ["Rome."]}
     [item] = llm.send_batch(["a"], model=MODEL, response_format=Town, timeout=60)
     assert item.attempts == 1

@@ -13,10 +13,10 @@ from langchain_core.prompt_values import ChatPromptValue, ChatPromptValueConcret
 from langchain_core.runnables import Runnable, RunnableSequence, ensure_config
 from langchain_core.runnables.base import coerce_to_runnable
 
+from quotaflow._call.options import takes_a_shape
+from quotaflow._structured.repair import Wanted
 from quotaflow.errors import InvalidArgumentError, InvalidPromptError
 from quotaflow.integrations.messages import reply_of
-from quotaflow.options import takes_a_shape
-from quotaflow.shaped_answers import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

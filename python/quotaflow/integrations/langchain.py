@@ -24,10 +24,10 @@ from langchain_core.utils.function_calling import convert_to_openai_function, co
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from quotaflow._streaming.methods import awhole_answer, whole_answer
 from quotaflow.errors import InvalidArgumentError
 from quotaflow.integrations.messages import chunk_from, generation_from, last_chunk_from, openai_messages
 from quotaflow.interface import LLMInterface
-from quotaflow.streaming import awhole_answer, whole_answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence

@@ -14,7 +14,7 @@ from langchain_core.messages.utils import convert_to_openai_messages
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 from pydantic import Field
 
-from quotaflow.costs import reply_cost
+from quotaflow._prices.cost import reply_cost
 from quotaflow.errors import InvalidPromptError
 from quotaflow.reply import Reply
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
 
-    from quotaflow.pieces import Piece
+    from quotaflow._streaming.piece import Piece
     from quotaflow.records import Usage
 
 _FIELDS = ("role", "content", "tool_calls", "tool_call_id", "name")
