@@ -1,6 +1,6 @@
 //! What does it cost to reserve a lane and to settle it?
 //!
-//! Does what `engine/booking.rs` does for a call, over the public parts of kernel and stores, and prints one JSON object
+//! Does what `engine/dispatch/reservation.rs` does for a call, over the public parts of kernel and stores, and prints one JSON object
 //! a line: what, threads, nanoseconds a pair (wall time over pairs: the median of short batches with one thread, the
 //! best of some rounds with eight), and the same for a yardstick that is measured in between.
 

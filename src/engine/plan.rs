@@ -11,12 +11,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Engine;
-use super::ask::Ask;
-use super::booking::{conform, with_own};
-use super::costs::rates_of;
-use super::drive::need;
-use super::roster::Target;
-use super::route::Stop;
+use super::call::costs::rates_of;
+use super::call::request::Ask;
+use super::call::route::Stop;
+use super::call::send::need;
+use super::dispatch::registry::Target;
+use super::dispatch::reservation::{conform, with_own};
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{
     Amounts, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner,

@@ -1,12 +1,12 @@
 //! What does a ledger learn: of limits from providers and their refusals, of sizes from bills?
 
 use super::{Ledger, Obstacle};
-use crate::kernel::hint::RateHint;
-use crate::kernel::input_factor::InputFactor;
-use crate::kernel::learned::{Refused, only_watches};
+use crate::kernel::ledger::input_factor::InputFactor;
+use crate::kernel::ledger::learned_limits::{Refused, only_watches};
+use crate::kernel::ledger::output_sizes::{OutputSizes, USUAL_OUTPUT};
 use crate::kernel::limits::{Limit, Period, Resource, Source};
 use crate::kernel::moment::Moment;
-use crate::kernel::output_sizes::{OutputSizes, USUAL_OUTPUT};
+use crate::kernel::rate_hint::RateHint;
 
 /// In what our count differs from what a provider had counted when it told what was left, without either being wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
