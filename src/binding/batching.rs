@@ -17,10 +17,10 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use super::call_options::CallOptions;
 use super::core::Core;
+use super::exceptions::raise;
+use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
-use super::raising::raise;
 use super::runtime::{LOOK_AT_SIGNALS, Threads, Unattended};
-use super::telling::{NoticeBox, Retries};
 use crate::engine::{Batch, RetryHook};
 
 /// Calls that are under way together.

@@ -44,7 +44,7 @@ impl CallOptions {
     ) -> PyResult<Self> {
         let params: Map<String, Value> = match params_json {
             Some(text) => serde_json::from_str(text).map_err(|error| {
-                super::raising::raise(py, &Error::argument("params", error.to_string()))
+                super::exceptions::raise(py, &Error::argument("params", error.to_string()))
             })?,
             None => Map::new(),
         };

@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use super::any_loop;
 use super::call_options::CallOptions;
+use super::exceptions::raise;
 use super::loop_port::{Arrival, LoopPort};
+use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
-use super::overdue::Watch;
-use super::raising::raise;
 use super::runtime::Threads;
-use super::telling::{NoticeBox, Retries};
+use super::stream_timeouts::Watch;
 use crate::config::{Arguments, ConfigArgument, Settings, Sources};
 use crate::engine::{Ask, Engine, Events, RetryHook, Seat};
 use crate::error::{Error, ErrorKind};

@@ -4,8 +4,8 @@ use pyo3::prelude::*;
 
 use super::call_options::CallOptions;
 use super::core::Core;
+use super::exceptions::raise;
 use super::outcome::{Counts, Outcome};
-use super::raising::raise;
 use crate::engine::{
     CostEstimate, Moment, OwnPrices, PriceBook, TokenUsage, cost_of_answer, price_book,
     use_newer_prices,

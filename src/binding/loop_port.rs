@@ -15,10 +15,10 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
+use super::exceptions::raise;
+use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
-use super::raising::raise;
 use super::streaming::objects;
-use super::telling::{NoticeBox, Retries};
 use crate::engine::{Answer, StreamEvent};
 use crate::error::Error;
 

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use super::raising::{attempt, attempts};
+use super::exceptions::{attempt, attempts};
 use crate::engine::{Answer, TokenUsage};
 
 /// Input, output, cached, written to the cache, thinking.

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::call_options::CallOptions;
 use super::core::Core;
-use super::raising::raise;
+use super::exceptions::raise;
 use crate::engine::{Load, PlannedRun};
 use crate::error::{Error, ErrorKind};
 

@@ -16,11 +16,11 @@ use tokio::sync::Notify;
 use super::any_loop;
 use super::call_options::CallOptions;
 use super::core::Core;
+use super::exceptions::{attempt, raise};
 use super::loop_port::{Arrival, LoopPort, Mailbox};
+use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
-use super::raising::{attempt, raise};
 use super::runtime::Threads;
-use super::telling::{NoticeBox, Retries};
 use crate::engine::{Answer, Found, Resume, RetryHook, Seat, StreamEvent, StreamPiece, Streaming};
 use crate::error::{Error, ErrorKind};
 

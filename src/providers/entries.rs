@@ -2,7 +2,7 @@
 
 use super::catalogue::Dialect;
 use super::rate_headers::{self as headers, RateHeaders};
-use super::refusals::{self, Row};
+use super::refusal_rows::{self, Row};
 use super::structured::{Rules, Structured};
 use super::wire::KeyHeader;
 
@@ -101,7 +101,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         refills: Refills::Buckets,
         output_cap: OutputCap::ByModel,
         structured: Structured::Schema(Rules::OpenAi),
-        refusals: refusals::OPENAI,
+        refusals: refusal_rows::OPENAI,
         ..OPENAI_LIKE
     },
     Entry {
@@ -116,7 +116,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         counts_cached_input: false,
         rate_headers: headers::ANTHROPIC,
         structured: Structured::Schema(Rules::Anthropic),
-        refusals: refusals::ANTHROPIC,
+        refusals: refusal_rows::ANTHROPIC,
         ..OPENAI_LIKE
     },
     Entry {
@@ -132,7 +132,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         counts_output: false,
         rate_headers: headers::NOTHING,
         structured: Structured::Schema(Rules::Any),
-        refusals: refusals::GEMINI,
+        refusals: refusal_rows::GEMINI,
         ..OPENAI_LIKE
     },
     Entry {
@@ -147,7 +147,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         rate_headers: headers::OPENROUTER,
         // What a model knows depends on who serves it.
         structured: Structured::Unknown,
-        refusals: refusals::OPENROUTER,
+        refusals: refusal_rows::OPENROUTER,
         ..OPENAI_LIKE
     },
     Entry {
@@ -159,7 +159,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         counts_cached_input: false,
         rate_headers: headers::GROQ,
         structured: Structured::JsonObject,
-        refusals: refusals::GROQ,
+        refusals: refusal_rows::GROQ,
         ..OPENAI_LIKE
     },
     Entry {
@@ -173,7 +173,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         output_cap: OutputCap::MaxTokens,
         self_hosted: true,
         structured: Structured::Schema(Rules::Unseen),
-        refusals: refusals::OLLAMA,
+        refusals: refusal_rows::OLLAMA,
         ..OPENAI_LIKE
     },
     Entry {
@@ -187,7 +187,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         output_cap: OutputCap::MaxTokens,
         renamed: &[("seed", "random_seed")],
         structured: Structured::Schema(Rules::Any),
-        refusals: refusals::MISTRAL,
+        refusals: refusal_rows::MISTRAL,
         ..OPENAI_LIKE
     },
     // It counts calls in flight, of the account at a model, and nothing else.
@@ -200,7 +200,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         rate_headers: headers::NOTHING,
         output_cap: OutputCap::MaxTokens,
         structured: Structured::JsonObject,
-        refusals: refusals::DEEPSEEK,
+        refusals: refusal_rows::DEEPSEEK,
         ..OPENAI_LIKE
     },
     Entry {
@@ -214,7 +214,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         reserves_max_tokens: false,
         rate_headers: headers::XAI,
         structured: Structured::Schema(Rules::OpenAi),
-        refusals: refusals::XAI,
+        refusals: refusal_rows::XAI,
         ..OPENAI_LIKE
     },
     Entry {
@@ -228,7 +228,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         rate_headers: headers::TOGETHER,
         output_cap: OutputCap::MaxTokens,
         structured: Structured::Schema(Rules::Any),
-        refusals: refusals::TOGETHER,
+        refusals: refusal_rows::TOGETHER,
         ..OPENAI_LIKE
     },
     Entry {
@@ -239,7 +239,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         rate_headers: headers::CEREBRAS,
         output_cap: OutputCap::MaxCompletionTokens,
         structured: Structured::Schema(Rules::OpenAi),
-        refusals: refusals::CEREBRAS,
+        refusals: refusal_rows::CEREBRAS,
         ..OPENAI_LIKE
     },
     Entry {
@@ -258,7 +258,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         base_url_envs: &["AZURE_OPENAI_ENDPOINT"],
         api_version: Some((AZURE_VERSION, "OPENAI_API_VERSION")),
         structured: Structured::Schema(Rules::OpenAi),
-        refusals: refusals::AZURE,
+        refusals: refusal_rows::AZURE,
         ..OPENAI_LIKE
     },
     Entry {
@@ -266,14 +266,14 @@ pub(super) static ENTRIES: [Entry; 14] = [
         key_envs: &["LLAMACPP_API_KEY"],
         aliases: &["llama.cpp", "llama_cpp", "llama-cpp"],
         base_url: "http://127.0.0.1:8080/v1",
-        refusals: refusals::LLAMACPP,
+        refusals: refusal_rows::LLAMACPP,
         ..OWN_SERVER
     },
     Entry {
         name: "vllm",
         base_url: "http://127.0.0.1:8000/v1",
         key_envs: &["VLLM_API_KEY"],
-        refusals: refusals::VLLM,
+        refusals: refusal_rows::VLLM,
         ..OWN_SERVER
     },
 ];
@@ -294,7 +294,7 @@ pub(super) static COMPATIBLE: Entry = Entry {
     also_speaks: &[Dialect::Responses],
     needs_key: false,
     output_cap: OutputCap::MaxTokens,
-    refusals: refusals::OPENAI,
+    refusals: refusal_rows::OPENAI,
     ..OPENAI_LIKE
 };
 

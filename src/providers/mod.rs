@@ -22,6 +22,7 @@ mod params;
 pub mod prices;
 mod rate_headers;
 mod redact;
+mod refusal_rows;
 mod refusals;
 mod streaming;
 mod structured;

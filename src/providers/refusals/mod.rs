@@ -3,27 +3,11 @@
 //! The provider's rows are tried first, then the generic ones; the first that fits holds.
 //! A status alone never decides: a bad key is a 400 at one provider, no credit a 429 at another.
 
-mod anthropic;
-mod azure;
-mod cerebras;
-mod deepseek;
 mod event;
 mod facts;
-mod gemini;
-mod generic;
-mod groq;
 mod limit;
-mod llamacpp;
-mod mistral;
-mod ollama;
-mod openai;
-mod openrouter;
-mod row;
 #[cfg(test)]
 mod tests;
-mod together;
-mod vllm;
-mod xai;
 
 use std::time::Duration;
 
@@ -33,27 +17,12 @@ use crate::kernel::{Failure, FailureClass, Moment, Origin, Period, RateHint, Res
 
 use super::catalogue::Provider;
 use super::entries::Refills;
+use super::refusal_rows::{GENERIC, LAST, Row, UntilFrom, When};
 use super::wire::WireResponse;
 use super::{delays, redact};
 use facts::Facts;
-use row::{UntilFrom, When};
 
-pub(super) use anthropic::ROWS as ANTHROPIC;
-pub(super) use azure::ROWS as AZURE;
-pub(super) use cerebras::ROWS as CEREBRAS;
-pub(super) use deepseek::ROWS as DEEPSEEK;
 pub(super) use event::{could_be, in_event};
-pub(super) use gemini::ROWS as GEMINI;
-pub(super) use groq::ROWS as GROQ;
-pub(super) use llamacpp::ROWS as LLAMACPP;
-pub(super) use mistral::ROWS as MISTRAL;
-pub(super) use ollama::ROWS as OLLAMA;
-pub(super) use openai::ROWS as OPENAI;
-pub(super) use openrouter::ROWS as OPENROUTER;
-pub(super) use row::Row;
-pub(super) use together::ROWS as TOGETHER;
-pub(super) use vllm::ROWS as VLLM;
-pub(super) use xai::ROWS as XAI;
 
 /// What an answer that is not one means.
 pub(super) fn judge(provider: &Provider, response: &WireResponse<'_>) -> Failure {
@@ -94,14 +63,14 @@ pub(super) fn row_of(provider: &Provider, response: &WireResponse<'_>) -> &'stat
 
 /// All rows that can judge answers of this provider, in the order in which they are tried.
 pub(super) fn rows(provider: &Provider) -> impl Iterator<Item = &'static Row> {
-    provider.entry.refusals.iter().chain(generic::ROWS)
+    provider.entry.refusals.iter().chain(GENERIC)
 }
 
 fn find(provider: &Provider, facts: &Facts<'_>) -> &'static Row {
     let fits = |row: &&Row| {
         (row.statuses.is_empty() || row.statuses.contains(&facts.status)) && holds(&row.when, facts)
     };
-    rows(provider).find(fits).unwrap_or(&generic::LAST)
+    rows(provider).find(fits).unwrap_or(&LAST)
 }
 
 fn holds(when: &When, facts: &Facts<'_>) -> bool {

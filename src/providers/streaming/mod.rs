@@ -2,11 +2,11 @@
 //!
 //! [`Frames`] takes bytes apart into events, a `Stream` of the dialect reads one event, [`Gathered`] keeps what was said.
 
-mod asking;
+mod accumulator;
 mod event;
 mod frames;
-mod gathered;
-mod plain;
+mod json_document;
+mod request;
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
@@ -21,9 +21,9 @@ use super::transport::TransportFault;
 use super::wire::WireResponse;
 use event::{LARGEST_ANSWER, judged, too_large};
 use frames::{Frames, LARGEST_EVENT};
-use plain::Plain;
+use json_document::Plain;
 
-pub(super) use gathered::{Fragment, Gathered};
+pub(super) use accumulator::{Fragment, Gathered};
 
 /// Something a stream said, as it came.
 ///
@@ -233,9 +233,9 @@ impl StreamReader {
                         false => (LARGEST_ANSWER, "a body in one piece"),
                     };
                     match plain.take(&mut bytes, largest) {
-                        plain::Found::Document => self.document(context, pieces)?,
-                        plain::Found::Nothing => {}
-                        plain::Found::TooLarge => return Err(too_large(what, largest)),
+                        json_document::Found::Document => self.document(context, pieces)?,
+                        json_document::Found::Nothing => {}
+                        json_document::Found::TooLarge => return Err(too_large(what, largest)),
                     }
                 }
             }

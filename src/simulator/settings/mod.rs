@@ -1,32 +1,24 @@
 //! What was asked of the stand-in: which keys it knows, what it lets them do, and what shall go wrong?
 
+mod error;
+mod faults;
+mod limits;
+mod provider;
+mod streams;
+mod tokens;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::fault_settings::FaultRule;
-use super::limit_settings::{LimitKind, LimitsSetting};
-use super::stream_settings::StreamSettings;
-use super::token_settings::{OutputTokens, TokenSettings};
-
-/// Whom a key plays: the provider decides refills, headers and the words of refusals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// OpenAI: continuous refill, `x-ratelimit-*` on every answer.
-    Openai,
-    /// Groq: continuous refill, headers with requests per day and tokens per minute.
-    Groq,
-    /// OpenRouter: a rolling minute, a UTC day, no headers on success.
-    Openrouter,
-    /// Anthropic: continuous refill, `anthropic-ratelimit-*`, 529 when overloaded.
-    Anthropic,
-    /// Gemini: a rolling minute, a day that ends at midnight in Los Angeles, no headers ever.
-    Gemini,
-    /// Ollama: as many calls at once as it has slots.
-    Ollama,
-}
+pub use error::SettingsError;
+pub use faults::{FaultEffect, FaultRule, FaultShape, FaultWhen};
+pub(super) use limits::Counts;
+pub use limits::{LimitKind, LimitSetting, LimitsSetting, RefillSetting};
+pub use provider::Provider;
+pub use streams::{MidStream, StreamSettings, Then};
+pub use tokens::{OutputTokens, TokenSettings, Tokenizer};
 
 /// Everything the stand-in is told. All times are seconds.
 ///
@@ -150,24 +142,6 @@ pub struct PoolSettings {
     #[serde(default)]
     pub limits: LimitsSetting,
 }
-
-/// Settings that cannot be played, with the place and the reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingsError(String);
-
-impl SettingsError {
-    pub(super) fn new(message: impl Into<String>) -> Self {
-        SettingsError(message.into())
-    }
-}
-
-impl fmt::Display for SettingsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "simulator settings: {}", self.0)
-    }
-}
-
-impl std::error::Error for SettingsError {}
 
 impl SimulatorSettings {
     /// Settings from YAML or JSON text; an error names the field.

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use super::settings::{Provider, SettingsError};
-use super::stream_settings::{MidStream, Then};
+use super::error::SettingsError;
+use super::provider::Provider;
+use super::streams::{MidStream, Then};
 
 /// One rule: for the requests that fit `when`, `do` that.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -90,13 +91,13 @@ pub enum FaultShape {
 
 impl FaultEffect {
     /// Whether the provider would not count such a request against its limits: it was turned away.
-    pub(super) fn is_free(&self) -> bool {
+    pub(in super::super) fn is_free(&self) -> bool {
         matches!(self.status, Some(401 | 403 | 429 | 529))
     }
 }
 
 impl FaultRule {
-    pub(super) fn check(
+    pub(in super::super) fn check(
         &self,
         place: &str,
         labels: &BTreeSet<String>,

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use super::allowance::Allowance;
-use super::settings::{Provider, SettingsError};
+use super::super::allowance::Allowance;
+use super::error::SettingsError;
+use super::provider::Provider;
 
 const SECOND: i64 = 1_000_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -37,7 +38,7 @@ pub enum LimitKind {
 
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Counts {
+pub(in super::super) enum Counts {
     Requests,
     Tokens,
     Input,
@@ -73,16 +74,16 @@ impl LimitKind {
         self.facts().0
     }
 
-    pub(super) const fn counts(self) -> Counts {
+    pub(in super::super) const fn counts(self) -> Counts {
         self.facts().1
     }
 
     /// The window in nanoseconds.
-    pub(super) const fn window(self) -> i64 {
+    pub(in super::super) const fn window(self) -> i64 {
         self.facts().2
     }
 
-    pub(super) const fn is_daily(self) -> bool {
+    pub(in super::super) const fn is_daily(self) -> bool {
         self.window() == DAY
     }
 }
@@ -137,7 +138,7 @@ impl LimitsSetting {
         self.amounts[kind as usize] = Some(limit);
     }
 
-    pub(super) fn check(&self, place: &str) -> Result<(), SettingsError> {
+    pub(in super::super) fn check(&self, place: &str) -> Result<(), SettingsError> {
         for kind in LimitKind::ALL {
             let Some(limit) = self.get(kind) else { continue };
             let wrong =
@@ -170,7 +171,12 @@ impl LimitsSetting {
 
 impl LimitSetting {
     /// This limit, unused, as `provider` would count it.
-    pub(super) fn allowance(&self, kind: LimitKind, provider: Provider, now: i64) -> Allowance {
+    pub(in super::super) fn allowance(
+        &self,
+        kind: LimitKind,
+        provider: Provider,
+        now: i64,
+    ) -> Allowance {
         let window = kind.window();
         let refill = match self.refill {
             Some(refill) => refill,

@@ -4,17 +4,17 @@ use serde_json::{Value, json};
 
 use super::super::allowance::Wait;
 use super::super::answer::Answer;
-use super::super::asked::Asked;
 use super::super::decision::Decision;
-use super::super::limit_settings::{Counts, LimitKind};
 use super::super::meters::Broken;
+use super::super::request::Request;
+use super::super::settings::{Counts, LimitKind};
 use super::format::{answer_text, decimal_seconds, whole_seconds};
 
 /// The delay it advises when a day is used up: short, and of no use.
 const MISLEADING_DELAY: i64 = 18_000_000_000;
 
 /// A candidate. There are no headers about limits, ever.
-pub(super) fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
+pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
     let body = json!({
         "candidates": [{
             "content": {"parts": [{"text": answer_text(decision, &asked.echo)}], "role": "model"},
@@ -34,7 +34,7 @@ pub(super) fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
 }
 
 /// A refusal for its limits, with a violation for each.
-pub(super) fn refused(decision: &Decision, asked: &Asked<'_>, broken: &[Broken]) -> Answer {
+pub(super) fn refused(decision: &Decision, asked: &Request<'_>, broken: &[Broken]) -> Answer {
     let free = decision.free_tier;
     let daily = broken.iter().any(|broken| broken.kind.is_daily());
     let wait = broken.iter().filter_map(|broken| match broken.wait {

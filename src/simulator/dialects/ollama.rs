@@ -3,26 +3,26 @@
 use serde_json::{Value, json};
 
 use super::super::answer::Answer;
-use super::super::asked::{Asked, Problem};
 use super::super::decision::Decision;
+use super::super::request::{Problem, Request};
 use super::format::{answer_text, rfc3339};
 
 /// What it writes when its queue is full.
 pub(super) const BUSY: &str = "server busy, please try again.  maximum pending requests exceeded";
 
 /// An answer in one piece.
-pub(super) fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
+pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
     let body = last(decision, asked, &answer_text(decision, &asked.echo));
     Answer::json(200, body.to_string().into_bytes())
 }
 
 /// One line for each piece of the text.
-pub(super) fn lines(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Vec<Value> {
+pub(super) fn lines(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Vec<Value> {
     pieces.iter().map(|piece| said(decision, asked, piece)).collect()
 }
 
 /// What comes last, with the counts; the text is in it only where it comes in one piece.
-pub(super) fn last(decision: &Decision, asked: &Asked<'_>, text: &str) -> Value {
+pub(super) fn last(decision: &Decision, asked: &Request<'_>, text: &str) -> Value {
     let mut line = said(decision, asked, text);
     line["done"] = true.into();
     line["done_reason"] = if decision.cut { "length" } else { "stop" }.into();
@@ -36,7 +36,7 @@ pub(super) fn last(decision: &Decision, asked: &Asked<'_>, text: &str) -> Value 
     line
 }
 
-fn said(decision: &Decision, asked: &Asked<'_>, text: &str) -> Value {
+fn said(decision: &Decision, asked: &Request<'_>, text: &str) -> Value {
     json!({
         "model": asked.model, "created_at": rfc3339(decision.now),
         "message": {"role": "assistant", "content": text}, "done": false,

@@ -4,14 +4,14 @@ use serde_json::json;
 
 use super::super::allowance::Wait;
 use super::super::answer::Answer;
-use super::super::asked::Asked;
 use super::super::decision::Decision;
-use super::super::limit_settings::LimitKind;
 use super::super::meters::Broken;
+use super::super::request::Request;
+use super::super::settings::LimitKind;
 use super::format::{answer_text, rfc3339, uuid_of, whole_seconds};
 
 /// A message.
-pub(super) fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
+pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
     let body = json!({
         "id": format!("msg_{:016x}", decision.serial),
         "type": "message",
@@ -88,7 +88,7 @@ fn with_headers(mut answer: Answer, decision: &Decision) -> Answer {
 }
 
 /// A refusal for its limits.
-pub(super) fn refused(decision: &Decision, asked: &Asked<'_>, broken: &[Broken]) -> Answer {
+pub(super) fn refused(decision: &Decision, asked: &Request<'_>, broken: &[Broken]) -> Answer {
     let Some(broken) = broken.first() else { return error(decision, 429, "Rate limited") };
     let what = match broken.kind {
         LimitKind::Rps => "requests per second",

@@ -6,16 +6,15 @@ use serde_json::json;
 
 use super::super::allowance::Wait;
 use super::super::answer::Answer;
-use super::super::asked::Asked;
 use super::super::decision::Decision;
-use super::super::limit_settings::{Counts, LimitKind};
 use super::super::meters::Broken;
-use super::super::settings::Provider;
+use super::super::request::Request;
+use super::super::settings::{Counts, LimitKind, Provider};
+use super::super::verdict_status::is_too_large;
 use super::format::{answer_text, decimal_seconds, go_duration, quoted, whole_seconds};
-use super::is_too_large;
 
 /// A completion; written by hand because benchmarks measure what answers it.
-pub(super) fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
+pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
     let Decision { serial, input_tokens, output_tokens, .. } = decision;
     let (id, extra) = match asked.provider {
         Provider::Openrouter => ("gen", r#""provider":"Stand-in","#),
@@ -46,7 +45,7 @@ pub(super) fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
 }
 
 /// The headers that go with an admitted request and with a refusal.
-pub(super) fn with_headers(mut answer: Answer, decision: &Decision, asked: &Asked<'_>) -> Answer {
+pub(super) fn with_headers(mut answer: Answer, decision: &Decision, asked: &Request<'_>) -> Answer {
     // Which limit the `-requests` trio shows: Groq always the day, OpenAI the minute if there is one.
     let requests: &[LimitKind] = match asked.provider {
         Provider::Openai => &[LimitKind::Rpm, LimitKind::Rpd],
@@ -89,7 +88,7 @@ pub(super) fn with_headers(mut answer: Answer, decision: &Decision, asked: &Aske
 /// A refusal for its limits.
 pub(super) fn refused(
     decision: &Decision,
-    asked: &Asked<'_>,
+    asked: &Request<'_>,
     broken: &[Broken],
     status: u16,
 ) -> Answer {
@@ -112,7 +111,7 @@ pub(super) fn refused(
 }
 
 /// The words of a refusal for a limit.
-pub(super) fn refusal_message(decision: &Decision, asked: &Asked<'_>, broken: &Broken) -> String {
+pub(super) fn refusal_message(decision: &Decision, asked: &Request<'_>, broken: &Broken) -> String {
     let what = match broken.kind {
         LimitKind::Rps => "requests per second (RPS)",
         LimitKind::Rpm => "requests per min (RPM)",
@@ -154,7 +153,12 @@ pub(super) fn refusal_message(decision: &Decision, asked: &Asked<'_>, broken: &B
 }
 
 /// Any other error.
-pub(super) fn error(decision: &Decision, asked: &Asked<'_>, status: u16, message: &str) -> Answer {
+pub(super) fn error(
+    decision: &Decision,
+    asked: &Request<'_>,
+    status: u16,
+    message: &str,
+) -> Answer {
     let (kind, code) = match (status, asked.provider) {
         (503, Provider::Ollama) => ("api_error", None),
         (401, _) => ("invalid_request_error", Some("invalid_api_key")),

@@ -49,7 +49,7 @@ pub enum Tokenizer {
 
 impl Tokenizer {
     /// Loads its tables, which takes about 0.2 s the first time.
-    pub(super) fn load(self) -> &'static CoreBPE {
+    pub(in super::super) fn load(self) -> &'static CoreBPE {
         match self {
             Tokenizer::O200kBase => tiktoken_rs::o200k_base_singleton(),
             Tokenizer::Cl100kBase => tiktoken_rs::cl100k_base_singleton(),
@@ -59,7 +59,7 @@ impl Tokenizer {
 
 impl TokenSettings {
     /// The tokens of a prompt that has these texts.
-    pub(super) fn of_prompt(&self, texts: &[String]) -> u64 {
+    pub(in super::super) fn of_prompt(&self, texts: &[String]) -> u64 {
         let tokens = match self.tokenizer {
             None => texts.iter().map(|text| text.chars().count() as u64).sum::<u64>().div_ceil(4),
             Some(tokenizer) => {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::settings::{Provider, SettingsError};
+use super::error::SettingsError;
+use super::provider::Provider;
 
 /// More pieces than this are a mistake.
 const MOST_PIECES: u64 = 1_000_000;
@@ -28,7 +29,7 @@ impl Default for StreamSettings {
 }
 
 impl StreamSettings {
-    pub(super) fn check(&self) -> Result<(), SettingsError> {
+    pub(in super::super) fn check(&self) -> Result<(), SettingsError> {
         if !(1..=MOST_PIECES).contains(&self.pieces) {
             let words = format!("stream.pieces: a number between 1 and {MOST_PIECES}");
             return Err(SettingsError::new(words));
@@ -102,7 +103,7 @@ impl From<Written> for Then {
 
 impl MidStream {
     /// What is wrong with it, if anything.
-    pub(super) fn complaint(&self) -> Option<&'static str> {
+    pub(in super::super) fn complaint(&self) -> Option<&'static str> {
         match self.then {
             Then::Error(Some(status)) if !(400..=599).contains(&status) => {
                 Some("then.error: an HTTP status between 400 and 599")
@@ -115,12 +116,12 @@ impl MidStream {
     }
 
     /// Whether there will be no whole answer.
-    pub(super) fn spoils(&self) -> bool {
+    pub(in super::super) fn spoils(&self) -> bool {
         !matches!(self.then, Then::Stall(_))
     }
 
     /// For how long nothing comes.
-    pub(super) fn silence(&self) -> Option<Duration> {
+    pub(in super::super) fn silence(&self) -> Option<Duration> {
         match self.then {
             Then::Stall(seconds) => Some(Duration::from_secs_f64(seconds)),
             _ => None,
@@ -128,7 +129,7 @@ impl MidStream {
     }
 
     /// The status whose words an error event has.
-    pub(super) fn status(&self, provider: Provider) -> Option<u16> {
+    pub(in super::super) fn status(&self, provider: Provider) -> Option<u16> {
         match (self.then, provider) {
             (Then::Error(Some(status)), _) => Some(status),
             (Then::Error(None), Provider::Anthropic) => Some(529),

@@ -3,21 +3,25 @@
 use serde_json::{Value, json};
 
 use super::super::answer::Answer;
-use super::super::asked::Asked;
 use super::super::decision::Decision;
+use super::super::request::Request;
 use super::super::settings::Provider;
 use super::format::answer_text;
 use super::openai;
 
 /// A response in one piece.
-pub(super) fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
+pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
     let text = answer_text(decision, &asked.echo);
     let body = ended(decision, asked, &text).to_string().into_bytes();
     openai::with_headers(Answer::json(200, body), decision, asked)
 }
 
 /// The events before the text, one for each piece of it, and those after it.
-pub(super) fn events(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> [Vec<Value>; 3] {
+pub(super) fn events(
+    decision: &Decision,
+    asked: &Request<'_>,
+    pieces: &[String],
+) -> [Vec<Value>; 3] {
     let begun = response(decision, asked, "in_progress");
     let text = pieces.concat();
     let id = message_id(decision);
@@ -63,7 +67,7 @@ pub(super) fn events(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) 
 /// What is said within a stream under a status: a response that fails for a limit, else an event of its own.
 pub(super) fn error_event(
     decision: &Decision,
-    asked: &Asked<'_>,
+    asked: &Request<'_>,
     status: u16,
     error: &Value,
 ) -> Value {
@@ -81,7 +85,7 @@ pub(super) fn error_event(
     json!({"type": "error", "code": code, "message": error["message"], "param": null})
 }
 
-fn ended(decision: &Decision, asked: &Asked<'_>, text: &str) -> Value {
+fn ended(decision: &Decision, asked: &Request<'_>, text: &str) -> Value {
     let (input, output) = (decision.input_tokens, decision.output_tokens);
     let status = if decision.cut { "incomplete" } else { "completed" };
     let mut response = response(decision, asked, status);
@@ -97,7 +101,7 @@ fn ended(decision: &Decision, asked: &Asked<'_>, text: &str) -> Value {
     response
 }
 
-fn response(decision: &Decision, asked: &Asked<'_>, status: &str) -> Value {
+fn response(decision: &Decision, asked: &Request<'_>, status: &str) -> Value {
     let id = if asked.provider == Provider::Openrouter { "gen" } else { "resp" };
     json!({
         "id": format!("{id}_{:016x}", decision.serial), "object": "response",

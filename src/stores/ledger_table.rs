@@ -6,14 +6,14 @@ use crate::kernel::{Ledger, LedgerId};
 
 /// Ledgers by place and places by name. A ledger never moves, so what belongs to the process stays with it.
 #[derive(Default)]
-pub(super) struct Shelf {
+pub(super) struct LedgerTable {
     pub(super) ledgers: Vec<Ledger>,
     places: HashMap<LedgerId, usize>,
     /// For each place: whether anything was ever written there.
     kept: Vec<bool>,
 }
 
-impl Shelf {
+impl LedgerTable {
     /// The place of `id`, made if it is new.
     pub(super) fn place(&mut self, id: &LedgerId) -> usize {
         if let Some(place) = self.places.get(id) {

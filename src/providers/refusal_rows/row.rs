@@ -8,17 +8,17 @@ pub(in super::super) struct Row {
     /// Its name, in tests and logs.
     pub(in super::super) id: &'static str,
     /// The statuses it is about (the embedded one when an error came with a 200); none: all.
-    pub(super) statuses: &'static [u16],
-    pub(super) when: When,
-    pub(super) class: FailureClass,
-    pub(super) scope: Scope,
-    pub(super) until: UntilFrom,
-    pub(super) never_here: bool,
-    pub(super) needs_confirmation: bool,
+    pub(in super::super) statuses: &'static [u16],
+    pub(in super::super) when: When,
+    pub(in super::super) class: FailureClass,
+    pub(in super::super) scope: Scope,
+    pub(in super::super) until: UntilFrom,
+    pub(in super::super) never_here: bool,
+    pub(in super::super) needs_confirmation: bool,
 }
 
 /// A row that knows no end and may be tried again; the methods say where one differs.
-pub(super) const fn row(
+pub(in super::super) const fn row(
     id: &'static str,
     statuses: &'static [u16],
     when: When,
@@ -30,24 +30,24 @@ pub(super) const fn row(
 }
 
 impl Row {
-    pub(super) const fn until(self, until: UntilFrom) -> Row {
+    pub(in super::super) const fn until(self, until: UntilFrom) -> Row {
         Row { until, ..self }
     }
 
     /// The request can never pass this group.
-    pub(super) const fn never_here(self) -> Row {
+    pub(in super::super) const fn never_here(self) -> Row {
         Row { never_here: true, ..self }
     }
 
     /// One such answer is no proof.
-    pub(super) const fn needs_confirmation(self) -> Row {
+    pub(in super::super) const fn needs_confirmation(self) -> Row {
         Row { needs_confirmation: true, ..self }
     }
 }
 
 /// A test on what a refusal says. Words are compared without regard to case.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum When {
+pub(in super::super) enum When {
     Always,
     /// One of the error's names (code, type, status word, reasons) is one of these.
     Named(&'static [&'static str]),
@@ -82,7 +82,7 @@ pub(super) enum When {
 
 /// Where the end of a block is read. A longer `retry-after` always holds, except for `Nothing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UntilFrom {
+pub(in super::super) enum UntilFrom {
     /// Nowhere: whoever keeps the block guesses.
     Nothing,
     /// `retry-after` only.

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use super::raising::raise;
+use super::exceptions::raise;
 use crate::config::{ConfigArgument, Sources, looks_like_a_key};
 use crate::engine::{Provider, provider_of_key, provider_of_variable};
 use crate::secret::Secret;

@@ -3,10 +3,9 @@
 use serde_json::{Value, json};
 
 use super::super::answer::{Answer, Fault, Streamed};
-use super::super::asked::Asked;
 use super::super::decision::Decision;
-use super::super::settings::Provider;
-use super::super::stream_settings::{MidStream, Then};
+use super::super::request::Request;
+use super::super::settings::{MidStream, Provider, Then};
 use super::format::answer_text;
 use super::{completion, error, ollama, responses, words_for_status};
 
@@ -21,7 +20,7 @@ struct Script {
 }
 
 /// The answer as a stream, with what a rule makes of it.
-pub(super) fn streamed(decision: &Decision, asked: &Asked<'_>) -> Answer {
+pub(super) fn streamed(decision: &Decision, asked: &Request<'_>) -> Answer {
     // Status and headers are those of an answer in one piece.
     let mut answer = completion(decision, asked);
     let script = script(decision, asked);
@@ -72,7 +71,7 @@ pub(super) fn streamed(decision: &Decision, asked: &Asked<'_>) -> Answer {
 }
 
 /// The text in as many pieces as are asked for, none of them empty; fewer when it is cut too short for that.
-fn pieces(decision: &Decision, asked: &Asked<'_>) -> Vec<String> {
+fn pieces(decision: &Decision, asked: &Request<'_>) -> Vec<String> {
     let mut text: Vec<char> = answer_text(decision, &asked.echo).chars().collect();
     let wanted = usize::try_from(decision.pieces).unwrap_or(usize::MAX);
     if !decision.cut {
@@ -84,7 +83,7 @@ fn pieces(decision: &Decision, asked: &Asked<'_>) -> Vec<String> {
     (0..count).map(|piece| text[place(piece)..place(piece + 1)].iter().collect()).collect()
 }
 
-fn script(decision: &Decision, asked: &Asked<'_>) -> Script {
+fn script(decision: &Decision, asked: &Request<'_>) -> Script {
     let pieces = pieces(decision, asked);
     match asked.provider {
         _ if asked.wants_response => response(decision, asked, &pieces),
@@ -107,7 +106,7 @@ fn line(value: &Value) -> String {
     format!("{value}\n")
 }
 
-fn openai(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
+fn openai(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script {
     let (input, output) = (decision.input_tokens, decision.output_tokens);
     let usage = json!({
         "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
@@ -156,7 +155,7 @@ fn openai(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
     Script { before, texts: pieces.iter().map(said).collect(), after }
 }
 
-fn anthropic(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
+fn anthropic(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script {
     let start = json!({"type": "message_start", "message": {
         "id": format!("msg_{:016x}", decision.serial), "type": "message", "role": "assistant",
         "model": asked.model, "content": [], "stop_reason": null, "stop_sequence": null,
@@ -189,7 +188,7 @@ fn anthropic(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Scrip
 }
 
 /// Only OpenRouter says after the last event that it was the last.
-fn response(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
+fn response(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script {
     let written = |events: Vec<Value>| events.iter().map(named).collect();
     let [before, texts, after] = responses::events(decision, asked, pieces).map(written);
     let mut script = Script { before, texts, after };
@@ -201,13 +200,13 @@ fn response(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script
 }
 
 /// Each piece is a line, and the last line has none of the text.
-fn native(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
+fn native(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script {
     let texts = ollama::lines(decision, asked, pieces).iter().map(line).collect();
     Script { before: Vec::new(), texts, after: vec![line(&ollama::last(decision, asked, ""))] }
 }
 
 /// The end stands in the last chunk with text, and nothing comes after it.
-fn gemini(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
+fn gemini(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script {
     let chunk = |(index, text): (usize, &String)| {
         let is_last = index + 1 == pieces.len();
         let mut candidate =
@@ -231,7 +230,7 @@ fn gemini(decision: &Decision, asked: &Asked<'_>, pieces: &[String]) -> Script {
 }
 
 /// What the provider says within a stream under a status.
-fn error_event(decision: &Decision, asked: &Asked<'_>, middle: &MidStream) -> Option<String> {
+fn error_event(decision: &Decision, asked: &Request<'_>, middle: &MidStream) -> Option<String> {
     let provider = asked.provider;
     let status = middle.status(provider)?;
     let body = error(decision, asked, status, words_for_status(asked, status)).body;

@@ -34,7 +34,7 @@ pub(super) enum Problem {
 
 /// One request, understood.
 #[derive(Clone, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct Request<'a> {
     /// Whom the request talks to: the key's provider, or the one the path looks like.
     pub(super) provider: Provider,
     pub(super) key: Option<usize>,
@@ -91,11 +91,11 @@ impl Directory {
     }
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Request<'a> {
     /// Reads a request; what is wrong with it ends up in `problem`.
-    pub(super) fn read(directory: &Directory, request: &IncomingRequest<'a>) -> Asked<'a> {
+    pub(super) fn read(directory: &Directory, request: &IncomingRequest<'a>) -> Request<'a> {
         let path = request.bare_path();
-        let mut asked = Asked {
+        let mut asked = Request {
             provider: provider_of_path(path),
             key: None,
             model: Cow::Borrowed(""),

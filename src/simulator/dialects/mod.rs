@@ -11,44 +11,25 @@ mod streams;
 
 use std::borrow::Cow;
 
-use super::allowance::Wait;
 use super::answer::{Answer, Fault};
-use super::asked::{Asked, Problem};
 use super::decision::{Decision, Verdict};
-use super::fault_settings::{FaultEffect, FaultShape};
-use super::limit_settings::Counts;
-use super::meters::{Broken, Refusal};
-use super::settings::Provider;
+use super::meters::Refusal;
+use super::request::{Problem, Request};
+use super::settings::{FaultEffect, FaultShape, Provider};
+use super::verdict_status::{status_of_problem, status_of_refusal};
 
-/// Whether a request is larger than its limit can ever allow (and not just never allowed at all).
-pub(super) fn is_too_large(broken: &Broken) -> bool {
-    broken.wait == Wait::Never && broken.amount > 0 && broken.kind.counts() != Counts::Requests
-}
-
-/// The status of a request that is wrong by itself.
-pub(super) fn status_of_problem(provider: Provider, problem: &Problem) -> u16 {
-    match problem {
-        Problem::NoSuchPath | Problem::NoSuchModel => 404,
-        Problem::WrongMethod => 405,
-        Problem::BadKey if provider == Provider::Gemini => 400,
-        Problem::BadKey => 401,
-        Problem::NotJson(_) | Problem::Missing(_) => 400,
-    }
-}
-
-/// The status of a request that breaks a limit.
-pub(super) fn status_of_refusal(provider: Provider, refusal: &Refusal) -> u16 {
-    match (provider, refusal) {
-        (Provider::Ollama, Refusal::Busy(_)) => 503,
-        (Provider::Groq, Refusal::Limits(broken)) if broken.first().is_some_and(is_too_large) => {
-            413
-        }
-        _ => 429,
+impl Decision {
+    /// Puts the verdict into the provider's words; needs no lock.
+    pub(super) fn into_answer(self, asked: &Request<'_>) -> Answer {
+        let mut answer = answer(&self, asked);
+        answer.delay = self.delay;
+        answer.ticket = self.ticket;
+        answer
     }
 }
 
 /// The whole answer.
-pub(super) fn answer(decision: &Decision, asked: &Asked<'_>) -> Answer {
+fn answer(decision: &Decision, asked: &Request<'_>) -> Answer {
     match &decision.verdict {
         Verdict::Completion => as_asked(decision, asked),
         Verdict::Wrong(problem) => {
@@ -56,16 +37,16 @@ pub(super) fn answer(decision: &Decision, asked: &Asked<'_>) -> Answer {
             error(decision, asked, status, &words_for(problem, asked))
         }
         Verdict::Refused(refusal) => refused(decision, asked, refusal),
-        Verdict::Struck(effect) => struck(decision, asked, effect),
+        Verdict::Injected(effect) => injected(decision, asked, effect),
     }
 }
 
 /// A completion in one piece, or as a stream when that was asked for.
-fn as_asked(decision: &Decision, asked: &Asked<'_>) -> Answer {
+fn as_asked(decision: &Decision, asked: &Request<'_>) -> Answer {
     if asked.streams { streams::streamed(decision, asked) } else { completion(decision, asked) }
 }
 
-fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
+fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
     match asked.provider {
         _ if asked.wants_response => responses::completion(decision, asked),
         _ if asked.is_native => ollama::completion(decision, asked),
@@ -77,7 +58,7 @@ fn completion(decision: &Decision, asked: &Asked<'_>) -> Answer {
     }
 }
 
-fn refused(decision: &Decision, asked: &Asked<'_>, refusal: &Refusal) -> Answer {
+fn refused(decision: &Decision, asked: &Request<'_>, refusal: &Refusal) -> Answer {
     let status = status_of_refusal(asked.provider, refusal);
     match (asked.provider, refusal) {
         (_, Refusal::Busy(slots)) => {
@@ -104,7 +85,7 @@ fn refused(decision: &Decision, asked: &Asked<'_>, refusal: &Refusal) -> Answer 
 }
 
 /// An error with a status and a message in the provider's envelope.
-fn error(decision: &Decision, asked: &Asked<'_>, status: u16, message: &str) -> Answer {
+fn error(decision: &Decision, asked: &Request<'_>, status: u16, message: &str) -> Answer {
     match asked.provider {
         _ if asked.is_native => ollama::error(status, message),
         Provider::Anthropic => anthropic::error(decision, status, message),
@@ -116,7 +97,7 @@ fn error(decision: &Decision, asked: &Asked<'_>, status: u16, message: &str) -> 
     }
 }
 
-fn words_for(problem: &Problem, asked: &Asked<'_>) -> String {
+fn words_for(problem: &Problem, asked: &Request<'_>) -> String {
     let model = &asked.model;
     match problem {
         _ if asked.is_native => ollama::words_for(problem, model),
@@ -154,7 +135,7 @@ fn words_for(problem: &Problem, asked: &Asked<'_>) -> String {
 }
 
 /// What a rule made of the answer.
-fn struck(decision: &Decision, asked: &Asked<'_>, effect: &FaultEffect) -> Answer {
+fn injected(decision: &Decision, asked: &Request<'_>, effect: &FaultEffect) -> Answer {
     let mut answer = match effect.shape {
         Some(FaultShape::Html) => page(effect.status.unwrap_or(200)),
         Some(FaultShape::Empty) => {
@@ -197,7 +178,7 @@ fn page(status: u16) -> Answer {
 }
 
 /// What a provider writes under a status that a rule asked for.
-fn words_for_status(asked: &Asked<'_>, status: u16) -> &'static str {
+fn words_for_status(asked: &Request<'_>, status: u16) -> &'static str {
     match (asked.provider, status) {
         _ if asked.is_native => ollama::words_for_status(status),
         (Provider::Anthropic, 529) => "Overloaded",

@@ -15,7 +15,7 @@ const CONTEXT: When = Any(&[
     Says(&["maximum context length", "exceeds the available context size"]),
 ]);
 
-pub(super) const ROWS: &[Row] = &[
+pub(in super::super) const ROWS: &[Row] = &[
     // No answer and no error that names itself: a proxy's page, half a body, nothing.
     row("generic-unreadable", &[], Status(200, 299), ServerError, Call),
     // Redirects are not followed: the key would go along.
@@ -35,4 +35,5 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// A status that HTTP does not know.
-pub(super) const LAST: Row = row("generic-strange-status", &[], Always, ServerError, Call);
+pub(in super::super) const LAST: Row =
+    row("generic-strange-status", &[], Always, ServerError, Call);

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use super::super::allowance::Wait;
 use super::super::answer::Answer;
-use super::super::asked::Asked;
 use super::super::decision::Decision;
-use super::super::limit_settings::Counts;
 use super::super::meters::Broken;
+use super::super::request::Request;
+use super::super::settings::Counts;
 
 /// A refusal for its limits: the reset is in milliseconds since the epoch, in the body and in the headers.
-pub(super) fn refused(decision: &Decision, asked: &Asked<'_>, broken: &[Broken]) -> Answer {
+pub(super) fn refused(decision: &Decision, asked: &Request<'_>, broken: &[Broken]) -> Answer {
     let Some(broken) = broken.first() else { return error(429, "Rate limit exceeded") };
     let wait = match broken.wait {
         Wait::Nanos(nanos) => nanos,

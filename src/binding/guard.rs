@@ -12,9 +12,9 @@ use pyo3::types::PyList;
 use super::any_loop;
 use super::classify::Verdict;
 use super::core::Core;
-use super::raising::{attempts, raise};
+use super::exceptions::{attempts, raise};
+use super::notices::NoticeBox;
 use super::runtime::Threads;
-use super::telling::NoticeBox;
 use crate::engine::{self, Guard, Moment, Outlook, Period, Permit};
 use crate::error::{Error, ErrorKind};
 
