@@ -6,13 +6,13 @@ use pyo3::prelude::*;
 use serde_json::{Map, Value};
 
 use super::prompt::Prompt;
-use crate::engine::{Ask, CacheWish, Moment};
+use crate::engine::{CacheWish, Moment, Request};
 use crate::error::Error;
 
 /// The options of a call, read once and used for every call that has the same.
 #[pyclass(frozen, module = "quotaflow._quotaflow")]
 pub(super) struct CallOptions {
-    pub(super) ask: Ask,
+    pub(super) ask: Request,
     pub(super) system: Option<String>,
     pub(super) on_retry: Option<Py<PyAny>>,
     pub(super) debug: bool,
@@ -48,7 +48,7 @@ impl CallOptions {
             })?,
             None => Map::new(),
         };
-        let ask = Ask {
+        let ask = Request {
             params,
             task_name,
             provider,
@@ -67,7 +67,7 @@ impl CallOptions {
                 Some((false, _)) => CacheWish::Never,
                 Some((true, ttl)) => CacheWish::UpTo(ttl.map(Duration::from_secs_f64)),
             },
-            ..Ask::new(Vec::new())
+            ..Request::new(Vec::new())
         };
         Ok(CallOptions { ask, system, on_retry, debug })
     }
@@ -75,8 +75,8 @@ impl CallOptions {
 
 impl CallOptions {
     /// The call with its prompt.
-    pub(super) fn ask(&self, prompt: &Prompt) -> Result<Ask, Error> {
+    pub(super) fn ask(&self, prompt: &Prompt) -> Result<Request, Error> {
         let messages = prompt.messages(self.system.as_deref())?;
-        Ok(Ask { messages, ..self.ask.clone() })
+        Ok(Request { messages, ..self.ask.clone() })
     }
 }

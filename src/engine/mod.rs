@@ -1,38 +1,13 @@
 //! The ring that does and never decides: it asks the kernel, carries out what it says, and tells it what happened.
 
-mod ask;
-mod asked;
 mod batch;
-mod booking;
-mod cache;
-mod clock;
-mod costs;
-mod counting;
-mod drive;
-mod entropy;
-mod events;
-mod gauge;
-mod giving_up;
-mod group;
-mod marks;
-mod observe;
-mod outlook;
-mod permit;
+mod call;
+mod dispatch;
+mod guard;
 mod plan;
-mod queued;
-mod resting;
-mod roster;
-mod route;
-mod run;
-mod seat;
-mod stated;
 mod status;
 mod stream;
-mod stream_reading;
-mod transport;
-mod usage;
-mod users;
-mod waiting;
+mod world;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,27 +16,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-pub use ask::{Answer, Ask, CacheWish, RetryHook};
-pub use asked::Asked;
 pub use batch::{Batch, Finished};
-pub use cache::KeptAs;
-pub use clock::{Clock, Pause, SystemClock, TokioClock};
-pub use costs::{CostEstimate, cost_of_answer, price_book, use_newer_prices};
-pub use counting::PromptSize;
-pub use entropy::Entropy;
-pub use events::Events;
-pub use gauge::{Gauge, Reading, Watch};
-pub use observe::{Notice, Observer, Silent};
-pub use permit::{Guard, Guarded, Outlook, Permit};
+pub use call::cache::KeptAs;
+pub use call::costs::{CostEstimate, cost_of_answer, price_book, use_newer_prices};
+pub use call::question::Question;
+pub use call::request::{Answer, CacheWish, Request, RetryHook};
+pub use call::token_counts::PromptSize;
+pub use dispatch::gauge::{Gauge, Reading, Watch};
+pub use dispatch::queue_view::Queued;
+pub use guard::usage_import::{Closed, Usage, UsedLimit};
+pub use guard::{Guard, Guarded, Outlook, Permit};
 pub use plan::{Load, Plan, PlannedKey, PlannedLimit, PlannedRun};
-pub use queued::Queued;
-pub use seat::{Found, Overdue, Seat};
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
+pub use stream::parked::{Checkout, Overdue, ParkedStream};
 pub use stream::{Resume, Seam, StreamEvent, Streaming};
-pub use transport::{
+pub use world::clock::{Clock, Pause, SystemClock, TokioClock};
+pub use world::entropy::Entropy;
+pub use world::events::Events;
+pub use world::observer::{Notice, Observer, Silent};
+pub use world::transport::{
     Chunks, HttpTransport, Incoming, NextChunk, Opened, Opening, Outgoing, Sending, Transport,
 };
-pub use usage::{Closed, Usage, UsedLimit};
 
 // The words of this ring's face: who calls it needs no ring below.
 pub use crate::kernel::Usage as TokenUsage;
@@ -77,7 +52,7 @@ use crate::error::{Error, ErrorKind};
 use crate::kernel::RetryBudget;
 use crate::stores::{ForkSafeStore, MemoryStore, QuotaStore};
 pub use crate::stores::{after_fork, before_fork};
-use roster::Vendor;
+use dispatch::registry::Vendor;
 
 /// What an engine needs from the world; everything can be replaced by a stand-in.
 pub struct World {
@@ -104,15 +79,15 @@ pub struct Engine {
     observer: Arc<dyn Observer>,
     retry_budget: Mutex<RetryBudget>,
     /// Questions that are being answered, for others who ask the same.
-    flights: cache::Flights,
-    users: users::UserRoll,
+    flights: call::cache::Flights,
+    users: dispatch::users::UserRoll,
     closed: AtomicBool,
     /// Whether prompts may be counted with tokenizers whose tables load beside the calls.
     counts_exactly: AtomicBool,
     /// Tells streams that wait for a piece that it was closed.
     closing: tokio::sync::Notify,
     /// Where streams are while nobody waits for their next piece.
-    seats: Mutex<seat::Seats>,
+    parked: Mutex<stream::parked::ParkedStreams>,
 }
 
 impl fmt::Debug for Engine {
@@ -179,19 +154,19 @@ impl Engine {
                 world.clock.now(),
             )),
             clock: world.clock,
-            flights: cache::Flights::default(),
-            users: users::UserRoll::new(&settings.users),
+            flights: call::cache::Flights::default(),
+            users: dispatch::users::UserRoll::new(&settings.users),
             closed: AtomicBool::new(false),
             counts_exactly: AtomicBool::new(false),
             closing: tokio::sync::Notify::new(),
-            seats: Mutex::default(),
+            parked: Mutex::default(),
             settings,
         };
         for provider in engine.settings.providers.values() {
             engine.add_vendor(provider.clone())?;
         }
         for warning in &engine.settings.warnings {
-            engine.observer.notice(&Notice::Warns(warning.clone()));
+            engine.observer.notice(&Notice::Warning(warning.clone()));
         }
         Ok(Arc::new(engine))
     }

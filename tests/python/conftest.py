@@ -1,4 +1,4 @@
-"""What do tests share?"""
+"""Fixtures of all tests: a clean environment, the simulator, interfaces."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from looking import MODEL, ONE_A_MINUTE, WIDE
-from scripted import Options, ScriptedCore
+from probes import MODEL, ONE_A_MINUTE, WIDE
+from scripted_core import Options, ScriptedCore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
