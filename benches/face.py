@@ -1,4 +1,4 @@
-"""What does the Python face add to a call, and what does importing it cost?
+"""Microseconds that Python adds to a call, and milliseconds that importing takes.
 
 The core is replaced by one that answers at once, so what is left is Python. Each figure is the best of many
 rounds: the machine's other work can only make a round slower.
@@ -28,14 +28,14 @@ class Answer:
 
 
 class InstantCore:
-    """Answers at once; what a call costs then is the face."""
+    """Answers at once; what a call costs then is Python."""
 
     def __init__(self, *_: object) -> None:
         self.answer = Answer()
         self.limits_money = False
 
     def send(self, _prompt: str | bytes, _options: object) -> Answer:
-        """The same answer for everything."""
+        """Do the same answer for everything."""
         return self.answer
 
 
@@ -61,7 +61,7 @@ def start(statement: str) -> float:
 
 
 def main() -> None:
-    """Prints one line for each figure."""
+    """Print one line for each figure."""
     instant: Any = InstantCore
     vars(base)["Core"] = instant
     llm = LLMInterface(state="memory")

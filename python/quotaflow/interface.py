@@ -1,16 +1,16 @@
-"""How do I send a prompt?"""
+"""`LLMInterface`: sends prompts within the quotas of your keys."""
 
 from __future__ import annotations
 
-from quotaflow._batch.methods import BatchFace
+from quotaflow._batch.methods import BatchMethods
 from quotaflow._call.base import Base
 from quotaflow._call.checks import optional_name
 from quotaflow._call.options import CallArguments, takes_a_shape, wants_text_for_errors
 from quotaflow._call.prompt import encode_prompt
-from quotaflow._plan.methods import PlanFace
-from quotaflow._streaming.methods import StreamingFace
+from quotaflow._plan.methods import PlanMethods
+from quotaflow._streaming.methods import StreamingMethods
 from quotaflow.errors import CallError
-from quotaflow.integrations.runnable import RunnableFace
+from quotaflow.integrations.runnable import RunnableMethods
 from quotaflow.reply import failed_reply, reply_from
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Prompt = str | Sequence[Any]
 
 
-class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
+class LLMInterface(RunnableMethods, StreamingMethods, BatchMethods, PlanMethods, Base):
     """Sends prompts over your keys, models and providers as fast as their quotas allow.
 
     Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a
@@ -50,7 +50,7 @@ class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
             `reply.error`; what is wrong with the arguments, the config or the state is raised all the same.
 
     Raises:
-        ConfigError: for what cannot be meant; it names the field and the nearest right one.
+        ConfigError: the configuration is invalid; it names the field and the nearest valid one.
 
     >>> from quotaflow.testing import simulator
     >>> with simulator() as world, LLMInterface(keys=world.keys, base_urls=world.base_urls, state="memory") as llm:
@@ -101,7 +101,7 @@ class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Reply:
-        """Sends one prompt and waits for its answer, for quota too if need be. Safe in any number of threads.
+        """Send one prompt and wait for its answer, for quota too if need be. Safe in any number of threads.
 
         Args:
             prompt: text, a list of `{"role", "content"}` messages, or LangChain messages; not empty.
@@ -122,9 +122,9 @@ class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
             timeout: the seconds the whole call may take, waits included, or a timedelta; `None` for the configured
                 one. A wait that is known to be longer fails at once.
             deadline: the same as a moment: an aware datetime or seconds since 1970; `None` for never.
-            user: on whose behalf: users share the waiting lines by weight and have the limits that `users` in the
-                config states. It stays here and is not sent.
-            skip_rate_limit: whether to send without waiting for quota of ours; what is sent is still counted.
+            user: the user of the call: users share the waiting lines by weight and have the limits that `users` in
+                the config states. It stays here and is not sent.
+            skip_rate_limit: whether to send without waiting for local quota; what is sent is still counted.
             on_retry: called with each `Attempt` that another one follows, on the thread or loop that waits; what
                 it raises is reported and ignored.
             params: everything else goes to the provider: `temperature`, `max_tokens`, `tools`… Of these,
@@ -191,7 +191,7 @@ class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Reply:
-        """Sends one prompt from asyncio; parameters, answer and errors match `send_prompt`.
+        """Send one prompt from asyncio; parameters, answer and errors match `send_prompt`.
 
         Cancelling the task gives back the quota of what was not sent yet.
 
@@ -253,7 +253,7 @@ class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
             prompt: text, which is counted as it is; or a list of messages as `send_prompt` takes them, which are
                 counted with the frame that each gets.
             model: the model; with `provider` and `task_name` it is found as `send_prompt` finds it.
-            provider: the provider, when the model's name does not tell.
+            provider: the provider, when the model's name does not show it.
             task_name: the task whose model the config names.
             system: instructions before the prompt; with them a text is counted as the message it becomes.
             params: `tools` and `response_format`, as `send_prompt` takes them, are part of what is read; others
@@ -283,7 +283,7 @@ class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
         system: str | None = None,
         **params: Any,
     ) -> CostEstimate | None:
-        """What a call will cost in US dollars, or `None` when nobody knows the price of its model.
+        """Return what a call will cost in US dollars, or `None` when the price of its model is not known.
 
         Sends nothing and needs no key. Nothing is assumed to come from a prompt cache, and nothing to be tried
         twice.
@@ -292,7 +292,7 @@ class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
             prompt: text or messages, as `send_prompt` takes them.
             model: the model; with `provider` and `task_name` it is found as `send_prompt` finds it.
             max_tokens: the longest answer the call will allow; without one nothing bounds its cost.
-            provider: the provider, when the model's name does not tell.
+            provider: the provider, when the model's name does not show it.
             task_name: the task whose model the config names.
             system: instructions before the prompt.
             params: what else the call gets, as `send_prompt` takes it; `tools` and `response_format` are part of
@@ -324,7 +324,7 @@ class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
     def _options_of_what_is_read(
         self, task_name: object, provider: object, model: object, system: object, params: dict[str, Any]
     ) -> CallOptions:
-        """The options of a call whose prompt is only read and never sent."""
+        """Return the options of a call whose prompt is only read and never sent."""
         if "response_format" in params:
             from quotaflow._structured.shapes import handed_on
 
@@ -364,7 +364,7 @@ class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
         return self._core.clear_cache()
 
     def prepare_prompt_with_context(self, template: str, data: Mapping[str, Any]) -> str:
-        """Puts `data` where `template` has `$name` or `${name}`; as `quotaflow.prepare_prompt_with_context`.
+        """Put `data` where `template` has `$name` or `${name}`; as `quotaflow.prepare_prompt_with_context`.
 
         >>> llm.prepare_prompt_with_context("Translate to $language: bread", {"language": "French"})
         'Translate to French: bread'
@@ -376,7 +376,7 @@ class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
     def render(
         self, template: str, params: Mapping[str, Any], *, engine: Literal["auto", "jinja2", "dollar"] = "auto"
     ) -> str:
-        """A prompt from a template; as `quotaflow.render`.
+        """Return a prompt from a template; as `quotaflow.render`.
 
         >>> llm.render("Translate to $language: $text", {"language": "French", "text": "bread"})
         'Translate to French: bread'
@@ -386,7 +386,7 @@ class LLMInterface(RunnableFace, StreamingFace, BatchFace, PlanFace, Base):
         return render(template, params, engine=engine)
 
     def status(self) -> dict[str, Any]:
-        """Every key with its health, limits, what is used and left, until when it is blocked, and who waits.
+        """Every key with its health, limits, usage and blocks, and the waiting calls.
 
         A snapshot of plain values, made for reading and for JSON; it holds no key.
 

@@ -1,4 +1,4 @@
-"""What came back for a prompt?"""
+"""`Reply`: the text of an answer, and how it came about."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Reply(str):
         first_token_latency: float | None = None,
         cached: bool | None = False,
     ) -> Self:
-        """A reply made by hand, for instance to test code that takes one."""
+        """Return a reply made by hand, for instance to test code that takes one."""
         facts = _Facts()
         facts.provider = provider
         facts.model = model
@@ -106,9 +106,9 @@ class Reply(str):
         facts.parsed = parsed
         facts.repaired = bool(repaired)
         facts.cost = cost
-        reply = str.__new__(cls, text)
-        reply._outcome = facts
-        return reply
+        self = str.__new__(cls, text)
+        self._outcome = facts
+        return self
 
     @property
     def provider(self) -> str:
@@ -138,9 +138,9 @@ class Reply(str):
 
     @property
     def cost(self) -> Decimal | None:
-        """The price of this answer in US dollars, exactly; `None` when it cannot be told.
+        """The price of this answer in US dollars, exactly; `None` when it is not known.
 
-        That is so while nobody knows the price of the model, which is warned of once, or when the provider did
+        That is so while the price of the model is not known, which is warned of once, or when the provider did
         not say how many tokens were used. What the provider itself charged wins (OpenRouter), then the prices of
         the config, then published ones. Attempts that failed before are not billed and not counted here.
 
@@ -216,7 +216,7 @@ class Reply(str):
         from quotaflow._prices.cost import reply_cost
 
         facts = {name: getattr(outcome, name, None) for name in _Facts.__slots__ if name != "cost"}
-        # Whoever reads it may not have the prices of this config.
+        # The reader may not have the prices of this config.
         facts["cost"] = reply_cost(outcome, warns=False)
         return (_restore, (type(self), str(self), facts))
 
@@ -231,14 +231,14 @@ def _restore(cls: type[Reply], text: str, facts: dict[str, Any]) -> Reply:
 
 
 def reply_from(outcome: Outcome) -> Reply:
-    """The reply for what Rust hands over; past `Reply.__new__`, for this runs once a call."""
+    """Return the reply for what Rust hands over; past `Reply.__new__`, for this runs once a call."""
     reply = str.__new__(Reply, outcome.text)
     _set_outcome(reply, outcome)
     return reply
 
 
 def quiet_cost(reply: Reply) -> Decimal | None:
-    """What a reply cost, without a warning when the price of its model is not known.
+    """Return what a reply cost, without a warning when the price of its model is not known.
 
     >>> quiet_cost(Reply("Paris", provider="openai", model="no-such-model", usage=(1, 1, 0, 0, 0))) is None
     True
@@ -249,7 +249,7 @@ def quiet_cost(reply: Reply) -> Decimal | None:
 
 
 def shaped_reply(reply: Reply, parsed: Any, first: Reply | None = None) -> Reply:
-    """The same reply with the object it holds; `first` is the answer that had to be repaired, and counts too."""
+    """Return the same reply with the object it holds; `first` is the repaired answer, and counts too."""
     facts: dict[str, Any] = {name: getattr(_outcome_of(reply), name, None) for name in _Facts.__slots__}
     facts |= {"parsed": parsed, "repaired": first is not None or reply.repaired}
     if first is not None:
@@ -262,7 +262,7 @@ def shaped_reply(reply: Reply, parsed: Any, first: Reply | None = None) -> Reply
 
 
 def forget(reply: Reply) -> None:
-    """An answer that is not what was asked for is not given again to the next who asks.
+    """Drop an answer of another shape from the answer cache.
 
     >>> forget(Reply("Rome"))
     """
@@ -290,7 +290,7 @@ def numbers_of(reply: Reply) -> tuple[float, int, int, int]:
 
 
 def json_of(reply: Reply) -> str:
-    """The facts of a reply that is made of two answers, in the words of `Outcome.to_json`, and what they cost."""
+    """Return the facts of a reply that is made of two answers, as `Outcome.to_json` names them, with costs."""
     import json
 
     outcome = _outcome_of(reply)
@@ -310,7 +310,7 @@ def json_of(reply: Reply) -> str:
 
 
 def failed_reply(error: CallError) -> Reply:
-    """The text that stands for an error, for those who want no exception.
+    """Return the text that stands for an error, for `errors="text"`.
 
     >>> from quotaflow import RateLimitError
     >>> reply = failed_reply(RateLimitError("all keys are used up", provider="openai"))

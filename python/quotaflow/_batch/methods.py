@@ -1,4 +1,4 @@
-"""How do I send ten thousand prompts?"""
+"""The batch methods of `LLMInterface`: `send_batch`, `iter_batch` and their twins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Progress = bool | Callable[[BatchProgress], object] | None
 
 
-class BatchFace:
+class BatchMethods:
     """Batches, for an object that sends prompts."""
 
     __slots__ = ()
@@ -55,7 +55,7 @@ class BatchFace:
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Batch:
-        """Sends many prompts as fast as the quotas allow, and waits for all answers.
+        """Send many prompts as fast as the quotas allow, and wait for all answers.
 
         A prompt that gets no answer is an item with an `error`; the others go on. What is wrong with the
         arguments, a provider without a key for instance, is raised. Ctrl-C ends it within a second, and what was
@@ -69,8 +69,8 @@ class BatchFace:
                 `deadline`, `cache`, …), and everything else for the provider. A line that is no prompt is an item
                 with an error that names it.
             concurrency: the most calls at once; `None` leaves it to the quotas and what the providers take.
-            progress: `None` shows a bar when somebody looks (a terminal, a notebook; with `rich` installed, else a
-                line now and then), `True` always, `False` never; a function is called with a `BatchProgress`, at
+            progress: `None` shows a bar in a terminal or a notebook (with `rich` installed, else a line now and
+                then), `True` always, `False` never; a function is called with a `BatchProgress`, at
                 most ten times a second and at the end. What it raises is logged once.
             checkpoint: a file that gets one line for each finished prompt. The same call with the same file sends
                 what is missing or failed, judged by content; a file made with other arguments is refused.
@@ -147,7 +147,7 @@ class BatchFace:
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Batch:
-        """Sends many prompts from asyncio; parameters, result and errors match `send_batch`.
+        """Send many prompts from asyncio; parameters, result and errors match `send_batch`.
 
         Prompts are read on the loop: a generator that blocks blocks it. When the task is cancelled, what was
         finished is in the `batch` of the `CancelledError`; what `asyncio.run` and `wait_for` raise in its place
@@ -192,9 +192,9 @@ class BatchFace:
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Iterator[BatchItem]:
-        """Sends many prompts and gives each item when it is finished; parameters and errors match `send_batch`.
+        """Send many prompts and give each item when it is finished; parameters and errors match `send_batch`.
 
-        Memory does not grow with the number of prompts. While nobody asks for the next item no more prompts are
+        Memory does not grow with the number of prompts. While the next item is not asked for no more prompts are
         begun; what is begun goes on, and is written to the checkpoint. Leaving the loop ends the batch. Without a
         checkpoint, `dedupe` remembers the last 10,000 answers.
 
@@ -239,7 +239,7 @@ class BatchFace:
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> AsyncIterator[BatchItem]:
-        """The same as `iter_batch` for asyncio.
+        """Do the same as `iter_batch` for asyncio.
 
         >>> import asyncio
         >>> async def places():

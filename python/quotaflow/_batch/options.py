@@ -1,4 +1,4 @@
-"""Is this a possible batch, and what is asked of each of its calls?"""
+"""The checked arguments of a batch, and the options of each of its calls."""
 
 from __future__ import annotations
 
@@ -83,19 +83,19 @@ class BatchOptions:
         return asked | {"default model": target}
 
     def start(self) -> BatchRun:
-        """The calls under way, none so far."""
+        """Return the calls under way, none so far."""
         most = self.concurrency
         return self._caller.core.batch(self.usual, _most_sockets() if most is None else most)
 
     def with_own(self, call: dict[str, Any], params: dict[str, Any]) -> tuple[CallOptions, Wanted | None]:
-        """The options of a prompt that says some for itself, and the shape that its answer is to have."""
+        """Return the options of a prompt that says some for itself, and the shape that its answer is to have."""
         params, wanted = self._shapes.handed_on(self._arguments.params | params)
         asked = self._arguments._replace(**call, params=params)
         deadline = _earlier(asked.deadline, self._arguments.deadline)
         return self._caller.options_for(asked._replace(deadline=deadline)), wanted
 
     def question(self, options: CallOptions, params: dict[str, Any]) -> bytes:
-        """What a call with these options, and these parameters of its own, asks beside its prompt, as a digest."""
+        """Return the digest of what a call asks beside its prompt, with these options and own parameters."""
         asked = options, self._shapes.kind(self._arguments.params | params)
         known = self._questions.get(asked)
         if known is None:
@@ -107,7 +107,7 @@ class BatchOptions:
         return known
 
     def rounds(self, prompt: object, wanted: Wanted, call: dict[str, Any]) -> Rounds:
-        """The rounds of a prompt that begins now."""
+        """Return the rounds of a prompt that begins now."""
         from quotaflow._structured.repair import Rounds
 
         asked = self._arguments._replace(**call)
@@ -145,7 +145,7 @@ def _path(checkpoint: object) -> str:
 
 
 def _earlier(own: object, deadline: object) -> object:
-    """The deadline of a prompt, which is never later than that of the batch."""
+    """Return the deadline of a prompt, which is never later than that of the batch."""
     if own is None or deadline is None or own is deadline:
         return deadline if own is None else own
     try:

@@ -1,4 +1,4 @@
-"""What came back for a batch of prompts?"""
+"""The results of a batch: `BatchItem`, `Batch`, and the items kept in memory."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class BatchItem:
         return self.error is None
 
     def again(self, index: int, identity: str | int | None) -> BatchItem:
-        """The same for a prompt that is the same."""
+        """Return the item of a prompt with the same content."""
         first = self.index if self.duplicate_of is None else self.duplicate_of
         return BatchItem(index, identity, self.reply, self.error, 0, self.digest, first)
 
@@ -104,7 +104,7 @@ class Batch(Sequence[BatchItem]):
         def __getitem__(self, index: slice) -> list[BatchItem]: ...
 
     def __getitem__(self, index: int | slice) -> BatchItem | list[BatchItem]:
-        """The item of the prompt at this place, or a list of them."""
+        """Return the item of the prompt at this place, or a list of them."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         places = self._places
@@ -147,20 +147,20 @@ class Results:
         self._seen = seen
 
     def put(self, item: BatchItem, line: str | None) -> None:  # noqa: ARG002 - memory needs no line
-        """Keeps an item."""
+        """Keep an item."""
         self._items[item.index] = item
         if self._most is not None and len(self._items) > self._most:
             index, gone = self._items.popitem(last=False)
             if self._seen is not None and gone.digest:
-                # What nobody remembers the answer of was never seen.
+                # A prompt whose answer is forgotten was never seen.
                 self._seen.forget(bytes.fromhex(gone.digest), index)
 
     def get(self, index: int) -> BatchItem | None:
-        """The item at this place, if it is still there."""
+        """Return the item at this place, if it is still there."""
         return self._items.get(index)
 
     def places(self) -> Sequence[int]:
-        """The places that have an item, in order."""
+        """Return the places that have an item, in order."""
         size = len(self._items)
         return range(size) if max(self._items, default=-1) == size - 1 else sorted(self._items)
 

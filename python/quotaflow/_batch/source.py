@@ -1,4 +1,4 @@
-"""Which prompts does a batch hold, and what does each say of itself?"""
+"""The prompts of a batch: lists, generators and `.jsonl` files, one by one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def what_answers_depend_on(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def told_apart(digest: bytes, call: Mapping[str, Any], params: Mapping[str, Any]) -> bytes:
-    """The digest of a prompt that says for itself on whose behalf, how urgently or how patiently it is sent.
+    """Return the digest of a prompt with own options that no answer depends on: user, priority, timeouts.
 
     >>> told_apart(b"d", {"model": "gpt-4o"}, {}), len(told_apart(b"d", {"user": "ann"}, {}))
     (b'd', 16)
@@ -63,7 +63,7 @@ def told_apart(digest: bytes, call: Mapping[str, Any], params: Mapping[str, Any]
 
 
 def what_is_said(prompt: str | bytes) -> bytes:
-    """A prompt as `encode_prompt` gives it, the same for those that say the same.
+    """Return a prompt as `encode_prompt` gives it, the same for those that say the same.
 
     >>> what_is_said("Hi") == what_is_said(b'[{"content": "Hi", "role": "user"}]')
     True
@@ -79,12 +79,12 @@ def what_is_said(prompt: str | bytes) -> bytes:
 
 
 def digest_of(question: bytes, prompt: str | bytes) -> bytes:
-    """What tells a prompt from others; `question` is what is asked beside it."""
+    """Return what tells a prompt from others; `question` is what is asked beside it."""
     return blake2b(question + what_is_said(prompt), digest_size=16).digest()
 
 
 def own_digest(met: DigestTable, digest: bytes) -> bytes:
-    """The digest of a prompt that is to be sent although it was met before: another one, that counts how often."""
+    """Return the digest of a prompt that is sent although it was met before: one that counts how often."""
     count = met.get(digest)
     nth = 0 if count is None else count + 1
     met.put(digest, nth)
@@ -165,7 +165,7 @@ class Prompts:
                 if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
                     while (rest := file.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):
                         pass
-                    yield self.told(InvalidPromptError(f"the line is longer than {_LONGEST_LINE >> 20} MiB"))
+                    yield self.located(InvalidPromptError(f"the line is longer than {_LONGEST_LINE >> 20} MiB"))
                     continue
                 if self.line == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
@@ -174,10 +174,10 @@ class Prompts:
                 try:
                     yield json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    yield self.told(InvalidPromptError(f"this is no JSON: {error}"))
+                    yield self.located(InvalidPromptError(f"this is no JSON: {error}"))
 
-    def told(self, error: QuotaflowError, line: int | None = None) -> QuotaflowError:
-        """The error with the line it is about: `line`, or the one that was read last."""
+    def located(self, error: QuotaflowError, line: int | None = None) -> QuotaflowError:
+        """Return the error with the line it is about: `line`, or the one that was read last."""
         if self._path is not None:
             error.args = (f"line {self.line if line is None else line} of {self._path.name}: {error.message}",)
         return error
@@ -199,7 +199,7 @@ def _lines_in(path: Path) -> int:
 def read_prompt(
     given: object, render: Callable[[str, Any], object] | None
 ) -> tuple[str | bytes, str | int | None, dict[str, Any], dict[str, Any]]:
-    """The prompt as `encode_prompt` gives it, the `id`, and what it says itself of the call and to the provider.
+    """Return the prompt as `encode_prompt` gives it, the `id`, its own call options, its own parameters.
 
     Args:
         given: one prompt of a batch.

@@ -1,4 +1,4 @@
-"""What `LLMInterface` and `RateLimiter` share: their core, hooks, waiting lines, and how they end."""
+"""The base of `LLMInterface` and `RateLimiter`: core, hooks, waiting lines, end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Base:
-    """An object with a `Core`: it opens and closes it, listens to it, and shows who waits in it."""
+    """An object with a `Core`: opened and closed, with event hooks and the waiting lines."""
 
     __slots__ = ("__weakref__", "_caller", "_core", "_state")
 
@@ -60,7 +60,7 @@ class Base:
             managed.knows_keys_by(self._core.status)
 
     def on(self, event: EventName, hook: Callable[[Any], object]) -> Callable[[], None]:
-        """Calls `hook` with a record of each event of this object; see `quotaflow.events` for which there are.
+        """Call `hook` with a record of each event of this object; see `quotaflow.events` for which there are.
 
         One thread of quotaflow calls all hooks. What a hook raises is logged and ignored; while one hangs, calls
         go on and up to 10,000 events wait.
@@ -93,7 +93,7 @@ class Base:
         return [QueuedCall(**call) for call in json.loads(self._core.queue())]
 
     def clear_queue(self, provider: str | None = None, below_priority: int | None = None) -> int:
-        """Ends calls of this process that wait or pause, not what was sent; each raises `QueueCleared`.
+        """End calls of this process that wait or pause, not what was sent; each raises `QueueCleared`.
 
         Args:
             provider: only those that wait for this provider; `None` for all.
@@ -114,7 +114,7 @@ class Base:
         return self._core.clear_queue(optional_name("provider", provider), below)
 
     def close(self) -> None:
-        """Ends it: calls that wait and streams raise `ClosedError`, and so does every later call.
+        """Close it: calls that wait and streams raise `ClosedError`, and so does every later call.
 
         Prompts that were sent come to their end. Closing twice is fine.
 

@@ -1,4 +1,4 @@
-"""The core behind an interface or a limiter, with its hooks and the options of earlier calls."""
+"""The core of an interface or a limiter, with hooks and options of earlier calls."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Caller:
         self._known: dict[tuple[object, ...], CallOptions] = {}
 
     def options_for(self, given: CallArguments) -> CallOptions:
-        """Checked options, remembered: most calls of a program differ in nothing but their prompt."""
+        """Return checked options, remembered: most calls of a program differ in nothing but their prompt."""
         if self.hooks is not None:
             # A child of a fork inherits hooks and not the thread that calls them.
             self.hooks.ensure()

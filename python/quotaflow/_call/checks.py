@@ -1,4 +1,4 @@
-"""Checks of arguments: each gives the checked value, or raises with what was wrong and what to pass."""
+"""Checks of arguments, each worded once: the checked value, or an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EARLIEST_DEADLINE = 1e9
 
 
 def shown(value: object, *kinds: type) -> str:
-    """A value in an error text: numbers as they are, everything else by its type, for it may be a secret.
+    """Return a value for an error text: a number as it is, anything else by its type: it may be a secret.
 
     >>> shown(3), shown("sk-1"), shown("restrat", str)
     ('3', 'of type str', "'restrat'")
@@ -28,19 +28,19 @@ def shown(value: object, *kinds: type) -> str:
 
 
 def wrong(name: str, value: object, expected: str) -> InvalidArgumentError:
-    """The error for a value that an argument cannot have."""
+    """Return the error for a value that an argument cannot have."""
     return InvalidArgumentError(f"{name} is {shown(value)}", hint=f"pass {expected}")
 
 
 def wrong_type(
     name: str, value: object, hint: str, error: type[QuotaflowError] = InvalidArgumentError, **facts: Any
 ) -> QuotaflowError:
-    """The error for a value of a type that an argument does not take."""
+    """Return the error for a value of a type that an argument does not take."""
     return error(f"{name} is of type {type(value).__name__}", hint=hint, **facts)
 
 
 def text(name: str, value: object) -> str | None:
-    """A text or `None`."""
+    """Return a text or `None`."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -49,7 +49,7 @@ def text(name: str, value: object) -> str | None:
 
 
 def whole_characters(name: str, text: str, error: type[QuotaflowError] = InvalidArgumentError) -> str:
-    """The text, unless it has half a surrogate pair, which cannot be written as UTF-8."""
+    """Return the text, unless it has half a surrogate pair, which cannot be written as UTF-8."""
     if not text.isascii():
         try:
             text.encode()
@@ -62,7 +62,7 @@ def whole_characters(name: str, text: str, error: type[QuotaflowError] = Invalid
 
 
 def optional_name(name: str, value: object) -> str | None:
-    """A name such as a provider's or a key's label, or `None`; not an empty one."""
+    """Return a name such as a provider's or a key's label, or `None`; not an empty one."""
     given = text(name, value)
     if given is not None and (not given or given.isspace()):
         raise InvalidArgumentError(f"{name} is empty", hint="pass None to leave it out")
@@ -70,28 +70,28 @@ def optional_name(name: str, value: object) -> str | None:
 
 
 def required_name(name: str, value: object) -> str:
-    """A name that must be given."""
+    """Return a name that must be given."""
     if value is None:
         raise wrong(name, value, "a string")
     return optional_name(name, value) or ""
 
 
 def flag(name: str, value: object) -> bool:
-    """True or False."""
+    """Return the value if it is True or False."""
     if isinstance(value, bool):
         return value
     raise wrong(name, value, "True or False")
 
 
 def whole(name: str, value: object, most: int) -> int:
-    """A whole number from 0 to `most`."""
+    """Return a whole number from 0 to `most`."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
         return value
     raise wrong(name, value, f"a whole number from 0 to {most}")
 
 
 def optional_whole(name: str, value: object, most: int) -> int | None:
-    """A whole number from 0 to `most`, or `None`."""
+    """Return a whole number from 0 to `most`, or `None`."""
     return None if value is None else whole(name, value, most)
 
 
@@ -109,7 +109,7 @@ def optional_span(name: str, value: object) -> float | None:
 
 
 def optional_moment(name: str, value: object) -> float | None:
-    """A moment as seconds since 1970, or `None`."""
+    """Return a moment as seconds since 1970, or `None`."""
     if value is None:
         return None
     if isinstance(value, datetime):

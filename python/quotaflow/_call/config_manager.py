@@ -1,4 +1,4 @@
-"""What does a program's own config manager say about models, keys and limits?
+"""Settings from a program's own config manager: models, keys, limits, state.
 
 Such an object has `get_model_config(task_name=None, is_fallback=False)`, which gives a mapping with `provider`,
 `model`, `key`, `backup_keys`, `base_url` and parameters (`temperature`…), or `None`. It may have `get(name)`: that
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         """What a config manager must have."""
 
         def get_model_config(self, task_name: str | None = None, is_fallback: bool = False) -> Any:
-            """The model of a task, of everything else, or what to fall back to."""
+            """Return the model of a task, of everything else, or what to fall back to."""
 
 
 _NOT_TASKS = ("default", "fallback")
@@ -108,7 +108,7 @@ class ManagedConfig:
         return config
 
     def _model_config(self, *task: str, **which: bool) -> list[Target]:
-        """The targets that `get_model_config` gives for these arguments."""
+        """Return the targets that `get_model_config` gives for these arguments."""
         shown = [repr(name) for name in task] + [f"{name}={value}" for name, value in which.items()]
         call = f"get_model_config({', '.join(shown)})"
         said = _call(self._manager, call, "get_model_config", *task, **which)
@@ -133,7 +133,7 @@ class ManagedConfig:
         return said
 
     def _target(self, task: str) -> Target:
-        """What the manager says of a task that it did not list; asked once."""
+        """Return the target of a task that the manager did not list; asked once."""
         if task not in self._asked:
             target = _one(self._model_config(task))
             self._refuse_unknown_keys(task, target)
@@ -156,7 +156,7 @@ class ManagedConfig:
 
 
 def managed_config(config: object) -> ManagedConfig | None:
-    """What a program's own config manager says; `None` for every other config.
+    """Return the settings of a program's own config manager; `None` for every other config.
 
     >>> managed_config({"models": {}}) is None
     True
@@ -169,8 +169,8 @@ def managed_config(config: object) -> ManagedConfig | None:
 def state_of(manager: object) -> str | None:
     """Where quotas are remembered for a program with this config manager; `None` when it does not say.
 
-    That is a file of ours where the manager keeps its caches; a file of its own there is left alone. Whoever is
-    given the manager asks here, so that all of them share one state.
+    That is a file of quotaflow where the manager keeps its caches; the manager's own file there is left alone. All
+    objects that are given the manager ask here, so that they share one state.
 
     Raises:
         ConfigError: `get_cache_path()` raises, or what it gives is no path.
@@ -209,7 +209,7 @@ def _call(manager: object, call: str, method: str, *given: object, **named: obje
 
 
 def _is_given(name: object, value: object) -> bool:
-    """A manager gives `None` for whatever is not set, and `""` for an address that a YAML file leaves empty."""
+    """Return whether a value is set: `None` is not, nor is an empty address from a YAML file."""
     return value is not None and not (name == "base_url" and isinstance(value, str) and not value.strip())
 
 

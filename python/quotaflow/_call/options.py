@@ -1,4 +1,4 @@
-"""The arguments of a call, checked, as Rust takes them; and those of an interface and a limiter."""
+"""The arguments of a call, checked, in the form that Rust takes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class CallArguments(_Fields):
 
 
 def make_options(given: CallArguments, debug: bool) -> CallOptions:
-    """What Rust is told about a call; raises `InvalidArgumentError` for the first wrong argument."""
+    """Return the options of a call for Rust; raise `InvalidArgumentError` for the first wrong argument."""
     params = given.params
     if params.get("stream"):
         raise InvalidArgumentError(
@@ -96,7 +96,7 @@ def make_options(given: CallArguments, debug: bool) -> CallOptions:
 
 
 class HandedOn(dict[str, object]):
-    """A `response_format` that goes to Rust as it is: whoever made it reads the answer."""
+    """A `response_format` that goes to Rust as it is: its maker reads the answer."""
 
 
 def takes_a_shape(response_format: object) -> bool:
@@ -121,7 +121,7 @@ def guard_options(
     max_retries: object = None,
     retry_delay: object = None,
 ) -> GuardOptions:
-    """What Rust is told about a call that somebody else sends; raises `InvalidArgumentError` as `make_options`."""
+    """Return the options of a guarded call for Rust; raise `InvalidArgumentError` as `make_options` does."""
     # Not to wait at all is to wait for less than any wait takes.
     no_wait = isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout == 0
     return GuardOptions(
@@ -139,7 +139,7 @@ def guard_options(
 
 
 def config_source(config: object) -> tuple[str | None, bool]:
-    """The config as JSON and `False`, or its path and `True`; `(None, False)` means: search for it.
+    """Return the config as JSON and `False`, or its path and `True`; `(None, False)` means: search for it.
 
     >>> config_source({"models": {}})
     ('{"models":{}}', False)
@@ -167,7 +167,7 @@ def wants_text_for_errors(errors: object) -> bool:
 
 
 def config_json(name: str, value: object) -> str | None:
-    """A mapping of the constructor as JSON; raises `ConfigError` with its name as the path."""
+    """Return a mapping of the constructor as JSON; raise `ConfigError` with its name as the path."""
     if value is None:
         return None
     if not isinstance(value, Mapping):

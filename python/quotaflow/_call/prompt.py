@@ -1,4 +1,4 @@
-"""Is this a prompt, and what are its messages?
+"""Prompts: text, messages, and what LangChain makes, as text or JSON.
 
 A prompt is a string, a list of `{"role", "content"}` mappings in the OpenAI shape, or what LangChain makes:
 a list of message objects or a prompt value. LangChain is never imported; its objects are known by their
@@ -31,7 +31,7 @@ _EXPECTED = "pass a string or a list of {'role': …, 'content': …} messages"
 
 
 def encode_prompt(prompt: object) -> str | bytes:
-    """The prompt as Rust takes it: text as `str`, messages as JSON in `bytes`.
+    """Return the prompt as Rust takes it: text as `str`, messages as JSON in `bytes`.
 
     Raises `InvalidPromptError` when it is empty or something else; the message names the place, never the text.
 
@@ -66,7 +66,7 @@ def encode_prompt(prompt: object) -> str | bytes:
 
 
 def encode_text(text: str) -> bytes:
-    """The text of a prompt in UTF-8.
+    """Return the text of a prompt in UTF-8.
 
     Raises `InvalidPromptError` when it has half a surrogate pair, which no provider could be sent.
     """
@@ -131,7 +131,7 @@ def _content(content: object, calls_tools: bool, place: str) -> object:
 
 
 def _tool_call(call: object, place: str) -> dict[str, Any]:
-    """A tool call in the OpenAI shape, from LangChain's `{"name", "args", "id"}`."""
+    """Return a tool call in the OpenAI shape, from LangChain's `{"name", "args", "id"}`."""
     if not isinstance(call, Mapping) or "name" not in call:
         raise InvalidPromptError(f"{place} has a tool call without a name")
     import json

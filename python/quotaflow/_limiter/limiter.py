@@ -1,4 +1,4 @@
-"""How do I keep calls that somebody else sends within the same quotas?"""
+"""`RateLimiter`: keeps calls that other code sends within their quotas."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RateLimiter(Bookkeeping, Base):
         state: where quotas are remembered: a path, `"memory"`, or `None` for a file in the user's cache folder.
 
     Raises:
-        ConfigError: for what cannot be meant; it names the field and the nearest right one.
+        ConfigError: the configuration is invalid; it names the field and the nearest valid one.
 
     >>> limiter = RateLimiter({}, limits={"scraper": {"rps": 5}}, state="memory")
     >>> with limiter.acquire("scraper") as permit:
@@ -70,11 +70,11 @@ class RateLimiter(Bookkeeping, Base):
         timeout: float | timedelta | None = None,
         deadline: datetime | float | None = None,
     ) -> Acquisition:
-        """A permit for one request, for `with` or `async with`, which wait until it may be sent.
+        """Return a permit for one request, for `with` or `async with`, which wait until it may be sent.
 
         Leaving the block books what `permit.settle(…)` said, else the estimate. An exception that leaves it is
         classified and booked, which may close the key for all who share the state, and goes on. Of what is no
-        `Exception` (Ctrl-C, a cancelled task) nobody knows what was sent: the estimate stays counted, unless
+        `Exception` (Ctrl-C, a cancelled task) it is not known what was sent: the estimate stays counted, unless
         `permit.release()` was called. Who is cancelled while waiting leaves nothing counted.
 
         Args:
@@ -118,7 +118,7 @@ class RateLimiter(Bookkeeping, Base):
         retry_delay: float | timedelta | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Calls `fn(*args, **kwargs)` when it may, and again when that makes sense.
+        """Call `fn(*args, **kwargs)` when it may, and again when that makes sense.
 
         A parameter of `fn` called `api_key` gets the key, one called `permit` the permit, and one called `key` the
         key when there is one and `fn` has neither of them nor is built in; always by name, and only where your own
@@ -184,7 +184,7 @@ class RateLimiter(Bookkeeping, Base):
         retry_delay: float | timedelta | None = None,
         **kwargs: Any,
     ) -> Any:
-        """The same from asyncio: what `fn` returns is awaited; parameters, answer and errors match `run`.
+        """Do the same from asyncio: what `fn` returns is awaited; parameters, answer and errors match `run`.
 
         >>> import asyncio
         >>> async def ask(api_key):
@@ -203,7 +203,7 @@ class RateLimiter(Bookkeeping, Base):
         return await arun(self._listened().guard(options), asked)
 
     def close(self) -> None:
-        """Ends it: calls that wait raise `ClosedError`, and so does every later call that
+        """Close it: calls that wait raise `ClosedError`, and so does every later call that
         asks, counts or forgets. Closing twice is fine.
 
         >>> limiter.close()
@@ -212,7 +212,7 @@ class RateLimiter(Bookkeeping, Base):
         super().close()
 
     def _listened(self) -> Core:
-        """What carries a call out; a child of a fork that inherited hooks listens from its first call on."""
+        """Return the core for a call; a child of a fork that inherited hooks listens from its first call on."""
         if self._caller.hooks is not None:
             self._caller.hooks.ensure()
         return self._open()

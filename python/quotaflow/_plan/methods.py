@@ -1,4 +1,4 @@
-"""What would come of sending these prompts, before any is sent?"""
+"""`LLMInterface.plan`: a forecast of a batch before any prompt is sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from quotaflow.records import Attempt
 
 
-class PlanFace:
+class PlanMethods:
     """`plan` for an object that sends prompts."""
 
     __slots__ = ()
@@ -75,10 +75,10 @@ class PlanFace:
             model: the model to ask.
             fallback: whether calls may go on to the configured fallbacks.
             system: instructions that come before each prompt.
-            priority: 5 and above may use the last tenth of every limit; who waits already with less goes after.
+            priority: 5 and above may use the last tenth of every limit; calls that wait with less go after.
             deadline: as for `send_batch`: calls wait until then, for the quota of the next day for instance.
                 Without one, none waits for more than `max_wait` of the config.
-            user: on whose behalf; the limits of their own hold as well.
+            user: the user of the calls; its own limits hold as well.
             skip_rate_limit: as for `send_batch`: limits are counted and not waited for.
             dedupe: whether prompts with the same content are sent once.
             checkpoint: the file of an earlier run: what it holds is not sent again. None is made.

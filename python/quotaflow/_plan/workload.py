@@ -1,4 +1,4 @@
-"""Which prompts does a plan hold, how large is each, and how is it sent?"""
+"""The prompts of a plan: how large each is, and with which options it is sent."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class PlannedPrompts:
                     if seen.has(own, prompt):
                         continue
                 except QuotaflowError as error:
-                    self._refuse(error if error is given else prompts.told(error))
+                    self._refuse(error if error is given else prompts.located(error))
                     continue
                 except Exception as error:  # noqa: BLE001 - whatever was given, it is one of many
                     wrong = f"the prompt cannot be read: that raised {type(error).__name__}"
-                    self._refuse(prompts.told(InvalidPromptError(wrong)))
+                    self._refuse(prompts.located(InvalidPromptError(wrong)))
                     continue
                 held.append((place, prompt))
                 if len(held) == _READ_AT_ONCE:
@@ -78,12 +78,12 @@ class PlannedPrompts:
         prompt, _, call, more = read_prompt(given, options.render)
         if not (call or more):
             return 0, self._usually, prompt
-        told = json.dumps([call, more], sort_keys=True, default=repr)
-        if told not in self._places:
+        key = json.dumps([call, more], sort_keys=True, default=repr)
+        if key not in self._places:
             asked, _ = options.with_own(call, more)
             self.asks.append(asked)
-            self._places[told] = len(self.asks) - 1
-        place = self._places[told]
+            self._places[key] = len(self.asks) - 1
+        place = self._places[key]
         return place, options.question(self.asks[place], more), prompt
 
     def _refuse(self, error: QuotaflowError) -> None:

@@ -1,4 +1,4 @@
-"""The cost of an answer in US dollars."""
+"""The cost of an answer in US dollars, exact to the picodollar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _warned: dict[tuple[str, str], object] = {}
 
 
 def reply_cost(outcome: Any, warns: bool = True) -> Decimal | None:
-    """What an answer cost in US dollars; `None`, with one warning for each model, when its price is not known."""
+    """Return what an answer cost in US dollars; `None`, with one warning a model, if its price is not known."""
     from quotaflow._prices.genai_prices import look_once
 
     stated: Any = getattr(outcome, "cost", None)
@@ -60,7 +60,7 @@ def dollars(picodollars: int) -> Decimal:
 
 
 def warn_once(provider: str, model: str) -> None:
-    """Says once in this process that nobody knows the price of this model."""
+    """Warns once in this process that the price of this model is not known."""
     token = object()
     if _warned.setdefault((provider, model), token) is token:
         from quotaflow._call.logs import logger

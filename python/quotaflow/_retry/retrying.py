@@ -1,4 +1,4 @@
-"""After which error is something tried again, and when?"""
+"""`retrying`: calls a function again after errors that pass by themselves."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What `on_retry` is told before each pause.
+    """What `on_retry` gets before each pause.
 
     >>> Retry(1, ValueError("no"), None, 1.25, 0.5).delay
     1.25
@@ -41,7 +41,7 @@ class Retry:
     error: Exception
     """What it raised."""
     verdict: Verdict | None
-    """What that means, if anybody can tell."""
+    """What that means, if it is known."""
     delay: float
     """The seconds until the next attempt."""
     elapsed: float
@@ -63,10 +63,10 @@ def retrying(
     sleep: Callable[[float], Any] | None = None,
     entropy: Callable[[], float] = random.random,
 ) -> Retrying:
-    """Tries something again after errors that may pass: as a decorator, or as a loop.
+    """Try something again after errors that may pass: as a decorator, or as a loop.
 
     What an error means is read from it (`classify_error`): status, headers, body, type, words. A wrong key, a bad
-    request, an empty account or a filtered prompt is never tried again, and neither is what nobody can classify.
+    request, an empty account or a filtered prompt is never tried again, and neither is what cannot be classified.
     When the error says how long to wait, that is the least; when that is longer than `cap`, it is raised at once.
     The last error is raised as it is, with a note. Sync and async functions and loops work alike, and so
     do functions that return something to be awaited, as methods of SDKs do; a pause ends with Ctrl-C or when the
@@ -81,9 +81,9 @@ def retrying(
         on_retry: called with a `Retry` before each pause; what it raises is logged and ignored. It may be async in
             async code.
         total_time: the seconds all attempts and pauses may take; a pause that would end later is not begun.
-        provider: whose words the errors are, for instance `"openai"`; `None`: as they tell.
+        provider: the provider that the errors come from, for instance `"openai"`; `None`: as they show.
         retry_on: only these: an exception type, some, or a function of the exception. What it names is tried again
-            even if nobody can classify it, and still not when it is known that it cannot succeed.
+            even if it cannot be classified, and still not when it is known that it cannot succeed.
         clock: what tells the time, in seconds.
         sleep: what waits, in seconds; in async code, what it returns is awaited if it can be.
         entropy: what draws from 0 to 1.
@@ -151,7 +151,7 @@ class Retrying:
         self._clock, self._sleep, self._entropy = clock, sleep, entropy
 
     def __call__(self, fn: _F) -> _F:
-        """Decorates a function or a coroutine function; what it returns to be awaited is tried, too."""
+        """Decorate a function or a coroutine function; what it returns to be awaited is tried, too."""
         check_tried(fn)
         wrapped: Any
         if inspect.iscoroutinefunction(fn):
@@ -200,7 +200,7 @@ class Retrying:
         return Attempts(self)
 
     def now(self) -> float:
-        """The time of this schedule's clock."""
+        """Return the time of this schedule's clock."""
         return self._clock()
 
     def sleep(self, seconds: float) -> None:
@@ -225,10 +225,10 @@ class Retrying:
     def delay_after(
         self, error: Exception, number: int, elapsed: float
     ) -> tuple[float | None, Verdict | None, str]:
-        """The pause after attempt `number`, or `None` and why there is no other; what the error means."""
+        """Return the pause after attempt `number`, or `None` and why there is no other; what the error means."""
         verdict = classify_error(error, self._provider)
         if not self._is_wanted(error, verdict):
-            return None, verdict, "it would fail again" if verdict is not None else "nobody can tell what it means"
+            return None, verdict, "it would fail again" if verdict is not None else "it cannot be classified"
         if self._attempts is not None and number >= self._attempts:
             return None, verdict, "that was the last attempt"
         grown = self._base * self._multiplier ** min(number - 1, 64)
@@ -254,13 +254,13 @@ class Retrying:
         return wanted and (verdict is None or passes(verdict, inf))
 
     def failed(self, error: Exception, number: int, began: float) -> tuple[float | None, Awaitable[object] | None]:
-        """Takes note of a failure; the pause until the next, or `None`, and what `on_retry` left to await."""
+        """Note a failure; return the pause until the next attempt or `None`, and what `on_retry` left to await."""
         elapsed = self.now() - began
         delay, verdict, reason = self.delay_after(error, number, elapsed)
         if delay is None:
             if number > 1:
-                told = f"quotaflow gave up after {number} attempts in {elapsed:.1f} s: {reason}"
-                note(error, told, ("quotaflow gave up after ",))
+                text = f"quotaflow gave up after {number} attempts in {elapsed:.1f} s: {reason}"
+                note(error, text, ("quotaflow gave up after ",))
             return None, None
         if self._on_retry is not None:
             try:
@@ -393,7 +393,7 @@ def check_retry_on(given: Any) -> None:
 
 
 def number(name: str, value: Any, least: float, most: float) -> float:
-    """A number or a timedelta between two bounds, in seconds."""
+    """Return a number or a timedelta between two bounds, in seconds."""
     seconds = value.total_seconds() if hasattr(value, "total_seconds") else value
     if (
         isinstance(seconds, int | float)
@@ -406,7 +406,7 @@ def number(name: str, value: Any, least: float, most: float) -> float:
 
 
 def count(value: Any) -> int:
-    """A number of attempts."""
+    """Return a number of attempts."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     raise wrong("attempts", value, "1 or more, or None; write @retrying() with brackets")

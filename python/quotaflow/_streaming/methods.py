@@ -1,4 +1,4 @@
-"""How do I get an answer in pieces, as they arrive?"""
+"""The stream methods of `LLMInterface`: `stream_prompt` and `astream_prompt`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SAID_ANYWAY = frozenset({"stream", "stream_options"})
 _ONLY_STREAMED = frozenset({"stream", "idle_timeout", "resume"})
 
 
-class StreamingFace:
+class StreamingMethods:
     """`stream_prompt` and `astream_prompt` for an object that sends prompts."""
 
     __slots__ = ()
@@ -61,11 +61,11 @@ class StreamingFace:
         idle_timeout: float | timedelta | None = None,
         **params: Any,
     ) -> PromptStream:
-        """Sends one prompt and gives its answer piece by piece, as it arrives.
+        """Send one prompt and give its answer piece by piece, as it arrives.
 
-        Arguments are checked here; nothing is sent before the first piece is asked for, and nothing is read from
-        the provider that nobody asks for. Until the first piece arrives, it waits for quota, tries again and falls
-        back as `send_prompt` does. If the answer breaks off after that, `StreamInterrupted` says how far it came,
+        Arguments are checked here; nothing is sent before the first piece is asked for, and pieces are read
+        from the provider only as they are asked for. Until the first one arrives, it waits for quota, tries again
+        and falls back as `send_prompt` does. If the answer breaks off after that, `StreamInterrupted` says how far it came,
         unless `resume` has another attempt go on.
 
         Args:
@@ -81,8 +81,8 @@ class StreamingFace:
             priority: who is served first when several wait: 9 before 0.
             timeout: the seconds the whole stream may take, counted from here, or a timedelta.
             deadline: the same as a moment.
-            user: on whose behalf; it stays here and is not sent.
-            skip_rate_limit: whether to send without waiting for quota of ours.
+            user: the user of the call; it stays here and is not sent.
+            skip_rate_limit: whether to send without waiting for local quota.
             on_retry: called with each `Attempt` that another one follows.
             resume: what happens when the answer breaks off: `"restart"` asks again and what was said is void,
                 `"continue"` shows the model what it said and asks it to go on. The seam arrives as an empty
@@ -143,7 +143,7 @@ class StreamingFace:
         idle_timeout: float | timedelta | None = None,
         **params: Any,
     ) -> AsyncPromptStream:
-        """Sends one prompt from asyncio and gives its answer piece by piece; all else matches `stream_prompt`.
+        """Send one prompt from asyncio and give its answer piece by piece; all else matches `stream_prompt`.
 
         >>> import asyncio
         >>> async def first():
@@ -169,7 +169,7 @@ class StreamingFace:
 
 
 def _streamed(params: dict[str, Any], resume: Any) -> tuple[dict[str, Any], Any, Wanted | None]:
-    """What goes to the provider, how it goes on when it breaks off, and what judges the answer, if anything."""
+    """Return the parameters for the provider, how to resume, and the shape of the answer if there is one."""
     if resume not in _RESUMES:
         raise InvalidArgumentError(f"resume is {shown(resume, str)}", hint="pass 'restart', 'continue' or None")
     if not _SAID_ANYWAY.isdisjoint(params):
@@ -185,7 +185,7 @@ def _streamed(params: dict[str, Any], resume: Any) -> tuple[dict[str, Any], Any,
 
 
 def _without_what_is_said_anyway(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters without `stream` and the wish for usage, which every stream has."""
+    """Return the parameters without `stream` and the wish for usage, which every stream has."""
     params = dict(params)
     stream, options = params.pop("stream", None), params.pop("stream_options", None)
     if stream is not None and type(stream) is not bool:
@@ -202,7 +202,7 @@ def _without_what_is_said_anyway(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole_answer(llm: Any, prompt: object, arguments: dict[str, Any]) -> Reply:
-    """What `send_prompt` gives; arguments that only a stream takes have it streamed and collected."""
+    """Return what `send_prompt` gives; arguments that only a stream takes have it streamed and collected."""
     arguments, is_streamed = _whether_streamed(arguments)
     if not is_streamed:
         sent: Reply = llm.send_prompt(prompt, **arguments)
@@ -215,7 +215,7 @@ def whole_answer(llm: Any, prompt: object, arguments: dict[str, Any]) -> Reply:
 
 
 async def awhole_answer(llm: Any, prompt: object, arguments: dict[str, Any]) -> Reply:
-    """The same for asyncio."""
+    """Do the same for asyncio."""
     arguments, is_streamed = _whether_streamed(arguments)
     if not is_streamed:
         sent: Reply = await llm.asend_prompt(prompt, **arguments)

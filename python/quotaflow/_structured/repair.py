@@ -1,4 +1,4 @@
-"""How is an answer got that has the shape that was asked for?
+"""The repair round: an answer of another shape is sent back once.
 
 One call, and when its answer has another shape, a second one that shows the model what was wrong: the repair
 round. An answer that was cut off or refused is not sent back: it would come to the same.
@@ -44,7 +44,7 @@ _REPAIR = "This answer is not what was asked for:\n{faults}\nAnswer again, whole
 def send_shaped(
     send: Callable[[object, CallArguments], Reply], caller: Caller, prompt: object, arguments: CallArguments
 ) -> Reply:
-    """What `send` gives for the prompt, with `parsed`, after a repair round if need be.
+    """Return what `send` gives for the prompt, with `parsed`, after a repair round if need be.
 
     Args:
         send: sends a prompt with these arguments.
@@ -73,7 +73,7 @@ async def asend_shaped(
     prompt: object,
     arguments: CallArguments,
 ) -> Reply:
-    """The same for a `send` that is awaited."""
+    """Do the same for a `send` that is awaited."""
     rounds = _begun(caller, prompt, arguments)
     for asked, its_arguments in rounds.asked(arguments):
         try:
@@ -123,7 +123,7 @@ class Wanted:
             self.shape, self.param = _shape_as_written(response_format), HandedOn(response_format)
 
     def judged(self, reply: Reply, first: Reply | None = None) -> tuple[Reply, AnswerError | None]:
-        """The reply with what it holds, and what is wrong with it; `first` is the answer that it is to repair.
+        """Return the reply with what it holds, and what is wrong with it; `first` is the answer it repairs.
 
         >>> from quotaflow import Reply
         >>> reply, error = Wanted({"type": "integer"}).judged(Reply("three"))
@@ -179,7 +179,7 @@ class Rounds:
         self._began += seconds
 
     def asked(self, arguments: CallArguments) -> Iterator[tuple[object, CallArguments]]:
-        """What is sent, with its arguments: the prompt, and after an answer of another shape the repair round."""
+        """Yield what is sent, with its arguments: the prompt, and after a wrong answer the repair round."""
         arguments = arguments._replace(params=arguments.params | {"response_format": self._wanted.param})
         yield self._prompt, arguments
         again = self.again()
@@ -187,7 +187,7 @@ class Rounds:
             yield again, arguments._replace(timeout=self.timeout)
 
     def judged(self, reply: Reply) -> Reply:
-        """The reply with what it holds; what is wrong with it is kept for `again` and `ended`."""
+        """Return the reply with what it holds; what is wrong with it is kept for `again` and `ended`."""
         self._given = reply
         if reply.error is not None:
             # A text that stands for an error.
@@ -199,7 +199,7 @@ class Rounds:
         return self.reply
 
     def again(self) -> list[dict[str, Any]] | None:
-        """The prompt of the repair round; `None` when there is to be none."""
+        """Return the prompt of the repair round; `None` when there is to be none."""
         error, shape = self.error, self._wanted.shape
         if error is None or shape is None or not shape.repair or self.is_second:
             return None
@@ -220,13 +220,13 @@ class Rounds:
         return ends is None or ends > now()
 
     def failed(self, error: QuotaflowError) -> None:
-        """A round brought no answer; what is wrong with the answer before is what there is to say."""
+        """Note a round without an answer; the error of the answer before stands."""
         if self.error is not None:
             self.error.__cause__ = error
             self.error.attempts += getattr(error, "attempts", ())
 
     def ended(self, errors_as_text: bool) -> Reply:
-        """The last reply, or what is wrong with it."""
+        """Return the last reply, or what is wrong with it."""
         if self.error is not None:
             if errors_as_text:
                 return failed_reply(self.error)
@@ -237,7 +237,7 @@ class Rounds:
 
 
 def parsed_answer(reply: Reply, shape: ResponseFormat) -> Any:
-    """The object in an answer: the first JSON value that has the shape; `None` when it calls tools instead.
+    """Return the object in an answer: the first JSON value that has the shape; `None` when it calls tools instead.
 
     Raises:
         ParseError: there is no JSON in it, or it was cut off or refused.
@@ -300,7 +300,7 @@ def _what_is_wrong(reply: Reply, faults: list[str], is_cut: bool) -> tuple[str, 
 
 
 def repair_messages(prompt: object, error: AnswerError) -> list[dict[str, Any]]:
-    """The conversation with the wrong answer and what is wrong with it.
+    """Return the conversation with the wrong answer and what is wrong with it.
 
     >>> messages = repair_messages("Name a city.", ParseError("there is no JSON in the answer", text="Rome"))
     >>> [message["role"] for message in messages]

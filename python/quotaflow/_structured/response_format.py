@@ -1,4 +1,4 @@
-"""Which shapes may an answer be asked for, and does an answer have it?"""
+"""`ResponseFormat`: a shape for an answer, and the check of an answer."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class ResponseFormat:
         return {"type": "answer_schema", "name": self.name, "schema": self.schema}
 
     def read(self, text: str) -> tuple[Any, list[str]]:
-        """The value that a JSON text is, or what is wrong with it.
+        """Return the value that a JSON text is, or what is wrong with it.
 
         >>> ResponseFormat({"type": "integer"}).read("3")
         (3, [])
@@ -108,7 +108,7 @@ def is_as_written(wanted: object) -> bool:
 
 
 def _understood(shape: Any) -> tuple[str, dict[str, Any], Callable[[str], tuple[Any, list[str]]]]:
-    """The name of a shape, its schema, and what reads an answer."""
+    """Return the name of a shape, its schema, and what reads an answer."""
     if isinstance(shape, Mapping):
         return _from_schema(shape)
     for writes, reads in (("model_json_schema", "model_validate_json"), ("json_schema", "validate_json")):
@@ -199,7 +199,7 @@ def _read_typed(typed: Any, text: str) -> tuple[Any, list[str]]:
 
 
 def _loaded(text: str) -> tuple[Any, list[str]]:
-    """The plain value of a JSON text, or what is wrong: numbers that Python cannot hold."""
+    """Return the plain value of a JSON text, or what is wrong: numbers that Python cannot hold."""
     try:
         return json.loads(text, parse_float=_finite), []
     except ValueError as error:
@@ -220,7 +220,7 @@ def _name_of(shape: Any) -> str:
 
 
 def _name(name: str) -> str:
-    """A name as providers take it: letters, digits, `_` and `-`, at most 64 of them."""
+    """Return a name as providers take it: letters, digits, `_` and `-`, at most 64 of them."""
     plain = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in name
     )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def check_names(needed: set[str], known: set[str], given: Mapping[str, Any], mark: str = "") -> None:
-    """Raises `TemplateError` for what is needed and not given, and for what is given and not known."""
+    """Raise `TemplateError` for what is needed and not given, and for what is given and not known."""
     missing = sorted(needed - set(given))
     unused = sorted(set(given) - known)
     if missing:

@@ -1,4 +1,4 @@
-"""How does a caller's data get into a prompt?"""
+"""`render`: a prompt from a template and its parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENGINES = ("auto", "jinja2", "dollar")
 def render(
     template: str, params: Mapping[str, Any], *, engine: Literal["auto", "jinja2", "dollar"] = "auto"
 ) -> str:
-    """A prompt from a template and what it needs, neither less nor more.
+    """Return a prompt from a template and exactly the parameters it needs.
 
     With `dollar` a template has `$name` or `${name}`, and `$$` for a dollar sign; any other `$` stays. With
     `jinja2` it is a Jinja template in a sandbox without files, where what is undefined is an error and output is
@@ -64,9 +64,9 @@ def render(
 
 
 def prepare_prompt_with_context(template: str, data: Mapping[str, Any]) -> str:
-    """Puts `data` where `template` has `$name` or `${name}`; `render` does the same and misses nothing.
+    """Put `data` where `template` has `$name` or `${name}`; `render` also finds missing and unused names.
 
-    What a value holds is never looked at again, so nobody's data can pull in other data. `$$` is a dollar sign; a
+    What a value holds is never looked at again, so that data cannot pull in other data. `$$` is a dollar sign; a
     name that `data` does not have stays as it is written, and so does any other `$`.
 
     Args:
@@ -106,7 +106,7 @@ def _render_dollars(template: str, params: Mapping[str, Any]) -> str:
 def _text_of(name: str, params: Mapping[str, Any]) -> str:
     try:
         return _as_text(params[name])
-    # What a value does when it is printed is anybody's code.
+    # Printing a value may run any code.
     except Exception as error:
         words = f"{type(error).__name__}: {error}"
         raise TemplateError(f"the value of ${name} cannot be written as text: {words}") from error

@@ -1,4 +1,4 @@
-"""LangChain: an interface as a Runnable, and a chat model; importing this package imports none of it.
+"""LangChain: `LLMInterface` as a Runnable, and a chat model.
 
 Programs import the chat model; `interface` inherits the methods of `runnable`.
 It may import `interface`, `_streaming`, `_structured`, `reply`, `_call`, `errors` and `records`.

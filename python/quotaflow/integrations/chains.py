@@ -1,4 +1,4 @@
-"""How does an `LLMInterface` take part in LangChain's chains and callbacks, once LangChain is there?"""
+"""`LLMInterface` in LangChain's chains and callbacks; needs LangChain."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _TextRunnable(Runnable[Any, str]):
 
 
 def borrowed(llm: Any, name: str) -> Any:
-    """A member of LangChain's Runnable, as if the interface had inherited it."""
+    """Return a member of LangChain's Runnable, as if the interface had inherited it."""
     try:
         member = inspect.getattr_static(_TextRunnable, name)
     except AttributeError:
@@ -54,24 +54,24 @@ def borrowed(llm: Any, name: str) -> Any:
 
 
 def sequence(*steps: Any, name: str | None = None) -> Runnable[Any, Any]:
-    """A chain of these."""
+    """Return a chain of these."""
     return RunnableSequence(*map(coerce_to_runnable, steps), name=name)
 
 
 def invoke(llm: Any, prompt: object, config: Any, kwargs: dict[str, Any]) -> Reply:
-    """One call under a config, told to its callbacks as that of a chat model."""
+    """One call under a config, which its callbacks see as that of a chat model."""
     value, under = _prompt_value(prompt), _config(config)
     return _reply(ChatQuotaflow(llm=llm).generate_prompt([value], **_told(under), **kwargs), kwargs)
 
 
 async def ainvoke(llm: Any, prompt: object, config: Any, kwargs: dict[str, Any]) -> Reply:
-    """The same for asyncio."""
+    """Do the same for asyncio."""
     value, under = _prompt_value(prompt), _config(config)
     return _reply(await ChatQuotaflow(llm=llm).agenerate_prompt([value], **_told(under), **kwargs), kwargs)
 
 
 def stream(llm: Any, prompt: object, config: Any, kwargs: dict[str, Any]) -> Iterator[str]:
-    """The text of one call in pieces under a config, told to its callbacks as that of a chat model."""
+    """Yield the text of one call in pieces under a config; its callbacks see a chat model."""
     value, under = _prompt_value(prompt), _named(_config(config))
     for chunk in ChatQuotaflow(llm=llm).stream(value, under, **kwargs):
         if text := str(chunk.text):
@@ -79,7 +79,7 @@ def stream(llm: Any, prompt: object, config: Any, kwargs: dict[str, Any]) -> Ite
 
 
 async def astream(llm: Any, prompt: object, config: Any, kwargs: dict[str, Any]) -> AsyncIterator[str]:
-    """The same for asyncio."""
+    """Do the same for asyncio."""
     value, under = _prompt_value(prompt), _named(_config(config))
     async for chunk in ChatQuotaflow(llm=llm).astream(value, under, **kwargs):
         if text := str(chunk.text):
@@ -93,7 +93,7 @@ def batch(llm: Any, inputs: Any, config: Any, return_exceptions: bool, kwargs: d
 
 
 async def abatch(llm: Any, inputs: Any, config: Any, return_exceptions: bool, kwargs: dict[str, Any]) -> list[Any]:
-    """The same for asyncio."""
+    """Do the same for asyncio."""
     made: list[Any] = await borrowed(llm, "abatch")(inputs, config, return_exceptions=return_exceptions, **kwargs)
     return made
 
@@ -106,12 +106,12 @@ def _config(config: Any) -> RunnableConfig:
 
 
 def _named(config: RunnableConfig) -> RunnableConfig:
-    """The config, in which a run without a name has that of the interface."""
+    """Return the config, in which a run without a name has that of the interface."""
     return {**config, "run_name": config.get("run_name") or _NAME}
 
 
 def _told(config: RunnableConfig) -> dict[str, Any]:
-    """What LangChain's models are told of a config; a run without a name has that of the interface."""
+    """Return a config's arguments for LangChain's models; a run without a name has the interface's."""
     return {
         "callbacks": config.get("callbacks"),
         "tags": config.get("tags"),
