@@ -79,7 +79,7 @@ impl Core {
     ) -> PyResult<(Bound<'py, PyBytes>, String)> {
         let (_, engine, _) = self.engine(py)?;
         let options = options.get();
-        let asked = engine.asked(&options.ask, options.system.as_deref());
+        let asked = engine.question(&options.ask, options.system.as_deref());
         let asked = asked.map_err(|error| raise(py, &error))?;
         Ok((PyBytes::new(py, &asked.digest), format!("{}/{}", asked.provider, asked.model)))
     }

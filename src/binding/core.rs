@@ -17,7 +17,7 @@ use super::outcome::Outcome;
 use super::runtime::Threads;
 use super::stream_timeouts::Watch;
 use crate::config::{Arguments, ConfigArgument, Settings, Sources};
-use crate::engine::{Ask, Engine, Events, RetryHook, Seat};
+use crate::engine::{Engine, Events, ParkedStream, Request, RetryHook};
 use crate::error::{Error, ErrorKind};
 
 struct OfProcess {
@@ -258,7 +258,7 @@ impl Core {
     }
 
     /// Has a stream end when its time is over, whoever reads it.
-    pub(super) fn watch_stream(&self, py: Python<'_>, seat: &Seat) -> PyResult<()> {
+    pub(super) fn watch_stream(&self, py: Python<'_>, seat: &ParkedStream) -> PyResult<()> {
         if !seat.expires() {
             return Ok(());
         }
@@ -312,10 +312,10 @@ impl Drop for Core {
 }
 
 fn with_hook(
-    ask: Ask,
+    ask: Request,
     options: &CallOptions,
     wakes: Option<Arc<super::loop_port::Mailbox>>,
-) -> (Ask, Option<Arc<Retries>>) {
+) -> (Request, Option<Arc<Retries>>) {
     if options.on_retry.is_none() {
         return (ask, None);
     }
@@ -327,7 +327,7 @@ fn with_hook(
             mailbox.wake();
         }
     }));
-    (Ask { on_retry: Some(hook), ..ask }, Some(retries))
+    (Request { on_retry: Some(hook), ..ask }, Some(retries))
 }
 
 fn tree(py: Python<'_>, argument: &str, text: Option<&str>) -> PyResult<Option<Value>> {

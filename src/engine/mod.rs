@@ -19,8 +19,8 @@ use parking_lot::{Mutex, RwLock};
 pub use batch::{Batch, Finished};
 pub use call::cache::KeptAs;
 pub use call::costs::{CostEstimate, cost_of_answer, price_book, use_newer_prices};
-pub use call::question::Asked;
-pub use call::request::{Answer, Ask, CacheWish, RetryHook};
+pub use call::question::Question;
+pub use call::request::{Answer, CacheWish, Request, RetryHook};
 pub use call::token_counts::PromptSize;
 pub use dispatch::gauge::{Gauge, Reading, Watch};
 pub use dispatch::queue_view::Queued;
@@ -28,7 +28,7 @@ pub use guard::usage_import::{Closed, Usage, UsedLimit};
 pub use guard::{Guard, Guarded, Outlook, Permit};
 pub use plan::{Load, Plan, PlannedKey, PlannedLimit, PlannedRun};
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
-pub use stream::parked::{Found, Overdue, Seat};
+pub use stream::parked::{Checkout, Overdue, ParkedStream};
 pub use stream::{Resume, Seam, StreamEvent, Streaming};
 pub use world::clock::{Clock, Pause, SystemClock, TokioClock};
 pub use world::entropy::Entropy;
@@ -87,7 +87,7 @@ pub struct Engine {
     /// Tells streams that wait for a piece that it was closed.
     closing: tokio::sync::Notify,
     /// Where streams are while nobody waits for their next piece.
-    seats: Mutex<stream::parked::Seats>,
+    parked: Mutex<stream::parked::ParkedStreams>,
 }
 
 impl fmt::Debug for Engine {
@@ -159,14 +159,14 @@ impl Engine {
             closed: AtomicBool::new(false),
             counts_exactly: AtomicBool::new(false),
             closing: tokio::sync::Notify::new(),
-            seats: Mutex::default(),
+            parked: Mutex::default(),
             settings,
         };
         for provider in engine.settings.providers.values() {
             engine.add_vendor(provider.clone())?;
         }
         for warning in &engine.settings.warnings {
-            engine.observer.notice(&Notice::Warns(warning.clone()));
+            engine.observer.notice(&Notice::Warning(warning.clone()));
         }
         Ok(Arc::new(engine))
     }

@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use super::Engine;
 use super::call::costs::rates_of;
-use super::call::request::Ask;
+use super::call::request::Request;
 use super::call::route::Stop;
-use super::call::send::need;
+use super::call::send::demand;
 use super::dispatch::registry::Target;
 use super::dispatch::reservation::{conform, with_own};
 use crate::error::{Error, ErrorKind};
@@ -146,7 +146,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`] when `ask` has no route, or the state cannot be read.
-    pub fn prompt_sizes(&self, ask: &Ask, prompts: Vec<Vec<Message>>) -> Result<Vec<u64>, Error> {
+    pub fn prompt_sizes(
+        &self,
+        ask: &Request,
+        prompts: Vec<Vec<Message>>,
+    ) -> Result<Vec<u64>, Error> {
         let route = self.route(ask)?;
         let Some(stop) = route.first() else { return Err(no_route()) };
         let tokenizer = Tokenizer::of_model(&stop.target.model)
@@ -170,7 +174,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`] when `ask` has no route, or the state cannot be read.
-    pub fn plan(&self, ask: &Ask, load: &Load) -> Result<Plan, Error> {
+    pub fn plan(&self, ask: &Request, load: &Load) -> Result<Plan, Error> {
         let run = |(size, count): &(u64, u64)| PlannedRun { ask: 0, size: *size, count: *count };
         let runs: Vec<_> = load.sizes.iter().map(run).collect();
         let planned = self.plan_together(&[ask], &runs, load, &|| true)?;
@@ -186,7 +190,7 @@ impl Engine {
     /// [`Error`] when the first ask has no route, or the state cannot be read.
     pub fn plan_together(
         &self,
-        asks: &[&Ask],
+        asks: &[&Request],
         runs: &[PlannedRun],
         load: &Load,
         goes_on: &dyn Fn() -> bool,
@@ -268,7 +272,7 @@ impl Engine {
     /// The targets of all ways that prompts are sent, each different one once, and their ledgers as they are now.
     fn routes(
         &self,
-        asks: &[&Ask],
+        asks: &[&Request],
         runs: &[PlannedRun],
         load: &Load,
     ) -> Result<(Routes, Present), Error> {
@@ -314,7 +318,7 @@ impl Engine {
     /// Who waits already and will be served before what is planned: as whom they stand, and how many.
     fn standing_before(
         &self,
-        asks: &[&Ask],
+        asks: &[&Request],
         routes: &Routes,
         runs: &[PlannedRun],
     ) -> Vec<(PlannedPrompt, usize)> {
@@ -371,7 +375,7 @@ impl Engine {
                 let usual = cost(planned.output_tokens).ok_or_else(unpriced)?;
                 low = low.saturating_add(cost(0).unwrap_or(usual));
                 expected = expected.saturating_add(usual);
-                let most = planned.need.max_output_tokens.and_then(cost);
+                let most = planned.demand.max_output_tokens.and_then(cost);
                 high = high.zip(most).map(|(one, other)| one.saturating_add(other));
             }
         }
@@ -379,7 +383,7 @@ impl Engine {
     }
 
     /// How long such calls wait at the head of a line.
-    pub(super) fn patience(&self, ask: &Ask) -> Patience {
+    pub(super) fn patience(&self, ask: &Request) -> Patience {
         ask.deadline.map_or(Patience::AtHead(self.settings.max_wait), Patience::Until)
     }
 
@@ -388,7 +392,7 @@ impl Engine {
     pub(super) fn present(
         &self,
         route: &[Stop],
-        ask: &Ask,
+        ask: &Request,
         latency: Option<Duration>,
         output_tokens: Option<u64>,
     ) -> Result<Present, Error> {
@@ -403,7 +407,7 @@ impl Engine {
         &self,
         present: &mut Gathered,
         route: &[Stop],
-        ask: &Ask,
+        ask: &Request,
         latency: Option<Duration>,
         output_tokens: Option<u64>,
     ) -> Result<(), Error> {
@@ -436,7 +440,7 @@ impl Engine {
             let learned = outputs.filter_map(|place| present.ledgers[place].outputs().mean()).max();
             let output = output_tokens.or(learned).unwrap_or(USUAL_OUTPUT);
             let nothing = ChatRequest { messages: Vec::new(), params: serde_json::Map::new() };
-            let need = need(self, &nothing, stop, &user, ask.skip_rate_limit, ask.priority);
+            let demand = demand(self, &nothing, stop, &user, ask.skip_rate_limit, ask.priority);
             let line = present.lines.len();
             let line = *present.lines.entry(Arc::as_ptr(&stop.target)).or_insert(line);
             let next = present.targets.len() + 1;
@@ -444,8 +448,8 @@ impl Engine {
                 picked,
                 own: user.own.as_ref().map(|_| lanes.ids.len()),
                 lanes: lanes.lanes.clone(),
-                output_tokens: need.max_output_tokens.map_or(output, |most| output.min(most)),
-                need,
+                output_tokens: demand.max_output_tokens.map_or(output, |most| output.min(most)),
+                demand,
                 latency: latency.or(stop.target.usual_latency()).unwrap_or(USUAL_LATENCY),
                 line,
                 next: (place + 1 < route.len()).then_some(next),

@@ -27,7 +27,7 @@ pub use forecast::{
 };
 pub use health::breaker::{Breaker, BreakerState};
 pub use health::key_health::{DEGRADED_BELOW, Health};
-pub use health::shared_quota::Suspects;
+pub use health::shared_quota::SharedQuotaSuspicion;
 pub use ledger::block::{Block, Blocks};
 pub use ledger::input_factor::{InputFactor, SAFETY};
 pub use ledger::output_sizes::{OutputSizes, USUAL_OUTPUT};
@@ -40,7 +40,9 @@ pub use price::Price;
 pub use queue::eta::{eta, own_eta};
 pub use queue::waiting_line::{Paid, Standing, Ticket, WaitingLine};
 pub use rate_hint::{Hints, RateHint};
-pub use reserve::choose::{Choice, Lane, Ledgers, Need, Refusal, choose, reserve, reserve_anyway};
-pub use reserve::reservation::{Ending, Reservation, counted, settle};
-pub use reserve::settle::{Aftermath, Change, book, close, hear};
+pub use reserve::choose::{
+    Choice, Demand, Lane, Ledgers, Refusal, choose, reserve, reserve_anyway,
+};
+pub use reserve::reservation::{Ending, Reservation, counted, settle_reservation};
+pub use reserve::settle::{Change, Outcome, close, observe_headers, settle};
 pub use reserve::user_limit::{OwnLimit, reserve_for, settle_own};

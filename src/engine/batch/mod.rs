@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::task::AbortHandle;
 
 use super::Engine;
-use super::call::request::{Answer, Ask};
+use super::call::request::{Answer, Request};
 use super::dispatch::gauge::{Gauge, Reading, Watch};
 use super::dispatch::registry::Target;
 use crate::error::{Error, ErrorKind};
@@ -26,7 +26,7 @@ pub type Finished = (u64, Result<Answer, Error>);
 pub struct Batch {
     pub(super) engine: Arc<Engine>,
     /// What its calls are mostly like.
-    pub(super) usual: Ask,
+    pub(super) usual: Request,
     most: Option<usize>,
     /// Before which most of them stand; none when the usual call cannot be made.
     target: Option<Arc<Target>>,
@@ -43,7 +43,7 @@ struct Shared {
 struct State {
     intake: Intake,
     /// Put in, and not started yet.
-    entering: Vec<(u64, Ask)>,
+    entering: Vec<(u64, Request)>,
     running: HashMap<u64, (AbortHandle, Arc<Watch>)>,
     finished: Vec<Finished>,
     /// How many came to their end so far.
@@ -81,7 +81,7 @@ impl Engine {
     /// at once.
     pub fn batch(
         self: &Arc<Self>,
-        usual: &Ask,
+        usual: &Request,
         most: Option<usize>,
         bell: impl Fn() + Send + Sync + 'static,
     ) -> Batch {
@@ -119,7 +119,7 @@ impl Batch {
     }
 
     /// Starts calls. Call it inside a tokio runtime.
-    pub fn put(&self, calls: Vec<(u64, Ask)>) {
+    pub fn put(&self, calls: Vec<(u64, Request)>) {
         let mut state = self.shared.state.lock();
         let is_first = state.entering.is_empty();
         state.entering.extend(calls);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Batch;
 use crate::engine::Engine;
-use crate::engine::call::request::Ask;
+use crate::engine::call::request::Request;
 use crate::engine::plan::no_route;
 use crate::error::Error;
 use crate::kernel::{MOST_AT_ONCE, ONE_BY_ONE, PlannedManner, Rest, time_left};
@@ -36,7 +36,7 @@ impl Engine {
     /// `ask`, after those that wait before them. What is refused on the way takes no time.
     pub(in crate::engine) fn time_left(
         &self,
-        ask: &Ask,
+        ask: &Request,
         undone: Undone,
     ) -> Result<Duration, Error> {
         let route = self.route(ask)?;

@@ -283,7 +283,7 @@ impl Engine {
 
     fn warn(&self, error: &StoreError) {
         let words = format!("answers are not kept: {error}; {}", error.hint());
-        self.observer.notice(&Notice::Warns(words));
+        self.observer.notice(&Notice::Warning(words));
     }
 }
 

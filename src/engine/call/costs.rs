@@ -4,7 +4,7 @@
 
 use std::sync::OnceLock;
 
-use super::request::{Answer, Ask};
+use super::request::{Answer, Request};
 use super::token_counts::PromptSize;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -114,7 +114,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::prompt_size`]; and when a parameter is wrong, as a call that says it.
-    pub fn estimate_cost(&self, ask: &Ask) -> Result<Option<CostEstimate>, Error> {
+    pub fn estimate_cost(&self, ask: &Request) -> Result<Option<CostEstimate>, Error> {
         let prompt = self.prompt_size(ask)?;
         let vendor = self.vendor(&prompt.provider)?;
         let target = vendor.target(&prompt.model, self.settings.queue_max_size);

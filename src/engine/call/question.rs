@@ -6,13 +6,13 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::request::Ask;
+use super::request::Request;
 use crate::engine::Engine;
 use crate::error::Error;
 
 /// What the answers to calls follow from beside their prompts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct Question {
     /// The provider that is asked first.
     pub provider: String,
     /// The model.
@@ -28,9 +28,9 @@ impl Engine {
     ///
     /// # Errors
     /// When the provider or the model cannot be told.
-    pub fn asked(&self, ask: &Ask, system: Option<&str>) -> Result<Asked, Error> {
+    pub fn question(&self, ask: &Request, system: Option<&str>) -> Result<Question, Error> {
         #[derive(Serialize)]
-        struct Question<'a> {
+        struct Parts<'a> {
             provider: &'a str,
             base_url: &'a str,
             model: &'a str,
@@ -40,7 +40,7 @@ impl Engine {
         let named = self.named(ask)?;
         let vendor = self.vendor(&named.provider)?;
         let params = named.params.iter().chain(&ask.params);
-        let question = Question {
+        let parts = Parts {
             provider: &vendor.provider.name,
             base_url: &vendor.provider.base_url,
             model: &named.model,
@@ -48,8 +48,8 @@ impl Engine {
             // Of two with the same name the caller's comes last, and stays.
             params: params.map(|(name, value)| (name.as_str(), value)).collect(),
         };
-        let text = serde_json::to_vec(&question).unwrap_or_default();
+        let text = serde_json::to_vec(&parts).unwrap_or_default();
         let digest = Sha256::digest(text).into();
-        Ok(Asked { provider: vendor.provider.name.clone(), model: named.model, digest })
+        Ok(Question { provider: vendor.provider.name.clone(), model: named.model, digest })
     }
 }

@@ -27,7 +27,7 @@ impl fmt::Debug for RetryHook {
 
 /// One call, as the caller wants it.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct Request {
     /// The conversation; never empty.
     pub messages: Vec<Message>,
     /// Parameters in OpenAI's names.
@@ -48,7 +48,7 @@ pub struct Ask {
     pub retry_delay: Option<Duration>,
     /// 0 to 9, higher goes first. Default 3.
     pub priority: u8,
-    /// The longest the whole call may take; for a call of a batch ([`Ask::watch`]) from when it leaves the waiting line.
+    /// The longest the whole call may take; for a call of a batch ([`Request::watch`]) from when it leaves the waiting line.
     pub timeout: Option<Duration>,
     /// When the answer must be there.
     pub deadline: Option<Moment>,
@@ -78,10 +78,10 @@ pub enum CacheWish {
     UpTo(Option<Duration>),
 }
 
-impl Ask {
+impl Request {
     /// A question with everything else at its default.
     pub fn new(messages: Vec<Message>) -> Self {
-        Ask {
+        Request {
             messages,
             params: Map::new(),
             task_name: None,

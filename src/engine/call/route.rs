@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value};
 
 use super::errors;
-use super::request::Ask;
+use super::request::Request;
 use crate::config::{Strategy, Target as Named, Wanted};
 use crate::engine::Engine;
 use crate::engine::dispatch::registry::{Target, Vendor};
@@ -27,7 +27,7 @@ pub(crate) struct Stop {
 
 impl Engine {
     /// The targets to ask, checked, in the order that the strategy gives them: the primary and the fallbacks.
-    pub(crate) fn route(&self, ask: &Ask) -> Result<Vec<Stop>, Error> {
+    pub(crate) fn route(&self, ask: &Request) -> Result<Vec<Stop>, Error> {
         let routes = &self.settings.routes;
         let task = ask.task_name.as_deref().and_then(|task| routes.tasks.get(task));
         let planned = task.map(|task| &task.target).or(routes.default.as_ref());
@@ -49,7 +49,7 @@ impl Engine {
                     });
                     let kind = if place == 0 { "target" } else { "fallback" };
                     let words = format!("{kind}{name} is left out: {error}");
-                    self.observer.notice(&Notice::Warns(words));
+                    self.observer.notice(&Notice::Warning(words));
                     refused.get_or_insert(error);
                 }
             }
@@ -64,7 +64,7 @@ impl Engine {
     }
 
     /// Every target of the route as it is written, the primary first.
-    fn written(&self, ask: &Ask, planned: Option<&Named>, fallbacks: &[Named]) -> Vec<Checked> {
+    fn written(&self, ask: &Request, planned: Option<&Named>, fallbacks: &[Named]) -> Vec<Checked> {
         let mut written = vec![Some(self.primary(ask, planned))];
         // Without fallbacks, only a strategy asks what else there is.
         if ask.fallback || self.settings.strategy != Strategy::default() {
@@ -77,7 +77,7 @@ impl Engine {
     /// The places of the written targets in the order of the strategy; `named` is what stands there in the config.
     fn order<'c>(
         &self,
-        ask: &Ask,
+        ask: &Request,
         written: &[Checked],
         named: impl Fn(usize) -> Option<&'c Named>,
     ) -> Vec<usize> {
@@ -115,7 +115,7 @@ impl Engine {
             let Some(error) = errors::too_large(&stop, request) else {
                 if let Some((from, reason)) = skipped.take() {
                     let to = stop.target.name.clone();
-                    self.observer.notice(&Notice::FallsBack { from, to, reason });
+                    self.observer.notice(&Notice::Fallback { from, to, reason });
                 }
                 fitting.push(stop);
                 continue;
@@ -130,18 +130,18 @@ impl Engine {
     }
 
     /// The target that the call names, or its task, without asking for keys.
-    pub(crate) fn named(&self, ask: &Ask) -> Result<Named, Error> {
+    pub(crate) fn named(&self, ask: &Request) -> Result<Named, Error> {
         let routes = &self.settings.routes;
         let task = ask.task_name.as_deref().and_then(|task| routes.tasks.get(task));
         self.wanted(ask, task.map(|task| &task.target).or(routes.default.as_ref()))
     }
 
-    fn primary(&self, ask: &Ask, planned: Option<&Named>) -> Result<Stop, Error> {
+    fn primary(&self, ask: &Request, planned: Option<&Named>) -> Result<Stop, Error> {
         let wanted = self.wanted(ask, planned)?;
         self.stop(&wanted.provider, &wanted.model, &wanted.params, ask)
     }
 
-    fn wanted(&self, ask: &Ask, planned: Option<&Named>) -> Result<Named, Error> {
+    fn wanted(&self, ask: &Request, planned: Option<&Named>) -> Result<Named, Error> {
         let named = |provider: &str, model: &str| Named {
             provider: provider.to_owned(),
             model: model.to_owned(),
@@ -186,7 +186,7 @@ impl Engine {
         provider: &str,
         model: &str,
         planned: &Map<String, Value>,
-        ask: &Ask,
+        ask: &Request,
     ) -> Result<Stop, Error> {
         if model.trim().is_empty() {
             return Err(Error::argument("model", "the model's name is empty"));

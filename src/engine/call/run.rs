@@ -11,13 +11,13 @@ use crate::engine::dispatch::backoff::A_PAUSE;
 use crate::engine::dispatch::gauge::{Waits, Watch, named, named_own};
 use crate::engine::dispatch::line::{Newcomer, Place, Rank, Waited};
 use crate::engine::dispatch::registry::Target;
-use crate::engine::dispatch::reservation::{Booked, Held};
+use crate::engine::dispatch::reservation::{HeldReservation, ReserveResult};
 use crate::engine::dispatch::users::User;
 use crate::engine::world::observer::Notice;
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
-    Action, Amounts, BreakerState, Call, CallPolicy, Change, Ending, Event, Failure, FailureClass,
-    Hints, Moment, Need, Obstacle, Patience, Refusal, SameLane,
+    Action, Amounts, BreakerState, Call, CallPolicy, Change, Demand, Ending, Event, Failure,
+    FailureClass, Hints, Moment, Obstacle, Patience, Refusal, SameLane,
 };
 use crate::stores::StoreError;
 
@@ -45,7 +45,7 @@ pub(in crate::engine) struct Manner {
 #[derive(Debug)]
 pub(in crate::engine) enum Next {
     /// Send it down this lane, and book what comes of it with [`Run::answered`] or [`Run::failed`].
-    Send(Box<Held>),
+    Send(Box<HeldReservation>),
     /// It is done.
     Succeed,
 }
@@ -60,7 +60,7 @@ pub(in crate::engine) struct Run {
     manner: Manner,
     retries: bool,
     // What most calls hold for a moment or never stands elsewhere: a hundred thousand may wait.
-    held: Option<Box<Held>>,
+    held: Option<Box<HeldReservation>>,
     /// Whether the last attempt has not come to its end.
     under_way: bool,
     /// What the last lane asked for said, until that was told or overcome.
@@ -116,18 +116,18 @@ impl Run {
     pub(in crate::engine) async fn advance(
         &mut self,
         mut event: Event,
-        need: impl Fn(&Stop) -> Need,
+        demand: impl Fn(&Stop) -> Demand,
     ) -> Result<Next, Error> {
         loop {
             let before = self.call.target();
             let action = self.call.step(self.engine.clock.now(), event);
             self.tell_of_fallback(before, &action);
             event = match action {
-                Action::Reserve { target, barred, last_resort } => {
-                    self.reserve(target, &barred, last_resort, &need)?
+                Action::Reserve { target, excluded, last_resort } => {
+                    self.reserve(target, &excluded, last_resort, &demand)?
                 }
-                Action::Wait { target, barred, patience } => {
-                    match self.stand_in_line(target, barred, patience, &need) {
+                Action::Wait { target, excluded, patience } => {
+                    match self.stand_in_line(target, excluded, patience, &demand) {
                         Ok((mut place, _waits)) => {
                             let waited = place.ends().await;
                             self.waited(waited)?
@@ -156,7 +156,7 @@ impl Run {
                 Action::Rest(until) => {
                     let stop = &self.route[self.call.target()];
                     let _waits = self.waits(Some(A_PAUSE.to_owned()));
-                    let (target, size) = (&stop.target, need(stop).size());
+                    let (target, size) = (&stop.target, demand(stop).size());
                     let Manner { priority, user, .. } = &self.manner;
                     // Most calls never pause, and a hundred thousand may wait.
                     let pause = Box::pin(self.engine.rest(target, *priority, user, size, until));
@@ -178,9 +178,9 @@ impl Run {
     fn reserve(
         &mut self,
         place: usize,
-        barred: &[usize],
+        excluded: &[usize],
         last_resort: bool,
-        need: &impl Fn(&Stop) -> Need,
+        demand: &impl Fn(&Stop) -> Demand,
     ) -> Result<Event, Error> {
         self.refused = None;
         self.held_up_by_own = None;
@@ -192,7 +192,7 @@ impl Run {
             self.left_key = Some((place, usize::MAX, "it was in trouble a moment ago".to_owned()));
             return Ok(Event::InTrouble);
         }
-        let event = self.reserve_at(&target, place, barred, last_resort, need)?;
+        let event = self.reserve_at(&target, place, excluded, last_resort, demand)?;
         match &mut self.held {
             Some(held) => held.probes = probes,
             None if probes => target.breaker.lock().abandon(),
@@ -205,23 +205,23 @@ impl Run {
         &mut self,
         target: &Arc<Target>,
         place: usize,
-        barred: &[usize],
+        excluded: &[usize],
         last_resort: bool,
-        need: &impl Fn(&Stop) -> Need,
+        demand: &impl Fn(&Stop) -> Demand,
     ) -> Result<Event, Error> {
         if !self.manner.ahead && !target.line.lock().is_empty() {
             return Ok(Event::OthersWait);
         }
         let is_again = self.is_again;
-        let need = Need { last_resort, is_again, ..need(&self.route[place]) };
-        Ok(match self.engine.try_reserve(target, &need, barred, &self.manner.user)? {
-            Booked::Reserved(held) => self.hold(held),
-            Booked::Never(refusal) => Event::Never(refusal.map(Box::new)),
-            Booked::NotNow(refusal) => {
+        let demand = Demand { last_resort, is_again, ..demand(&self.route[place]) };
+        Ok(match self.engine.try_reserve(target, &demand, excluded, &self.manner.user)? {
+            ReserveResult::Reserved(held) => self.hold(held),
+            ReserveResult::Never(refusal) => Event::Never(refusal.map(Box::new)),
+            ReserveResult::NotNow(refusal) => {
                 self.refused = Some(Box::new(refusal.clone()));
                 Event::NotNow(Box::new(refusal))
             }
-            Booked::OwnLimit(limit) => {
+            ReserveResult::OwnLimit(limit) => {
                 self.held_up_by_own = Some(Box::new(limit.obstacle.clone()));
                 Event::OwnLimit(Box::new(limit))
             }
@@ -231,12 +231,12 @@ impl Run {
     fn stand_in_line(
         &mut self,
         place: usize,
-        barred: Vec<usize>,
+        excluded: Vec<usize>,
         patience: Patience,
-        need: &impl Fn(&Stop) -> Need,
+        demand: &impl Fn(&Stop) -> Demand,
     ) -> Result<(Place, Option<Waits>), Box<Waited>> {
         let target = self.route[place].target.clone();
-        let need = Need { is_again: self.is_again, ..need(&self.route[place]) };
+        let demand = Demand { is_again: self.is_again, ..demand(&self.route[place]) };
         let own = self.held_up_by_own.as_deref().map(named_own);
         let refused = self.refused.as_ref();
         let reason = refused.map(|refusal| named(&refusal.obstacle, &target.name)).or(own);
@@ -250,8 +250,8 @@ impl Run {
             false => Rank::New(priority),
         };
         let user = self.manner.user.clone();
-        let hopes = self.call.hopes();
-        let newcomer = Newcomer { need, barred, patience, hopes, user, watch };
+        let may_wait_for_refund = self.call.may_wait_for_refund();
+        let newcomer = Newcomer { demand, excluded, patience, may_wait_for_refund, user, watch };
         Ok((self.engine.stand_in_line(&target, rank, newcomer)?, waits))
     }
 
@@ -277,7 +277,7 @@ impl Run {
         Some(Waits::begin(watch, self.engine.clone(), reason))
     }
 
-    fn hold(&mut self, held: Box<Held>) -> Event {
+    fn hold(&mut self, held: Box<HeldReservation>) -> Event {
         let lane = held.reservation.lane;
         self.refused = None;
         if let Some((place, from, failure)) = self.left_key.take()
@@ -285,7 +285,7 @@ impl Run {
             && from != held.key()
         {
             let keys = &held.target.vendor.keys;
-            self.engine.observer.notice(&Notice::Rotates {
+            self.engine.observer.notice(&Notice::KeyRotation {
                 target: held.target.name.clone(),
                 from: keys[from].label.clone(),
                 to: keys[held.key()].label.clone(),
@@ -303,7 +303,7 @@ impl Run {
     }
 
     /// The request leaves now.
-    pub(in crate::engine) fn begin_attempt(&mut self, held: &mut Held) -> Moment {
+    pub(in crate::engine) fn begin_attempt(&mut self, held: &mut HeldReservation) -> Moment {
         let started = self.engine.clock.now();
         let waited = started.since(self.idle_since);
         held.leaves();
@@ -315,7 +315,7 @@ impl Run {
             if let Some(hook) = &self.manner.on_retry {
                 (hook.0)(before);
             }
-            self.engine.observer.notice(&Notice::Retries {
+            self.engine.observer.notice(&Notice::Retry {
                 target: format!("{}/{}", before.provider, before.model),
                 key: before.key.clone(),
                 failure: before.failure.map_or("", FailureClass::name).to_owned(),
@@ -358,7 +358,7 @@ impl Run {
     /// Books an answer: `used` instead of what was reserved, if the provider said how much.
     pub(in crate::engine) fn answered(
         &self,
-        held: Held,
+        held: HeldReservation,
         used: Option<Amounts>,
         hints: &Hints,
     ) -> Event {
@@ -371,12 +371,12 @@ impl Run {
         }
         let change = self.settle(held, Ending::Answered(used), hints, None);
         if change.recovered {
-            observer.notice(&Notice::Recovers { target: target.name.clone(), key: label() });
+            observer.notice(&Notice::Recovery { target: target.name.clone(), key: label() });
         }
         if observer.wants_settlements() {
             let lasted = self.attempts.last().map_or(Duration::ZERO, |attempt| attempt.lasted);
             let (target, key) = (target.name.clone(), label());
-            observer.notice(&Notice::Settles { target, key, used, lasted });
+            observer.notice(&Notice::Settlement { target, key, used, lasted });
         }
         Event::Answered
     }
@@ -384,7 +384,7 @@ impl Run {
     /// Books a failure.
     pub(in crate::engine) fn failed(
         &mut self,
-        held: Held,
+        held: HeldReservation,
         failure: Failure,
         hints: &Hints,
     ) -> Event {
@@ -395,7 +395,7 @@ impl Run {
     /// Books a failure in the middle of an answer, or whatever `ending` says.
     pub(in crate::engine) fn failed_as(
         &mut self,
-        held: Held,
+        held: HeldReservation,
         ending: Ending,
         failure: Failure,
         hints: &Hints,
@@ -406,7 +406,7 @@ impl Run {
         let change = self.settle(held, ending, hints, Some(&failure));
         if let Some(block) = change.closed {
             target.was_closed(key, &block, engine.clock.now());
-            engine.observer.notice(&Notice::Closed {
+            engine.observer.notice(&Notice::Block {
                 target: target.name.clone(),
                 key: target.vendor.keys[key].label.clone(),
                 block,
@@ -423,7 +423,7 @@ impl Run {
     /// An answer is handed over even when it cannot be written down that it came: the reservation stays counted.
     fn settle(
         &self,
-        held: Held,
+        held: HeldReservation,
         ending: Ending,
         hints: &Hints,
         failure: Option<&Failure>,
@@ -434,7 +434,7 @@ impl Run {
             self.engine.join_group(&target.vendor, key, organization, &hints.rates);
         }
         settled.unwrap_or_else(|error| {
-            self.engine.observer.notice(&Notice::Warns(format!("{error}; {}", error.hint())));
+            self.engine.observer.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
             Change::default()
         })
     }
@@ -444,11 +444,11 @@ impl Run {
         self.engine.observer.notice(&match self.refused.take() {
             Some(refusal) => {
                 let key = target.vendor.keys[refusal.lane].label.clone();
-                Notice::Waits { target: name, key, obstacle: refusal.obstacle }
+                Notice::Wait { target: name, key, obstacle: refusal.obstacle }
             }
             None => match self.held_up_by_own.take() {
-                Some(obstacle) => Notice::WaitsForOwn { target: name, obstacle: *obstacle },
-                None => Notice::Queues { target: name, ahead: target.line.lock().len() },
+                Some(obstacle) => Notice::UserLimitWait { target: name, obstacle: *obstacle },
+                None => Notice::QueueWait { target: name, ahead: target.line.lock().len() },
             },
         });
     }
@@ -459,7 +459,7 @@ impl Run {
             let pause = until.since(self.engine.clock.now());
             let failure = self.left_key.as_ref().map_or_else(String::new, |left| left.2.clone());
             let target = self.route[after].target.name.clone();
-            self.engine.observer.notice(&Notice::Rests { target, failure, pause });
+            self.engine.observer.notice(&Notice::Backoff { target, failure, pause });
         }
         if after == before {
             return;
@@ -471,7 +471,7 @@ impl Run {
             }
         };
         let name = |place: usize| self.route[place].target.name.clone();
-        self.engine.observer.notice(&Notice::FallsBack {
+        self.engine.observer.notice(&Notice::Fallback {
             from: name(before),
             to: name(after),
             reason,

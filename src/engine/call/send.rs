@@ -7,15 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Map;
 
-use super::request::{Answer, Ask};
+use super::request::{Answer, Request};
 use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
 use crate::engine::Engine;
-use crate::engine::dispatch::reservation::Held;
+use crate::engine::dispatch::reservation::HeldReservation;
 use crate::engine::dispatch::users::User;
 use crate::engine::world::transport::{Incoming, Outgoing};
 use crate::error::{Error, ErrorKind, Spent};
-use crate::kernel::{CallPolicy, Event, Failure, Hints, Moment, Need};
+use crate::kernel::{CallPolicy, Demand, Event, Failure, Hints, Moment};
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
 
 impl Engine {
@@ -27,7 +27,7 @@ impl Engine {
     /// [`Error`] with all attempts.
     pub fn send(
         self: &Arc<Self>,
-        ask: Ask,
+        ask: Request,
     ) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
         let ttl = self.answers_hold(ask.cache);
         // A hundred thousand of these may wait: nothing stands in the future but what waits.
@@ -47,7 +47,7 @@ impl Engine {
     /// As [`Engine::send`].
     pub fn send_boxed(
         self: &Arc<Self>,
-        ask: Box<Ask>,
+        ask: Box<Request>,
     ) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
         self.send(*ask)
     }
@@ -122,7 +122,7 @@ impl Sending {
     /// A call that is checked and has not begun.
     pub(in crate::engine) fn prepared(
         engine: &Arc<Engine>,
-        mut ask: Ask,
+        mut ask: Request,
         form: Form,
     ) -> Result<Sending, Error> {
         if engine.is_closed() {
@@ -156,7 +156,7 @@ impl Sending {
 
     fn new(
         engine: &Arc<Engine>,
-        mut ask: Ask,
+        mut ask: Request,
         request: ChatRequest,
         route: Vec<Stop>,
         began: Moment,
@@ -212,7 +212,11 @@ impl Sending {
     }
 
     /// Sends it, and goes on for no longer than `time` from now.
-    async fn go_on_within(&mut self, time: Duration, held: Box<Held>) -> Result<Answer, Error> {
+    async fn go_on_within(
+        &mut self,
+        time: Duration,
+        held: Box<HeldReservation>,
+    ) -> Result<Answer, Error> {
         let engine = self.run.engine.clone();
         let end = engine.clock.now() + time;
         self.run.ends_by(end);
@@ -243,11 +247,14 @@ impl Sending {
     ) -> impl Future<Output = Result<Next, Error>> {
         let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
         let (engine, user) = (self.run.engine.clone(), self.run.user().clone());
-        self.run.advance(event, move |stop| need(&engine, request, stop, &user, ahead, priority))
+        self.run.advance(event, move |stop| demand(&engine, request, stop, &user, ahead, priority))
     }
 
     /// Sends the request down the lane that is held and books what comes of it.
-    pub(in crate::engine) async fn attempt(&mut self, mut held: Box<Held>) -> Result<Event, Error> {
+    pub(in crate::engine) async fn attempt(
+        &mut self,
+        mut held: Box<HeldReservation>,
+    ) -> Result<Event, Error> {
         let outgoing = self.outgoing(&held)?;
         self.run.begin_attempt(&mut held);
         let engine = self.run.engine.clone();
@@ -278,7 +285,10 @@ impl Sending {
     }
 
     /// The request for the stop the call is at, with the key of the lane.
-    pub(in crate::engine) fn outgoing(&mut self, held: &Held) -> Result<Outgoing, Error> {
+    pub(in crate::engine) fn outgoing(
+        &mut self,
+        held: &HeldReservation,
+    ) -> Result<Outgoing, Error> {
         let place = self.run.stop();
         let vendor = &held.target.vendor;
         self.encoded.resize_with(self.run.route.len(), || None);
@@ -348,7 +358,7 @@ impl Sending {
 
 /// What an answer that is there as a whole says, and what it says about limits.
 pub(in crate::engine) fn read_whole(
-    held: &Held,
+    held: &HeldReservation,
     incoming: &Incoming,
     now: Moment,
 ) -> (Result<Completion, Failure>, Hints) {
@@ -369,18 +379,18 @@ pub(in crate::engine) fn read_whole(
     (decoded, hints)
 }
 
-pub(in crate::engine) fn need(
+pub(in crate::engine) fn demand(
     engine: &Engine,
     request: &ChatRequest,
     stop: &Stop,
     user: &User,
     ahead_of_limits: bool,
     priority: u8,
-) -> Need {
+) -> Demand {
     let provider = &stop.target.vendor.provider;
     let input_tokens = request.estimated_input_tokens(&stop.params);
     let counted_tokens = stop.counted(engine, request);
-    Need {
+    Demand {
         input_tokens,
         counted_tokens,
         max_output_tokens: ChatRequest::max_output_tokens(&stop.params),

@@ -10,11 +10,11 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Map;
 
-use super::request::Ask;
+use super::request::Request;
 use super::route::Stop;
 use crate::engine::Engine;
 use crate::engine::dispatch::registry::{Lanes, Target, Uncounted};
-use crate::engine::dispatch::reservation::Held;
+use crate::engine::dispatch::reservation::HeldReservation;
 use crate::error::Error;
 use crate::kernel::{InputFactor, OutputSizes};
 use crate::providers::{ChatRequest, Content, Tokenizer};
@@ -89,7 +89,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the model or provider cannot be told, or the state cannot be read.
-    pub fn prompt_size(&self, ask: &Ask) -> Result<PromptSize, Error> {
+    pub fn prompt_size(&self, ask: &Request) -> Result<PromptSize, Error> {
         let named = self.named(ask)?;
         let vendor = self.vendor(&named.provider)?;
         let mut params = named.params;
@@ -121,7 +121,7 @@ impl Engine {
     ///
     /// # Errors
     /// When they cannot be told.
-    pub fn whose(&self, ask: &Ask) -> Result<(String, String), Error> {
+    pub fn whose(&self, ask: &Request) -> Result<(String, String), Error> {
         let named = self.named(ask)?;
         Ok((self.vendor(&named.provider)?.provider.name.clone(), named.model))
     }
@@ -130,7 +130,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::prompt_size`].
-    pub fn text_size(&self, ask: &Ask, text: &str) -> Result<u64, Error> {
+    pub fn text_size(&self, ask: &Request, text: &str) -> Result<u64, Error> {
         let named = self.named(ask)?;
         let vendor = self.vendor(&named.provider)?;
         let tokenizer = Tokenizer::of_model(&named.model);
@@ -145,7 +145,7 @@ impl Engine {
     /// somebody counts, so that what bills say of counts is known from the first ones on.
     pub(in crate::engine) fn compare_later(
         &self,
-        held: &mut Held,
+        held: &mut HeldReservation,
         request: &ChatRequest,
         stop: &Stop,
         billed: u64,
@@ -182,7 +182,7 @@ impl Engine {
         self.store.update(&lanes.ids, &mut |ledgers| {
             for (lane, counted, billed) in &counted {
                 let place = lanes.lanes[*lane].group_model;
-                ledgers.get_mut(place).saw_count(*counted, *billed);
+                ledgers.get_mut(place).record_token_count(*counted, *billed);
             }
         })?;
         Ok(())

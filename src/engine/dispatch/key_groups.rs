@@ -55,7 +55,7 @@ impl Engine {
             }
         });
         if let Err(error) = stored {
-            self.observer.notice(&Notice::Warns(error.to_string()));
+            self.observer.notice(&Notice::Warning(error.to_string()));
         }
     }
 

@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 
 use super::gauge::{Watch, named, named_own};
 use super::registry::{Target, Vendor};
-use super::reservation::{Booked, Held, conform, with_own};
+use super::reservation::{HeldReservation, ReserveResult, conform, with_own};
 use super::users::User;
 use crate::engine::Engine;
 use crate::kernel::{
-    Amounts, Late, Ledger, Moment, Need, Obstacle, Origin, OwnLimit, Paid, Patience, Refusal,
+    Amounts, Demand, Late, Ledger, Moment, Obstacle, Origin, OwnLimit, Paid, Patience, Refusal,
     Standing, Ticket, WaitingLine, eta, own_eta,
 };
 use crate::stores::StoreError;
@@ -33,14 +33,14 @@ pub(crate) struct Line {
 
 #[derive(Debug)]
 pub(in crate::engine) struct Waiter {
-    need: Need,
-    barred: Arc<[usize]>,
+    demand: Demand,
+    excluded: Arc<[usize]>,
     patience: Patience,
-    hopes: bool,
+    may_wait_for_refund: bool,
     user: Arc<User>,
     pub(in crate::engine) since: Moment,
-    /// Since when it hopes, in its turn, for what calls in flight may give back.
-    hopes_since: OnceLock<Moment>,
+    /// Since when it waits, in its turn, for what calls in flight may give back.
+    waiting_for_refund_since: OnceLock<Moment>,
     watch: Option<Arc<Watch>>,
     // Boxed: a hundred thousand of these may wait, and nothing is in them meanwhile.
     reply: oneshot::Sender<Box<Waited>>,
@@ -49,12 +49,12 @@ pub(in crate::engine) struct Waiter {
 /// Who wants to wait.
 #[derive(Debug)]
 pub(crate) struct Newcomer {
-    pub(crate) need: Need,
+    pub(crate) demand: Demand,
     /// Lanes it must not use.
-    pub(crate) barred: Vec<usize>,
+    pub(crate) excluded: Vec<usize>,
     pub(crate) patience: Patience,
     /// Whether it waits for what calls in flight may give back, although quota is known to come too late.
-    pub(crate) hopes: bool,
+    pub(crate) may_wait_for_refund: bool,
     pub(crate) user: Arc<User>,
     /// Is told what it waits for.
     pub(crate) watch: Option<Arc<Watch>>,
@@ -72,7 +72,7 @@ pub(crate) enum Rank {
 /// How waiting ended.
 #[derive(Debug)]
 pub(crate) enum Waited {
-    Reserved(Box<Held>),
+    Reserved(Box<HeldReservation>),
     /// At the head of the line it turned out to be too far away.
     NotNow(Refusal),
     Never(Option<Refusal>),
@@ -195,20 +195,29 @@ impl Engine {
         rank: Rank,
         newcomer: Newcomer,
     ) -> Result<Place, Box<Waited>> {
-        let Newcomer { need, barred, patience, hopes, user, watch } = newcomer;
+        let Newcomer { demand, excluded, patience, may_wait_for_refund, user, watch } = newcomer;
         let (Rank::New(priority) | Rank::Again(priority) | Rank::Ahead(priority)) = rank;
         let tenant = user.name.clone();
-        let standing = Standing { priority, tenant, weight: user.weight, size: need.size() };
-        match self.too_late(target, rank, &standing, &need, &barred, patience, &user) {
+        let standing = Standing { priority, tenant, weight: user.weight, size: demand.size() };
+        match self.too_late(target, rank, &standing, &demand, &excluded, patience, &user) {
             Ok(None) => {}
             Ok(Some(ended)) => return Err(ended.into()),
             Err(error) => return Err(Waited::StateFailed(error).into()),
         }
         let (reply, ended) = oneshot::channel();
         let since = self.clock.now();
-        let (barred, hopes_since) = (barred.into(), OnceLock::new());
-        let waiter =
-            Waiter { need, barred, patience, hopes, user, since, hopes_since, watch, reply };
+        let (excluded, waiting_for_refund_since) = (excluded.into(), OnceLock::new());
+        let waiter = Waiter {
+            demand,
+            excluded,
+            patience,
+            may_wait_for_refund,
+            user,
+            since,
+            waiting_for_refund_since,
+            watch,
+            reply,
+        };
         let ticket = {
             let mut line = target.line.lock();
             if self.is_closed() {
@@ -237,8 +246,8 @@ impl Engine {
         target: &Target,
         rank: Rank,
         standing: &Standing,
-        need: &Need,
-        barred: &[usize],
+        demand: &Demand,
+        excluded: &[usize],
         patience: Patience,
         user: &User,
     ) -> Result<Option<Waited>, StoreError> {
@@ -254,7 +263,7 @@ impl Engine {
         // Estimates may be too large, and what is reserved for answers comes back when they are short.
         let through = |ahead: &Amounts| Amounts {
             requests: ahead.requests + 1,
-            input_tokens: (ahead.input_tokens + need.input_tokens) / 2,
+            input_tokens: (ahead.input_tokens + demand.input_tokens) / 2,
             output_tokens: 0,
             spend: 0,
         };
@@ -263,7 +272,7 @@ impl Engine {
         let (mut at, mut held_up) = (None, None);
         self.store.update(&with_own(&lanes.ids, user), &mut |ledgers| {
             conform(ledgers, &lanes, now);
-            at = eta(ledgers, &lanes.lanes, barred, &through(&ahead), now);
+            at = eta(ledgers, &lanes.lanes, excluded, &through(&ahead), now);
             if let Some(own) = user.own.as_ref().filter(|_| is_own_concern) {
                 let place = lanes.ids.len();
                 ledgers.get_mut(place).conform(&own.limits, now);
@@ -318,10 +327,10 @@ enum Turn {
 /// What the engine asks for on behalf of somebody.
 #[derive(Clone)]
 struct Asking {
-    need: Need,
-    barred: Arc<[usize]>,
+    demand: Demand,
+    excluded: Arc<[usize]>,
     patience: Patience,
-    hopes: bool,
+    may_wait_for_refund: bool,
     user: Arc<User>,
     watch: Option<Arc<Watch>>,
 }
@@ -333,17 +342,26 @@ impl Waiter {
     }
 
     fn asking(&self) -> Asking {
-        let (need, patience, hopes) = (self.need, self.patience, self.hopes);
+        let (demand, patience, may_wait_for_refund) =
+            (self.demand, self.patience, self.may_wait_for_refund);
         let (user, watch) = (self.user.clone(), self.watch.clone());
-        Asking { need, barred: self.barred.clone(), patience, hopes, user, watch }
+        Asking {
+            demand,
+            excluded: self.excluded.clone(),
+            patience,
+            may_wait_for_refund,
+            user,
+            watch,
+        }
     }
 }
 
 impl Line {
     /// Until when the one with `ticket` waits for what calls in flight may give back.
-    fn hope(&self, ticket: Ticket, patience: Patience, now: Moment) -> Moment {
+    fn refund_deadline(&self, ticket: Ticket, patience: Patience, now: Moment) -> Moment {
         let waiter = self.waiters.get(ticket);
-        let since = waiter.map_or(now, |waiter| *waiter.hopes_since.get_or_init(|| now));
+        let since =
+            waiter.map_or(now, |waiter| *waiter.waiting_for_refund_since.get_or_init(|| now));
         match patience {
             Patience::Until(end) => end,
             Patience::AtHead(span) => since + span,
@@ -356,7 +374,7 @@ impl Line {
         match next.and_then(|ticket| Some((ticket, self.waiters.get(ticket)?.asking()))) {
             Some((ticket, mut asking)) => {
                 if self.waiters.takes_what_is_kept() {
-                    asking.need.kept = 0;
+                    asking.demand.kept = 0;
                 }
                 Turn::Of(ticket, asking)
             }
@@ -382,38 +400,48 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
             }
             Turn::Over => return,
         };
-        let mut outcome = match engine.try_reserve(&target, &head.need, &head.barred, &head.user) {
-            Ok(Booked::Reserved(held)) => Waited::Reserved(held),
-            Ok(Booked::Never(refusal)) => Waited::Never(refusal),
-            Err(error) => Waited::StateFailed(error),
-            Ok(Booked::OwnLimit(own)) => {
-                held_up(&engine, &target, ticket, &head, own);
-                continue;
-            }
-            Ok(Booked::NotNow(refusal)) => {
-                let now = engine.clock.now();
-                target.line.lock().in_the_way = Some(refusal.clone());
-                let mut also = None;
-                if !head.barred.is_empty() {
-                    match admit_elsewhere(&engine, &target, &head.barred) {
-                        Elsewhere::Admitted => continue,
-                        Elsewhere::NotBefore(at) => also = at,
-                    }
-                }
-                let in_time = refusal.at.is_none_or(|at| head.patience.covers(at, now));
-                let hopes = refusal.may_return && head.hopes && !in_time;
-                let hope = hopes.then(|| target.line.lock().hope(ticket, head.patience, now));
-                if in_time || hope.is_some_and(|hope| now < hope) {
-                    if let Some(watch) = &head.watch {
-                        watch.is_held_up_by(named(&refusal.obstacle, &target.name), now);
-                    }
-                    rest(&engine, &target, Some(&refusal), also.into_iter().chain(hope).min())
-                        .await;
+        let mut outcome =
+            match engine.try_reserve(&target, &head.demand, &head.excluded, &head.user) {
+                Ok(ReserveResult::Reserved(held)) => Waited::Reserved(held),
+                Ok(ReserveResult::Never(refusal)) => Waited::Never(refusal),
+                Err(error) => Waited::StateFailed(error),
+                Ok(ReserveResult::OwnLimit(own)) => {
+                    held_up(&engine, &target, ticket, &head, own);
                     continue;
                 }
-                Waited::NotNow(refusal)
-            }
-        };
+                Ok(ReserveResult::NotNow(refusal)) => {
+                    let now = engine.clock.now();
+                    target.line.lock().in_the_way = Some(refusal.clone());
+                    let mut also = None;
+                    if !head.excluded.is_empty() {
+                        match admit_elsewhere(&engine, &target, &head.excluded) {
+                            Elsewhere::Admitted => continue,
+                            Elsewhere::NotBefore(at) => also = at,
+                        }
+                    }
+                    let in_time = refusal.at.is_none_or(|at| head.patience.covers(at, now));
+                    let may_wait_for_refund =
+                        refusal.may_return && head.may_wait_for_refund && !in_time;
+                    let refund_deadline = may_wait_for_refund
+                        .then(|| target.line.lock().refund_deadline(ticket, head.patience, now));
+                    if in_time
+                        || refund_deadline.is_some_and(|refund_deadline| now < refund_deadline)
+                    {
+                        if let Some(watch) = &head.watch {
+                            watch.is_held_up_by(named(&refusal.obstacle, &target.name), now);
+                        }
+                        rest(
+                            &engine,
+                            &target,
+                            Some(&refusal),
+                            also.into_iter().chain(refund_deadline).min(),
+                        )
+                        .await;
+                        continue;
+                    }
+                    Waited::NotNow(refusal)
+                }
+            };
         let waiter = {
             let mut line = target.line.lock();
             match &mut outcome {
@@ -445,9 +473,10 @@ fn held_up(engine: &Engine, target: &Target, ticket: Ticket, asking: &Asking, ow
         watch.is_held_up_by(named_own(&own.obstacle), now);
     }
     let mut line = target.line.lock();
-    let hope = own.may_return.then(|| line.hope(ticket, asking.patience, now));
-    let hope = hope.filter(|hope| now < *hope);
-    match own.worth_waiting(asking.patience, now).or(hope) {
+    let refund_deadline =
+        own.may_return.then(|| line.refund_deadline(ticket, asking.patience, now));
+    let refund_deadline = refund_deadline.filter(|refund_deadline| now < *refund_deadline);
+    match own.worth_waiting(asking.patience, now).or(refund_deadline) {
         Some(until) => line.set_aside(ticket, &asking.user, own, until, now),
         None => {
             if let Some(waiter) = line.waiters.leave(ticket) {
@@ -477,20 +506,20 @@ fn admit_elsewhere(
     };
     let Some((ticket, asking)) = first else { return Elsewhere::NotBefore(None) };
     let lanes = target.lanes().lanes.len();
-    let barred: Vec<usize> = (0..lanes)
-        .filter(|lane| !closed_to_head.contains(lane) || asking.barred.contains(lane))
+    let excluded: Vec<usize> = (0..lanes)
+        .filter(|lane| !closed_to_head.contains(lane) || asking.excluded.contains(lane))
         .collect();
-    match engine.try_reserve(target, &asking.need, &barred, &asking.user) {
-        Ok(Booked::Reserved(held)) => admit(target, ticket, held),
-        Ok(Booked::OwnLimit(own)) => held_up(engine, target, ticket, &asking, own),
-        Ok(Booked::NotNow(refusal)) => return Elsewhere::NotBefore(refusal.at),
+    match engine.try_reserve(target, &asking.demand, &excluded, &asking.user) {
+        Ok(ReserveResult::Reserved(held)) => admit(target, ticket, held),
+        Ok(ReserveResult::OwnLimit(own)) => held_up(engine, target, ticket, &asking, own),
+        Ok(ReserveResult::NotNow(refusal)) => return Elsewhere::NotBefore(refusal.at),
         _ => return Elsewhere::NotBefore(None),
     }
     Elsewhere::Admitted
 }
 
 /// Lets somebody go whose turn it is not.
-fn admit(target: &Target, ticket: Ticket, mut held: Box<Held>) {
+fn admit(target: &Target, ticket: Ticket, mut held: Box<HeldReservation>) {
     // Not across the sending: what nobody listens to is dropped, and settled with the line.
     let served = target.line.lock().waiters.serve_out_of_turn(ticket);
     if let Some((waiter, paid)) = served {

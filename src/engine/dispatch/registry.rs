@@ -15,7 +15,7 @@ use crate::config::{Pacing, ProviderSettings};
 use crate::error::Error;
 use crate::kernel::{
     Block, Breaker, Configured, Failure, Lane, LedgerId, Limit, Moment, Resource, RetryPolicy,
-    Suspects,
+    SharedQuotaSuspicion,
 };
 use crate::providers::{ChatRequest, Provider, Tokenizer};
 use crate::secret::Secret;
@@ -86,7 +86,7 @@ pub(crate) struct Target {
     pub(crate) resting: Mutex<Resting>,
     /// Whether it is in such trouble that calls go elsewhere if they can.
     pub(crate) breaker: Mutex<Breaker>,
-    suspects: Mutex<Suspects>,
+    suspects: Mutex<SharedQuotaSuspicion>,
     /// Whether a key is refused, so that an answer to another one says something about the two.
     watches: AtomicBool,
     /// How long an answer takes lately.
@@ -135,7 +135,7 @@ impl Habit {
     /// So many decide.
     const RECENT: u32 = 256;
 
-    fn saw(&mut self, lasted: Duration) {
+    fn record(&mut self, lasted: Duration) {
         self.seen = self.seen.saturating_add(1).min(Self::RECENT);
         self.mean += (lasted.as_secs_f64() - self.mean) / f64::from(self.seen);
     }
@@ -358,7 +358,7 @@ impl Target {
 
     /// An answer took this long.
     pub(crate) fn took(&self, lasted: Duration) {
-        self.latency.lock().saw(lasted);
+        self.latency.lock().record(lasted);
     }
 
     /// How long an answer takes lately; `None` before the first of this process.
@@ -415,11 +415,11 @@ mod tests {
     fn a_habit_is_not_that_of_the_slowest_who_come_last() {
         let mut habit = Habit::default();
         assert_eq!(habit.mean(), None);
-        (1..=200).for_each(|tenths| habit.saw(Duration::from_millis(100 * tenths)));
+        (1..=200).for_each(|tenths| habit.record(Duration::from_millis(100 * tenths)));
         let mean = habit.mean().unwrap().as_secs_f64();
         assert!((10.0..10.1).contains(&mean), "{mean}");
         // What became of it since is heard of.
-        (0..1_500).for_each(|_| habit.saw(Duration::from_secs(1)));
+        (0..1_500).for_each(|_| habit.record(Duration::from_secs(1)));
         assert!(habit.mean().unwrap() < Duration::from_millis(1_100));
     }
 }

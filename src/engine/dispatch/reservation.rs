@@ -8,9 +8,9 @@ use super::registry::{Lanes, Target};
 use super::users::User;
 use crate::engine::Engine;
 use crate::kernel::{
-    Aftermath, Amounts, Change, Choice, Ending, Hints, LedgerId, Ledgers, Moment, Need, Obstacle,
-    OwnLimit, Paid, Refusal, Reservation, Usage, book, hear, reserve, reserve_anyway, reserve_for,
-    settle_own,
+    Amounts, Change, Choice, Demand, Ending, Hints, LedgerId, Ledgers, Moment, Obstacle, Outcome,
+    OwnLimit, Paid, Refusal, Reservation, Usage, observe_headers, reserve, reserve_anyway,
+    reserve_for, settle, settle_own,
 };
 use crate::stores::StoreError;
 
@@ -18,7 +18,7 @@ use crate::stores::StoreError;
 /// stays counted.
 #[derive(Debug)]
 #[must_use = "dropping it gives the reservation back"]
-pub(crate) struct Held {
+pub(crate) struct HeldReservation {
     engine: Arc<Engine>,
     pub(crate) target: Arc<Target>,
     lanes: Arc<Lanes>,
@@ -38,8 +38,8 @@ pub(crate) struct Held {
 
 /// What comes of asking for a lane.
 #[derive(Debug)]
-pub(crate) enum Booked {
-    Reserved(Box<Held>),
+pub(crate) enum ReserveResult {
+    Reserved(Box<HeldReservation>),
     NotNow(Refusal),
     Never(Option<Refusal>),
     /// A limit of the user stands in the way.
@@ -59,10 +59,10 @@ impl Engine {
     pub(crate) fn try_reserve(
         self: &Arc<Self>,
         target: &Arc<Target>,
-        need: &Need,
-        barred: &[usize],
+        demand: &Demand,
+        excluded: &[usize],
         user: &Arc<User>,
-    ) -> Result<Booked, StoreError> {
+    ) -> Result<ReserveResult, StoreError> {
         let lanes = target.lanes();
         let now = self.clock.now();
         let mut choice = Ok(Choice::Never(None));
@@ -78,27 +78,27 @@ impl Engine {
                 candidates = Some(describe(ledgers, target, &lanes, now));
             }
             choice = match &user.own {
-                None => Ok(reserve(ledgers, &lanes.lanes, barred, need, now)),
+                None => Ok(reserve(ledgers, &lanes.lanes, excluded, demand, now)),
                 Some(own) => {
                     let place = lanes.ids.len();
                     ledgers.get_mut(place).conform(&own.limits, now);
-                    reserve_for(place, ledgers, &lanes.lanes, barred, need, now)
+                    reserve_for(place, ledgers, &lanes.lanes, excluded, demand, now)
                 }
             };
         })?;
         if has_moved {
-            return self.try_reserve(target, need, barred, user);
+            return self.try_reserve(target, demand, excluded, user);
         }
         let choice = match choice {
             Ok(choice) => choice,
-            Err(limit) => return Ok(Booked::OwnLimit(limit)),
+            Err(limit) => return Ok(ReserveResult::OwnLimit(limit)),
         };
         Ok(match choice {
             Choice::Reserved(reservation) => {
                 if let Some(candidates) = candidates {
                     self.tell_decision(target, &reservation, candidates);
                 }
-                Booked::Reserved(Box::new(Held::new(
+                ReserveResult::Reserved(Box::new(HeldReservation::new(
                     self,
                     target,
                     lanes,
@@ -106,8 +106,8 @@ impl Engine {
                     user.clone(),
                 )))
             }
-            Choice::NotNow(refusal) => Booked::NotNow(refusal),
-            Choice::Never(refusal) => Booked::Never(refusal),
+            Choice::NotNow(refusal) => ReserveResult::NotNow(refusal),
+            Choice::Never(refusal) => ReserveResult::Never(refusal),
         })
     }
 
@@ -115,8 +115,8 @@ impl Engine {
     pub(crate) fn reserve_anyway(
         self: &Arc<Self>,
         target: &Arc<Target>,
-        need: &Need,
-    ) -> Result<Option<Held>, StoreError> {
+        demand: &Demand,
+    ) -> Result<Option<HeldReservation>, StoreError> {
         let lanes = target.lanes();
         let now = self.clock.now();
         let mut taken = None;
@@ -127,18 +127,20 @@ impl Engine {
                 return;
             }
             conform(ledgers, &lanes, now);
-            taken = reserve_anyway(ledgers, &lanes.lanes, need, now);
+            taken = reserve_anyway(ledgers, &lanes.lanes, demand, now);
         })?;
         if has_moved {
-            return self.reserve_anyway(target, need);
+            return self.reserve_anyway(target, demand);
         }
-        Ok(taken.map(|reservation| Held::new(self, target, lanes, reservation, self.user(None))))
+        Ok(taken.map(|reservation| {
+            HeldReservation::new(self, target, lanes, reservation, self.user(None))
+        }))
     }
 
     fn tell_decision(&self, target: &Target, reservation: &Reservation, candidates: String) {
         let key = target.vendor.keys[reservation.lane].label.clone();
         let target = target.name.clone();
-        self.observer.notice(&crate::engine::Notice::Decides { target, key, candidates });
+        self.observer.notice(&crate::engine::Notice::Decision { target, key, candidates });
     }
 }
 
@@ -163,7 +165,7 @@ fn describe(ledgers: &Ledgers<'_>, target: &Target, lanes: &Lanes, now: Moment) 
     lanes.lanes.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-impl Held {
+impl HeldReservation {
     fn new(
         engine: &Arc<Engine>,
         target: &Arc<Target>,
@@ -172,7 +174,7 @@ impl Held {
         user: Arc<User>,
     ) -> Self {
         let (engine, target) = (engine.clone(), target.clone());
-        Held {
+        HeldReservation {
             engine,
             target,
             lanes,
@@ -218,7 +220,7 @@ impl Held {
     }
 
     /// Takes down what the head of its answer says about limits, so that nobody has to wait for the rest to know it.
-    pub(crate) fn hears(&self, hints: &Hints) -> Result<(), StoreError> {
+    pub(crate) fn observe_headers(&self, hints: &Hints) -> Result<(), StoreError> {
         if hints.rates.is_empty() {
             return Ok(());
         }
@@ -227,7 +229,7 @@ impl Held {
         let now = self.engine.clock.now();
         self.engine.store.update(&lanes.ids, &mut |ledgers| {
             conform(ledgers, lanes, now);
-            hear(ledgers, &lanes.lanes[0], &self.reservation, &hints.rates, now);
+            observe_headers(ledgers, &lanes.lanes[0], &self.reservation, &hints.rates, now);
         })
     }
 
@@ -261,29 +263,29 @@ impl Held {
         self.note_what_is_counted(hints);
         let entropy = if failure.is_some() { self.engine.entropy.draw() } else { 0.0 };
         let bill = self.bill;
-        self.end(Aftermath { ending, bill, rates: &hints.rates, failure, entropy })
+        self.end(Outcome { ending, bill, rates: &hints.rates, failure, entropy })
     }
 
-    fn end(&mut self, aftermath: Aftermath<'_>) -> Result<Change, StoreError> {
+    fn end(&mut self, outcome: Outcome<'_>) -> Result<Change, StoreError> {
         self.over = true;
-        match aftermath.ending {
-            _ if aftermath.failure.is_some() => {
-                self.target.breaker.lock().saw(aftermath.failure, self.engine.clock.now());
+        match outcome.ending {
+            _ if outcome.failure.is_some() => {
+                self.target.breaker.lock().record(outcome.failure, self.engine.clock.now());
             }
-            Ending::Answered(_) => self.target.breaker.lock().saw(None, self.engine.clock.now()),
+            Ending::Answered(_) => self.target.breaker.lock().record(None, self.engine.clock.now()),
             _ if self.probes => self.target.breaker.lock().abandon(),
             _ => {}
         }
         let now = self.engine.clock.now();
         let mut change = Change::default();
         let written = loop {
-            let (written, has_moved) = self.book(&aftermath, &mut change, now);
+            let (written, has_moved) = self.write(&outcome, &mut change, now);
             if !has_moved {
                 break written;
             }
         };
         if let Some(paid) = self.paid.take() {
-            let used = aftermath.ending.used(&self.reservation.amounts);
+            let used = outcome.ending.used(&self.reservation.amounts);
             self.target.line.lock().settle(*paid, &used);
         }
         // Written down or not: it is no longer in flight, and whoever waits for that must hear of it.
@@ -293,9 +295,9 @@ impl Held {
     }
 
     /// Books its end where its key counts now. Says whether the key moved meanwhile, so that nothing is booked.
-    fn book(
+    fn write(
         &self,
-        aftermath: &Aftermath<'_>,
+        outcome: &Outcome<'_>,
         change: &mut Change,
         now: Moment,
     ) -> (Result<(), StoreError>, bool) {
@@ -312,25 +314,25 @@ impl Held {
                 return;
             }
             conform(ledgers, lanes, now);
-            *change = book(ledgers, &lanes.lanes[0], &self.reservation, *aftermath, now);
+            *change = settle(ledgers, &lanes.lanes[0], &self.reservation, *outcome, now);
             if let Some(own) = &self.user.own {
                 let ledger = ledgers.get_mut(lanes.ids.len());
                 ledger.conform(&own.limits, now);
-                settle_own(ledger, &self.reservation, aftermath.ending, now);
+                settle_own(ledger, &self.reservation, outcome.ending, now);
             }
         });
         (written, has_moved)
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldReservation {
     fn drop(&mut self) {
         if self.over {
             return;
         }
         let ending = self.cut_off();
-        let aftermath = Aftermath { ending, bill: None, rates: &[], failure: None, entropy: 0.0 };
+        let outcome = Outcome { ending, bill: None, rates: &[], failure: None, entropy: 0.0 };
         // Nobody is left to hear that the store failed; what stays is counted on the safe side.
-        let _ = self.end(aftermath);
+        let _ = self.end(outcome);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::registry::{Target, limits_money};
-use super::reservation::Held;
+use super::reservation::HeldReservation;
 use crate::config::{UserSettings, Users};
 use crate::engine::Engine;
 use crate::engine::call::costs::{MICRODOLLAR, cost_of_answer};
@@ -121,7 +121,12 @@ impl Engine {
 
     /// What counts of an answer that a provider billed like this: its tokens, and what it cost. `body` is the answer, for
     /// what it says of its bill besides.
-    pub(in crate::engine) fn billed(&self, held: &Held, usage: &Usage, body: &[u8]) -> Amounts {
+    pub(in crate::engine) fn billed(
+        &self,
+        held: &HeldReservation,
+        usage: &Usage,
+        body: &[u8],
+    ) -> Amounts {
         let target = &held.target;
         let provider = &target.vendor.provider;
         let counted = counted(usage, provider.counts_output, provider.counts_cached_input);
@@ -133,7 +138,7 @@ impl Engine {
         let cost = cost_of_answer(own, &provider.name, &target.model, Some(usage), body, now);
         let cost = cost.map(|cost| cost.div_ceil(MICRODOLLAR));
         if cost.is_none() && self.users.unpriced.lock().insert(target.name.clone()) {
-            self.observer.notice(&Notice::Warns(format!(
+            self.observer.notice(&Notice::Warning(format!(
                 "nobody knows what {} costs: it does not count against limits on cost",
                 target.name
             )));

@@ -17,11 +17,11 @@ use super::call::route::Stop;
 use super::call::run::{Manner, Next, Run, closed};
 use super::call::send::{expiry, passed};
 use super::dispatch::registry::Target;
-use super::dispatch::reservation::Held;
+use super::dispatch::reservation::HeldReservation;
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
-    Amounts, CallPolicy, Choice, Ending, Event, Failure, FailureClass, Hints, Lane, Ledgers,
-    Moment, Need, Obstacle, Period, Scope, Usage, choose,
+    Amounts, CallPolicy, Choice, Demand, Ending, Event, Failure, FailureClass, Hints, Lane,
+    Ledgers, Moment, Obstacle, Period, Scope, Usage, choose,
 };
 use crate::secret::Secret;
 
@@ -73,11 +73,11 @@ impl Guard {
         }
     }
 
-    fn need(&self, target: &Target) -> Result<Need, Error> {
+    fn demand(&self, target: &Target) -> Result<Demand, Error> {
         let vendor = &target.vendor;
         let only_key = self.key.as_deref().map(|label| vendor.key_labelled(label)).transpose()?;
         let kept = target.kept(self.priority);
-        Ok(Need { only_key, kept, ..Need::of(self.tokens) })
+        Ok(Demand { only_key, kept, ..Demand::of(self.tokens) })
     }
 }
 
@@ -112,9 +112,9 @@ pub enum Outlook {
 /// A guarded call on its way. Dropping it gives back what was not sent; what may have been sent stays counted.
 pub struct Guarded {
     run: Run,
-    need: Need,
+    demand: Demand,
     next: Option<Event>,
-    held: Option<Held>,
+    held: Option<HeldReservation>,
     expires: Option<Moment>,
 }
 
@@ -140,7 +140,7 @@ impl Engine {
         let usual = self.settings.timeouts.call;
         let expires = expiry(guard.timeout, guard.deadline, usual, began);
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
-        let need = self.need_of(guard, &target)?;
+        let demand = self.demand_of(guard, &target)?;
         if let Some(error) = too_many_tokens(&target, guard.tokens, "") {
             return Err(error);
         }
@@ -162,7 +162,7 @@ impl Engine {
         };
         let route = vec![Stop { target, params: serde_json::Map::new(), counted: OnceLock::new() }];
         let run = Run::new(self.clone(), route, policy, manner, began);
-        Ok(Guarded { run, need, next: Some(Event::Begin), held: None, expires })
+        Ok(Guarded { run, demand, next: Some(Event::Begin), held: None, expires })
     }
 
     /// Whether a guarded call could go now, judged by all limits and blocks, or by the limits over one period.
@@ -171,7 +171,7 @@ impl Engine {
     /// When there is no such provider or key, or the state cannot be read.
     pub fn outlook(&self, guard: &Guard, period: Option<Period>) -> Result<Outlook, Error> {
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
-        let need = self.need_of(guard, &target)?;
+        let demand = self.demand_of(guard, &target)?;
         if too_many_tokens(&target, guard.tokens, "").is_some() {
             return Ok(Outlook::Never);
         }
@@ -181,8 +181,8 @@ impl Engine {
         self.store.update(&lanes.ids, &mut |ledgers| {
             super::dispatch::reservation::conform(ledgers, &lanes, now);
             outlook = match period {
-                None => Outlook::of(choose(ledgers, &lanes.lanes, &[], &need, now), now),
-                Some(period) => Outlook::of_period(ledgers, &lanes.lanes, &need, period, now),
+                None => Outlook::of(choose(ledgers, &lanes.lanes, &[], &demand, now), now),
+                Some(period) => Outlook::of_period(ledgers, &lanes.lanes, &demand, period, now),
             };
         })?;
         Ok(outlook)
@@ -198,8 +198,8 @@ impl Engine {
         failure: Option<Failure>,
     ) -> Result<String, Error> {
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
-        let need = Need { ahead_of_limits: true, kept: 0, ..self.need_of(guard, &target)? };
-        let Some(mut held) = self.reserve_anyway(&target, &need)? else {
+        let demand = Demand { ahead_of_limits: true, kept: 0, ..self.demand_of(guard, &target)? };
+        let Some(mut held) = self.reserve_anyway(&target, &demand)? else {
             return Err(Error::new(ErrorKind::Internal, "there is no lane to count it in"));
         };
         held.leaves();
@@ -210,9 +210,9 @@ impl Engine {
         Ok(label)
     }
 
-    fn need_of(&self, guard: &Guard, target: &Target) -> Result<Need, Error> {
+    fn demand_of(&self, guard: &Guard, target: &Target) -> Result<Demand, Error> {
         let price = self.price(target, &self.user(None), guard.tokens);
-        Ok(Need { price, ..guard.need(target)? })
+        Ok(Demand { price, ..guard.demand(target)? })
     }
 
     /// The target of a call that is not ours. A provider without a key here may have one elsewhere.
@@ -237,9 +237,9 @@ impl Guarded {
         let Some(event) = self.next.take() else {
             return Err(Error::new(ErrorKind::Internal, "this call is over"));
         };
-        let need = self.need;
+        let demand = self.demand;
         let next = {
-            let next = pin!(self.run.advance(event, |_| need));
+            let next = pin!(self.run.advance(event, |_| demand));
             engine.in_time(self.expires, next).await
         };
         match next {
@@ -254,7 +254,7 @@ impl Guarded {
         }
     }
 
-    fn describe(&self, held: &Held) -> Permit {
+    fn describe(&self, held: &HeldReservation) -> Permit {
         let vendor = &held.target.vendor;
         let key = &vendor.keys[held.key()];
         let model = &held.target.model;
@@ -342,18 +342,18 @@ impl Outlook {
     fn of_period(
         ledgers: &Ledgers<'_>,
         lanes: &[Lane],
-        need: &Need,
+        demand: &Demand,
         period: Period,
         now: Moment,
     ) -> Outlook {
         let amounts =
-            Amounts { requests: 1, input_tokens: need.input_tokens, output_tokens: 0, spend: 0 };
+            Amounts { requests: 1, input_tokens: demand.input_tokens, output_tokens: 0, spend: 0 };
         let mut soonest: Option<Duration> = None;
-        for lane in lanes.iter().filter(|lane| need.only_key.is_none_or(|key| key == lane.key)) {
+        for lane in lanes.iter().filter(|lane| demand.only_key.is_none_or(|key| key == lane.key)) {
             let mut wait = Some(Duration::ZERO);
             for place in &lane.ledgers {
                 let ledger = ledgers.get(*place);
-                match ledger.limit_in_the_way(period, &amounts, need.kept, now) {
+                match ledger.limit_in_the_way(period, &amounts, demand.kept, now) {
                     None => {}
                     Some(Obstacle::Limit { until, .. }) => {
                         wait = wait.map(|wait| wait.max(until.since(now)));

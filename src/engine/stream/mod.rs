@@ -20,10 +20,10 @@ use super::Engine;
 use super::call::cache::Name;
 use super::call::costs::cost_of_answer;
 use super::call::errors::{self, Break};
-use super::call::request::{Answer, Ask};
+use super::call::request::{Answer, Request};
 use super::call::run::{Next, closed};
 use super::call::send::{Form, Sending, read_whole};
-use super::dispatch::reservation::Held;
+use super::dispatch::reservation::HeldReservation;
 use super::world::observer::Notice;
 use super::world::transport::Opened;
 use crate::error::{Attempt, Error, Spent};
@@ -129,7 +129,7 @@ impl Engine {
     /// What is wrong with the call: arguments, no key, a deadline that has passed, a closed engine.
     pub fn stream(
         self: &Arc<Self>,
-        ask: Ask,
+        ask: Request,
         resume: Option<Resume>,
         silence: Option<Duration>,
     ) -> Result<Streaming, Error> {
@@ -301,7 +301,7 @@ impl Streaming {
     }
 
     /// Sends the request down the lane that is held, as far as the head of the answer.
-    async fn open(&mut self, mut held: Held) -> Result<State, Error> {
+    async fn open(&mut self, mut held: HeldReservation) -> Result<State, Error> {
         let outgoing = self.sending.outgoing(&held)?;
         let silence = outgoing.read_timeout;
         self.sending.run.begin_attempt(&mut held);
@@ -316,7 +316,7 @@ impl Streaming {
         let (failure, hints, status) = match opened {
             Ok(Opened { status, headers, body }) => {
                 let reader = provider.read_stream();
-                self.hear(&held, &provider.hints(&headers, now));
+                self.observe_headers(&held, &provider.hints(&headers, now));
                 let timeouts = &engine.settings.timeouts;
                 let patience = timeouts.for_a_piece(silence, self.silence.is_some());
                 return Ok(State::Reading(Box::new(Reading::new(
@@ -341,10 +341,10 @@ impl Streaming {
     }
 
     /// Books what the head of an answer says about limits: the rest may take minutes, or never be read.
-    fn hear(&self, held: &Held, hints: &Hints) {
+    fn observe_headers(&self, held: &HeldReservation, hints: &Hints) {
         let (engine, vendor) = (self.engine(), &held.target.vendor);
-        if let Err(error) = held.hears(hints) {
-            engine.observer.notice(&Notice::Warns(format!("{error}; {}", error.hint())));
+        if let Err(error) = held.observe_headers(hints) {
+            engine.observer.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
         }
         if let Some(organization) = &hints.organization {
             engine.join_group(vendor, held.key(), organization, &hints.rates);

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::kernel::Moment;
 
 /// A stream between two pieces.
-pub struct Seat {
+pub struct ParkedStream {
     engine: Arc<Engine>,
     place: Mutex<Place>,
     /// Its place among the seats of the engine.
@@ -33,8 +33,8 @@ enum Place {
 
 /// What is found in a seat.
 #[derive(Debug)]
-pub enum Found {
-    /// The stream, for whoever waits for its next piece. It goes back with [`Seat::put_back`], or is over.
+pub enum Checkout {
+    /// The stream, for whoever waits for its next piece. It goes back with [`ParkedStream::put_back`], or is over.
     Stream(Box<Streaming>),
     /// Nothing: somebody else waits for the next piece.
     Taken,
@@ -53,30 +53,30 @@ pub struct Overdue {
 
 /// All seats of an engine, by the moment at which the time of their streams is over.
 #[derive(Default)]
-pub(in crate::engine) struct Seats {
-    seats: BTreeMap<(Moment, u64), Weak<Seat>>,
+pub(in crate::engine) struct ParkedStreams {
+    streams: BTreeMap<(Moment, u64), Weak<ParkedStream>>,
     last: u64,
 }
 
-impl std::fmt::Debug for Seat {
+impl std::fmt::Debug for ParkedStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Seat").field("number", &self.number).finish_non_exhaustive()
     }
 }
 
-impl Seat {
+impl ParkedStream {
     /// A seat for a stream, which is known to its engine from here on.
-    pub fn for_stream(stream: Streaming) -> Arc<Seat> {
+    pub fn for_stream(stream: Streaming) -> Arc<ParkedStream> {
         let engine = stream.engine().clone();
         let expires = stream.expires().unwrap_or(Moment::FAR_FUTURE);
-        let mut seats = engine.seats.lock();
-        seats.last += 1;
-        let number = (expires, seats.last);
+        let mut all = engine.parked.lock();
+        all.last += 1;
+        let number = (expires, all.last);
         let place = Mutex::new(Place::Here(Box::new(stream)));
-        let seat = Arc::new(Seat { engine: engine.clone(), place, number });
-        seats.seats.insert(number, Arc::downgrade(&seat));
-        drop(seats);
-        seat
+        let parked = Arc::new(ParkedStream { engine: engine.clone(), place, number });
+        all.streams.insert(number, Arc::downgrade(&parked));
+        drop(all);
+        parked
     }
 
     /// Whether the time of its stream ends at all.
@@ -85,14 +85,14 @@ impl Seat {
     }
 
     /// Takes the stream out, to ask it for its next piece.
-    pub fn take(&self) -> Found {
+    pub fn take(&self) -> Checkout {
         let mut place = self.place.lock();
         match std::mem::replace(&mut *place, Place::Taken) {
-            Place::Here(stream) => Found::Stream(stream),
-            Place::Taken => Found::Taken,
+            Place::Here(stream) => Checkout::Stream(stream),
+            Place::Taken => Checkout::Taken,
             Place::Over => {
                 *place = Place::Over;
-                Found::Over
+                Checkout::Over
             }
         }
     }
@@ -141,9 +141,9 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ParkedStream {
     fn drop(&mut self) {
-        self.engine.seats.lock().seats.remove(&self.number);
+        self.engine.parked.lock().streams.remove(&self.number);
     }
 }
 
@@ -152,28 +152,28 @@ impl Engine {
     /// itself. Whoever calls this again after [`Overdue::next`] misses none.
     pub fn end_overdue(&self) -> Overdue {
         let now = self.clock.now();
-        let due: Vec<Arc<Seat>> = {
-            let mut seats = self.seats.lock();
-            let later = seats.seats.split_off(&(now, u64::MAX));
-            let due = std::mem::replace(&mut seats.seats, later);
-            due.into_values().filter_map(|seat| seat.upgrade()).collect()
+        let due: Vec<Arc<ParkedStream>> = {
+            let mut parked = self.parked.lock();
+            let later = parked.streams.split_off(&(now, u64::MAX));
+            let due = std::mem::replace(&mut parked.streams, later);
+            due.into_values().filter_map(|parked| parked.upgrade()).collect()
         };
-        let requests: Vec<_> = due.iter().filter_map(|seat| seat.end(time_is_over())).collect();
+        let requests: Vec<_> = due.iter().filter_map(|parked| parked.end(time_is_over())).collect();
         Overdue { ended: requests.len(), next: self.next_overdue() }
     }
 
     /// After how long the next stream is overdue; `None` when there is none whose time ends.
     pub fn next_overdue(&self) -> Option<Duration> {
-        let next = self.seats.lock().seats.keys().next().map(|(expires, _)| *expires);
+        let next = self.parked.lock().streams.keys().next().map(|(expires, _)| *expires);
         let next = next.filter(|expires| *expires != Moment::FAR_FUTURE)?;
         Some(next.since(self.clock.now()))
     }
 
     /// Ends all streams for whose next piece nobody waits. Says how many requests that ended.
     pub(in crate::engine) fn end_streams(&self) -> usize {
-        let seats: Vec<Arc<Seat>> =
-            self.seats.lock().seats.values().filter_map(Weak::upgrade).collect();
-        let requests: Vec<_> = seats.iter().filter_map(|seat| seat.end(closed())).collect();
+        let parked: Vec<Arc<ParkedStream>> =
+            self.parked.lock().streams.values().filter_map(Weak::upgrade).collect();
+        let requests: Vec<_> = parked.iter().filter_map(|parked| parked.end(closed())).collect();
         requests.len()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
-use crate::engine::dispatch::reservation::Held;
+use crate::engine::dispatch::reservation::HeldReservation;
 use crate::engine::world::transport::{Chunks, Incoming, Opened};
 use crate::kernel::{Failure, Moment};
 use crate::providers::{
@@ -22,7 +22,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// An answer on its way.
 pub(in crate::engine) struct Reading {
-    pub(in crate::engine) held: Held,
+    pub(in crate::engine) held: HeldReservation,
     pub(in crate::engine) body: Box<dyn Chunks>,
     pub(in crate::engine) reader: StreamReader,
     pub(in crate::engine) status: u16,
@@ -39,7 +39,7 @@ pub(in crate::engine) struct Reading {
 
 impl Reading {
     pub(in crate::engine) fn new(
-        held: Held,
+        held: HeldReservation,
         body: Box<dyn Chunks>,
         reader: StreamReader,
         status: u16,

@@ -57,44 +57,42 @@ impl Notice {
             }
         };
         match self {
-            Notice::Retries { target, key, failure, status, attempt, pause } => {
-                add("retry", &|| {
-                    let facts = json!({
-                        "key": key, "failure": failure, "status": status, "attempt": attempt,
-                        "delay": pause.as_secs_f64(),
-                    });
-                    at(target, facts)
-                })
-            }
-            Notice::Waits { target, key, obstacle } => add("wait", &|| {
+            Notice::Retry { target, key, failure, status, attempt, pause } => add("retry", &|| {
+                let facts = json!({
+                    "key": key, "failure": failure, "status": status, "attempt": attempt,
+                    "delay": pause.as_secs_f64(),
+                });
+                at(target, facts)
+            }),
+            Notice::Wait { target, key, obstacle } => add("wait", &|| {
                 let until = obstacle.until().and_then(seconds);
                 at(target, json!({"key": key, "reason": obstacle.to_string(), "until": until}))
             }),
-            Notice::Queues { target, ahead } => add("wait", &|| {
+            Notice::QueueWait { target, ahead } => add("wait", &|| {
                 let reason = format!("{ahead} in line before it");
                 at(target, json!({"key": null, "reason": reason, "until": null}))
             }),
-            Notice::WaitsForOwn { target, obstacle } => add("wait", &|| {
+            Notice::UserLimitWait { target, obstacle } => add("wait", &|| {
                 let (reason, until) = (format!("of its user: {obstacle}"), obstacle.until());
                 at(target, json!({"key": null, "reason": reason, "until": until.and_then(seconds)}))
             }),
-            Notice::Rotates { target, from, to, failure } => add("rotate", &|| {
+            Notice::KeyRotation { target, from, to, failure } => add("rotate", &|| {
                 at(target, json!({"from_key": from, "to_key": to, "failure": failure}))
             }),
-            Notice::FallsBack { from, to, reason } => {
+            Notice::Fallback { from, to, reason } => {
                 add("fallback", &|| json!({"from_target": from, "to_target": to, "reason": reason}))
             }
-            Notice::Closed { target, key, block, message } => {
+            Notice::Block { target, key, block, message } => {
                 let facts = || at(target, closed(key, block, message));
                 if matches!(block.class, FailureClass::DailyQuota | FailureClass::CreditExhausted) {
                     add("exhausted", &facts);
                 }
                 add("blocked", &facts);
             }
-            Notice::Recovers { target, key } => {
+            Notice::Recovery { target, key } => {
                 add("recovered", &|| at(target, json!({"key": key})));
             }
-            Notice::Settles { target, key, used, lasted } => add("settled", &|| {
+            Notice::Settlement { target, key, used, lasted } => add("settled", &|| {
                 let tokens = used.as_ref();
                 let facts = json!({
                     "key": key,
@@ -104,7 +102,7 @@ impl Notice {
                 });
                 at(target, facts)
             }),
-            Notice::Rests { .. } | Notice::Decides { .. } | Notice::Warns(_) => {}
+            Notice::Backoff { .. } | Notice::Decision { .. } | Notice::Warning(_) => {}
         }
         events
     }
@@ -143,7 +141,7 @@ mod tests {
     fn a_used_up_day_is_an_exhausted_key_and_a_blocked_one() {
         let failure = Failure::new(FailureClass::DailyQuota, Scope::GroupModel, "");
         let block = Block::after(&failure, 0, Moment::from_seconds(1_800_000_000), 0.0).unwrap();
-        let notice = Notice::Closed {
+        let notice = Notice::Block {
             target: "openrouter/meta/llama".to_owned(),
             key: "A".to_owned(),
             block,
@@ -160,11 +158,11 @@ mod tests {
 
     #[test]
     fn only_what_is_wanted_is_told() {
-        let notice = Notice::Recovers { target: "groq/llama".to_owned(), key: "A".to_owned() };
+        let notice = Notice::Recovery { target: "groq/llama".to_owned(), key: "A".to_owned() };
         assert!(notice.events(Events::NONE.with("retry").unwrap()).is_empty());
         assert_eq!(notice.events(ALL).len(), 1);
         let pause = Duration::from_secs(1);
-        let rests = Notice::Rests { target: String::new(), failure: String::new(), pause };
+        let rests = Notice::Backoff { target: String::new(), failure: String::new(), pause };
         assert!(rests.events(ALL).is_empty());
     }
 }

@@ -10,7 +10,7 @@ use crate::kernel::{Amounts, Block, Obstacle};
 #[non_exhaustive]
 pub enum Notice {
     /// A call waits for a limit or a block.
-    Waits {
+    Wait {
         /// Where it wants to go.
         target: String,
         /// The key that will be free first.
@@ -19,21 +19,21 @@ pub enum Notice {
         obstacle: Obstacle,
     },
     /// A call waits behind others.
-    Queues {
+    QueueWait {
         /// Where it wants to go.
         target: String,
         /// How many came before it.
         ahead: usize,
     },
     /// A call waits for a limit of its own user.
-    WaitsForOwn {
+    UserLimitWait {
         /// Where it wants to go.
         target: String,
         /// The limit.
         obstacle: Obstacle,
     },
     /// A call waits before it tries a provider again that was in trouble.
-    Rests {
+    Backoff {
         /// Where it wants to go.
         target: String,
         /// What went wrong.
@@ -42,7 +42,7 @@ pub enum Notice {
         pause: Duration,
     },
     /// A call goes on with another key.
-    Rotates {
+    KeyRotation {
         /// Where it wants to go.
         target: String,
         /// The key that refused.
@@ -53,7 +53,7 @@ pub enum Notice {
         failure: String,
     },
     /// A call goes on with another provider or model.
-    FallsBack {
+    Fallback {
         /// The target that is left.
         from: String,
         /// The target that takes over.
@@ -62,7 +62,7 @@ pub enum Notice {
         reason: String,
     },
     /// A key, its quota group or its model is closed.
-    Closed {
+    Block {
         /// Which target.
         target: String,
         /// Which key.
@@ -73,7 +73,7 @@ pub enum Notice {
         message: String,
     },
     /// A call tries again, here or elsewhere.
-    Retries {
+    Retry {
         /// Where the attempt before went.
         target: String,
         /// Its key.
@@ -88,14 +88,14 @@ pub enum Notice {
         pause: Duration,
     },
     /// What was closed is open again: a call was answered there.
-    Recovers {
+    Recovery {
         /// Which target.
         target: String,
         /// Which key.
         key: String,
     },
     /// An attempt was answered and booked; only told when somebody listens.
-    Settles {
+    Settlement {
         /// Which target.
         target: String,
         /// Which key.
@@ -106,7 +106,7 @@ pub enum Notice {
         lasted: Duration,
     },
     /// A call takes a lane; only told when somebody listens.
-    Decides {
+    Decision {
         /// The target.
         target: String,
         /// The key chosen.
@@ -115,44 +115,44 @@ pub enum Notice {
         candidates: String,
     },
     /// Something the user should know once.
-    Warns(String),
+    Warning(String),
 }
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Notice::Waits { target, key, obstacle } => {
+            Notice::Wait { target, key, obstacle } => {
                 write!(f, "waiting for {target}: key {key} is next, {obstacle}")
             }
-            Notice::Queues { target, ahead } => {
+            Notice::QueueWait { target, ahead } => {
                 write!(f, "waiting for {target}: {ahead} in line before it")
             }
-            Notice::WaitsForOwn { target, obstacle } => {
+            Notice::UserLimitWait { target, obstacle } => {
                 write!(f, "waiting for {target}: the limit of its user, {obstacle}")
             }
-            Notice::Rests { target, failure, pause } => {
+            Notice::Backoff { target, failure, pause } => {
                 write!(f, "trying {target} again in {:.1} s after {failure}", pause.as_secs_f64())
             }
-            Notice::Rotates { target, from, to, failure } => {
+            Notice::KeyRotation { target, from, to, failure } => {
                 write!(f, "{target}: going on with key {to}, key {from} had {failure}")
             }
-            Notice::FallsBack { from, to, reason } => {
+            Notice::Fallback { from, to, reason } => {
                 write!(f, "falling back from {from} to {to}: {reason}")
             }
-            Notice::Closed { target, key, block, message } => {
+            Notice::Block { target, key, block, message } => {
                 write!(f, "{target} refused key {key}: {block}: {message}")
             }
-            Notice::Retries { target, key, failure, attempt, .. } => {
+            Notice::Retry { target, key, failure, attempt, .. } => {
                 write!(f, "attempt {attempt} after {target}, key {key}, had {failure}")
             }
-            Notice::Recovers { target, key } => write!(f, "{target}: key {key} answers again"),
-            Notice::Settles { target, key, lasted, .. } => {
+            Notice::Recovery { target, key } => write!(f, "{target}: key {key} answers again"),
+            Notice::Settlement { target, key, lasted, .. } => {
                 write!(f, "{target}: key {key} answered in {:.3} s", lasted.as_secs_f64())
             }
-            Notice::Decides { target, key, candidates } => {
+            Notice::Decision { target, key, candidates } => {
                 write!(f, "{target}: chose key {key} among {candidates}")
             }
-            Notice::Warns(text) => f.write_str(text),
+            Notice::Warning(text) => f.write_str(text),
         }
     }
 }

@@ -76,7 +76,7 @@ pub enum Action {
         /// The place of the target in the route.
         target: usize,
         /// Lanes this call must not use.
-        barred: Vec<usize>,
+        excluded: Vec<usize>,
         /// Everything is closed: a lane that only our guess closes may be tried.
         last_resort: bool,
     },
@@ -86,7 +86,7 @@ pub enum Action {
         /// The place of the target in the route.
         target: usize,
         /// Lanes this call must not use.
-        barred: Vec<usize>,
+        excluded: Vec<usize>,
         /// The latest instant worth waiting for, as seen from the head of the line.
         patience: Patience,
     },
@@ -157,13 +157,13 @@ pub struct Call {
     target: usize,
     lane: Option<usize>,
     tried: Vec<usize>,
-    barred: Vec<usize>,
+    excluded: Vec<usize>,
     retries: u32,
     rested: bool,
     /// Whether it tried what only our guess closes.
     tried_last_resort: bool,
     /// Whether it stood in a line since it was sent last: what may be given back was waited for there.
-    hoped: bool,
+    waited_for_refund: bool,
     last_failure: Option<Box<Failure>>,
     refused: Option<Box<(usize, GiveUp)>>,
     /// The target whose word the call ends with.
@@ -178,11 +178,11 @@ impl Call {
             target: 0,
             lane: None,
             tried: Vec::new(),
-            barred: Vec::new(),
+            excluded: Vec::new(),
             retries: 0,
             rested: false,
             tried_last_resort: false,
-            hoped: false,
+            waited_for_refund: false,
             last_failure: None,
             refused: None,
             blamed: 0,
@@ -218,8 +218,8 @@ impl Call {
             Event::NotNow(refusal) if self.can_wait_for(&refusal, now) => self.wait(),
             Event::NotNow(refusal) if self.can_doubt(&refusal) => {
                 self.tried_last_resort = true;
-                let (target, barred) = (self.target, self.barred.clone());
-                Action::Reserve { target, barred, last_resort: true }
+                let (target, excluded) = (self.target, self.excluded.clone());
+                Action::Reserve { target, excluded, last_resort: true }
             }
             Event::NotNow(refusal) => self.next_target(GiveUp::TooFar(refusal)),
             Event::InTrouble => self.fall_back(),
@@ -246,17 +246,18 @@ impl Call {
 
     fn can_wait_for(&self, refusal: &Refusal, now: Moment) -> bool {
         refusal.at.is_none_or(|at| self.patience().covers(at, now))
-            || (refusal.may_return && self.hopes() && !self.hoped)
+            || (refusal.may_return && self.may_wait_for_refund() && !self.waited_for_refund)
     }
 
     /// Whether it waits, as long as it can, for what calls in flight may give back although quota is known to come later
     /// than that: it has nowhere else to go.
-    pub fn hopes(&self) -> bool {
+    pub fn may_wait_for_refund(&self) -> bool {
         !self.has_next_target()
     }
 
     fn can_wait_for_own(&self, limit: &OwnLimit, now: Moment) -> bool {
-        limit.worth_waiting(self.patience(), now).is_some() || (limit.may_return && !self.hoped)
+        limit.worth_waiting(self.patience(), now).is_some()
+            || (limit.may_return && !self.waited_for_refund)
     }
 
     /// A limit of the caller itself ends the call. What failed before is why there is no answer.
@@ -280,19 +281,19 @@ impl Call {
     }
 
     fn reserve(&self) -> Action {
-        let (target, barred) = (self.target, self.barred.clone());
-        Action::Reserve { target, barred, last_resort: false }
+        let (target, excluded) = (self.target, self.excluded.clone());
+        Action::Reserve { target, excluded, last_resort: false }
     }
 
     fn wait(&mut self) -> Action {
-        self.hoped = true;
-        let (target, barred) = (self.target, self.barred.clone());
-        Action::Wait { target, barred, patience: self.patience() }
+        self.waited_for_refund = true;
+        let (target, excluded) = (self.target, self.excluded.clone());
+        Action::Wait { target, excluded, patience: self.patience() }
     }
 
     fn send(&mut self, lane: usize) -> Action {
         self.lane = Some(lane);
-        self.hoped = false;
+        self.waited_for_refund = false;
         // The first visit to each lane is free, unless it follows a pause: what the provider broke is no lane's fault.
         let fresh = !self.tried.contains(&lane);
         if fresh {
@@ -336,11 +337,11 @@ impl Call {
             SameLane::AfterBlock if retry_left => self.reserve(),
             _ if remedy.other_group || remedy.other_key => {
                 // The lanes that failed are done for this call; fresh ones are still open to it.
-                self.barred.extend(match remedy.same_lane {
+                self.excluded.extend(match remedy.same_lane {
                     SameLane::Never => tried.into_iter().collect(),
                     _ => self.tried.clone(),
                 });
-                self.barred.dedup();
+                self.excluded.dedup();
                 self.reserve()
             }
             _ if remedy.next_target => self.fall_back(),
@@ -372,7 +373,7 @@ impl Call {
         if self.has_next_target() {
             self.target += 1;
             self.tried.clear();
-            self.barred.clear();
+            self.excluded.clear();
             self.retries = 0;
             self.rested = false;
             return self.reserve();

@@ -14,8 +14,8 @@ use super::call::Patience;
 use super::ledger::{Ledger, Obstacle};
 use super::limits::{Amounts, Limit, Resource};
 use super::moment::Moment;
-use super::reserve::choose::{Choice, Ledgers, Need, Refusal, reserve};
-use super::reserve::reservation::{Ending, Reservation, settle};
+use super::reserve::choose::{Choice, Demand, Ledgers, Refusal, reserve};
+use super::reserve::reservation::{Ending, Reservation, settle_reservation};
 use super::reserve::user_limit::{reserve_for, settle_own};
 
 pub use types::{
@@ -31,7 +31,7 @@ struct UnderWay {
     target: usize,
 }
 
-struct Held {
+struct SentCall {
     reservation: Reservation,
     prompt: PlannedPrompt,
 }
@@ -76,7 +76,7 @@ struct Forecaster<'a> {
     waiting: usize,
     under_way: BinaryHeap<Reverse<UnderWay>>,
     freed: BinaryHeap<Reverse<Freed>>,
-    held: HashMap<u64, Held>,
+    held: HashMap<u64, SentCall>,
     sent: u64,
     /// A call went on to the line of another target.
     has_moved: bool,
@@ -93,13 +93,13 @@ const MOST_IDLE: u32 = 10_000;
 /// ```
 /// use std::time::Duration;
 /// use quotaflow::kernel::{
-///     Lane, Ledger, Moment, Need, ONE_BY_ONE, Patience, PlannedManner, PlannedTarget, forecast,
+///     Lane, Ledger, Moment, Demand, ONE_BY_ONE, Patience, PlannedManner, PlannedTarget, forecast,
 /// };
 /// let target = PlannedTarget {
 ///     picked: vec![0, 1],
 ///     own: None,
 ///     lanes: vec![Lane::new(0, 0, 1, 1, None)],
-///     need: Need::of(0),
+///     demand: Demand::of(0),
 ///     output_tokens: 20,
 ///     latency: Duration::from_secs(1),
 ///     line: 0,
@@ -329,12 +329,12 @@ impl Forecaster<'_> {
             return Turn::Gone;
         }
         let size = prompt.input_tokens;
-        let need = Need { input_tokens: size, counted_tokens: Some(size), ..target.need };
+        let demand = Demand { input_tokens: size, counted_tokens: Some(size), ..target.demand };
         let mut ledgers = Ledgers::new(&mut self.ledgers, &target.picked);
         let now = self.clock;
         let choice = match target.own {
-            Some(own) => reserve_for(own, &mut ledgers, &target.lanes, &[], &need, now),
-            None => Ok(reserve(&mut ledgers, &target.lanes, &[], &need, now)),
+            Some(own) => reserve_for(own, &mut ledgers, &target.lanes, &[], &demand, now),
+            None => Ok(reserve(&mut ledgers, &target.lanes, &[], &demand, now)),
         };
         let is_stuck = self.idle > MOST_IDLE;
         let refusal = match choice {
@@ -367,8 +367,9 @@ impl Forecaster<'_> {
             at == Moment::FAR_FUTURE || !self.manner.patience.covers(self.clock + each, self.clock)
         });
         // What is under way may give back enough before that, and there is nowhere else to go.
-        let hopes = refusal.may_return && !self.under_way.is_empty() && target.next.is_none();
-        let too_far = too_far && !hopes;
+        let may_wait_for_refund =
+            refusal.may_return && !self.under_way.is_empty() && target.next.is_none();
+        let too_far = too_far && !may_wait_for_refund;
         let next = self.under_way.peek().map(|Reverse(next)| next.ends);
         let freed = self.freed.peek().map(|Reverse(next)| next.at);
         // While one lane waits for a call to end, another one may open.
@@ -434,7 +435,7 @@ impl Forecaster<'_> {
         self.idle = 0;
         self.waiting -= 1;
         self.sent += 1;
-        self.held.insert(self.sent, Held { reservation, prompt });
+        self.held.insert(self.sent, SentCall { reservation, prompt });
         let ends = self.clock + planned.latency;
         let target = prompt.target;
         self.under_way.push(Reverse(UnderWay { ends, number: self.sent, target }));
@@ -449,17 +450,17 @@ impl Forecaster<'_> {
             self.forecast.finish = self.forecast.finish.max(over.ends);
             self.forecast.answered += 1;
         }
-        let Some(Held { reservation, prompt }) = held else { return };
+        let Some(SentCall { reservation, prompt }) = held else { return };
         let input_tokens = prompt.input_tokens;
         let target = &self.targets[over.target];
-        let output_tokens = if target.need.counts_output { target.output_tokens } else { 0 };
+        let output_tokens = if target.demand.counts_output { target.output_tokens } else { 0 };
         let spend =
-            target.need.price.map_or(0, |price| price.spend(input_tokens, target.output_tokens));
+            target.demand.price.map_or(0, |price| price.spend(input_tokens, target.output_tokens));
         let used = Amounts { requests: 1, input_tokens, output_tokens, spend };
         let mut ledgers = Ledgers::new(&mut self.ledgers, &target.picked);
         let lane = &target.lanes[reservation.lane];
         let ending = Ending::Answered(Some(used));
-        settle(&mut ledgers, lane, &reservation, ending, over.ends);
+        settle_reservation(&mut ledgers, lane, &reservation, ending, over.ends);
         if let Some(own) = target.own {
             settle_own(ledgers.get_mut(own), &reservation, ending, over.ends);
         }

@@ -36,7 +36,7 @@ fn target(keys: usize) -> PlannedTarget {
         lanes: (0..keys)
             .map(|key| Lane::new(key, 2 * key, 2 * key + 1, 2 * key + 1, None))
             .collect(),
-        need: Need::of(0),
+        demand: Demand::of(0),
         output_tokens: 50,
         latency: Duration::from_secs(1),
         line: 0,
@@ -72,9 +72,9 @@ fn money_is_reserved_and_what_answers_do_not_cost_comes_back() {
     // A call may cost 100 and costs 50; of a thousand, ten may be under way.
     let day = limit(Resource::Spend, Period::Day, 1_000, Refill::Rolling);
     let price = Some(crate::kernel::Price { call: 0, input: 0, output: 1_000_000 });
-    let need =
-        Need { price, max_output_tokens: Some(100), reserves_max_tokens: true, ..Need::of(0) };
-    let priced = PlannedTarget { need, ..target(1) };
+    let demand =
+        Demand { price, max_output_tokens: Some(100), reserves_max_tokens: true, ..Demand::of(0) };
+    let priced = PlannedTarget { demand, ..target(1) };
     let patient =
         PlannedManner { patience: Patience::AtHead(Duration::from_secs(300)), ..FOR_EVER };
     let made = forecast(ledgers(&[day], 1), &[priced], [5; 30], patient, NOW);

@@ -28,14 +28,14 @@ pub struct Rest {
 /// ```
 /// use std::time::Duration;
 /// use quotaflow::kernel::{
-///     Lane, Ledger, Moment, Need, ONE_BY_ONE, Patience, PlannedManner, PlannedTarget, Rest,
+///     Lane, Ledger, Moment, Demand, ONE_BY_ONE, Patience, PlannedManner, PlannedTarget, Rest,
 ///     time_left,
 /// };
 /// let target = PlannedTarget {
 ///     picked: vec![0, 1],
 ///     own: None,
 ///     lanes: vec![Lane::new(0, 0, 1, 1, None)],
-///     need: Need::of(0),
+///     demand: Demand::of(0),
 ///     output_tokens: 20,
 ///     latency: Duration::from_secs(1),
 ///     line: 0,
@@ -97,8 +97,8 @@ pub fn time_left(
 /// The most that a call takes at any target.
 fn largest(tokens: u64, targets: &[PlannedTarget]) -> Amounts {
     let outputs = targets.iter().map(|target| {
-        let output = target.need.size().output_tokens.max(target.output_tokens);
-        if target.need.counts_output { output } else { 0 }
+        let output = target.demand.size().output_tokens.max(target.output_tokens);
+        if target.demand.counts_output { output } else { 0 }
     });
     let output_tokens = outputs.max().unwrap_or(0);
     Amounts { requests: 1, input_tokens: tokens, output_tokens, spend: 0 }
@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::limits::{Limit, Refill, Resource, Source};
-    use crate::kernel::{Lane, Need, ONE_BY_ONE, Patience};
+    use crate::kernel::{Demand, Lane, ONE_BY_ONE, Patience};
 
     const NOW: Moment = Moment::from_seconds(1_800_000_000);
     const PATIENT: Patience = Patience::AtHead(Duration::from_secs(300));
@@ -153,7 +153,7 @@ mod tests {
             picked: vec![0, 1],
             own: None,
             lanes: vec![Lane::new(0, 0, 1, 1, None)],
-            need: Need::of(0),
+            demand: Demand::of(0),
             output_tokens: 20,
             latency: Duration::from_secs(1),
             line: 0,

@@ -9,7 +9,7 @@ use crate::kernel::failure::FailureClass;
 use crate::kernel::ledger::Obstacle;
 use crate::kernel::limits::{Limit, Period, Refill};
 use crate::kernel::moment::Moment;
-use crate::kernel::reserve::choose::{Lane, Need, Refusal};
+use crate::kernel::reserve::choose::{Demand, Lane, Refusal};
 
 /// A target of the route, as a plan sees it.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct PlannedTarget {
     /// Its lanes.
     pub lanes: Vec<Lane>,
     /// What a call needs here, but for the size of its prompt.
-    pub need: Need,
+    pub demand: Demand,
     /// How many tokens an answer has.
     pub output_tokens: u64,
     /// How long an answer takes.

@@ -69,7 +69,7 @@ impl Breaker {
     /// let mut breaker = Breaker::default();
     /// for _ in 0..5 {
     ///     assert!(breaker.admits(now));
-    ///     breaker.saw(Some(&down), now);
+    ///     breaker.record(Some(&down), now);
     /// }
     /// assert!(!breaker.admits(now));
     /// let later = now + std::time::Duration::from_secs(1);
@@ -89,7 +89,7 @@ impl Breaker {
     }
 
     /// An attempt ended. What says nothing about the target's health counts as health: somebody answered.
-    pub fn saw(&mut self, failure: Option<&Failure>, now: Moment) {
+    pub fn record(&mut self, failure: Option<&Failure>, now: Moment) {
         let trouble = failure.is_some_and(is_trouble);
         if !trouble && failure.is_some_and(|failure| failure.never_sent) {
             // It never came so far.
@@ -168,7 +168,7 @@ mod tests {
 
     fn opened() -> Breaker {
         let mut breaker = Breaker::default();
-        (0..5).for_each(|_| breaker.saw(Some(&failure(FailureClass::ServerError)), NOW));
+        (0..5).for_each(|_| breaker.record(Some(&failure(FailureClass::ServerError)), NOW));
         breaker
     }
 
@@ -176,10 +176,10 @@ mod tests {
     fn it_opens_when_half_of_enough_attempts_failed_and_not_before() {
         let mut breaker = Breaker::default();
         for good in [true, true, true, false, false] {
-            breaker.saw((!good).then_some(&failure(FailureClass::Timeout)), NOW);
+            breaker.record((!good).then_some(&failure(FailureClass::Timeout)), NOW);
             assert_eq!(breaker.state(NOW), BreakerState::Closed);
         }
-        breaker.saw(Some(&failure(FailureClass::Timeout)), NOW);
+        breaker.record(Some(&failure(FailureClass::Timeout)), NOW);
         assert_eq!(breaker.state(NOW), BreakerState::Open(after(1)));
     }
 
@@ -187,7 +187,7 @@ mod tests {
     fn refusals_for_quota_and_bad_keys_say_nothing_about_the_target() {
         let mut breaker = Breaker::default();
         for class in [FailureClass::RateLimited, FailureClass::Auth, FailureClass::InvalidRequest] {
-            (0..20).for_each(|_| breaker.saw(Some(&failure(class)), NOW));
+            (0..20).for_each(|_| breaker.record(Some(&failure(class)), NOW));
         }
         assert_eq!(breaker.state(NOW), BreakerState::Closed);
     }
@@ -195,9 +195,9 @@ mod tests {
     #[test]
     fn old_trouble_is_no_trouble() {
         let mut breaker = Breaker::default();
-        (0..4).for_each(|_| breaker.saw(Some(&failure(FailureClass::ServerError)), NOW));
-        (0..4).for_each(|_| breaker.saw(None, after(61)));
-        breaker.saw(Some(&failure(FailureClass::ServerError)), after(61));
+        (0..4).for_each(|_| breaker.record(Some(&failure(FailureClass::ServerError)), NOW));
+        (0..4).for_each(|_| breaker.record(None, after(61)));
+        breaker.record(Some(&failure(FailureClass::ServerError)), after(61));
         assert_eq!(breaker.state(after(61)), BreakerState::Closed);
     }
 
@@ -207,7 +207,7 @@ mod tests {
         assert!(!breaker.admits(NOW));
         assert!(breaker.admits(after(1)));
         assert!(!breaker.admits(after(1)), "one probe at a time");
-        breaker.saw(None, after(2));
+        breaker.record(None, after(2));
         assert_eq!(breaker.state(after(2)), BreakerState::Closed);
     }
 
@@ -221,7 +221,7 @@ mod tests {
             rests.push((until - now).as_secs());
             now = until;
             assert!(breaker.admits(now));
-            breaker.saw(Some(&failure(FailureClass::ServerError)), now);
+            breaker.record(Some(&failure(FailureClass::ServerError)), now);
         }
         assert_eq!(rests, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
@@ -229,9 +229,9 @@ mod tests {
     #[test]
     fn where_nobody_listens_one_attempt_is_proof() {
         let mut breaker = Breaker::default();
-        (0..20).for_each(|_| breaker.saw(None, NOW));
+        (0..20).for_each(|_| breaker.record(None, NOW));
         let refused = Failure { never_sent: true, ..failure(FailureClass::Network) };
-        breaker.saw(Some(&refused), NOW);
+        breaker.record(Some(&refused), NOW);
         assert!(!breaker.admits(NOW));
     }
 

@@ -54,7 +54,7 @@ impl Health {
     /// use quotaflow::kernel::{Failure, FailureClass, Health, Moment, Scope};
     /// let now = Moment::from_seconds(1_800_000_000);
     /// let mut health = Health::default();
-    /// health.felt(Some(&Failure::new(FailureClass::RateLimited, Scope::GroupModel, "")), now);
+    /// health.record_attempt(Some(&Failure::new(FailureClass::RateLimited, Scope::GroupModel, "")), now);
     /// assert_eq!(health.percent(now), 75);
     /// assert_eq!(health.percent(now + std::time::Duration::from_secs(300)), 100);
     /// ```
@@ -63,7 +63,7 @@ impl Health {
     }
 
     /// An attempt ended. Says whether that changed anything.
-    pub fn felt(&mut self, failure: Option<&Failure>, now: Moment) -> bool {
+    pub fn record_attempt(&mut self, failure: Option<&Failure>, now: Moment) -> bool {
         let before = self.thousandths(now);
         let points = match failure {
             None => before + (FULL - before).div_ceil(8),
@@ -97,7 +97,7 @@ mod tests {
     fn what_the_provider_broke_or_the_caller_asked_wrongly_is_not_the_keys_fault() {
         for class in FailureClass::ALL {
             let mut health = Health::default();
-            let changed = health.felt(Some(&failure(class)), NOW);
+            let changed = health.record_attempt(Some(&failure(class)), NOW);
             assert_eq!(changed, health.percent(NOW) < 100);
             assert_eq!(changed, is_the_keys(class), "{class}");
         }
@@ -106,11 +106,13 @@ mod tests {
     #[test]
     fn answers_heal_and_so_does_time() {
         let mut health = Health::default();
-        (0..20).for_each(|_| _ = health.felt(Some(&failure(FailureClass::RateLimited)), NOW));
+        (0..20).for_each(|_| {
+            _ = health.record_attempt(Some(&failure(FailureClass::RateLimited)), NOW)
+        });
         assert!(health.percent(NOW) < 5);
         let mut by_answers = health;
         let answers = (1..).find(|_| {
-            by_answers.felt(None, NOW);
+            by_answers.record_attempt(None, NOW);
             by_answers.percent(NOW) == 100
         });
         assert!(answers.is_some_and(|answers| answers < 60));
@@ -121,14 +123,14 @@ mod tests {
     #[test]
     fn a_key_that_is_well_has_nothing_to_be_written_down() {
         let mut health = Health::default();
-        assert!(!health.felt(None, NOW));
+        assert!(!health.record_attempt(None, NOW));
         assert!(health.is_full());
     }
 
     #[test]
     fn a_clock_stepped_back_neither_heals_nor_harms() {
         let mut health = Health::default();
-        health.felt(Some(&failure(FailureClass::RateLimited)), NOW);
+        health.record_attempt(Some(&failure(FailureClass::RateLimited)), NOW);
         assert_eq!(health.percent(NOW.before(Duration::from_secs(3_600))), 75);
     }
 }

@@ -9,7 +9,7 @@ use crate::kernel::moment::Moment;
 /// While one key is refused, another one is tried. If that is served, the two do not share a quota; if it is refused
 /// too, each time and never served, they probably do.
 #[derive(Clone, Debug, Default)]
-pub struct Suspects {
+pub struct SharedQuotaSuspicion {
     /// Keys that are refused, and until when.
     refused: Vec<(usize, Moment)>,
     pairs: BTreeMap<(usize, usize), Seen>,
@@ -24,7 +24,7 @@ struct Seen {
 /// As often as this, without a single exception, is no coincidence.
 const ENOUGH: u32 = 3;
 
-impl Suspects {
+impl SharedQuotaSuspicion {
     /// Whether any key is refused, so that an answer to another one means something.
     pub fn is_watching(&self) -> bool {
         !self.refused.is_empty()
@@ -58,8 +58,8 @@ impl Suspects {
     /// The pairs that were refused together at least three times and never apart, and how often.
     ///
     /// ```
-    /// use quotaflow::kernel::{Moment, Suspects};
-    /// let mut suspects = Suspects::default();
+    /// use quotaflow::kernel::{Moment, SharedQuotaSuspicion};
+    /// let mut suspects = SharedQuotaSuspicion::default();
     /// for minute in 0..3 {
     ///     let now = Moment::from_seconds(1_800_000_000 + 60 * minute);
     ///     let until = Moment::from_seconds(1_800_000_030 + 60 * minute);
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn one_answer_while_the_other_is_refused_clears_both() {
-        let mut suspects = Suspects::default();
+        let mut suspects = SharedQuotaSuspicion::default();
         for round in 0..5 {
             suspects.refused(0, at(100 * round + 50), at(100 * round));
             suspects.refused(1, at(100 * round + 50), at(100 * round + 1));
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn refusals_at_different_times_prove_nothing() {
-        let mut suspects = Suspects::default();
+        let mut suspects = SharedQuotaSuspicion::default();
         for round in 0..5 {
             suspects.refused(0, at(100 * round + 10), at(100 * round));
             suspects.refused(1, at(100 * round + 60), at(100 * round + 50));
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn an_answer_after_the_others_block_ended_proves_nothing_either() {
-        let mut suspects = Suspects::default();
+        let mut suspects = SharedQuotaSuspicion::default();
         for round in 0..3 {
             suspects.refused(0, at(100 * round + 10), at(100 * round));
             suspects.refused(1, at(100 * round + 10), at(100 * round));

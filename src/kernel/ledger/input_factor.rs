@@ -63,7 +63,7 @@ impl From<InputFactor> for (u32, u32, u32) {
 
 impl InputFactor {
     /// Learns that a prompt estimated at `estimated` tokens was billed as `billed`. Says whether that taught anything.
-    pub fn saw(&mut self, estimated: u64, billed: u64) -> bool {
+    pub fn record(&mut self, estimated: u64, billed: u64) -> bool {
         if estimated < SHORTEST || billed == 0 {
             return false;
         }
@@ -112,9 +112,9 @@ impl InputFactor {
     /// ```
     /// use quotaflow::kernel::InputFactor;
     /// let mut factor = InputFactor::default();
-    /// (0..20).for_each(|_| assert!(factor.saw(1_000, 1_050)));
+    /// (0..20).for_each(|_| assert!(factor.record(1_000, 1_050)));
     /// assert_eq!(factor.of_count(500), 500);
-    /// (0..200).for_each(|_| assert!(factor.saw(1_000, 1_400)));
+    /// (0..200).for_each(|_| assert!(factor.record(1_000, 1_400)));
     /// assert!((690..=700).contains(&factor.of_count(500)));
     /// ```
     pub fn of_count(&self, counted: u64) -> u64 {
@@ -128,10 +128,10 @@ impl InputFactor {
     /// use quotaflow::kernel::InputFactor;
     /// let mut factor = InputFactor::default();
     /// assert_eq!(factor.bound(1_000), 1_000);
-    /// (0..200).for_each(|_| assert!(factor.saw(1_000, 1_300)));
+    /// (0..200).for_each(|_| assert!(factor.record(1_000, 1_300)));
     /// assert_eq!(factor.expected(1_000), 1_300);
     /// assert!((1_250..=1_400).contains(&factor.bound(1_000)));
-    /// (0..500).for_each(|_| assert!(factor.saw(1_000, 800)));
+    /// (0..500).for_each(|_| assert!(factor.record(1_000, 800)));
     /// assert!((800..=801).contains(&factor.expected(1_000)));
     /// assert_eq!(factor.bound(1_000), 1_000);
     /// ```
@@ -154,14 +154,14 @@ mod tests {
     #[test]
     fn short_prompts_and_empty_bills_teach_nothing() {
         let mut factor = InputFactor::default();
-        assert!(!factor.saw(SHORTEST - 1, 500) && !factor.saw(1_000, 0));
+        assert!(!factor.record(SHORTEST - 1, 500) && !factor.record(1_000, 0));
         assert_eq!(factor, InputFactor::default());
     }
 
     #[test]
     fn a_bill_of_something_else_moves_it_to_the_edge_at_most() {
         let mut factor = InputFactor::default();
-        (0..100).for_each(|_| assert!(factor.saw(100, u64::MAX)));
+        (0..100).for_each(|_| assert!(factor.record(100, u64::MAX)));
         assert_eq!(factor.expected(100), 800);
         assert!(factor.bound(100) <= 800);
         assert_eq!(factor.bound(u64::MAX), u64::MAX);
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn what_was_stored_is_read_again_and_made_sane() {
         let mut factor = InputFactor::default();
-        factor.saw(1_000, 1_234);
+        factor.record(1_000, 1_234);
         let text = serde_json::to_string(&factor).unwrap();
         assert_eq!(serde_json::from_str::<InputFactor>(&text).unwrap(), factor);
         let odd: InputFactor = serde_json::from_str("[3,0,4294967295]").unwrap();
@@ -189,11 +189,11 @@ mod tests {
             let mut factor = InputFactor::default();
             let billed = |seed: &u64| low + spread * seed / 1_000;
             let (taught, recent) = seeds.split_at(1_000);
-            taught.iter().for_each(|seed| { factor.saw(1_000, billed(seed)); });
+            taught.iter().for_each(|seed| { factor.record(1_000, billed(seed)); });
             let mut kept = 0;
             for seed in recent {
                 kept += u32::from(billed(seed) <= factor.bound(1_000));
-                factor.saw(1_000, billed(seed));
+                factor.record(1_000, billed(seed));
             }
             prop_assert!(kept >= 450, "{kept} of 500");
             let true_average = recent.iter().map(billed).sum::<u64>() / 500;
@@ -205,7 +205,7 @@ mod tests {
         #[test]
         fn it_never_leaves_its_range(pairs in prop::collection::vec((any::<u64>(), any::<u64>()), 0..50)) {
             let mut factor = InputFactor::default();
-            pairs.iter().for_each(|(estimated, billed)| { factor.saw(*estimated, *billed); });
+            pairs.iter().for_each(|(estimated, billed)| { factor.record(*estimated, *billed); });
             prop_assert!((LEAST..=MOST).contains(&factor.average));
             prop_assert!((LEAST..=MOST).contains(&factor.bound));
         }

@@ -61,7 +61,7 @@ impl Ledger {
         self.answered += other.answered;
         // What is under way is settled where its key counts now.
         self.in_flight += other.in_flight;
-        self.held = self.held.plus(&other.held);
+        self.reserved = self.reserved.plus(&other.reserved);
         self.changed = true;
     }
 
@@ -70,7 +70,7 @@ impl Ledger {
     pub fn move_out(&mut self, and_calls: bool) {
         if and_calls {
             self.in_flight = 0;
-            self.held = Amounts::default();
+            self.reserved = Amounts::default();
         }
         self.blocks =
             self.blocks.iter().filter(|b| b.class == FailureClass::Auth).cloned().collect();

@@ -22,7 +22,7 @@ use super::meters::{Availability, Meter, Rule};
 use super::moment::Moment;
 use block::{Block, Blocks};
 use input_factor::InputFactor;
-use learned_limits::{Lessons, only_watches};
+use learned_limits::{LearnedLimits, only_watches};
 use output_sizes::OutputSizes;
 
 pub use learning::SinceTold;
@@ -62,8 +62,8 @@ pub struct Ledger {
     meters: Vec<Counted>,
     #[serde(default)]
     blocks: Blocks,
-    #[serde(default, skip_serializing_if = "Lessons::is_empty")]
-    learned: Lessons,
+    #[serde(default, skip_serializing_if = "LearnedLimits::is_empty")]
+    learned: LearnedLimits,
     #[serde(default)]
     outputs: OutputSizes,
     #[serde(default, skip_serializing_if = "is_untaught")]
@@ -90,7 +90,7 @@ pub struct Ledger {
     in_flight: u64,
     /// What these calls hold of all meters together.
     #[serde(skip)]
-    held: Amounts,
+    reserved: Amounts,
     /// See [`Ledger::answers_returned`].
     #[serde(skip)]
     answers_returned: u64,
@@ -374,8 +374,8 @@ impl Ledger {
     /// answers, and money. What other processes hold is not known.
     pub fn returnable(&self, resource: Resource) -> u64 {
         match resource {
-            Resource::Tokens | Resource::OutputTokens => self.held.output_tokens,
-            Resource::Spend => self.held.spend,
+            Resource::Tokens | Resource::OutputTokens => self.reserved.output_tokens,
+            Resource::Spend => self.reserved.spend,
             _ => 0,
         }
     }
@@ -401,7 +401,7 @@ impl Ledger {
         });
         self.blocks.start_probe(now);
         self.in_flight += 1;
-        self.held = self.held.plus(amounts);
+        self.reserved = self.reserved.plus(amounts);
         self.totals.sent += amounts.requests;
         self.totals.last_sent = now;
         self.changed = true;
@@ -441,13 +441,13 @@ impl Ledger {
     pub fn forget_in_flight(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if self.in_flight == 0 {
-            self.held = Amounts::default();
+            self.reserved = Amounts::default();
         }
     }
 
     /// A call that is over holds `amounts` no more; what it used is for [`Ledger::correct`] to say.
-    pub fn let_go(&mut self, amounts: &Amounts) {
-        self.held = self.held.minus(amounts);
+    pub fn release(&mut self, amounts: &Amounts) {
+        self.reserved = self.reserved.minus(amounts);
     }
 
     /// An answer turned out by so many tokens shorter than what the provider charged when it admitted the call.
@@ -461,9 +461,9 @@ impl Ledger {
         self.answers_returned
     }
 
-    /// What calls under way in this process hold.
-    pub fn held(&self) -> Amounts {
-        self.held
+    /// What calls under way in this process have reserved.
+    pub fn reserved(&self) -> Amounts {
+        self.reserved
     }
 
     /// Calls under way in this process.
@@ -474,7 +474,7 @@ impl Ledger {
     /// Keeps what belongs to this process when the stored part was read anew.
     pub fn keep_local(&mut self, before: Ledger) {
         self.in_flight = before.in_flight;
-        self.held = before.held;
+        self.reserved = before.reserved;
         self.answers_returned = before.answers_returned;
         self.answered = before.answered;
     }
@@ -556,8 +556,8 @@ impl Ledger {
     }
 
     /// An attempt with the key of this ledger ended.
-    pub fn felt(&mut self, failure: Option<&Failure>, now: Moment) {
-        self.changed |= self.health.felt(failure, now);
+    pub fn record_attempt(&mut self, failure: Option<&Failure>, now: Moment) {
+        self.changed |= self.health.record_attempt(failure, now);
     }
 
     /// What was ever sent.

@@ -26,7 +26,7 @@ impl From<Stored> for OutputSizes {
             Stored::Counts(counts) => {
                 let mut sizes = OutputSizes { counts: Vec::new(), mean: 0.0 };
                 for (bin, count) in counts.iter().enumerate() {
-                    (0..*count).for_each(|_| sizes.saw(upper_edge(bin)));
+                    (0..*count).for_each(|_| sizes.record(upper_edge(bin)));
                 }
                 sizes
             }
@@ -54,7 +54,7 @@ fn upper_edge(bin: usize) -> u64 {
 
 impl OutputSizes {
     /// Remembers one answer of `tokens` tokens.
-    pub fn saw(&mut self, tokens: u64) {
+    pub fn record(&mut self, tokens: u64) {
         let bin = (0..LAST_BIN).find(|bin| upper_edge(*bin) >= tokens).unwrap_or(LAST_BIN);
         if self.counts.len() <= bin {
             self.counts.resize(bin + 1, 0);
@@ -102,7 +102,7 @@ impl OutputSizes {
     /// use quotaflow::kernel::OutputSizes;
     /// let mut sizes = OutputSizes::default();
     /// assert_eq!(sizes.p95(), None);
-    /// (0..100).for_each(|n| sizes.saw(if n < 97 { 60 } else { 4_000 }));
+    /// (0..100).for_each(|n| sizes.record(if n < 97 { 60 } else { 4_000 }));
     /// assert_eq!(sizes.p95(), Some(64));
     /// assert_eq!(sizes.median(), Some(64));
     /// ```
@@ -143,7 +143,7 @@ mod tests {
     fn the_mean_is_that_of_the_answers_and_survives_the_file() {
         let mut sizes = OutputSizes::default();
         assert_eq!(sizes.mean(), None);
-        (0..100).for_each(|n| sizes.saw(20 + 4 * n));
+        (0..100).for_each(|n| sizes.record(20 + 4 * n));
         assert_eq!(sizes.mean(), Some(218));
         let kept = serde_json::to_string(&sizes).unwrap();
         assert_eq!(serde_json::from_str::<OutputSizes>(&kept).unwrap(), sizes);
@@ -155,11 +155,11 @@ mod tests {
             <(OutputSizes, OutputSizes, OutputSizes)>::default();
         for n in 0..120 {
             if n < 30 {
-                first.saw(n)
+                first.record(n)
             } else {
-                second.saw(n * n)
+                second.record(n * n)
             }
-            both.saw(if n < 30 { n } else { n * n });
+            both.record(if n < 30 { n } else { n * n });
         }
         first.absorb(&second);
         assert_eq!((first.seen(), first.p95(), first.mean()), (120, both.p95(), both.mean()));

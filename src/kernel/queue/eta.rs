@@ -23,14 +23,14 @@ const EXACT: Duration = Duration::from_millis(1);
 pub fn eta(
     ledgers: &Ledgers<'_>,
     lanes: &[Lane],
-    barred: &[usize],
+    excluded: &[usize],
     amounts: &Amounts,
     now: Moment,
 ) -> Option<Moment> {
     let enough_by = |span: Duration| {
         RESOURCES.iter().all(|resource| {
             let wanted = amounts.of(*resource);
-            wanted == 0 || together(ledgers, lanes, barred, *resource, span, now) >= wanted
+            wanted == 0 || together(ledgers, lanes, excluded, *resource, span, now) >= wanted
         })
     };
     first(enough_by, now)
@@ -75,7 +75,7 @@ fn first(enough_by: impl Fn(Duration) -> bool, now: Moment) -> Option<Moment> {
 fn together(
     ledgers: &Ledgers<'_>,
     lanes: &[Lane],
-    barred: &[usize],
+    excluded: &[usize],
     resource: Resource,
     span: Duration,
     now: Moment,
@@ -86,8 +86,8 @@ fn together(
         let is_first = !lanes[..place]
             .iter()
             .enumerate()
-            .any(|(other, before)| before.group == lane.group && !barred.contains(&other));
-        if barred.contains(&place) || !is_first {
+            .any(|(other, before)| before.group == lane.group && !excluded.contains(&other));
+        if excluded.contains(&place) || !is_first {
             continue;
         }
         let of_ledger = |ledger: &usize| capacity_by(ledgers.get(*ledger), resource, span, now);
@@ -162,7 +162,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::{Choice, Limit, Need, Source, choose, reserve};
+    use crate::kernel::{Choice, Demand, Limit, Source, choose, reserve};
 
     const NOW: Moment = Moment::from_seconds(1_800_000_000);
 
@@ -213,7 +213,7 @@ mod tests {
             let mut now = NOW;
             for (size, estimate) in sizes.iter().zip(estimates) {
                 loop {
-                    match reserve(&mut ledgers, &lanes, &[], &Need::of(*size), now) {
+                    match reserve(&mut ledgers, &lanes, &[], &Demand::of(*size), now) {
                         Choice::Reserved(_) => break,
                         Choice::NotNow(refusal) => now = refusal.at.unwrap(),
                         Choice::Never(_) => unreachable!(),
@@ -230,14 +230,14 @@ mod tests {
         for refill in 0..3 {
             let (mut all, lanes) = scene(vec![limit(Resource::Tokens, 300, refill)]);
             let mut ledgers = Ledgers::new(&mut all, &[0, 1, 2, 3]);
-            let need = Need {
+            let demand = Demand {
                 max_output_tokens: Some(90),
                 reserves_max_tokens: true,
                 counts_output: true,
-                ..Need::of(10)
+                ..Demand::of(10)
             };
             let mut held = Vec::new();
-            while let Choice::Reserved(one) = reserve(&mut ledgers, &lanes, &[], &need, NOW) {
+            while let Choice::Reserved(one) = reserve(&mut ledgers, &lanes, &[], &demand, NOW) {
                 held.push(one);
             }
             // Of each call only the prompt is sure to be used.
@@ -255,7 +255,7 @@ mod tests {
     fn a_place_behind_a_hundred_is_minutes_away() {
         let (mut all, lanes) = scene(vec![limit(Resource::Requests, 10, 0)]);
         let ledgers = Ledgers::new(&mut all, &[0, 1, 2, 3]);
-        assert!(matches!(choose(&ledgers, &lanes, &[], &Need::of(1), NOW), Choice::Reserved(_)));
+        assert!(matches!(choose(&ledgers, &lanes, &[], &Demand::of(1), NOW), Choice::Reserved(_)));
         let ahead = Amounts { requests: 101, ..Amounts::default() };
         let seconds = eta(&ledgers, &lanes, &[], &ahead, NOW).unwrap().since(NOW).as_secs();
         // Twenty at once, then twenty a minute; the other key alone takes twice as long.

@@ -87,7 +87,7 @@ impl Lane {
 
 /// What a call needs, before it is known how long its answer will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Need {
+pub struct Demand {
     /// The prompt, estimated; what answers of the model taught corrects it.
     pub input_tokens: u64,
     /// The prompt, counted with the model's own tokenizer; taken instead of the estimate, as it is unless bills
@@ -116,15 +116,15 @@ pub struct Need {
 /// What of a limit such a guess takes at most: an eighth.
 const UNLEARNED_SHARE: u64 = 8;
 
-impl Need {
+impl Demand {
     /// A call whose size is known: it takes `tokens` and asks for no answer.
     ///
     /// ```
-    /// use quotaflow::kernel::Need;
-    /// assert_eq!(Need::of(1_000).input_tokens, 1_000);
+    /// use quotaflow::kernel::Demand;
+    /// assert_eq!(Demand::of(1_000).input_tokens, 1_000);
     /// ```
-    pub const fn of(tokens: u64) -> Need {
-        Need {
+    pub const fn of(tokens: u64) -> Demand {
+        Demand {
             input_tokens: tokens,
             counted_tokens: Some(tokens),
             max_output_tokens: Some(0),
@@ -246,17 +246,17 @@ pub struct Refusal {
     pub may_return: bool,
 }
 
-/// Chooses among `lanes` as [`choose`] does and takes `need` from the chosen one.
+/// Chooses among `lanes` as [`choose`] does and takes `demand` from the chosen one.
 pub fn reserve(
     ledgers: &mut Ledgers<'_>,
     lanes: &[Lane],
-    barred: &[usize],
-    need: &Need,
+    excluded: &[usize],
+    demand: &Demand,
     now: Moment,
 ) -> Choice {
-    let choice = choose(ledgers, lanes, barred, need, now);
+    let choice = choose(ledgers, lanes, excluded, demand, now);
     if let Choice::Reserved(reservation) = &choice {
-        take_lane(ledgers, lanes, reservation, need, now);
+        take_lane(ledgers, lanes, reservation, demand, now);
     }
     choice
 }
@@ -266,11 +266,11 @@ pub(in crate::kernel) fn take_lane(
     ledgers: &mut Ledgers<'_>,
     lanes: &[Lane],
     reservation: &Reservation,
-    need: &Need,
+    demand: &Demand,
     now: Moment,
 ) {
     take(ledgers, &lanes[reservation.lane], reservation);
-    if need.last_resort {
+    if demand.last_resort {
         for place in &lanes[reservation.lane].ledgers {
             ledgers.get_mut(*place).probe_early(now);
         }
@@ -282,17 +282,17 @@ pub(in crate::kernel) fn take_lane(
 pub fn reserve_anyway(
     ledgers: &mut Ledgers<'_>,
     lanes: &[Lane],
-    need: &Need,
+    demand: &Demand,
     now: Moment,
 ) -> Option<Reservation> {
-    let may = |lane: &Lane| need.only_key.is_none_or(|key| key == lane.key);
-    let lane = match choose(ledgers, lanes, &[], need, now) {
+    let may = |lane: &Lane| demand.only_key.is_none_or(|key| key == lane.key);
+    let lane = match choose(ledgers, lanes, &[], demand, now) {
         Choice::Reserved(reservation) => reservation.lane,
         Choice::NotNow(refusal) | Choice::Never(Some(refusal)) => refusal.lane,
         Choice::Never(None) => lanes.iter().position(may)?,
     };
-    let (amounts, _) = need.amounts(&lanes[lane], ledgers);
-    let reservation = Reservation::new(lane, &lanes[lane], amounts, need, ledgers, now);
+    let (amounts, _) = demand.amounts(&lanes[lane], ledgers);
+    let reservation = Reservation::new(lane, &lanes[lane], amounts, demand, ledgers, now);
     take(ledgers, &lanes[lane], &reservation);
     Some(reservation)
 }
@@ -306,14 +306,14 @@ fn take(ledgers: &mut Ledgers<'_>, lane: &Lane, reservation: &Reservation) {
     }
 }
 
-/// The lane among `lanes` that would take `need` now, those `barred` left out: one whose key did well lately before one
+/// The lane among `lanes` that would take `demand` now, those `excluded` left out: one whose key did well lately before one
 /// that did not, then the least used, then the one with the fewest calls in flight, then the one that rested longest; if
 /// there is none, the one that will first. Takes nothing.
 pub fn choose(
     ledgers: &Ledgers<'_>,
     lanes: &[Lane],
-    barred: &[usize],
-    need: &Need,
+    excluded: &[usize],
+    demand: &Demand,
     now: Moment,
 ) -> Choice {
     let mut best: Option<(Wear, Reservation)> = None;
@@ -322,18 +322,19 @@ pub fn choose(
     let mut may_return = false;
     let mut opens = None;
     for (place, lane) in lanes.iter().enumerate() {
-        if barred.contains(&place) || need.only_key.is_some_and(|key| key != lane.key) {
+        if excluded.contains(&place) || demand.only_key.is_some_and(|key| key != lane.key) {
             continue;
         }
-        let (amounts, cut_short) = need.amounts(lane, ledgers);
-        let found = obstacle(ledgers, lane, &amounts, need, now)
+        let (amounts, cut_short) = demand.amounts(lane, ledgers);
+        let found = obstacle(ledgers, lane, &amounts, demand, now)
             .or_else(|| ledgers.get(lane.group_model).first_steps(lane.feels_its_way, cut_short))
-            .filter(|found| !need.ahead_of_limits || matches!(found, Obstacle::Block(_)));
+            .filter(|found| !demand.ahead_of_limits || matches!(found, Obstacle::Block(_)));
         match found {
             None => {
                 let wear = wear(ledgers, lane, now);
                 if best.as_ref().is_none_or(|(known, _)| wear < *known) {
-                    best = Some((wear, Reservation::new(place, lane, amounts, need, ledgers, now)));
+                    best =
+                        Some((wear, Reservation::new(place, lane, amounts, demand, ledgers, now)));
                 }
             }
             Some(obstacle @ Obstacle::TooLarge { .. }) => {
@@ -345,7 +346,7 @@ pub fn choose(
                 may_return |= matches!(obstacle, Obstacle::Limit { .. })
                     && lane.ledgers.iter().all(|place| {
                         let ledger = ledgers.get(*place);
-                        ledger.may_return(&amounts, need.kept, need.last_resort, now)
+                        ledger.may_return(&amounts, demand.kept, demand.last_resort, now)
                     });
                 let at = obstacle.until();
                 opens = opens.into_iter().chain(at).min();
@@ -376,12 +377,12 @@ fn obstacle(
     ledgers: &Ledgers<'_>,
     lane: &Lane,
     amounts: &Amounts,
-    need: &Need,
+    demand: &Demand,
     now: Moment,
 ) -> Option<Obstacle> {
     let mut worst: Option<Obstacle> = None;
     for place in &lane.ledgers {
-        match ledgers.get(*place).obstacle(amounts, need.kept, need.last_resort, now) {
+        match ledgers.get(*place).obstacle(amounts, demand.kept, demand.last_resort, now) {
             Some(found @ Obstacle::TooLarge { .. }) => return Some(found),
             Some(found) if worst.as_ref().is_none_or(|known| found.until() > known.until()) => {
                 worst = Some(found);
@@ -422,7 +423,7 @@ fn wear(ledgers: &Ledgers<'_>, lane: &Lane, now: Moment) -> Wear {
 mod tests {
     use super::*;
     use crate::kernel::limits::{Limit, Period, Refill, Source};
-    use crate::kernel::reserve::reservation::{Ending, settle};
+    use crate::kernel::reserve::reservation::{Ending, settle_reservation};
     use std::num::NonZeroU64;
 
     const NOW: Moment = Moment::from_seconds(1_800_000_000);
@@ -442,25 +443,25 @@ mod tests {
         let mut all = [Ledger::default(), Ledger::default()];
         let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
         (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
-        let need = Need {
+        let demand = Demand {
             input_tokens: 5,
             max_output_tokens: None,
             reserves_max_tokens: true,
             counts_output: true,
-            ..Need::of(5)
+            ..Demand::of(5)
         };
         let lanes = std::slice::from_ref(&lane);
-        let Choice::Reserved(first) = reserve(&mut ledgers, lanes, &[], &need, NOW) else {
+        let Choice::Reserved(first) = reserve(&mut ledgers, lanes, &[], &demand, NOW) else {
             panic!("nothing was used yet")
         };
         // How long answers are only one call finds out.
-        let second = reserve(&mut ledgers, lanes, &[], &need, NOW);
+        let second = reserve(&mut ledgers, lanes, &[], &demand, NOW);
         assert!(matches!(second, Choice::NotNow(_)), "{second:?}");
-        settle(&mut ledgers, &lane, &first, Ending::Answered(Some(first.amounts)), NOW);
+        settle_reservation(&mut ledgers, &lane, &first, Ending::Answered(Some(first.amounts)), NOW);
         for _ in 0..4 {
-            let choice = reserve(&mut ledgers, lanes, &[], &need, NOW);
+            let choice = reserve(&mut ledgers, lanes, &[], &demand, NOW);
             assert!(matches!(choice, Choice::Reserved(_)), "{choice:?}");
         }
-        assert!(matches!(reserve(&mut ledgers, lanes, &[], &need, NOW), Choice::NotNow(_)));
+        assert!(matches!(reserve(&mut ledgers, lanes, &[], &demand, NOW), Choice::NotNow(_)));
     }
 }

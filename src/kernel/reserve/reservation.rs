@@ -1,6 +1,6 @@
 //! What does a call hold of the meters of its lane, and what of it stays counted when the call is over?
 
-use super::choose::{Lane, Ledgers, Need};
+use super::choose::{Demand, Lane, Ledgers};
 use crate::kernel::ledger::Ledger;
 use crate::kernel::ledger::output_sizes::{OutputSizes, USUAL_OUTPUT};
 use crate::kernel::limits::{Amounts, Usage};
@@ -42,7 +42,7 @@ impl Reservation {
         place: usize,
         lane: &Lane,
         amounts: Amounts,
-        need: &Need,
+        demand: &Demand,
         ledgers: &Ledgers<'_>,
         now: Moment,
     ) -> Reservation {
@@ -55,10 +55,10 @@ impl Reservation {
             },
             amounts,
             own: Amounts::default(),
-            answer: need.answer_charged(),
-            longest_answer: need.max_output_tokens,
-            estimated: need.input_tokens,
-            counted: need.counted_tokens,
+            answer: demand.answer_charged(),
+            longest_answer: demand.max_output_tokens,
+            estimated: demand.input_tokens,
+            counted: demand.counted_tokens,
             at: now,
         }
     }
@@ -128,7 +128,7 @@ impl Ending {
 }
 
 /// Ends a reservation on every ledger of its lane. Says whether an answer opened something that was closed.
-pub fn settle(
+pub fn settle_reservation(
     ledgers: &mut Ledgers<'_>,
     lane: &Lane,
     held: &Reservation,
@@ -143,7 +143,7 @@ pub fn settle(
     for place in &lane.ledgers {
         let ledger = ledgers.get_mut(*place);
         ledger.ended(held.at);
-        ledger.let_go(&reserved);
+        ledger.release(&reserved);
         ledger.correct(&reserved, &used, answer, held.at, now);
         // What was refused, or never left, was not charged.
         let was_charged = !matches!(ending, Ending::Refused | Ending::NeverSent);
@@ -154,7 +154,7 @@ pub fn settle(
             Ending::Answered(_) => {
                 recovered |= ledger.served(held.at, now);
                 if *place == lane.group_model && used.output_tokens > 0 {
-                    ledger.saw_output(used.output_tokens, held.longest_answer);
+                    ledger.record_output_size(used.output_tokens, held.longest_answer);
                 }
             }
             Ending::NeverSent => ledger.forget_send(),

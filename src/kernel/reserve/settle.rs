@@ -1,7 +1,7 @@
 //! What does an attempt leave behind in the ledgers of its lane?
 
 use super::choose::{Lane, Ledgers};
-use super::reservation::{Ending, Reservation, settle};
+use super::reservation::{Ending, Reservation, settle_reservation};
 use crate::kernel::failure::{Failure, FailureClass, Origin, Scope};
 use crate::kernel::ledger::block::Block;
 use crate::kernel::ledger::{Ledger, SinceTold};
@@ -11,7 +11,7 @@ use crate::kernel::rate_hint::RateHint;
 
 /// How an attempt ended and what the provider said with it.
 #[derive(Clone, Copy, Debug)]
-pub struct Aftermath<'a> {
+pub struct Outcome<'a> {
     /// What becomes of the reservation.
     pub ending: Ending,
     /// What the provider billed for the whole answer, whether it counts or not, if it said so of one that we estimated.
@@ -34,18 +34,18 @@ pub struct Change {
 }
 
 /// Takes down what the head of an answer says about limits; the rest is on its way, and nothing is settled yet.
-pub fn hear(
+pub fn observe_headers(
     ledgers: &mut Ledgers<'_>,
     lane: &Lane,
     held: &Reservation,
     rates: &[RateHint],
     now: Moment,
 ) {
-    heed(ledgers, lane, held, rates, 0, now);
-    learn(ledgers, lane, lane.group_model, held, rates, now);
+    apply_remaining(ledgers, lane, held, rates, 0, now);
+    learn_limits(ledgers, lane, lane.group_model, held, rates, now);
 }
 
-fn heed(
+fn apply_remaining(
     ledgers: &mut Ledgers<'_>,
     lane: &Lane,
     held: &Reservation,
@@ -60,11 +60,11 @@ fn heed(
         let answers_returned = held.answers_returned(lane, place, ledgers.get(place));
         let since = SinceTold { over_prompt, answers_returned };
         // The provider wrote it while the whole reservation was taken, so it is compared before that is settled.
-        ledgers.get_mut(place).heed(hint, since, held.at, now);
+        ledgers.get_mut(place).apply_remaining(hint, since, held.at, now);
     }
 }
 
-fn learn(
+fn learn_limits(
     ledgers: &mut Ledgers<'_>,
     lane: &Lane,
     about: usize,
@@ -76,49 +76,49 @@ fn learn(
         if !ledgers.get(lane.group).is_stated(hint) {
             let answers_returned = held.answers_returned(lane, about, ledgers.get(about));
             let since = SinceTold { answers_returned, ..SinceTold::default() };
-            ledgers.get_mut(about).learn(hint, since, held.at, now);
+            ledgers.get_mut(about).learn_limit(hint, since, held.at, now);
         }
     }
 }
 
 /// Settles the reservation, learns, and closes what the failure speaks of.
-pub fn book(
+pub fn settle(
     ledgers: &mut Ledgers<'_>,
     lane: &Lane,
     held: &Reservation,
-    aftermath: Aftermath<'_>,
+    outcome: Outcome<'_>,
     now: Moment,
 ) -> Change {
-    let rates = aftermath.rates;
-    let over = match aftermath.ending {
+    let rates = outcome.rates;
+    let over = match outcome.ending {
         Ending::Answered(Some(used)) => {
             let whole = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
             whole(held.amounts.input_tokens) - whole(used.input_tokens)
         }
         _ => 0,
     };
-    heed(ledgers, lane, held, rates, over, now);
-    let recovered = settle(ledgers, lane, held, aftermath.ending, now);
-    if let Some(bill) = aftermath.bill {
+    apply_remaining(ledgers, lane, held, rates, over, now);
+    let recovered = settle_reservation(ledgers, lane, held, outcome.ending, now);
+    if let Some(bill) = outcome.bill {
         let ledger = ledgers.get_mut(lane.group_model);
-        ledger.saw_input(held.estimated, bill.input_tokens);
+        ledger.record_input_size(held.estimated, bill.input_tokens);
         if let Some(counted) = held.counted {
-            ledger.saw_count(counted, bill.input_tokens);
+            ledger.record_token_count(counted, bill.input_tokens);
         }
         // Where answers do not count, settling does not see how long this one was.
         let is_seen =
-            matches!(aftermath.ending, Ending::Answered(Some(used)) if used.output_tokens > 0);
+            matches!(outcome.ending, Ending::Answered(Some(used)) if used.output_tokens > 0);
         if !is_seen && bill.output_tokens > 0 {
-            ledger.saw_output(bill.output_tokens, held.longest_answer);
+            ledger.record_output_size(bill.output_tokens, held.longest_answer);
         }
     }
-    let scope = aftermath.failure.map(|failure| failure.scope);
+    let scope = outcome.failure.map(|failure| failure.scope);
     let about = match scope {
         Some(Scope::GroupFreeModels) => lane.free_models.unwrap_or(lane.group_model),
         _ => lane.group_model,
     };
-    learn(ledgers, lane, about, held, rates, now);
-    if let Some(failure) = aftermath.failure
+    learn_limits(ledgers, lane, about, held, rates, now);
+    if let Some(failure) = outcome.failure
         && failure.class == FailureClass::RateLimited
         && matches!(failure.scope, Scope::GroupModel | Scope::GroupFreeModels)
         && !failure.never_here
@@ -126,19 +126,19 @@ pub fn book(
         let nothing_left = |hint: &RateHint| hint.remaining == Some(0);
         ledgers.get_mut(about).was_refused(held.at, rates.iter().any(nothing_left), now);
     }
-    let is_too_large = aftermath.failure.is_some_and(|failure| failure.never_here);
-    let is_over = match aftermath.ending {
+    let is_too_large = outcome.failure.is_some_and(|failure| failure.never_here);
+    let is_over = match outcome.ending {
         Ending::NeverSent | Ending::Unknown | Ending::Failed => false,
         // Who leaves in the middle says nothing of the key.
-        Ending::CutOff(_) => aftermath.failure.is_some(),
+        Ending::CutOff(_) => outcome.failure.is_some(),
         Ending::Answered(_) | Ending::Refused => true,
     };
     if is_over && !is_too_large {
-        ledgers.get_mut(lane.key_alone).felt(aftermath.failure, now);
+        ledgers.get_mut(lane.key_alone).record_attempt(outcome.failure, now);
     }
-    let closed = aftermath.failure.and_then(|failure| {
+    let closed = outcome.failure.and_then(|failure| {
         let place = place_of(failure.scope, lane)?;
-        close(ledgers.get_mut(place), failure, aftermath.entropy, now)
+        close(ledgers.get_mut(place), failure, outcome.entropy, now)
     });
     Change { closed, recovered }
 }
@@ -201,11 +201,11 @@ mod tests {
 
     use super::*;
     use crate::kernel::limits::{Amounts, Limit, Period, Refill, Resource, Source};
-    use crate::kernel::{Choice, Ledger, Need, Obstacle, reserve};
+    use crate::kernel::{Choice, Demand, Ledger, Obstacle, reserve};
 
     const NOW: Moment = Moment::from_seconds(1_800_000_000);
 
-    const NEED: Need = Need::of(1);
+    const DEMAND: Demand = Demand::of(1);
 
     fn requests(amount: u64, burst: u64) -> Limit {
         let number = |number| NonZeroU64::new(number).unwrap();
@@ -228,16 +228,16 @@ mod tests {
         (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
         let mut left = 0;
         while let Choice::Reserved(held) =
-            reserve(&mut ledgers, std::slice::from_ref(&lane), &[], &NEED, NOW)
+            reserve(&mut ledgers, std::slice::from_ref(&lane), &[], &DEMAND, NOW)
         {
             left += 1;
             let ending = Ending::Answered(Some(held.amounts));
             let rates: &[RateHint] = if left == 1 { &[told] } else { &[] };
-            book(
+            settle(
                 &mut ledgers,
                 &lane,
                 &held,
-                Aftermath { ending, bill: None, rates, failure: None, entropy: 0.0 },
+                Outcome { ending, bill: None, rates, failure: None, entropy: 0.0 },
                 NOW,
             );
         }
@@ -272,11 +272,11 @@ mod tests {
         assert_eq!(leave_at_once(requests(120, 60), told(10, 9)), 10);
     }
 
-    /// A group with this limit, in which one call of `need` left at `NOW` and is answered with these headers after a
+    /// A group with this limit, in which one call of `demand` left at `NOW` and is answered with these headers after a
     /// while, having used `used` tokens. What stands in the way of `next` then?
     fn obstacle_after_an_answer(
         limit: Limit,
-        need: &Need,
+        demand: &Demand,
         used: u64,
         told: RateHint,
         while_: Duration,
@@ -288,15 +288,14 @@ mod tests {
         let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
         (0..2).for_each(|place| ledgers.get_mut(place).conform(&limits[place], NOW));
         let lanes = std::slice::from_ref(&lane);
-        let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], need, NOW) else {
+        let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], demand, NOW) else {
             panic!("nothing was used yet")
         };
         let used = Amounts { requests: 1, input_tokens: 1, output_tokens: used - 1, spend: 0 };
         let ending = Ending::Answered(Some(used));
-        let aftermath =
-            Aftermath { ending, bill: None, rates: &[told], failure: None, entropy: 0.0 };
+        let outcome = Outcome { ending, bill: None, rates: &[told], failure: None, entropy: 0.0 };
         let now = NOW + while_;
-        book(&mut ledgers, &lane, &held, aftermath, now);
+        settle(&mut ledgers, &lane, &held, outcome, now);
         ledgers.get(lane.group).obstacle(next, 0, false, now)
     }
 
@@ -306,7 +305,7 @@ mod tests {
         let next = Amounts { requests: 20, ..Amounts::default() };
         let after = |seconds| {
             let span = Duration::from_secs(seconds);
-            obstacle_after_an_answer(requests(60, 20), &NEED, 1, told(60, 40), span, &next)
+            obstacle_after_an_answer(requests(60, 20), &DEMAND, 1, told(60, 40), span, &next)
         };
         assert_eq!(after(21), None);
         assert!(after(10).is_some(), "somebody else has used most of it");
@@ -318,20 +317,20 @@ mod tests {
         let mut all = [Ledger::default(), Ledger::default()];
         let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
         for counts_output in [false, true] {
-            let need = Need { counts_output, ..NEED };
+            let demand = Demand { counts_output, ..DEMAND };
             let lanes = std::slice::from_ref(&lane);
-            let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], &need, NOW) else {
+            let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], &demand, NOW) else {
                 panic!("nothing is limited")
             };
             let usage = Usage { input_tokens: 9, output_tokens: 70, ..Usage::default() };
             let used = crate::kernel::counted(&usage, counts_output, true);
             let (ending, bill) = (Ending::Answered(Some(used)), Some(usage));
             let (rates, failure, entropy) = (&[][..], None, 0.0);
-            book(
+            settle(
                 &mut ledgers,
                 &lane,
                 &held,
-                Aftermath { ending, bill, rates, failure, entropy },
+                Outcome { ending, bill, rates, failure, entropy },
                 NOW,
             );
         }
@@ -342,17 +341,17 @@ mod tests {
     #[test]
     fn tokens_that_were_only_reserved_come_back_although_the_header_counted_them() {
         let tokens = Limit { resource: Resource::Tokens, ..requests(10_000, 10_000) };
-        let need = Need {
+        let demand = Demand {
             max_output_tokens: Some(4_999),
             reserves_max_tokens: true,
             counts_output: true,
-            ..NEED
+            ..DEMAND
         };
         // Headers are written when a call is admitted: with all of `max_tokens` taken.
         let told = RateHint { resource: Resource::Tokens, ..told(10_000, 5_000) };
         let next = Amounts { requests: 1, input_tokens: 9_800, output_tokens: 0, spend: 0 };
         let span = Duration::from_secs(1);
-        assert_eq!(obstacle_after_an_answer(tokens, &need, 101, told, span, &next), None);
+        assert_eq!(obstacle_after_an_answer(tokens, &demand, 101, told, span, &next), None);
     }
 
     /// The ledgers of a model and its group, which has so many tokens a minute and at once.
@@ -369,15 +368,15 @@ mod tests {
         let mut all = of_tokens(10_000);
         let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
         let lanes = std::slice::from_ref(&lane);
-        let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], &Need::of(1_000), NOW)
+        let Choice::Reserved(held) = reserve(&mut ledgers, lanes, &[], &Demand::of(1_000), NOW)
         else {
             panic!("nothing was used yet")
         };
         let used = Amounts { requests: 1, input_tokens: 3_000, output_tokens: 0, spend: 0 };
         let ending = Ending::Answered(Some(used));
         let rates = &[RateHint { resource: Resource::Tokens, ..told(10_000, 7_000) }];
-        let aftermath = Aftermath { ending, bill: None, rates, failure: None, entropy: 0.0 };
-        book(&mut ledgers, &lane, &held, aftermath, NOW);
+        let outcome = Outcome { ending, bill: None, rates, failure: None, entropy: 0.0 };
+        settle(&mut ledgers, &lane, &held, outcome, NOW);
         let spent = ledgers.get(lane.group).meters(NOW)[0].1;
         assert_eq!(spent, 3_000);
     }
@@ -388,14 +387,14 @@ mod tests {
         let mut all = of_tokens(10_000);
         let mut ledgers = Ledgers::new(&mut all, &[0, 1]);
         let lanes = std::slice::from_ref(&lane);
-        let need = Need {
+        let demand = Demand {
             max_output_tokens: Some(999),
             reserves_max_tokens: true,
             counts_output: true,
-            ..NEED
+            ..DEMAND
         };
         // Each is told what was left when it was admitted, with its whole reservation and those before it.
-        let held = (1..=10).map(|nth| match reserve(&mut ledgers, lanes, &[], &need, NOW) {
+        let held = (1..=10).map(|nth| match reserve(&mut ledgers, lanes, &[], &demand, NOW) {
             Choice::Reserved(held) => (held, 10_000 - 1_000 * nth),
             other => panic!("{other:?}"),
         });
@@ -405,8 +404,8 @@ mod tests {
             let used = Amounts { requests: 1, input_tokens: 1, output_tokens: 99, spend: 0 };
             let rates = &[RateHint { resource: Resource::Tokens, ..told(10_000, remaining) }];
             let ending = Ending::Answered(Some(used));
-            let aftermath = Aftermath { ending, bill: None, rates, failure: None, entropy: 0.0 };
-            book(&mut ledgers, &lane, &held, aftermath, now);
+            let outcome = Outcome { ending, bill: None, rates, failure: None, entropy: 0.0 };
+            settle(&mut ledgers, &lane, &held, outcome, now);
         }
         let spent = ledgers.get(lane.group).meters(now)[0].1;
         assert!(spent <= 1_000, "{spent}");

@@ -1,6 +1,6 @@
 //! Does a caller's own limit allow a call, beside those of the lane it would take?
 
-use super::choose::{Choice, Lane, Ledgers, Need, choose, take_lane};
+use super::choose::{Choice, Demand, Lane, Ledgers, choose, take_lane};
 use super::reservation::{Ending, Reservation};
 use crate::kernel::call::Patience;
 use crate::kernel::ledger::{Ledger, Obstacle};
@@ -38,7 +38,7 @@ impl OwnLimit {
 /// Ends what a reservation holds of the caller's own ledger.
 pub fn settle_own(own: &mut Ledger, held: &Reservation, ending: Ending, now: Moment) {
     own.ended(held.at);
-    own.let_go(&held.own);
+    own.release(&held.own);
     // A call of many attempts is one request to the caller; all that providers bill is the caller's.
     let used = ending.used(&held.own);
     let used = Amounts { requests: used.requests.min(held.own.requests), ..used };
@@ -58,21 +58,21 @@ pub fn reserve_for(
     own: usize,
     ledgers: &mut Ledgers<'_>,
     lanes: &[Lane],
-    barred: &[usize],
-    need: &Need,
+    excluded: &[usize],
+    demand: &Demand,
     now: Moment,
 ) -> Result<Choice, OwnLimit> {
-    let mut choice = choose(ledgers, lanes, barred, need, now);
+    let mut choice = choose(ledgers, lanes, excluded, demand, now);
     let amounts = match &choice {
         Choice::Reserved(reservation) => reservation.amounts,
         _ => Amounts {
-            input_tokens: need.input_tokens,
-            spend: need.price.map_or(0, |price| price.spend(need.input_tokens, 0)),
+            input_tokens: demand.input_tokens,
+            spend: demand.price.map_or(0, |price| price.spend(demand.input_tokens, 0)),
             ..Amounts::default()
         },
     };
-    let amounts = need.of_own(&amounts, ledgers.get(own));
-    if !need.ahead_of_limits
+    let amounts = demand.of_own(&amounts, ledgers.get(own));
+    if !demand.ahead_of_limits
         && let Some(obstacle) = ledgers.get(own).obstacle(&amounts, 0, false, now)
     {
         let used = ledgers.get(own).used_of(&obstacle, now);
@@ -82,7 +82,7 @@ pub fn reserve_for(
     }
     if let Choice::Reserved(reservation) = &mut choice {
         reservation.own = amounts;
-        take_lane(ledgers, lanes, reservation, need, now);
+        take_lane(ledgers, lanes, reservation, demand, now);
         ledgers.get_mut(own).take(&amounts, AnswerCharged::AtOnce, now);
     }
     Ok(choice)
@@ -117,7 +117,7 @@ mod tests {
         let (mut all, lane) = scene(limit(Resource::Requests, Period::Minute, 2));
         let mut ledgers = Ledgers::new(&mut all, &[0, 1, 2]);
         let lanes = std::slice::from_ref(&lane);
-        let mut ask = |now| reserve_for(2, &mut ledgers, lanes, &[], &Need::of(5), now);
+        let mut ask = |now| reserve_for(2, &mut ledgers, lanes, &[], &Demand::of(5), now);
         assert!(matches!(ask(NOW), Ok(Choice::Reserved(_))));
         assert!(matches!(ask(NOW), Ok(Choice::Reserved(_))));
         let refused = ask(NOW).unwrap_err();
@@ -135,18 +135,18 @@ mod tests {
         let lanes = std::slice::from_ref(&lane);
         for spent in [400_000, 590_000, 10_000] {
             let Ok(Choice::Reserved(held)) =
-                reserve_for(2, &mut ledgers, lanes, &[], &Need::of(5), NOW)
+                reserve_for(2, &mut ledgers, lanes, &[], &Demand::of(5), NOW)
             else {
                 panic!("there is money left")
             };
             let used = Amounts { spend: spent, ..held.amounts };
             settle_own(ledgers.get_mut(2), &held, Ending::Answered(Some(used)), NOW);
         }
-        let refused = reserve_for(2, &mut ledgers, lanes, &[], &Need::of(5), NOW).unwrap_err();
+        let refused = reserve_for(2, &mut ledgers, lanes, &[], &Demand::of(5), NOW).unwrap_err();
         assert_eq!(refused.used, 1_000_000);
         assert!(refused.obstacle.to_string().starts_with("$1.00 per day used up until"));
         let next_day = NOW + Duration::from_secs(86_402);
-        assert!(reserve_for(2, &mut ledgers, lanes, &[], &Need::of(5), next_day).is_ok());
+        assert!(reserve_for(2, &mut ledgers, lanes, &[], &Demand::of(5), next_day).is_ok());
     }
 
     #[test]
@@ -155,8 +155,8 @@ mod tests {
         let mut ledgers = Ledgers::new(&mut all, &[0, 1, 2]);
         let lanes = std::slice::from_ref(&lane);
         for is_again in [false, true] {
-            let need = Need { is_again, ..Need::of(5) };
-            let Ok(Choice::Reserved(held)) = reserve_for(2, &mut ledgers, lanes, &[], &need, NOW)
+            let demand = Demand { is_again, ..Demand::of(5) };
+            let Ok(Choice::Reserved(held)) = reserve_for(2, &mut ledgers, lanes, &[], &demand, NOW)
             else {
                 panic!("there is one left")
             };

@@ -48,7 +48,7 @@ struct Lesson {
 /// All that was learned about one ledger's limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(in crate::kernel) struct Lessons(Vec<Lesson>);
+pub(in crate::kernel) struct LearnedLimits(Vec<Lesson>);
 
 /// What was accepted before a request was refused for coming too fast.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ pub(in crate::kernel) struct Refused {
     pub(in crate::kernel) is_used_up: bool,
 }
 
-impl Lessons {
+impl LearnedLimits {
     pub(in crate::kernel) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -118,7 +118,7 @@ impl Lessons {
     }
 
     /// Takes in a limit that the provider told. Says whether a rule changes by it.
-    pub(in crate::kernel) fn hear(&mut self, hint: &RateHint, now: Moment) -> bool {
+    pub(in crate::kernel) fn observe(&mut self, hint: &RateHint, now: Moment) -> bool {
         told_limit(hint).is_some_and(|limit| self.remember(limit, now))
     }
 
@@ -154,7 +154,7 @@ impl Lessons {
     }
 
     /// The lessons of another ledger that turned out to be of the same group.
-    pub(in crate::kernel) fn absorb(&mut self, other: &Lessons) {
+    pub(in crate::kernel) fn absorb(&mut self, other: &LearnedLimits) {
         for lesson in &other.0 {
             let ours = self.of(lesson.limit.resource, lesson.limit.period);
             let is_better = |ours: &Lesson| {

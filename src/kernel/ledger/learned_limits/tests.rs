@@ -12,16 +12,16 @@ fn refused(accepted: u64, sent: Moment) -> Refused {
     Refused { accepted, sent, is_used_up: false }
 }
 
-fn amount(lessons: &Lessons) -> u64 {
+fn amount(lessons: &LearnedLimits) -> u64 {
     lessons.laid_over(&[])[0].amount.get()
 }
 
-fn was_enough(lessons: &mut Lessons, now: Moment) -> (bool, bool) {
+fn was_enough(lessons: &mut LearnedLimits, now: Moment) -> (bool, bool) {
     lessons.was_enough(Resource::Requests, Period::Minute, now)
 }
 
-fn watched() -> Lessons {
-    let mut lessons = Lessons::default();
+fn watched() -> LearnedLimits {
+    let mut lessons = LearnedLimits::default();
     assert!(lessons.watch(NOW));
     assert!(!lessons.watch(NOW));
     lessons
@@ -87,16 +87,16 @@ fn a_burst_that_was_refused_is_halved_and_stays_so_when_the_limit_is_told_again(
         refills_continuously: true,
         zone: None,
     };
-    let mut lessons = Lessons::default();
-    assert!(lessons.hear(&told, NOW));
-    let burst = |lessons: &Lessons| match lessons.laid_over(&[])[0].refill {
+    let mut lessons = LearnedLimits::default();
+    assert!(lessons.observe(&told, NOW));
+    let burst = |lessons: &LearnedLimits| match lessons.laid_over(&[])[0].refill {
         Refill::Bucket { burst } => burst.get(),
         _ => 0,
     };
     assert_eq!(burst(&lessons), 20);
     assert!(lessons.was_refused(refused(15, after(1)), after(2)));
     assert!(!lessons.was_refused(refused(15, after(1)), after(2)), "it left before that");
-    assert!(!lessons.hear(&told, after(3)));
+    assert!(!lessons.observe(&told, after(3)));
     assert_eq!(burst(&lessons), 10);
     // While that is enough it grows again, and to what was refused only after a day.
     assert!(!was_enough(&mut lessons, after(62)).0);
@@ -122,7 +122,7 @@ fn what_is_known_better_is_not_forgotten_when_groups_turn_out_to_be_one() {
 fn lessons_of_the_first_version_are_read() {
     let text = r#"[{"limit":{"resource":"requests","period":"minute","amount":30,
         "refill":{"kind":"rolling"},"source":"provider"},"told_at":1800000000000000000}]"#;
-    let mut lessons: Lessons = serde_json::from_str(text).unwrap();
+    let mut lessons: LearnedLimits = serde_json::from_str(text).unwrap();
     lessons.forget_old(after(86_400));
     assert_eq!(amount(&lessons), 30);
 }
