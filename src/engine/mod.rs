@@ -30,6 +30,7 @@ pub use plan::{Load, Plan, PlannedKey, PlannedLimit, PlannedRun};
 pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
 pub use stream::parked::{Checkout, Overdue, ParkedStream};
 pub use stream::{Resume, Seam, StreamEvent, Streaming};
+pub use world::World;
 pub use world::clock::{Clock, Pause, SystemClock, TokioClock};
 pub use world::entropy::Entropy;
 pub use world::events::Events;
@@ -54,29 +55,12 @@ use crate::stores::{ForkSafeStore, MemoryStore, QuotaStore};
 pub use crate::stores::{after_fork, before_fork};
 use dispatch::registry::Vendor;
 
-/// What an engine needs from the world; everything can be replaced by a stand-in.
-pub struct World {
-    /// Remembers the ledgers.
-    pub store: Arc<dyn QuotaStore>,
-    /// Reaches the providers.
-    pub transport: Arc<dyn Transport>,
-    /// Tells the time.
-    pub clock: Arc<dyn Clock>,
-    /// Draws randomness.
-    pub entropy: Entropy,
-    /// Is told what happens.
-    pub observer: Arc<dyn Observer>,
-}
-
 /// Carries out calls. Shared by all threads and tasks of a process.
 pub struct Engine {
     settings: Settings,
     vendors: RwLock<BTreeMap<String, Arc<Vendor>>>,
     store: Arc<dyn QuotaStore>,
-    transport: Arc<dyn Transport>,
-    clock: Arc<dyn Clock>,
-    entropy: Entropy,
-    observer: Arc<dyn Observer>,
+    world: World,
     retry_budget: Mutex<RetryBudget>,
     /// Questions that are being answered, for others who ask the same.
     flights: call::cache::Flights,
@@ -125,35 +109,35 @@ impl Engine {
             Error::new(ErrorKind::Internal, format!("HTTPS cannot be set up: {words}"))
         })?;
         let world = World {
-            store,
             transport: Arc::new(transport),
             clock: Arc::new(SystemClock),
             entropy,
             observer,
         };
-        let engine = Engine::in_world(settings, world)?;
+        let engine = Engine::in_world(settings, store, world)?;
         engine.count_exactly();
         Ok(engine)
     }
 
-    /// An engine in a world of your choice.
+    /// An engine over the store and in the world of your choice.
     ///
     /// # Errors
     /// [`Error`] when the store cannot be read.
-    pub fn in_world(settings: Settings, world: World) -> Result<Arc<Self>, Error> {
+    pub fn in_world(
+        settings: Settings,
+        store: Arc<dyn QuotaStore>,
+        world: World,
+    ) -> Result<Arc<Self>, Error> {
         let budget = settings.retry.budget;
         let engine = Engine {
             vendors: RwLock::default(),
-            store: world.store,
-            transport: world.transport,
-            entropy: world.entropy,
-            observer: world.observer,
+            store,
             retry_budget: Mutex::new(RetryBudget::new(
                 budget.share,
                 budget.reserve,
                 world.clock.now(),
             )),
-            clock: world.clock,
+            world,
             flights: call::cache::Flights::default(),
             users: dispatch::users::UserRoll::new(&settings.users),
             closed: AtomicBool::new(false),
@@ -166,7 +150,7 @@ impl Engine {
             engine.add_vendor(provider.clone())?;
         }
         for warning in &engine.settings.warnings {
-            engine.observer.notice(&Notice::Warning(warning.clone()));
+            engine.world.observer.notice(&Notice::Warning(warning.clone()));
         }
         Ok(Arc::new(engine))
     }

@@ -277,7 +277,7 @@ impl Engine {
         load: &Load,
     ) -> Result<(Routes, Present), Error> {
         let mut routes = Routes::default();
-        let mut present = Gathered::new(self.clock.now());
+        let mut present = Gathered::new(self.world.clock.now());
         let mut known: HashMap<Sameness, usize> = HashMap::new();
         let mut is_used = vec![runs.is_empty(); asks.len()];
         runs.iter().for_each(|run| is_used[run.ask] = true);
@@ -396,7 +396,7 @@ impl Engine {
         latency: Option<Duration>,
         output_tokens: Option<u64>,
     ) -> Result<Present, Error> {
-        let mut present = Gathered::new(self.clock.now());
+        let mut present = Gathered::new(self.world.clock.now());
         self.gather(&mut present, route, ask, latency, output_tokens)?;
         Ok(present.into())
     }

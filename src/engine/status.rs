@@ -131,7 +131,7 @@ impl Engine {
     /// # Errors
     /// When the state cannot be read.
     pub fn status(&self) -> Result<Status, StoreError> {
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         let mut status = Status {
             at: now.as_seconds(),
             keys: Vec::new(),

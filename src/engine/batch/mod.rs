@@ -90,7 +90,12 @@ impl Engine {
         let lanes: usize = route.iter().map(|stop| stop.target.lanes().lanes.len()).sum();
         let target = route.first().map(|stop| stop.target.clone());
         let state = State {
-            intake: Intake::new(most, lanes.max(1), self.settings.queue_max_size, self.clock.now()),
+            intake: Intake::new(
+                most,
+                lanes.max(1),
+                self.settings.queue_max_size,
+                self.world.clock.now(),
+            ),
             entering: Vec::new(),
             running: HashMap::new(),
             finished: Vec::new(),
@@ -114,7 +119,7 @@ impl Batch {
         let mut state = self.shared.state.lock();
         let under_way = state.under_way() + state.finished.len();
         let came = state.came;
-        let more = state.intake.more(self.engine.clock.now(), waiting, under_way, came);
+        let more = state.intake.more(self.engine.world.clock.now(), waiting, under_way, came);
         more.min(room.div_ceil(2))
     }
 
@@ -153,7 +158,7 @@ impl Batch {
 
     /// How many of them wait and for what, and how much time was lost to what.
     pub fn reading(&self) -> Reading {
-        self.gauge.read(self.engine.clock.now())
+        self.gauge.read(self.engine.world.clock.now())
     }
 
     /// What is to be done until `left` more prompts are answered.

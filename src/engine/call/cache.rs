@@ -201,7 +201,7 @@ impl Engine {
         ttl: Duration,
         began: Moment,
     ) -> Option<Answer> {
-        let kept = self.store.answer(name, self.clock.now().before(ttl));
+        let kept = self.store.answer(name, self.world.clock.now().before(ttl));
         let kept = kept.unwrap_or_else(|error| {
             self.warn(&error);
             None
@@ -240,7 +240,7 @@ impl Engine {
     }
 
     fn given_again(&self, answer: Answer, began: Moment) -> Answer {
-        let latency = self.clock.now().since(began);
+        let latency = self.world.clock.now().since(began);
         Answer { latency, attempts: Vec::new(), cached: true, ..answer }
     }
 
@@ -263,7 +263,7 @@ impl Engine {
         };
         // What cannot be written as JSON was never read as JSON.
         let Ok(bytes) = serde_json::to_vec(&kept) else { return answer };
-        let kept = KeptAnswer { name, answer: &bytes, at: self.clock.now() };
+        let kept = KeptAnswer { name, answer: &bytes, at: self.world.clock.now() };
         match self.store.keep_answer(&kept, self.settings.answer_cache.max_bytes) {
             Ok(()) => {
                 answer.kept_as = Some(KeptAs { engine: Arc::downgrade(self), name: *name });
@@ -283,7 +283,7 @@ impl Engine {
 
     fn warn(&self, error: &StoreError) {
         let words = format!("answers are not kept: {error}; {}", error.hint());
-        self.observer.notice(&Notice::Warning(words));
+        self.world.observer.notice(&Notice::Warning(words));
     }
 }
 

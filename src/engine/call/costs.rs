@@ -128,7 +128,7 @@ impl Engine {
             .or_else(|| ChatRequest::max_output_tokens(&planned));
         let usual = self.lessons(&target)?.outputs.median().unwrap_or(USUAL_OUTPUT);
         let output_tokens = most.map_or(usual, |most| usual.min(most));
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         let cost = |input_tokens, output_tokens| {
             let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
             let (own, used) = (&self.settings.prices, Some(&usage));

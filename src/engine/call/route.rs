@@ -49,7 +49,7 @@ impl Engine {
                     });
                     let kind = if place == 0 { "target" } else { "fallback" };
                     let words = format!("{kind}{name} is left out: {error}");
-                    self.observer.notice(&Notice::Warning(words));
+                    self.world.observer.notice(&Notice::Warning(words));
                     refused.get_or_insert(error);
                 }
             }
@@ -115,7 +115,7 @@ impl Engine {
             let Some(error) = errors::too_large(&stop, request) else {
                 if let Some((from, reason)) = skipped.take() {
                     let to = stop.target.name.clone();
-                    self.observer.notice(&Notice::Fallback { from, to, reason });
+                    self.world.observer.notice(&Notice::Fallback { from, to, reason });
                 }
                 fitting.push(stop);
                 continue;

@@ -120,7 +120,7 @@ impl Run {
     ) -> Result<Next, Error> {
         loop {
             let before = self.call.target();
-            let action = self.call.step(self.engine.clock.now(), event);
+            let action = self.call.step(self.engine.world.clock.now(), event);
             self.tell_of_fallback(before, &action);
             event = match action {
                 Action::Reserve { target, excluded, last_resort } => {
@@ -139,8 +139,8 @@ impl Run {
                                 && self.manner.watch.is_some() =>
                         {
                             let _waits = self.waits(Some("room in the waiting line".to_owned()));
-                            let soon = self.engine.clock.now() + COME_BACK;
-                            self.engine.clock.sleep_until(soon).await;
+                            let soon = self.engine.world.clock.now() + COME_BACK;
+                            self.engine.world.clock.sleep_until(soon).await;
                             Event::OthersWait
                         }
                         Err(waited) => self.waited(*waited)?,
@@ -168,7 +168,7 @@ impl Run {
                 Action::Succeed => return Ok(Next::Succeed),
                 Action::GiveUp(reason) => {
                     let target = &self.route[self.call.blamed()].target;
-                    let now = self.engine.clock.now();
+                    let now = self.engine.world.clock.now();
                     return Err(errors::error(reason, target, self.manner.has_deadline, now));
                 }
             };
@@ -185,7 +185,7 @@ impl Run {
         self.refused = None;
         self.held_up_by_own = None;
         let target = self.route[place].target.clone();
-        let now = self.engine.clock.now();
+        let now = self.engine.world.clock.now();
         let probes = target.breaker.lock().state(now) == BreakerState::HalfOpen;
         let probes = probes && self.call.has_next_target();
         if self.call.has_next_target() && !target.breaker.lock().admits(now) {
@@ -285,7 +285,7 @@ impl Run {
             && from != held.key()
         {
             let keys = &held.target.vendor.keys;
-            self.engine.observer.notice(&Notice::KeyRotation {
+            self.engine.world.observer.notice(&Notice::KeyRotation {
                 target: held.target.name.clone(),
                 from: keys[from].label.clone(),
                 to: keys[held.key()].label.clone(),
@@ -304,7 +304,7 @@ impl Run {
 
     /// The request leaves now.
     pub(in crate::engine) fn begin_attempt(&mut self, held: &mut HeldReservation) -> Moment {
-        let started = self.engine.clock.now();
+        let started = self.engine.world.clock.now();
         let waited = started.since(self.idle_since);
         held.leaves();
         if let Some(watch) = &self.manner.watch {
@@ -315,7 +315,7 @@ impl Run {
             if let Some(hook) = &self.manner.on_retry {
                 (hook.0)(before);
             }
-            self.engine.observer.notice(&Notice::Retry {
+            self.engine.world.observer.notice(&Notice::Retry {
                 target: format!("{}/{}", before.provider, before.model),
                 key: before.key.clone(),
                 failure: before.failure.map_or("", FailureClass::name).to_owned(),
@@ -362,10 +362,10 @@ impl Run {
         used: Option<Amounts>,
         hints: &Hints,
     ) -> Event {
-        let observer = &self.engine.observer;
+        let observer = &self.engine.world.observer;
         let (target, key) = (held.target.clone(), held.key());
         let label = || target.vendor.keys[key].label.clone();
-        target.was_served(key, self.engine.clock.now());
+        target.was_served(key, self.engine.world.clock.now());
         if let Some(attempt) = self.attempts.last() {
             target.took(attempt.lasted);
         }
@@ -405,8 +405,8 @@ impl Run {
         self.is_again |= ending != Ending::NeverSent;
         let change = self.settle(held, ending, hints, Some(&failure));
         if let Some(block) = change.closed {
-            target.was_closed(key, &block, engine.clock.now());
-            engine.observer.notice(&Notice::Block {
+            target.was_closed(key, &block, engine.world.clock.now());
+            engine.world.observer.notice(&Notice::Block {
                 target: target.name.clone(),
                 key: target.vendor.keys[key].label.clone(),
                 block,
@@ -415,9 +415,16 @@ impl Run {
         }
         self.left_key = Some((self.call.target(), key, failure.class.name().to_owned()));
         let pays = failure.remedy().same_lane == SameLane::AfterBackoff && self.retries;
-        let budget_wait =
-            if pays { engine.retry_budget.lock().pay(engine.clock.now()) } else { Duration::ZERO };
-        Event::Failed { failure: Box::new(failure), budget_wait, entropy: engine.entropy.draw() }
+        let budget_wait = if pays {
+            engine.retry_budget.lock().pay(engine.world.clock.now())
+        } else {
+            Duration::ZERO
+        };
+        Event::Failed {
+            failure: Box::new(failure),
+            budget_wait,
+            entropy: engine.world.entropy.draw(),
+        }
     }
 
     /// An answer is handed over even when it cannot be written down that it came: the reservation stays counted.
@@ -434,14 +441,17 @@ impl Run {
             self.engine.join_group(&target.vendor, key, organization, &hints.rates);
         }
         settled.unwrap_or_else(|error| {
-            self.engine.observer.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
+            self.engine
+                .world
+                .observer
+                .notice(&Notice::Warning(format!("{error}; {}", error.hint())));
             Change::default()
         })
     }
 
     fn tell_of_wait(&mut self, target: &Target) {
         let name = target.name.clone();
-        self.engine.observer.notice(&match self.refused.take() {
+        self.engine.world.observer.notice(&match self.refused.take() {
             Some(refusal) => {
                 let key = target.vendor.keys[refusal.lane].label.clone();
                 Notice::Wait { target: name, key, obstacle: refusal.obstacle }
@@ -456,10 +466,10 @@ impl Run {
     fn tell_of_fallback(&mut self, before: usize, action: &Action) {
         let after = self.call.target();
         if let Action::Rest(until) = action {
-            let pause = until.since(self.engine.clock.now());
+            let pause = until.since(self.engine.world.clock.now());
             let failure = self.left_key.as_ref().map_or_else(String::new, |left| left.2.clone());
             let target = self.route[after].target.name.clone();
-            self.engine.observer.notice(&Notice::Backoff { target, failure, pause });
+            self.engine.world.observer.notice(&Notice::Backoff { target, failure, pause });
         }
         if after == before {
             return;
@@ -471,7 +481,7 @@ impl Run {
             }
         };
         let name = |place: usize| self.route[place].target.name.clone();
-        self.engine.observer.notice(&Notice::Fallback {
+        self.engine.world.observer.notice(&Notice::Fallback {
             from: name(before),
             to: name(after),
             reason,
@@ -481,7 +491,7 @@ impl Run {
     /// The error with everything that is known of this call.
     pub(in crate::engine) fn with_facts(&mut self, mut error: Error) -> Error {
         if let Some(cut_off) = self.attempts.last_mut().filter(|_| self.under_way) {
-            cut_off.lasted = self.engine.clock.now().since(cut_off.started);
+            cut_off.lasted = self.engine.world.clock.now().since(cut_off.started);
         }
         let last = self.attempts.last();
         let first = &self.route[0].target;

@@ -62,7 +62,7 @@ impl Engine {
         tokio::select! {
             biased;
             outcome = work => outcome,
-            () = self.clock.sleep_until(end) => {
+            () = self.world.clock.sleep_until(end) => {
                 Err(time_is_over())
             }
         }
@@ -128,7 +128,7 @@ impl Sending {
         if engine.is_closed() {
             return Err(closed());
         }
-        let began = engine.clock.now();
+        let began = engine.world.clock.now();
         let usual = engine.settings.timeouts.call;
         // Calls of a batch are there to wait for quota: their time begins when they leave.
         let in_batch = ask.watch.is_some();
@@ -218,7 +218,7 @@ impl Sending {
         held: Box<HeldReservation>,
     ) -> Result<Answer, Error> {
         let engine = self.run.engine.clone();
-        let end = engine.clock.now() + time;
+        let end = engine.world.clock.now() + time;
         self.run.ends_by(end);
         let work = pin!(async {
             let event = self.attempt(held).await?;
@@ -258,8 +258,8 @@ impl Sending {
         let outgoing = self.outgoing(&held)?;
         self.run.begin_attempt(&mut held);
         let engine = self.run.engine.clone();
-        let sent = engine.transport.post(outgoing).await;
-        let now = engine.clock.now();
+        let sent = engine.world.transport.post(outgoing).await;
+        let now = engine.world.clock.now();
         let (outcome, hints, status) = match sent {
             Err(failure) => (Err(failure), Hints::default(), None),
             Ok(incoming) => {
@@ -347,7 +347,7 @@ impl Sending {
             tool_calls: completion.tool_calls,
             raw: completion.raw,
             prices: run.engine.settings.prices.clone(),
-            latency: run.engine.clock.now().since(run.began),
+            latency: run.engine.world.clock.now().since(run.began),
             first_token: None,
             attempts: std::mem::take(&mut run.attempts),
             cached: false,

@@ -72,7 +72,7 @@ impl Engine {
         until: Moment,
     ) -> bool {
         let (sent_home, not_wanted) = oneshot::channel();
-        let since = self.clock.now();
+        let since = self.world.clock.now();
         let place = {
             let mut resting = target.resting.lock();
             resting.arrivals += 1;
@@ -85,7 +85,7 @@ impl Engine {
         tokio::select! {
             biased;
             _ = not_wanted => false,
-            () = self.clock.sleep_until(until) => true,
+            () = self.world.clock.sleep_until(until) => true,
         }
     }
 }

@@ -135,14 +135,14 @@ impl Waits {
         engine: Arc<Engine>,
         reason: Option<String>,
     ) -> Self {
-        watch.gauge.begins(reason, engine.clock.now());
+        watch.gauge.begins(reason, engine.world.clock.now());
         Waits { watch, engine }
     }
 }
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.watch.gauge.ends(self.engine.clock.now());
+        self.watch.gauge.ends(self.engine.world.clock.now());
     }
 }
 

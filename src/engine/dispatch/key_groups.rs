@@ -32,7 +32,7 @@ impl Engine {
             .map(|model| (vendor.ledger_id(&before, model), vendor.ledger_id(&group, model)))
             .collect();
         let was_alone = *before == *key.alone;
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         let ids: Vec<LedgerId> = std::iter::once(vendor.ledger_id(&key.alone, "*"))
             .chain(from.iter().flat_map(|(old, new)| [old.clone(), new.clone()]))
             .collect();
@@ -55,7 +55,7 @@ impl Engine {
             }
         });
         if let Err(error) = stored {
-            self.observer.notice(&Notice::Warning(error.to_string()));
+            self.world.observer.notice(&Notice::Warning(error.to_string()));
         }
     }
 

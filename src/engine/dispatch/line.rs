@@ -205,7 +205,7 @@ impl Engine {
             Err(error) => return Err(Waited::StateFailed(error).into()),
         }
         let (reply, ended) = oneshot::channel();
-        let since = self.clock.now();
+        let since = self.world.clock.now();
         let (excluded, waiting_for_refund_since) = (excluded.into(), OnceLock::new());
         let waiter = Waiter {
             demand,
@@ -268,7 +268,7 @@ impl Engine {
             spend: 0,
         };
         let lanes = target.lanes();
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         let (mut at, mut held_up) = (None, None);
         self.store.update(&with_own(&lanes.ids, user), &mut |ledgers| {
             conform(ledgers, &lanes, now);
@@ -391,7 +391,7 @@ impl Line {
 async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
     let mut admitted: u32 = 0;
     loop {
-        let turn = target.line.lock().turn(engine.clock.now());
+        let turn = target.line.lock().turn(engine.world.clock.now());
         let (ticket, head) = match turn {
             Turn::Of(ticket, head) => (ticket, head),
             Turn::Nobodys(until) => {
@@ -410,7 +410,7 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
                     continue;
                 }
                 Ok(ReserveResult::NotNow(refusal)) => {
-                    let now = engine.clock.now();
+                    let now = engine.world.clock.now();
                     target.line.lock().in_the_way = Some(refusal.clone());
                     let mut also = None;
                     if !head.excluded.is_empty() {
@@ -468,7 +468,7 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
 
 /// A limit of its own user stands in the way of somebody: it waits aside, or is told if it cannot wait so long.
 fn held_up(engine: &Engine, target: &Target, ticket: Ticket, asking: &Asking, own: OwnLimit) {
-    let now = engine.clock.now();
+    let now = engine.world.clock.now();
     if let Some(watch) = &asking.watch {
         watch.is_held_up_by(named_own(&own.obstacle), now);
     }
@@ -532,7 +532,7 @@ fn admit(target: &Target, ticket: Ticket, mut held: Box<HeldReservation>) {
 /// or when something changes.
 async fn rest(engine: &Engine, target: &Target, refusal: Option<&Refusal>, also: Option<Moment>) {
     // While one lane waits for a call to end, another one may open.
-    let soon = engine.clock.now() + LOOK_AGAIN;
+    let soon = engine.world.clock.now() + LOOK_AGAIN;
     let at = refusal.map(|refusal| {
         let unsure = match &refusal.obstacle {
             Obstacle::Block(block) => block.origin == Origin::Guess,
@@ -549,6 +549,6 @@ async fn rest(engine: &Engine, target: &Target, refusal: Option<&Refusal>, also:
     tokio::select! {
         biased;
         () = target.changed.notified() => {}
-        () = engine.clock.sleep_until(at) => {}
+        () = engine.world.clock.sleep_until(at) => {}
     }
 }

@@ -89,7 +89,7 @@ impl Engine {
     /// # Errors
     /// When the state cannot be read.
     pub fn queue(&self) -> Result<Vec<Queued>, StoreError> {
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         let mut all = Vec::new();
         for vendor in self.known_vendors() {
             for target in vendor.known_targets() {

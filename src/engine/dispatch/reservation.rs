@@ -64,7 +64,7 @@ impl Engine {
         user: &Arc<User>,
     ) -> Result<ReserveResult, StoreError> {
         let lanes = target.lanes();
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         let mut choice = Ok(Choice::Never(None));
         let mut candidates = None;
         let mut has_moved = false;
@@ -74,7 +74,7 @@ impl Engine {
                 return;
             }
             conform(ledgers, &lanes, now);
-            if self.observer.wants_decisions() {
+            if self.world.observer.wants_decisions() {
                 candidates = Some(describe(ledgers, target, &lanes, now));
             }
             choice = match &user.own {
@@ -118,7 +118,7 @@ impl Engine {
         demand: &Demand,
     ) -> Result<Option<HeldReservation>, StoreError> {
         let lanes = target.lanes();
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         let mut taken = None;
         let mut has_moved = false;
         self.store.update(&lanes.ids, &mut |ledgers| {
@@ -140,7 +140,7 @@ impl Engine {
     fn tell_decision(&self, target: &Target, reservation: &Reservation, candidates: String) {
         let key = target.vendor.keys[reservation.lane].label.clone();
         let target = target.name.clone();
-        self.observer.notice(&crate::engine::Notice::Decision { target, key, candidates });
+        self.world.observer.notice(&crate::engine::Notice::Decision { target, key, candidates });
     }
 }
 
@@ -226,7 +226,7 @@ impl HeldReservation {
         }
         self.note_what_is_counted(hints);
         let lanes = &self.lanes.alone[self.reservation.lane];
-        let now = self.engine.clock.now();
+        let now = self.engine.world.clock.now();
         self.engine.store.update(&lanes.ids, &mut |ledgers| {
             conform(ledgers, lanes, now);
             observe_headers(ledgers, &lanes.lanes[0], &self.reservation, &hints.rates, now);
@@ -261,7 +261,7 @@ impl HeldReservation {
         failure: Option<&crate::kernel::Failure>,
     ) -> Result<Change, StoreError> {
         self.note_what_is_counted(hints);
-        let entropy = if failure.is_some() { self.engine.entropy.draw() } else { 0.0 };
+        let entropy = if failure.is_some() { self.engine.world.entropy.draw() } else { 0.0 };
         let bill = self.bill;
         self.end(Outcome { ending, bill, rates: &hints.rates, failure, entropy })
     }
@@ -270,13 +270,15 @@ impl HeldReservation {
         self.over = true;
         match outcome.ending {
             _ if outcome.failure.is_some() => {
-                self.target.breaker.lock().record(outcome.failure, self.engine.clock.now());
+                self.target.breaker.lock().record(outcome.failure, self.engine.world.clock.now());
             }
-            Ending::Answered(_) => self.target.breaker.lock().record(None, self.engine.clock.now()),
+            Ending::Answered(_) => {
+                self.target.breaker.lock().record(None, self.engine.world.clock.now())
+            }
             _ if self.probes => self.target.breaker.lock().abandon(),
             _ => {}
         }
-        let now = self.engine.clock.now();
+        let now = self.engine.world.clock.now();
         let mut change = Change::default();
         let written = loop {
             let (written, has_moved) = self.write(&outcome, &mut change, now);

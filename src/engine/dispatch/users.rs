@@ -107,7 +107,7 @@ impl Engine {
         if !user.limits_money() && !target.lanes().counts_money {
             return None;
         }
-        let (now, tokens) = (self.clock.now(), input_tokens.max(1));
+        let (now, tokens) = (self.world.clock.now(), input_tokens.max(1));
         let cost = |input_tokens, output_tokens| {
             let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
             let (own, provider) = (&self.settings.prices, &target.vendor.provider.name);
@@ -134,11 +134,11 @@ impl Engine {
         if !held.user().limits_money() && !held.limits().any(limits_money) {
             return counted;
         }
-        let (own, now) = (&self.settings.prices, self.clock.now());
+        let (own, now) = (&self.settings.prices, self.world.clock.now());
         let cost = cost_of_answer(own, &provider.name, &target.model, Some(usage), body, now);
         let cost = cost.map(|cost| cost.div_ceil(MICRODOLLAR));
         if cost.is_none() && self.users.unpriced.lock().insert(target.name.clone()) {
-            self.observer.notice(&Notice::Warning(format!(
+            self.world.observer.notice(&Notice::Warning(format!(
                 "nobody knows what {} costs: it does not count against limits on cost",
                 target.name
             )));

@@ -30,8 +30,8 @@ impl Engine {
     ) -> Result<Option<Moment>, Error> {
         let (vendor, place) = self.vendor_and_key(provider, label)?;
         let Some(id) = vendor.closed_by(place, failure) else { return Ok(None) };
-        let now = self.clock.now();
-        let entropy = self.entropy.draw();
+        let now = self.world.clock.now();
+        let entropy = self.world.entropy.draw();
         let mut closed = None;
         self.store.update(&[id], &mut |ledgers| {
             closed = close(ledgers.get_mut(0), failure, entropy, now);
@@ -68,7 +68,7 @@ impl Engine {
         until: Option<Moment>,
     ) -> Result<Moment, Error> {
         let (vendor, _) = self.vendor_and_key(provider, label)?;
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         let zone = vendor.provider.reset_zone.unwrap_or(NO_ZONE);
         let at = until.unwrap_or_else(|| day_turns(now, zone));
         let message = "marked as used up";
@@ -125,7 +125,7 @@ impl Engine {
     pub fn key(&self, provider: &str, label: &str) -> Result<KeyStatus, Error> {
         let (vendor, place) = self.vendor_and_key(provider, label)?;
         let stored = self.store.ids()?;
-        Ok(self.key_status(&vendor, &vendor.keys[place], &stored, self.clock.now())?)
+        Ok(self.key_status(&vendor, &vendor.keys[place], &stored, self.world.clock.now())?)
     }
 
     fn vendor_and_key(&self, provider: &str, label: &str) -> Result<(Arc<Vendor>, usize), Error> {

@@ -133,7 +133,7 @@ impl Engine {
         if self.is_closed() {
             return Err(closed());
         }
-        let began = self.clock.now();
+        let began = self.world.clock.now();
         if guard.deadline.is_some_and(|deadline| deadline <= began) {
             return Err(passed());
         }
@@ -176,7 +176,7 @@ impl Engine {
             return Ok(Outlook::Never);
         }
         let lanes = target.lanes();
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         let mut outlook = Outlook::Never;
         self.store.update(&lanes.ids, &mut |ledgers| {
             super::dispatch::reservation::conform(ledgers, &lanes, now);
@@ -272,7 +272,7 @@ impl Guarded {
     /// nothing.
     pub fn settle(&mut self, tokens: Option<(u64, u64)>) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.clock.now(), None, None);
+        self.run.end_attempt(self.run.engine.world.clock.now(), None, None);
         let used = tokens.map(|(input_tokens, output_tokens)| {
             let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
             self.run.engine.billed(&held, &usage, b"")
@@ -285,21 +285,21 @@ impl Guarded {
     pub fn fail(&mut self, failure: Failure) {
         let Some(held) = self.held.take() else { return };
         let failure = held.target.as_guarded(held.target.vendor.redacted(failure));
-        self.run.end_attempt(self.run.engine.clock.now(), Some(&failure), failure.status);
+        self.run.end_attempt(self.run.engine.world.clock.now(), Some(&failure), failure.status);
         self.next = Some(self.run.failed(held, failure, &Hints::default()));
     }
 
     /// Nobody knows what became of it: all of it stays counted.
     pub fn abandon(&mut self) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.clock.now(), None, None);
+        self.run.end_attempt(self.run.engine.world.clock.now(), None, None);
         let _ = held.settle(Ending::Unknown, &Hints::default(), None);
     }
 
     /// Nothing was sent: all of it is given back.
     pub fn release(&mut self) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.clock.now(), None, None);
+        self.run.end_attempt(self.run.engine.world.clock.now(), None, None);
         // What a store cannot write down stays counted, on the safe side.
         let _ = held.settle(Ending::NeverSent, &Hints::default(), None);
     }

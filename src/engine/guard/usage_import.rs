@@ -60,7 +60,7 @@ impl Engine {
     /// # Errors
     /// When the state cannot be written.
     pub fn take_over(&self, told: &[Usage]) -> Result<usize, Error> {
-        let now = self.clock.now();
+        let now = self.world.clock.now();
         let mut known = 0;
         for usage in told {
             let Ok(vendor) = self.vendor(&usage.provider) else { continue };

@@ -232,7 +232,7 @@ impl Streaming {
         if matches!(self.state, State::Moving(Event::Begin)) && self.is_given_again() {
             return Ok(());
         }
-        let clock = self.engine().clock.clone();
+        let clock = self.engine().world.clock.clone();
         let (mut waits_since, mut nothing) = (clock.now(), None);
         while self.ready.is_empty() {
             if let State::Reading(reading) = &mut self.state {
@@ -306,12 +306,12 @@ impl Streaming {
         let silence = outgoing.read_timeout;
         self.sending.run.begin_attempt(&mut held);
         let engine = self.sending.run.engine.clone();
-        let opened = match engine.transport.open(outgoing).await {
+        let opened = match engine.world.transport.open(outgoing).await {
             Ok(opened) if (200..300).contains(&opened.status) => Ok(opened),
             Ok(refused) => Err(gathered(refused).await),
             Err(failure) => Err(Err(failure)),
         };
-        let now = engine.clock.now();
+        let now = engine.world.clock.now();
         let provider = &held.target.vendor.provider;
         let (failure, hints, status) = match opened {
             Ok(Opened { status, headers, body }) => {
@@ -344,7 +344,7 @@ impl Streaming {
     fn observe_headers(&self, held: &HeldReservation, hints: &Hints) {
         let (engine, vendor) = (self.engine(), &held.target.vendor);
         if let Err(error) = held.observe_headers(hints) {
-            engine.observer.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
+            engine.world.observer.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
         }
         if let Some(organization) = &hints.organization {
             engine.join_group(vendor, held.key(), organization, &hints.rates);
@@ -356,7 +356,7 @@ impl Streaming {
         let State::Reading(mut reading) = std::mem::replace(&mut self.state, State::Over) else {
             return Ok(());
         };
-        let now = self.sending.run.engine.clock.now();
+        let now = self.sending.run.engine.world.clock.now();
         let mut pieces = Vec::new();
         let read = chunk.and_then(|chunk| reading.read(chunk.as_deref(), now, &mut pieces));
         reading.complete(&mut pieces, read.as_ref().ok().and_then(Option::as_ref));
