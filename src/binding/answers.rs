@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use super::raising::raise;
+use super::exceptions::raise;
 use crate::engine::{AnswerSchema as Schema, json_in};
 use crate::error::Error;
 

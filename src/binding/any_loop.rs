@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::generic::{ContextExt, Runtime, future_into_py};
 
-use super::raising::raise;
+use super::exceptions::raise;
 use super::runtime::Threads;
 use crate::error::Error;
 

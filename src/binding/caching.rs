@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 
 use super::core::Core;
+use super::exceptions::raise;
 use super::outcome::Outcome;
-use super::raising::raise;
 
 #[pymethods]
 impl Core {

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
-use super::raising::raise;
+use super::exceptions::raise;
 use crate::config::ConfigError;
 use crate::simulator::{FaultRule, Running, SettingsError, SimulatorSettings, serve};
 

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 
 use super::core::Core;
-use super::raising::raise;
+use super::exceptions::raise;
 use crate::engine::Usage;
 use crate::error::Error;
 

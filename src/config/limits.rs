@@ -7,11 +7,11 @@ use crate::kernel::{Limit, Period, Refill, Resource, Source};
 use crate::providers::Provider;
 
 use super::error::ConfigError;
-use super::pacing::{self, PacingSettings};
+use super::pacing;
 use super::reader::{Node, Table};
 use super::redact::shown;
 use super::schema::{self, KEY_LIMITS, LIMIT_NAMES, LIMITS, MODEL_LIMITS, nearest};
-use super::settings::ProviderSettings;
+use super::settings::{PacingSettings, ProviderSettings};
 
 /// No provider allows more of anything per window; a larger number is a slip of the finger.
 const MOST: u64 = 1_000_000_000_000;

@@ -8,7 +8,6 @@ use crate::providers::{Dialect, Provider};
 use super::error::ConfigError;
 use super::reader::{Node, Table};
 use super::redact::shown;
-use super::routes::provider_of;
 use super::schema::{self, Takes, nearest};
 use super::settings::ProviderSettings;
 use super::sources::Sources;
@@ -206,6 +205,17 @@ pub(super) fn once(seen: &mut Vec<String>, name: &str, node: &Node<'_>) -> Resul
     }
     seen.push(canonical);
     Ok(())
+}
+
+/// The name of a target's provider and where it stands: as written, or as its model's name tells.
+pub(super) fn provider_of(table: &Table<'_>) -> Result<String, ConfigError> {
+    if let Some(node) = table.get("provider") {
+        return Ok(node.text()?.to_owned());
+    }
+    let model = table.get("model").map(|node| node.text()).transpose()?;
+    model.and_then(Provider::for_model).map(str::to_owned).ok_or_else(|| {
+        table.node().error("`provider` is missing, and the model's name does not tell it")
+    })
 }
 
 /// The settings of the provider called `name` at `node`.

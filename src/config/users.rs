@@ -1,6 +1,5 @@
 //! Which users share a waiting line by which weights, and how much may each use?
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use super::error::ConfigError;
@@ -8,37 +7,11 @@ use super::limits::{lay_over, read};
 use super::reader::{Node, Table};
 use super::redact::shown;
 use super::schema::{self, Takes};
-use crate::kernel::{Limit, Period, Refill, Resource};
+use super::settings::{USUAL_WEIGHT, UserSettings, Users};
+use crate::kernel::{Period, Refill, Resource};
 
 /// The entry that holds for everybody who has none.
 const EVERYBODY: &str = "default";
-
-/// The weight of a user of whom none is stated, in thousandths.
-const USUAL_WEIGHT: u32 = 1_000;
-
-/// What is stated of those on whose behalf calls are made (`user=`).
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Users {
-    /// Holds for everybody without an entry.
-    pub default: UserSettings,
-    /// Those with an entry of their own, by name; what it does not state is the default's.
-    pub named: BTreeMap<String, UserSettings>,
-}
-
-/// One user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserSettings {
-    /// The share of a waiting line, in thousandths; 1000 is the usual weight of 1.
-    pub weight: u32,
-    /// Limits over all targets together. They roll unless the user says otherwise.
-    pub limits: Vec<Limit>,
-}
-
-impl Default for UserSettings {
-    fn default() -> Self {
-        UserSettings { weight: USUAL_WEIGHT, limits: Vec::new() }
-    }
-}
 
 impl Users {
     /// What holds for the user of this name.

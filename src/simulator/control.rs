@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, IncomingRequest};
-use super::fault_settings::FaultRule;
-use super::serve::Shared;
+use super::settings::FaultRule;
+use super::shared::Shared;
 use super::stats::{Stats, TimelineEntry};
 
 /// The body of `POST /control`.

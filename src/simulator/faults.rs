@@ -1,8 +1,7 @@
 //! Is it this request's turn to go wrong?
 
-use super::fault_settings::{FaultEffect, FaultRule};
 use super::random::Random;
-use super::settings::Provider;
+use super::settings::{FaultEffect, FaultRule, Provider};
 
 /// The rules and how many requests each has seen.
 #[derive(Debug, Default)]

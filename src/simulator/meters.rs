@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use super::allowance::{Allowance, Wait};
 use super::answer::Ticket;
-use super::limit_settings::{Counts, LimitKind, LimitsSetting};
-use super::settings::{PoolSettings, Provider};
+use super::settings::{Counts, LimitKind, LimitsSetting, PoolSettings, Provider};
 
 /// The limits of an organisation, and which of its meters each model uses.
 #[derive(Debug)]

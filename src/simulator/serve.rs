@@ -4,21 +4,20 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::answer::{Answer, Fault, IncomingRequest, Ticket};
-use super::asked::{Asked, Directory};
 use super::control;
 use super::decide::Simulator;
-use super::fault_settings::FaultRule;
 use super::http::{Arrival, Bad, arrival, write_head};
-use super::settings::{SettingsError, SimulatorSettings};
+use super::request::Request;
+use super::settings::{FaultRule, SettingsError, SimulatorSettings};
+use super::shared::Shared;
 use super::stats::{Stats, TimelineEntry};
 use super::stream_sending;
 
@@ -97,42 +96,6 @@ impl Running {
     }
 }
 
-/// What all connections share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) simulator: Mutex<Simulator>,
-    directory: Arc<Directory>,
-    clock: Clock,
-}
-
-/// The wall clock at the start, and from then on only forward: a stand-in that steps back would refuse wrongly.
-#[derive(Debug)]
-struct Clock {
-    started: Instant,
-    started_at: i64,
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the stand-in keeps its own time, or it would share the clock of what it is to prove"
-)]
-impl Clock {
-    fn new() -> Self {
-        let since_epoch =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Clock { started: Instant::now(), started_at: nanos(since_epoch) }
-    }
-
-    fn now(&self) -> i64 {
-        self.started_at
-            .saturating_add(nanos(Instant::now().saturating_duration_since(self.started)))
-    }
-}
-
-fn nanos(span: Duration) -> i64 {
-    i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)
-}
-
 /// Starts a stand-in on a loopback address, within the current tokio runtime.
 ///
 /// Besides the providers' paths there are `GET /health`, `GET /stats` (with `?timeline=true` also who came when) and
@@ -141,13 +104,10 @@ pub async fn serve(settings: SimulatorSettings, addr: SocketAddr) -> Result<Runn
     if !addr.ip().is_loopback() {
         return Err(ServeError::NotLoopback(addr));
     }
-    let mut simulator = Simulator::new(settings).map_err(ServeError::Settings)?;
+    let simulator = Simulator::new(settings).map_err(ServeError::Settings)?;
     let listener = TcpListener::bind(addr).await.map_err(|error| ServeError::Bind(addr, error))?;
     let addr = listener.local_addr().map_err(|error| ServeError::Bind(addr, error))?;
-    let clock = Clock::new();
-    simulator.start(clock.started_at);
-    let directory = simulator.directory();
-    let shared = Arc::new(Shared { simulator: Mutex::new(simulator), directory, clock });
+    let shared = Arc::new(Shared::new(simulator));
     let (stop, stopped) = watch::channel(false);
     let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
     Ok(Running { addr, shared, stop, accepting })
@@ -261,7 +221,7 @@ fn answer_to(request: &IncomingRequest<'_>, shared: &Shared) -> Answer {
     if let Some(answer) = control::answer(request, shared) {
         return answer;
     }
-    let asked = Asked::read(&shared.directory, request);
+    let asked = Request::read(&shared.directory, request);
     let decision = {
         let mut simulator = shared.simulator.lock();
         // The clock is read under the lock, so that the simulator never sees time go back.

@@ -2,8 +2,8 @@
 
 mod answers;
 mod forks;
+mod ledger_table;
 mod memory;
-mod shelf;
 mod sqlite;
 
 use std::fmt;

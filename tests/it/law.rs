@@ -29,7 +29,7 @@ const TOOLS: [(&str, &[&str]); 17] = [
     ("fastrand", &["engine/world/entropy.rs"]),
     ("dotenvy", &["config/"]),
     ("directories", &["config/sources.rs"]),
-    ("parking_lot", &["engine/", "stores/", "simulator/serve.rs", "binding/"]),
+    ("parking_lot", &["engine/", "stores/", "simulator/shared.rs", "binding/"]),
     ("std::fs", &["config/", "stores/", "binding/"]),
     ("std::env", &["config/sources.rs"]),
     // Addresses are values; nothing is opened there.

@@ -8,6 +8,7 @@
 )]
 
 mod circles;
+mod compatibility;
 mod driver;
 #[cfg(target_os = "linux")]
 mod full_disk;

@@ -8,7 +8,7 @@ use crate::kernel::Scope::{Call, Group, GroupModel, Key, Model};
 use crate::kernel::{FailureClass, Scope};
 
 use super::super::transport::TransportFault;
-use super::words::Words;
+use super::message_words::Words;
 
 /// What a family of words stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
