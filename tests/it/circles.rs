@@ -5,37 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::law::{is_word, sources};
 
 /// Circles that remain, each by its files, until the ring is in floors.
-const KNOWN: [&[&str]; 5] = [
-    &["binding/core.rs", "binding/loop_port.rs", "binding/notices.rs", "binding/streaming.rs"],
-    &["binding/exceptions.rs", "binding/outcome.rs"],
-    &[
-        "providers/azure.rs",
-        "providers/catalogue.rs",
-        "providers/dialects/anthropic/read.rs",
-        "providers/dialects/anthropic/write.rs",
-        "providers/dialects/gemini/read.rs",
-        "providers/dialects/gemini/write.rs",
-        "providers/dialects/mod.rs",
-        "providers/dialects/ollama/read.rs",
-        "providers/dialects/ollama/write.rs",
-        "providers/dialects/openai/mod.rs",
-        "providers/dialects/responses/read.rs",
-        "providers/dialects/responses/write.rs",
-        "providers/dialects/tools.rs",
-        "providers/entries.rs",
-        "providers/params.rs",
-        "providers/refusals/facts.rs",
-        "providers/refusals/limit.rs",
-        "providers/refusals/mod.rs",
-        "providers/structured/mod.rs",
-    ],
-    &[
-        "providers/streaming/accumulator.rs",
-        "providers/streaming/event.rs",
-        "providers/streaming/mod.rs",
-    ],
-    &["simulator/dialects/mod.rs", "simulator/dialects/streams.rs"],
-];
+const KNOWN: [&[&str]; 1] = [&["simulator/dialects/mod.rs", "simulator/dialects/streams.rs"]];
 
 /// What a file declares, says and uses.
 struct Room {

@@ -44,7 +44,7 @@ fn the_store_lists_and_finds_every_ledger() {
     assert_eq!(listed, names);
     assert_ne!(store.salt(), "another salt", "the file's salt names its keys");
     let mut sent = 0;
-    let mut act = |ledgers: &mut quotaflow::kernel::Ledgers<'_>| {
+    let mut act = |ledgers: &mut Ledgers<'_>| {
         sent = (0..ids.len()).map(|place| ledgers.get(place).totals().sent).sum();
     };
     store.update(&ids, &mut act).unwrap();
