@@ -18,7 +18,7 @@ use super::call::send::demand;
 use super::dispatch::lanes::{conform, conform_user, with_own};
 use super::dispatch::prices::rates_of;
 use super::dispatch::types::Target;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::kernel::{
     Amounts, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner,
     PlannedPrompt, PlannedShare, PlannedTarget, Standing, USUAL_OUTPUT, Usage, WhyRefused, doubled,
@@ -31,11 +31,9 @@ const ASKED_EVERY: u32 = 4_096;
 /// How long an answer takes when none came yet.
 const USUAL_LATENCY: Duration = Duration::from_secs(1);
 
-/// What is to be sent, in runs of prompts of the same size.
+/// How prompts are to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Tokens of a prompt, and how many such prompts follow each other.
-    pub sizes: Vec<(u64, u64)>,
     /// How many are under way at once at most.
     pub most_in_flight: usize,
     /// How many wait at once at most; the next one begins when one of them has left.
@@ -167,20 +165,8 @@ impl Calls {
         Ok(prompts.into_iter().map(size).collect())
     }
 
-    /// What would come of sending `load` the way `ask` says, from what is used and closed now. Sends nothing and changes
-    /// nothing.
-    pub(in crate::engine) fn plan(&self, ask: &Request, load: &Load) -> Result<Plan, Error> {
-        let run = |(size, count): &(u64, u64)| PlannedRun { ask: 0, size: *size, count: *count };
-        let runs: Vec<_> = load.sizes.iter().map(run).collect();
-        let planned = self.plan_together(&[ask], &runs, load, &|| true)?;
-        planned.ok_or_else(|| Error::new(ErrorKind::Internal, "a plan was left"))
-    }
-
-    /// What would come of sending these runs one after the other, each the way its ask says, within the quotas that they
-    /// share; the sizes of `load` are left out of account. Where the first ask has no route that is an error; prompts of
-    /// others without one are refused. Takes some microseconds a prompt; every few thousand of them `goes_on` is asked, and when
-    /// it says no there is no plan.
-    pub(in crate::engine) fn plan_together(
+    /// See [`Engine::plan`](crate::engine::Engine::plan).
+    pub(in crate::engine) fn plan(
         &self,
         asks: &[&Request],
         runs: &[PlannedRun],
