@@ -3,12 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use super::question::QuestionDigest;
 use crate::engine::dispatch::types::Dispatch;
 use crate::engine::world::observer::Notice;
 use crate::stores::StoreError;
-
-/// A question as a digest: provider, model, messages and parameters. The question itself is not kept.
-pub(in crate::engine) type QuestionDigest = [u8; 32];
 
 /// Where an answer stands that would be given again.
 #[derive(Clone)]
