@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::any_loop;
 use super::call_options::CallOptions;
 use super::exceptions::raise;
-use super::loop_port::{Arrival, LoopPort};
+use super::loop_port::LoopPort;
+use super::mailbox::{Arrival, Mailbox};
 use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
 use super::prompt::Prompt;
@@ -312,7 +313,7 @@ impl Drop for Core {
 fn with_hook(
     ask: Request,
     options: &CallOptions,
-    wakes: Option<Arc<super::loop_port::Mailbox>>,
+    wakes: Option<Arc<Mailbox>>,
 ) -> (Request, Option<Arc<Retries>>) {
     if options.on_retry.is_none() {
         return (ask, None);

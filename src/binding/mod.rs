@@ -14,6 +14,7 @@ mod exceptions;
 mod forks;
 mod guard;
 mod loop_port;
+mod mailbox;
 mod notices;
 mod outcome;
 mod planning;

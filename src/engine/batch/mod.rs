@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use super::Engine;
 use super::call::request::{Answer, Request};
 use super::dispatch::gauge::{Gauge, Reading, Watch};
-use super::dispatch::registry::Target;
+use super::dispatch::types::Target;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::Intake;
 use time_left::Undone;
@@ -90,7 +90,12 @@ impl Engine {
         let lanes: usize = route.iter().map(|stop| stop.target.lanes().lanes.len()).sum();
         let target = route.first().map(|stop| stop.target.clone());
         let state = State {
-            intake: Intake::new(most, lanes.max(1), self.settings.queue_max_size, self.clock.now()),
+            intake: Intake::new(
+                most,
+                lanes.max(1),
+                self.dispatch.queue_max_size,
+                self.dispatch.now(),
+            ),
             entering: Vec::new(),
             running: HashMap::new(),
             finished: Vec::new(),
@@ -109,12 +114,12 @@ impl Batch {
     pub fn wants(&self) -> usize {
         let waiting = self.gauge.waiting();
         let room = self.target.as_ref().map_or(usize::MAX, |target| {
-            self.engine.settings.queue_max_size.saturating_sub(target.line.lock().len())
+            self.engine.dispatch.queue_max_size.saturating_sub(target.line.lock().len())
         });
         let mut state = self.shared.state.lock();
         let under_way = state.under_way() + state.finished.len();
         let came = state.came;
-        let more = state.intake.more(self.engine.clock.now(), waiting, under_way, came);
+        let more = state.intake.more(self.engine.dispatch.now(), waiting, under_way, came);
         more.min(room.div_ceil(2))
     }
 
@@ -153,7 +158,7 @@ impl Batch {
 
     /// How many of them wait and for what, and how much time was lost to what.
     pub fn reading(&self) -> Reading {
-        self.gauge.read(self.engine.clock.now())
+        self.gauge.read(self.engine.dispatch.now())
     }
 
     /// What is to be done until `left` more prompts are answered.

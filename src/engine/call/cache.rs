@@ -151,7 +151,7 @@ impl KeptAs {
     /// Forgets it: it turned out not to be what was asked for. A state that cannot be written is a warning.
     pub fn forget(&self) {
         let Some(engine) = self.engine.upgrade() else { return };
-        if let Err(error) = engine.store.forget_answers(Some(&self.name)) {
+        if let Err(error) = engine.dispatch.store.forget_answers(Some(&self.name)) {
             engine.warn(&error);
         }
     }
@@ -201,7 +201,7 @@ impl Engine {
         ttl: Duration,
         began: Moment,
     ) -> Option<Answer> {
-        let kept = self.store.answer(name, self.clock.now().before(ttl));
+        let kept = self.dispatch.store.answer(name, self.dispatch.now().before(ttl));
         let kept = kept.unwrap_or_else(|error| {
             self.warn(&error);
             None
@@ -217,7 +217,7 @@ impl Engine {
             finish_reason: kept.finish_reason,
             tool_calls: kept.tool_calls,
             raw: Bytes::from(kept.raw),
-            prices: self.settings.prices.clone(),
+            prices: self.dispatch.prices.clone(),
             latency: Duration::ZERO,
             first_token: None,
             attempts: Vec::new(),
@@ -240,7 +240,7 @@ impl Engine {
     }
 
     fn given_again(&self, answer: Answer, began: Moment) -> Answer {
-        let latency = self.clock.now().since(began);
+        let latency = self.dispatch.now().since(began);
         Answer { latency, attempts: Vec::new(), cached: true, ..answer }
     }
 
@@ -263,8 +263,8 @@ impl Engine {
         };
         // What cannot be written as JSON was never read as JSON.
         let Ok(bytes) = serde_json::to_vec(&kept) else { return answer };
-        let kept = KeptAnswer { name, answer: &bytes, at: self.clock.now() };
-        match self.store.keep_answer(&kept, self.settings.answer_cache.max_bytes) {
+        let kept = KeptAnswer { name, answer: &bytes, at: self.dispatch.now() };
+        match self.dispatch.store.keep_answer(&kept, self.settings.answer_cache.max_bytes) {
             Ok(()) => {
                 answer.kept_as = Some(KeptAs { engine: Arc::downgrade(self), name: *name });
             }
@@ -278,12 +278,12 @@ impl Engine {
     /// # Errors
     /// [`Error`] when the state cannot be written.
     pub fn clear_cache(&self) -> Result<u64, Error> {
-        Ok(self.store.forget_answers(None)?)
+        Ok(self.dispatch.store.forget_answers(None)?)
     }
 
     fn warn(&self, error: &StoreError) {
         let words = format!("answers are not kept: {error}; {}", error.hint());
-        self.observer.notice(&Notice::Warning(words));
+        self.dispatch.notice(&Notice::Warning(words));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::route::Stop;
 use crate::config::limit_name;
-use crate::engine::dispatch::registry::Target;
+use crate::engine::dispatch::types::Target;
 use crate::error::{Error, ErrorKind, Spent, Status, UserLimit};
 use crate::kernel::{
     FailureClass, GiveUp, Late, Moment, Obstacle, OwnLimit, Period, Refusal, Resource, dollars,

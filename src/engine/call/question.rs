@@ -38,7 +38,7 @@ impl Engine {
             params: BTreeMap<&'a str, &'a Value>,
         }
         let named = self.named(ask)?;
-        let vendor = self.vendor(&named.provider)?;
+        let vendor = self.dispatch.vendor(&named.provider)?;
         let params = named.params.iter().chain(&ask.params);
         let parts = Parts {
             provider: &vendor.provider.name,

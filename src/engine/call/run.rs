@@ -7,11 +7,11 @@ use super::errors;
 use super::request::RetryHook;
 use super::route::Stop;
 use crate::engine::Engine;
-use crate::engine::dispatch::backoff::A_PAUSE;
+use crate::engine::dispatch::backoff::{A_PAUSE, pause};
 use crate::engine::dispatch::gauge::{Waits, Watch, named, named_own};
-use crate::engine::dispatch::line::{Newcomer, Place, Rank, Waited};
-use crate::engine::dispatch::registry::Target;
-use crate::engine::dispatch::reservation::{HeldReservation, ReserveResult};
+use crate::engine::dispatch::line::{Newcomer, Place, Rank};
+use crate::engine::dispatch::reservation::ReserveResult;
+use crate::engine::dispatch::types::{HeldReservation, Target, Waited};
 use crate::engine::dispatch::users::User;
 use crate::engine::world::observer::Notice;
 use crate::error::{Attempt, Error, ErrorKind};
@@ -120,7 +120,7 @@ impl Run {
     ) -> Result<Next, Error> {
         loop {
             let before = self.call.target();
-            let action = self.call.step(self.engine.clock.now(), event);
+            let action = self.call.step(self.engine.dispatch.now(), event);
             self.tell_of_fallback(before, &action);
             event = match action {
                 Action::Reserve { target, excluded, last_resort } => {
@@ -139,8 +139,8 @@ impl Run {
                                 && self.manner.watch.is_some() =>
                         {
                             let _waits = self.waits(Some("room in the waiting line".to_owned()));
-                            let soon = self.engine.clock.now() + COME_BACK;
-                            self.engine.clock.sleep_until(soon).await;
+                            let soon = self.engine.dispatch.now() + COME_BACK;
+                            self.engine.dispatch.world.clock.sleep_until(soon).await;
                             Event::OthersWait
                         }
                         Err(waited) => self.waited(*waited)?,
@@ -159,7 +159,8 @@ impl Run {
                     let (target, size) = (&stop.target, demand(stop).size());
                     let Manner { priority, user, .. } = &self.manner;
                     // Most calls never pause, and a hundred thousand may wait.
-                    let pause = Box::pin(self.engine.rest(target, *priority, user, size, until));
+                    let (resting, clock) = (&target.resting, &*self.engine.dispatch.world.clock);
+                    let pause = Box::pin(pause(resting, clock, *priority, user, size, until));
                     if !pause.await {
                         return Err(cleared(target));
                     }
@@ -168,7 +169,7 @@ impl Run {
                 Action::Succeed => return Ok(Next::Succeed),
                 Action::GiveUp(reason) => {
                     let target = &self.route[self.call.blamed()].target;
-                    let now = self.engine.clock.now();
+                    let now = self.engine.dispatch.now();
                     return Err(errors::error(reason, target, self.manner.has_deadline, now));
                 }
             };
@@ -185,7 +186,7 @@ impl Run {
         self.refused = None;
         self.held_up_by_own = None;
         let target = self.route[place].target.clone();
-        let now = self.engine.clock.now();
+        let now = self.engine.dispatch.now();
         let probes = target.breaker.lock().state(now) == BreakerState::HalfOpen;
         let probes = probes && self.call.has_next_target();
         if self.call.has_next_target() && !target.breaker.lock().admits(now) {
@@ -214,18 +215,20 @@ impl Run {
         }
         let is_again = self.is_again;
         let demand = Demand { last_resort, is_again, ..demand(&self.route[place]) };
-        Ok(match self.engine.try_reserve(target, &demand, excluded, &self.manner.user)? {
-            ReserveResult::Reserved(held) => self.hold(held),
-            ReserveResult::Never(refusal) => Event::Never(refusal.map(Box::new)),
-            ReserveResult::NotNow(refusal) => {
-                self.refused = Some(Box::new(refusal.clone()));
-                Event::NotNow(Box::new(refusal))
-            }
-            ReserveResult::OwnLimit(limit) => {
-                self.held_up_by_own = Some(Box::new(limit.obstacle.clone()));
-                Event::OwnLimit(Box::new(limit))
-            }
-        })
+        Ok(
+            match self.engine.dispatch.try_reserve(target, &demand, excluded, &self.manner.user)? {
+                ReserveResult::Reserved(held) => self.hold(held),
+                ReserveResult::Never(refusal) => Event::Never(refusal.map(Box::new)),
+                ReserveResult::NotNow(refusal) => {
+                    self.refused = Some(Box::new(refusal.clone()));
+                    Event::NotNow(Box::new(refusal))
+                }
+                ReserveResult::OwnLimit(limit) => {
+                    self.held_up_by_own = Some(Box::new(limit.obstacle.clone()));
+                    Event::OwnLimit(Box::new(limit))
+                }
+            },
+        )
     }
 
     fn stand_in_line(
@@ -252,7 +255,7 @@ impl Run {
         let user = self.manner.user.clone();
         let may_wait_for_refund = self.call.may_wait_for_refund();
         let newcomer = Newcomer { demand, excluded, patience, may_wait_for_refund, user, watch };
-        Ok((self.engine.stand_in_line(&target, rank, newcomer)?, waits))
+        Ok((self.engine.dispatch.stand_in_line(&target, rank, newcomer)?, waits))
     }
 
     fn waited(&mut self, waited: Waited) -> Result<Event, Error> {
@@ -274,7 +277,7 @@ impl Run {
     /// Counts as waiting until what comes back is dropped.
     fn waits(&self, reason: Option<String>) -> Option<Waits> {
         let watch = self.manner.watch.clone()?;
-        Some(Waits::begin(watch, self.engine.clone(), reason))
+        Some(Waits::begin(watch, self.engine.dispatch.world.clock.clone(), reason))
     }
 
     fn hold(&mut self, held: Box<HeldReservation>) -> Event {
@@ -285,7 +288,7 @@ impl Run {
             && from != held.key()
         {
             let keys = &held.target.vendor.keys;
-            self.engine.observer.notice(&Notice::KeyRotation {
+            self.engine.dispatch.notice(&Notice::KeyRotation {
                 target: held.target.name.clone(),
                 from: keys[from].label.clone(),
                 to: keys[held.key()].label.clone(),
@@ -304,7 +307,7 @@ impl Run {
 
     /// The request leaves now.
     pub(in crate::engine) fn begin_attempt(&mut self, held: &mut HeldReservation) -> Moment {
-        let started = self.engine.clock.now();
+        let started = self.engine.dispatch.now();
         let waited = started.since(self.idle_since);
         held.leaves();
         if let Some(watch) = &self.manner.watch {
@@ -315,7 +318,7 @@ impl Run {
             if let Some(hook) = &self.manner.on_retry {
                 (hook.0)(before);
             }
-            self.engine.observer.notice(&Notice::Retry {
+            self.engine.dispatch.notice(&Notice::Retry {
                 target: format!("{}/{}", before.provider, before.model),
                 key: before.key.clone(),
                 failure: before.failure.map_or("", FailureClass::name).to_owned(),
@@ -362,10 +365,10 @@ impl Run {
         used: Option<Amounts>,
         hints: &Hints,
     ) -> Event {
-        let observer = &self.engine.observer;
+        let observer = &self.engine.dispatch.world.observer;
         let (target, key) = (held.target.clone(), held.key());
         let label = || target.vendor.keys[key].label.clone();
-        target.was_served(key, self.engine.clock.now());
+        target.was_served(key, self.engine.dispatch.now());
         if let Some(attempt) = self.attempts.last() {
             target.took(attempt.lasted);
         }
@@ -405,8 +408,8 @@ impl Run {
         self.is_again |= ending != Ending::NeverSent;
         let change = self.settle(held, ending, hints, Some(&failure));
         if let Some(block) = change.closed {
-            target.was_closed(key, &block, engine.clock.now());
-            engine.observer.notice(&Notice::Block {
+            target.was_closed(key, &block, engine.dispatch.now());
+            engine.dispatch.notice(&Notice::Block {
                 target: target.name.clone(),
                 key: target.vendor.keys[key].label.clone(),
                 block,
@@ -415,9 +418,16 @@ impl Run {
         }
         self.left_key = Some((self.call.target(), key, failure.class.name().to_owned()));
         let pays = failure.remedy().same_lane == SameLane::AfterBackoff && self.retries;
-        let budget_wait =
-            if pays { engine.retry_budget.lock().pay(engine.clock.now()) } else { Duration::ZERO };
-        Event::Failed { failure: Box::new(failure), budget_wait, entropy: engine.entropy.draw() }
+        let budget_wait = if pays {
+            engine.retry_budget.lock().pay(engine.dispatch.now())
+        } else {
+            Duration::ZERO
+        };
+        Event::Failed {
+            failure: Box::new(failure),
+            budget_wait,
+            entropy: engine.dispatch.world.entropy.draw(),
+        }
     }
 
     /// An answer is handed over even when it cannot be written down that it came: the reservation stays counted.
@@ -431,17 +441,18 @@ impl Run {
         let (target, key) = (held.target.clone(), held.key());
         let settled: Result<Change, StoreError> = held.settle(ending, hints, failure);
         if let Some(organization) = &hints.organization {
-            self.engine.join_group(&target.vendor, key, organization, &hints.rates);
+            self.engine.dispatch.join_group(&target.vendor, key, organization, &hints.rates);
         }
         settled.unwrap_or_else(|error| {
-            self.engine.observer.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
+            let words = format!("{error}; {}", error.hint());
+            self.engine.dispatch.notice(&Notice::Warning(words));
             Change::default()
         })
     }
 
     fn tell_of_wait(&mut self, target: &Target) {
         let name = target.name.clone();
-        self.engine.observer.notice(&match self.refused.take() {
+        self.engine.dispatch.notice(&match self.refused.take() {
             Some(refusal) => {
                 let key = target.vendor.keys[refusal.lane].label.clone();
                 Notice::Wait { target: name, key, obstacle: refusal.obstacle }
@@ -456,10 +467,10 @@ impl Run {
     fn tell_of_fallback(&mut self, before: usize, action: &Action) {
         let after = self.call.target();
         if let Action::Rest(until) = action {
-            let pause = until.since(self.engine.clock.now());
+            let pause = until.since(self.engine.dispatch.now());
             let failure = self.left_key.as_ref().map_or_else(String::new, |left| left.2.clone());
             let target = self.route[after].target.name.clone();
-            self.engine.observer.notice(&Notice::Backoff { target, failure, pause });
+            self.engine.dispatch.notice(&Notice::Backoff { target, failure, pause });
         }
         if after == before {
             return;
@@ -471,7 +482,7 @@ impl Run {
             }
         };
         let name = |place: usize| self.route[place].target.name.clone();
-        self.engine.observer.notice(&Notice::Fallback {
+        self.engine.dispatch.notice(&Notice::Fallback {
             from: name(before),
             to: name(after),
             reason,
@@ -481,7 +492,7 @@ impl Run {
     /// The error with everything that is known of this call.
     pub(in crate::engine) fn with_facts(&mut self, mut error: Error) -> Error {
         if let Some(cut_off) = self.attempts.last_mut().filter(|_| self.under_way) {
-            cut_off.lasted = self.engine.clock.now().since(cut_off.started);
+            cut_off.lasted = self.engine.dispatch.now().since(cut_off.started);
         }
         let last = self.attempts.last();
         let first = &self.route[0].target;

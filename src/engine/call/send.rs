@@ -11,7 +11,7 @@ use super::request::{Answer, Request};
 use super::route::Stop;
 use super::run::{Manner, Next, Run, closed};
 use crate::engine::Engine;
-use crate::engine::dispatch::reservation::HeldReservation;
+use crate::engine::dispatch::types::HeldReservation;
 use crate::engine::dispatch::users::User;
 use crate::engine::world::transport::{Incoming, Outgoing};
 use crate::error::{Error, ErrorKind, Spent};
@@ -62,7 +62,7 @@ impl Engine {
         tokio::select! {
             biased;
             outcome = work => outcome,
-            () = self.clock.sleep_until(end) => {
+            () = self.dispatch.world.clock.sleep_until(end) => {
                 Err(time_is_over())
             }
         }
@@ -125,10 +125,10 @@ impl Sending {
         mut ask: Request,
         form: Form,
     ) -> Result<Sending, Error> {
-        if engine.is_closed() {
+        if engine.dispatch.is_closed() {
             return Err(closed());
         }
-        let began = engine.clock.now();
+        let began = engine.dispatch.now();
         let usual = engine.settings.timeouts.call;
         // Calls of a batch are there to wait for quota: their time begins when they leave.
         let in_batch = ask.watch.is_some();
@@ -175,7 +175,7 @@ impl Sending {
         let manner = Manner {
             priority: ask.priority,
             ahead: ask.skip_rate_limit,
-            user: engine.user(ask.user.as_deref()),
+            user: engine.dispatch.user(ask.user.as_deref()),
             has_deadline: deadline.is_some(),
             on_retry: ask.on_retry.take(),
             watch: ask.watch.take(),
@@ -218,7 +218,7 @@ impl Sending {
         held: Box<HeldReservation>,
     ) -> Result<Answer, Error> {
         let engine = self.run.engine.clone();
-        let end = engine.clock.now() + time;
+        let end = engine.dispatch.now() + time;
         self.run.ends_by(end);
         let work = pin!(async {
             let event = self.attempt(held).await?;
@@ -258,8 +258,8 @@ impl Sending {
         let outgoing = self.outgoing(&held)?;
         self.run.begin_attempt(&mut held);
         let engine = self.run.engine.clone();
-        let sent = engine.transport.post(outgoing).await;
-        let now = engine.clock.now();
+        let sent = engine.dispatch.world.transport.post(outgoing).await;
+        let now = engine.dispatch.now();
         let (outcome, hints, status) = match sent {
             Err(failure) => (Err(failure), Hints::default(), None),
             Ok(incoming) => {
@@ -346,8 +346,8 @@ impl Sending {
             finish_reason: completion.finish_reason,
             tool_calls: completion.tool_calls,
             raw: completion.raw,
-            prices: run.engine.settings.prices.clone(),
-            latency: run.engine.clock.now().since(run.began),
+            prices: run.engine.dispatch.prices.clone(),
+            latency: run.engine.dispatch.now().since(run.began),
             first_token: None,
             attempts: std::mem::take(&mut run.attempts),
             cached: false,
@@ -396,7 +396,7 @@ pub(in crate::engine) fn demand(
         max_output_tokens: ChatRequest::max_output_tokens(&stop.params),
         reserves_max_tokens: provider.reserves_max_tokens,
         counts_output: provider.counts_output,
-        price: engine.price(&stop.target, user, counted_tokens.unwrap_or(input_tokens)),
+        price: engine.dispatch.price(&stop.target, user, counted_tokens.unwrap_or(input_tokens)),
         is_again: false,
         ahead_of_limits,
         kept: stop.target.kept(priority),

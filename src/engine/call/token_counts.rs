@@ -13,8 +13,8 @@ use serde_json::Map;
 use super::request::Request;
 use super::route::Stop;
 use crate::engine::Engine;
-use crate::engine::dispatch::registry::{Lanes, Target, Uncounted};
-use crate::engine::dispatch::reservation::HeldReservation;
+use crate::engine::dispatch::lanes::Lanes;
+use crate::engine::dispatch::types::{HeldReservation, Target, Uncounted};
 use crate::error::Error;
 use crate::kernel::{InputFactor, OutputSizes};
 use crate::providers::{ChatRequest, Content, Tokenizer};
@@ -91,13 +91,13 @@ impl Engine {
     /// When the model or provider cannot be told, or the state cannot be read.
     pub fn prompt_size(&self, ask: &Request) -> Result<PromptSize, Error> {
         let named = self.named(ask)?;
-        let vendor = self.vendor(&named.provider)?;
+        let vendor = self.dispatch.vendor(&named.provider)?;
         let mut params = named.params;
         params.extend(ask.params.clone());
         let request = ChatRequest { messages: ask.messages.clone(), params: Map::new() };
         let tokenizer = Tokenizer::of_model(&named.model);
         let counted = tokenizer.and_then(|tokenizer| tokenizer.count_chat(&request, &params));
-        let target = vendor.target(&named.model, self.settings.queue_max_size);
+        let target = self.dispatch.target(&vendor, &named.model);
         self.catch_up(&target)?;
         let lessons = self.lessons(&target)?;
         let (tokens, at_most) = match counted {
@@ -123,7 +123,7 @@ impl Engine {
     /// When they cannot be told.
     pub fn whose(&self, ask: &Request) -> Result<(String, String), Error> {
         let named = self.named(ask)?;
-        Ok((self.vendor(&named.provider)?.provider.name.clone(), named.model))
+        Ok((self.dispatch.vendor(&named.provider)?.provider.name.clone(), named.model))
     }
 
     /// How many tokens a text is for the model of `ask`, without the frame of a message.
@@ -132,12 +132,12 @@ impl Engine {
     /// As [`Engine::prompt_size`].
     pub fn text_size(&self, ask: &Request, text: &str) -> Result<u64, Error> {
         let named = self.named(ask)?;
-        let vendor = self.vendor(&named.provider)?;
+        let vendor = self.dispatch.vendor(&named.provider)?;
         let tokenizer = Tokenizer::of_model(&named.model);
         if let Some(tokens) = tokenizer.and_then(|tokenizer| tokenizer.count(text)) {
             return Ok(tokens);
         }
-        let target = vendor.target(&named.model, self.settings.queue_max_size);
+        let target = self.dispatch.target(&vendor, &named.model);
         Ok(self.lessons(&target)?.inputs.expected(ChatRequest::estimated_tokens(text)))
     }
 
@@ -179,7 +179,7 @@ impl Engine {
         });
         let counted: Vec<_> = counted.collect();
         let lanes = target.lanes();
-        self.store.update(&lanes.ids, &mut |ledgers| {
+        self.dispatch.store.update(&lanes.ids, &mut |ledgers| {
             for (lane, counted, billed) in &counted {
                 let place = lanes.lanes[*lane].group_model;
                 ledgers.get_mut(place).record_token_count(*counted, *billed);
@@ -192,7 +192,7 @@ impl Engine {
     pub(in crate::engine) fn lessons(&self, target: &Arc<Target>) -> Result<Lessons, Error> {
         let lanes: Arc<Lanes> = target.lanes();
         let mut lessons = Lessons::default();
-        self.store.update(&lanes.ids, &mut |ledgers| {
+        self.dispatch.store.update(&lanes.ids, &mut |ledgers| {
             for lane in &lanes.lanes {
                 let ledger = ledgers.get(lane.group_model);
                 if ledger.inputs().seen() > lessons.inputs.seen() {

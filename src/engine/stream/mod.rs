@@ -18,12 +18,12 @@ use bytes::Bytes;
 
 use super::Engine;
 use super::call::cache::Name;
-use super::call::costs::cost_of_answer;
 use super::call::errors::{self, Break};
 use super::call::request::{Answer, Request};
 use super::call::run::{Next, closed};
 use super::call::send::{Form, Sending, read_whole};
-use super::dispatch::reservation::HeldReservation;
+use super::dispatch::prices::cost_of_answer;
+use super::dispatch::types::HeldReservation;
 use super::world::observer::Notice;
 use super::world::transport::Opened;
 use crate::error::{Attempt, Error, Spent};
@@ -170,7 +170,7 @@ impl Streaming {
         let expires = self.sending.expires;
         let mut closing = std::pin::pin!(engine.closing.notified());
         closing.as_mut().enable();
-        let outcome = if engine.is_closed() {
+        let outcome = if engine.dispatch.is_closed() {
             Err(closed())
         } else {
             let work = pin!(self.work());
@@ -232,7 +232,7 @@ impl Streaming {
         if matches!(self.state, State::Moving(Event::Begin)) && self.is_given_again() {
             return Ok(());
         }
-        let clock = self.engine().clock.clone();
+        let clock = self.engine().dispatch.world.clock.clone();
         let (mut waits_since, mut nothing) = (clock.now(), None);
         while self.ready.is_empty() {
             if let State::Reading(reading) = &mut self.state {
@@ -306,12 +306,12 @@ impl Streaming {
         let silence = outgoing.read_timeout;
         self.sending.run.begin_attempt(&mut held);
         let engine = self.sending.run.engine.clone();
-        let opened = match engine.transport.open(outgoing).await {
+        let opened = match engine.dispatch.world.transport.open(outgoing).await {
             Ok(opened) if (200..300).contains(&opened.status) => Ok(opened),
             Ok(refused) => Err(gathered(refused).await),
             Err(failure) => Err(Err(failure)),
         };
-        let now = engine.clock.now();
+        let now = engine.dispatch.now();
         let provider = &held.target.vendor.provider;
         let (failure, hints, status) = match opened {
             Ok(Opened { status, headers, body }) => {
@@ -344,10 +344,10 @@ impl Streaming {
     fn observe_headers(&self, held: &HeldReservation, hints: &Hints) {
         let (engine, vendor) = (self.engine(), &held.target.vendor);
         if let Err(error) = held.observe_headers(hints) {
-            engine.observer.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
+            engine.dispatch.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
         }
         if let Some(organization) = &hints.organization {
-            engine.join_group(vendor, held.key(), organization, &hints.rates);
+            engine.dispatch.join_group(vendor, held.key(), organization, &hints.rates);
         }
     }
 
@@ -356,7 +356,7 @@ impl Streaming {
         let State::Reading(mut reading) = std::mem::replace(&mut self.state, State::Over) else {
             return Ok(());
         };
-        let now = self.sending.run.engine.clock.now();
+        let now = self.sending.run.engine.dispatch.now();
         let mut pieces = Vec::new();
         let read = chunk.and_then(|chunk| reading.read(chunk.as_deref(), now, &mut pieces));
         reading.complete(&mut pieces, read.as_ref().ok().and_then(Option::as_ref));
@@ -431,7 +431,7 @@ impl Streaming {
         }
         let used = held.cut_off();
         if let Some(usage) = held.taken_so_far() {
-            let (own, started) = (&run.engine.settings.prices, held.reservation.at);
+            let (own, started) = (&run.engine.dispatch.prices, held.reservation.at);
             let provider = &target.vendor.provider.name;
             let cost = cost_of_answer(own, provider, &target.model, Some(&usage), b"", started);
             self.spent.add(&usage, cost);

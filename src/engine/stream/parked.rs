@@ -101,9 +101,9 @@ impl ParkedStream {
     pub fn put_back(&self, stream: Box<Streaming>) {
         *self.place.lock() = Place::Here(stream);
         // Whoever looked for it in the seat meanwhile did not find it.
-        if self.engine.is_closed() {
+        if self.engine.dispatch.is_closed() {
             drop(self.end(closed()));
-        } else if self.engine.clock.now() >= self.number.0 {
+        } else if self.engine.dispatch.now() >= self.number.0 {
             drop(self.end(time_is_over()));
         }
     }
@@ -151,7 +151,7 @@ impl Engine {
     /// Ends the streams whose time is over while nobody waits for their next piece; who does is told by the stream
     /// itself. Whoever calls this again after [`Overdue::next`] misses none.
     pub fn end_overdue(&self) -> Overdue {
-        let now = self.clock.now();
+        let now = self.dispatch.now();
         let due: Vec<Arc<ParkedStream>> = {
             let mut parked = self.parked.lock();
             let later = parked.streams.split_off(&(now, u64::MAX));
@@ -166,7 +166,7 @@ impl Engine {
     pub fn next_overdue(&self) -> Option<Duration> {
         let next = self.parked.lock().streams.keys().next().map(|(expires, _)| *expires);
         let next = next.filter(|expires| *expires != Moment::FAR_FUTURE)?;
-        Some(next.since(self.clock.now()))
+        Some(next.since(self.dispatch.now()))
     }
 
     /// Ends all streams for whose next piece nobody waits. Says how many requests that ended.
