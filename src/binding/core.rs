@@ -15,10 +15,11 @@ use super::loop_port::LoopPort;
 use super::mailbox::{Arrival, Mailbox};
 use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
+use super::prompt::Prompt;
 use super::runtime::Threads;
 use super::stream_timeouts::Watch;
 use crate::config::{Arguments, ConfigArgument, Settings, Sources};
-use crate::engine::{Ask, Engine, Events, RetryHook, Seat};
+use crate::engine::{Engine, Events, ParkedStream, Request, RetryHook};
 use crate::error::{Error, ErrorKind};
 
 struct OfProcess {
@@ -96,12 +97,11 @@ impl Core {
     fn send(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
     ) -> PyResult<Outcome> {
         let options = options.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
         let (ask, retries) = with_hook(ask, options, None);
         running.notices.listen_to_decisions(options.debug);
@@ -123,15 +123,14 @@ impl Core {
     fn asend(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
         port: &Bound<'_, LoopPort>,
         future: Py<PyAny>,
     ) -> PyResult<u64> {
         let options = options.get();
         let port = port.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
         let mailbox = port.mailbox();
         let (ask, retries) = with_hook(ask, options, Some(mailbox.clone()));
@@ -159,12 +158,11 @@ impl Core {
     fn asend_anywhere<'py>(
         &self,
         py: Python<'py>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let options = options.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
         let (ask, retries) = with_hook(ask, options, None);
         let on_retry = options.on_retry.as_ref().map(|hook| hook.clone_ref(py)).zip(retries);
@@ -259,7 +257,7 @@ impl Core {
     }
 
     /// Has a stream end when its time is over, whoever reads it.
-    pub(super) fn watch_stream(&self, py: Python<'_>, seat: &Seat) -> PyResult<()> {
+    pub(super) fn watch_stream(&self, py: Python<'_>, seat: &ParkedStream) -> PyResult<()> {
         if !seat.expires() {
             return Ok(());
         }
@@ -313,10 +311,10 @@ impl Drop for Core {
 }
 
 fn with_hook(
-    ask: Ask,
+    ask: Request,
     options: &CallOptions,
     wakes: Option<Arc<Mailbox>>,
-) -> (Ask, Option<Arc<Retries>>) {
+) -> (Request, Option<Arc<Retries>>) {
     if options.on_retry.is_none() {
         return (ask, None);
     }
@@ -328,7 +326,7 @@ fn with_hook(
             mailbox.wake();
         }
     }));
-    (Ask { on_retry: Some(hook), ..ask }, Some(retries))
+    (Request { on_retry: Some(hook), ..ask }, Some(retries))
 }
 
 fn tree(py: Python<'_>, argument: &str, text: Option<&str>) -> PyResult<Option<Value>> {

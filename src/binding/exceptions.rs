@@ -73,7 +73,7 @@ fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>>
             if let Some(Spent { usage, cost }) = error.spent {
                 let usage_class = py.import("quotaflow.records")?.getattr("Usage")?;
                 facts.set_item("usage", usage_class.call1(counts(&usage))?)?;
-                let dollars = py.import("quotaflow.costs")?.getattr("dollars")?;
+                let dollars = py.import("quotaflow._prices.cost")?.getattr("dollars")?;
                 facts.set_item("cost", cost.map(|cost| dollars.call1((cost,))).transpose()?)?;
             }
             if let Some(UserLimit { name, used, amount }) = error.user_limit {

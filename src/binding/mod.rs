@@ -18,6 +18,7 @@ mod mailbox;
 mod notices;
 mod outcome;
 mod planning;
+mod prompt;
 mod queue;
 mod runtime;
 mod simulate;

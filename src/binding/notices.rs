@@ -106,7 +106,7 @@ impl Observer for NoticeBox {
         if !self.wanted().is_empty() {
             self.keep_events(notice);
         }
-        if matches!(notice, Notice::Settles { .. } | Notice::Retries { .. }) {
+        if matches!(notice, Notice::Settlement { .. } | Notice::Retry { .. }) {
             return;
         }
         {
@@ -137,8 +137,8 @@ fn log(py: Python<'_>, notices: &[Notice]) -> PyResult<()> {
     let logger = py.import("logging")?.call_method1("getLogger", ("quotaflow",))?;
     for notice in notices {
         let level = match notice {
-            Notice::Decides { .. } => DEBUG,
-            Notice::Warns(_) => WARNING,
+            Notice::Decision { .. } => DEBUG,
+            Notice::Warning(_) => WARNING,
             _ => INFO,
         };
         if logger.call_method1("isEnabledFor", (level,))?.is_truthy()? {

@@ -19,8 +19,9 @@ use super::loop_port::LoopPort;
 use super::mailbox::{Arrival, Mailbox};
 use super::notices::{NoticeBox, Retries};
 use super::outcome::{Outcome, objects};
+use super::prompt::Prompt;
 use super::runtime::Threads;
-use crate::engine::{Answer, Found, Resume, RetryHook, Seat, StreamEvent, Streaming};
+use crate::engine::{Answer, Checkout, ParkedStream, Resume, RetryHook, StreamEvent, Streaming};
 use crate::error::{Error, ErrorKind};
 
 /// A call whose answer comes in pieces. Dropped, it ends the request and settles what was used.
@@ -36,7 +37,7 @@ pub(super) struct StreamCall {
 
 /// What whoever waits for a piece shares with whoever closes the stream.
 struct Shared {
-    seat: Arc<Seat>,
+    seat: Arc<ParkedStream>,
     answer: Mutex<Option<Answer>>,
     is_closed: AtomicBool,
     closing: Notify,
@@ -137,16 +138,16 @@ impl StreamCall {
             return Err(raise(py, &error.hint("begin a new one in each process")));
         }
         match self.shared.seat.take() {
-            Found::Stream(stream) => Ok(stream),
+            Checkout::Stream(stream) => Ok(stream),
             // Whoever waited may have been cancelled together with the stream.
-            Found::Taken if self.shared.is_closed.load(Ordering::Acquire) => {
+            Checkout::Taken if self.shared.is_closed.load(Ordering::Acquire) => {
                 Err(raise(py, &closed()))
             }
-            Found::Taken => {
+            Checkout::Taken => {
                 let words = "somebody else waits for the next piece of this stream";
                 Err(raise(py, &Error::argument("stream", words).hint("read it from one place")))
             }
-            Found::Over => Err(raise(py, &closed())),
+            Checkout::Over => Err(raise(py, &closed())),
         }
     }
 
@@ -232,14 +233,13 @@ impl Core {
     fn stream(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
         resume: Option<&str>,
         idle_timeout: Option<f64>,
     ) -> PyResult<StreamCall> {
         let options = options.get();
-        let mut ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let mut ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let resume = match resume {
             None => None,
             Some("restart") => Some(Resume::Restart),
@@ -267,7 +267,7 @@ impl Core {
         let stream = py.detach(|| threads.enter(|| engine.stream(ask, resume, silence)));
         notices.deliver(py)?;
         let stream = stream.map_err(|error| raise(py, &error))?;
-        let seat = Seat::for_stream(stream);
+        let seat = ParkedStream::for_stream(stream);
         self.watch_stream(py, &seat)?;
         let shared = Arc::new(Shared {
             seat,

@@ -1,67 +1,43 @@
 //! The ring that does and never decides: it asks the kernel, carries out what it says, and tells it what happened.
 
-mod ask;
-mod asked;
 mod batch;
-mod booking;
-mod cache;
-mod clock;
-mod costs;
-mod counting;
-mod drive;
-mod entropy;
-mod events;
-mod gauge;
-mod giving_up;
-mod group;
-mod marks;
-mod observe;
-mod outlook;
-mod permit;
+mod call;
+mod dispatch;
+mod guard;
 mod plan;
-mod queued;
-mod resting;
-mod roster;
-mod route;
-mod run;
-mod seat;
-mod stated;
-mod status;
 mod stream;
-mod stream_reading;
-mod transport;
-mod usage;
-mod users;
-mod waiting;
+mod world;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
+use serde_json::Value;
 
-pub use ask::{Answer, Ask, CacheWish, RetryHook};
-pub use asked::Asked;
 pub use batch::{Batch, Finished};
-pub use cache::KeptAs;
-pub use clock::{Clock, Pause, SystemClock, TokioClock};
-pub use costs::{CostEstimate, cost_of_answer, price_book, use_newer_prices};
-pub use counting::PromptSize;
-pub use entropy::Entropy;
-pub use events::Events;
-pub use gauge::{Gauge, Reading, Watch};
-pub use observe::{Notice, Observer, Silent};
-pub use permit::{Guard, Guarded, Outlook, Permit};
+pub use call::cache::KeptAs;
+pub use call::costs::CostEstimate;
+pub use call::question::Question;
+pub use call::request::{Answer, CacheWish, Request, RetryHook};
+pub use call::token_counts::PromptSize;
+pub use dispatch::gauge::{Gauge, Reading, Watch};
+pub use dispatch::prices::{cost_of_answer, price_book, use_newer_prices};
+pub use dispatch::queue_view::Queued;
+pub use dispatch::status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
+pub use guard::usage_import::{Closed, Usage, UsedLimit};
+pub use guard::{Guard, Guarded, Outlook, Permit};
 pub use plan::{Load, Plan, PlannedKey, PlannedLimit, PlannedRun};
-pub use queued::Queued;
-pub use seat::{Found, Overdue, Seat};
-pub use status::{BlockStatus, KeyStatus, LimitStatus, Status, WaitingStatus};
+pub use stream::parked::{Checkout, Overdue, ParkedStream};
 pub use stream::{Resume, Seam, StreamEvent, Streaming};
-pub use transport::{
+pub use world::World;
+pub use world::clock::{Clock, Pause, SystemClock, TokioClock};
+pub use world::entropy::Entropy;
+pub use world::events::Events;
+pub use world::observer::{Notice, Observer, Silent};
+pub use world::transport::{
     Chunks, HttpTransport, Incoming, NextChunk, Opened, Opening, Outgoing, Sending, Transport,
 };
-pub use usage::{Closed, Usage, UsedLimit};
 
 // The words of this ring's face: who calls it needs no ring below.
 pub use crate::kernel::Usage as TokenUsage;
@@ -72,52 +48,33 @@ pub use crate::providers::{
     provider_of_key, provider_of_variable, shown,
 };
 
-use crate::config::{ProviderSettings, Settings, StateSetting};
+use crate::config::{Settings, StateSetting};
 use crate::error::{Error, ErrorKind};
 use crate::kernel::RetryBudget;
-use crate::stores::{ForkSafeStore, MemoryStore, QuotaStore};
+use crate::stores::{ForkSafeStore, MemoryStore, QuotaStore, StoreError};
 pub use crate::stores::{after_fork, before_fork};
-use roster::Vendor;
-
-/// What an engine needs from the world; everything can be replaced by a stand-in.
-pub struct World {
-    /// Remembers the ledgers.
-    pub store: Arc<dyn QuotaStore>,
-    /// Reaches the providers.
-    pub transport: Arc<dyn Transport>,
-    /// Tells the time.
-    pub clock: Arc<dyn Clock>,
-    /// Draws randomness.
-    pub entropy: Entropy,
-    /// Is told what happens.
-    pub observer: Arc<dyn Observer>,
-}
+use dispatch::types::Dispatch;
 
 /// Carries out calls. Shared by all threads and tasks of a process.
 pub struct Engine {
     settings: Settings,
-    vendors: RwLock<BTreeMap<String, Arc<Vendor>>>,
-    store: Arc<dyn QuotaStore>,
-    transport: Arc<dyn Transport>,
-    clock: Arc<dyn Clock>,
-    entropy: Entropy,
-    observer: Arc<dyn Observer>,
+    dispatch: Arc<Dispatch>,
     retry_budget: Mutex<RetryBudget>,
     /// Questions that are being answered, for others who ask the same.
-    flights: cache::Flights,
-    users: users::UserRoll,
-    closed: AtomicBool,
+    flights: call::cache::Flights,
     /// Whether prompts may be counted with tokenizers whose tables load beside the calls.
     counts_exactly: AtomicBool,
     /// Tells streams that wait for a piece that it was closed.
     closing: tokio::sync::Notify,
     /// Where streams are while nobody waits for their next piece.
-    seats: Mutex<seat::Seats>,
+    parked: Mutex<stream::parked::ParkedStreams>,
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("providers", &self.known_providers()).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("providers", &self.dispatch.known_providers())
+            .finish_non_exhaustive()
     }
 }
 
@@ -150,130 +107,185 @@ impl Engine {
             Error::new(ErrorKind::Internal, format!("HTTPS cannot be set up: {words}"))
         })?;
         let world = World {
-            store,
             transport: Arc::new(transport),
             clock: Arc::new(SystemClock),
             entropy,
             observer,
         };
-        let engine = Engine::in_world(settings, world)?;
+        let engine = Engine::in_world(settings, store, world)?;
         engine.count_exactly();
         Ok(engine)
     }
 
-    /// An engine in a world of your choice.
+    /// An engine over the store and in the world of your choice.
     ///
     /// # Errors
     /// [`Error`] when the store cannot be read.
-    pub fn in_world(settings: Settings, world: World) -> Result<Arc<Self>, Error> {
+    pub fn in_world(
+        settings: Settings,
+        store: Arc<dyn QuotaStore>,
+        world: World,
+    ) -> Result<Arc<Self>, Error> {
+        let dispatch = Dispatch::new(&settings, store, world)?;
         let budget = settings.retry.budget;
-        let engine = Engine {
-            vendors: RwLock::default(),
-            store: world.store,
-            transport: world.transport,
-            entropy: world.entropy,
-            observer: world.observer,
-            retry_budget: Mutex::new(RetryBudget::new(
-                budget.share,
-                budget.reserve,
-                world.clock.now(),
-            )),
-            clock: world.clock,
-            flights: cache::Flights::default(),
-            users: users::UserRoll::new(&settings.users),
-            closed: AtomicBool::new(false),
+        let budget = RetryBudget::new(budget.share, budget.reserve, dispatch.now());
+        Ok(Arc::new(Engine {
+            settings,
+            dispatch,
+            retry_budget: Mutex::new(budget),
+            flights: call::cache::Flights::default(),
             counts_exactly: AtomicBool::new(false),
             closing: tokio::sync::Notify::new(),
-            seats: Mutex::default(),
-            settings,
-        };
-        for provider in engine.settings.providers.values() {
-            engine.add_vendor(provider.clone())?;
-        }
-        for warning in &engine.settings.warnings {
-            engine.observer.notice(&Notice::Warns(warning.clone()));
-        }
-        Ok(Arc::new(engine))
-    }
-
-    fn add_vendor(&self, settings: ProviderSettings) -> Result<Arc<Vendor>, Error> {
-        let vendor = Arc::new(Vendor::new(settings, self.store.salt()));
-        self.remember_groups(&vendor)?;
-        let name = vendor.provider.name.clone();
-        Ok(self.vendors.write().entry(name).or_insert(vendor).clone())
-    }
-
-    /// The same provider, from now on with one lane that needs no key of ours, if it has none.
-    fn without_key(&self, vendor: Arc<Vendor>) -> Arc<Vendor> {
-        if !vendor.keys.is_empty() {
-            return vendor;
-        }
-        let mut settings = vendor.settings.clone();
-        settings.provider.needs_key = false;
-        let made = Arc::new(Vendor::new(settings, self.store.salt()));
-        let mut vendors = self.vendors.write();
-        let known = vendors.entry(made.provider.name.clone()).or_insert_with(|| made.clone());
-        if known.keys.is_empty() {
-            *known = made;
-        }
-        known.clone()
-    }
-
-    /// The provider of that name or alias; one that was not configured is made when it is asked for.
-    fn vendor(&self, name: &str) -> Result<Arc<Vendor>, Error> {
-        if let Some(vendor) = self.vendors.read().get(name) {
-            return Ok(vendor.clone());
-        }
-        let Some(provider) = Provider::find(name) else {
-            let known = self.known_providers();
-            let nearest = known
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(known, name), known))
-                .filter(|(distance, _)| *distance <= 3)
-                .min();
-            let hint = match nearest {
-                Some((_, nearest)) => format!("did you mean {nearest:?}?"),
-                None => format!("known are {}; any other needs a base_url", known.join(", ")),
-            };
-            let message = format!("there is no provider {name:?}");
-            return Err(Error::argument("provider", message).hint(hint));
-        };
-        let canonical = self.vendors.read().get(&provider.name).cloned();
-        match canonical {
-            Some(vendor) => Ok(vendor),
-            None => self.add_vendor(ProviderSettings::unconfigured(provider)),
-        }
-    }
-
-    fn known_vendors(&self) -> Vec<Arc<Vendor>> {
-        self.vendors.read().values().cloned().collect()
-    }
-
-    fn known_providers(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            Provider::names().iter().map(|name| (*name).to_owned()).collect();
-        names.extend(self.vendors.read().keys().cloned());
-        names.sort();
-        names.dedup();
-        names
+            parked: Mutex::default(),
+        }))
     }
 
     /// Whether [`Engine::close`] was called.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.dispatch.is_closed()
     }
 
-    /// Sends everybody who waits home and takes no more calls; calls under way come to their end, streams end here. Says
-    /// how many requests it ended for whose next piece nobody waited.
+    /// Cancels waiting calls and rejects new ones; calls under way come to their end, streams end here. Returns how many
+    /// requests of streams it ended.
     pub fn close(&self) -> usize {
-        self.closed.store(true, Ordering::Release);
+        self.dispatch.close();
         self.closing.notify_waiters();
-        for vendor in self.known_vendors() {
-            for target in vendor.known_targets() {
-                target.line.lock().close();
-                target.changed.notify_one();
-            }
-        }
         self.end_streams()
+    }
+
+    /// What is going on.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn status(&self) -> Result<Status, StoreError> {
+        self.dispatch.status()
+    }
+
+    /// Opens and empties the ledgers of a provider or of one of its keys; of all when neither is named. Says how many.
+    ///
+    /// # Errors
+    /// When there is no such provider or key, or the state cannot be written.
+    pub fn reset(&self, provider: Option<&str>, label: Option<&str>) -> Result<usize, Error> {
+        self.dispatch.reset(provider, label)
+    }
+
+    /// The limits and the pace of a provider in the words of the config, with those of `models`; the labels of its
+    /// `keys`; its `base_url`, if it has one.
+    ///
+    /// # Errors
+    /// When there is no such provider.
+    pub fn stated(&self, provider: &str) -> Result<Value, Error> {
+        self.dispatch.stated(provider)
+    }
+
+    /// Everybody who waits, by target, in the order in which they will be served: turns by age are left out of account.
+    /// Then those who pause after a failure, by the end of their pause.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn queue(&self) -> Result<Vec<Queued>, StoreError> {
+        self.dispatch.queue()
+    }
+
+    /// Takes calls out of the waiting lines, and ends pauses after failures: those of one provider, of a priority below `below`, or all. They end with
+    /// [`crate::error::ErrorKind::QueueCleared`]. Says how many.
+    ///
+    /// # Errors
+    /// When there is no such provider.
+    pub fn clear_queue(&self, provider: Option<&str>, below: Option<u8>) -> Result<usize, Error> {
+        self.dispatch.clear_queue(provider, below)
+    }
+
+    /// Closes a key for what somebody else's request met: what [`FailureClass`] and scope say, over all models, for
+    /// whoever uses a key elsewhere need not say for which. Says until when; `None` when such a failure closes nothing,
+    /// and when it is about one model of the provider.
+    ///
+    /// # Errors
+    /// When there is no such key, or the state cannot be written.
+    pub fn close_key(
+        &self,
+        provider: &str,
+        label: &str,
+        failure: &Failure,
+    ) -> Result<Option<Moment>, Error> {
+        self.dispatch.close_key(provider, label, failure)
+    }
+
+    /// Closes a key until it is opened again, or until an instant: somebody says that it does not work.
+    ///
+    /// # Errors
+    /// When there is no such key, or the state cannot be written.
+    pub fn disable_key(
+        &self,
+        provider: &str,
+        label: &str,
+        until: Option<Moment>,
+    ) -> Result<(), Error> {
+        self.dispatch.disable_key(provider, label, until)
+    }
+
+    /// A key is used up until the day turns at its provider: what is said of a key when nothing more is known.
+    ///
+    /// # Errors
+    /// When there is no such key, or the state cannot be written.
+    pub fn exhaust_key(
+        &self,
+        provider: &str,
+        label: &str,
+        until: Option<Moment>,
+    ) -> Result<Moment, Error> {
+        self.dispatch.exhaust_key(provider, label, until)
+    }
+
+    /// The end of a civil day, `YYYY-MM-DD`, at a provider; `None` when that is no date.
+    ///
+    /// # Errors
+    /// When there is no such provider.
+    pub fn day_ends(&self, provider: &str, date: &str) -> Result<Option<Moment>, Error> {
+        self.dispatch.day_ends(provider, date)
+    }
+
+    /// Opens what is closed for a key, at every model: what its quota closed, and with `also_disabled` everything.
+    /// What was counted of days and months is forgotten, for it would close the key again; minutes and hours stay
+    /// counted. Says whether there was anything.
+    ///
+    /// # Errors
+    /// When there is no such key, or the state cannot be read or written.
+    pub fn open_key(
+        &self,
+        provider: &str,
+        label: &str,
+        also_disabled: bool,
+    ) -> Result<bool, Error> {
+        self.dispatch.open_key(provider, label, also_disabled)
+    }
+
+    /// How one key is.
+    ///
+    /// # Errors
+    /// When there is no such key, or the state cannot be read.
+    pub fn key(&self, provider: &str, label: &str) -> Result<KeyStatus, Error> {
+        self.dispatch.key(provider, label)
+    }
+
+    /// Counts at least what is told of here, and closes what is told to be closed. Says of how many keys; those that
+    /// are not there are left out.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn take_over(&self, told: &[Usage]) -> Result<usize, Error> {
+        self.dispatch.take_over(told)
+    }
+
+    /// What these tokens cost at the prices that hold `now`, in millionths of a US dollar, rounded up; `None` when
+    /// the price is unknown.
+    pub fn cost_of(
+        &self,
+        provider: &str,
+        model: &str,
+        usage: &TokenUsage,
+        now: Moment,
+    ) -> Option<u64> {
+        self.dispatch.cost_of(provider, model, usage, now)
     }
 }

@@ -11,12 +11,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Engine;
-use super::ask::Ask;
-use super::booking::{conform, with_own};
-use super::costs::rates_of;
-use super::drive::need;
-use super::roster::Target;
-use super::route::Stop;
+use super::call::request::Request;
+use super::call::route::Stop;
+use super::call::send::demand;
+use super::dispatch::lanes::{conform, with_own};
+use super::dispatch::prices::rates_of;
+use super::dispatch::types::Target;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{
     Amounts, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner,
@@ -146,7 +146,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`] when `ask` has no route, or the state cannot be read.
-    pub fn prompt_sizes(&self, ask: &Ask, prompts: Vec<Vec<Message>>) -> Result<Vec<u64>, Error> {
+    pub fn prompt_sizes(
+        &self,
+        ask: &Request,
+        prompts: Vec<Vec<Message>>,
+    ) -> Result<Vec<u64>, Error> {
         let route = self.route(ask)?;
         let Some(stop) = route.first() else { return Err(no_route()) };
         let tokenizer = Tokenizer::of_model(&stop.target.model)
@@ -170,7 +174,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`] when `ask` has no route, or the state cannot be read.
-    pub fn plan(&self, ask: &Ask, load: &Load) -> Result<Plan, Error> {
+    pub fn plan(&self, ask: &Request, load: &Load) -> Result<Plan, Error> {
         let run = |(size, count): &(u64, u64)| PlannedRun { ask: 0, size: *size, count: *count };
         let runs: Vec<_> = load.sizes.iter().map(run).collect();
         let planned = self.plan_together(&[ask], &runs, load, &|| true)?;
@@ -186,7 +190,7 @@ impl Engine {
     /// [`Error`] when the first ask has no route, or the state cannot be read.
     pub fn plan_together(
         &self,
-        asks: &[&Ask],
+        asks: &[&Request],
         runs: &[PlannedRun],
         load: &Load,
         goes_on: &dyn Fn() -> bool,
@@ -268,12 +272,12 @@ impl Engine {
     /// The targets of all ways that prompts are sent, each different one once, and their ledgers as they are now.
     fn routes(
         &self,
-        asks: &[&Ask],
+        asks: &[&Request],
         runs: &[PlannedRun],
         load: &Load,
     ) -> Result<(Routes, Present), Error> {
         let mut routes = Routes::default();
-        let mut present = Gathered::new(self.clock.now());
+        let mut present = Gathered::new(self.dispatch.now());
         let mut known: HashMap<Sameness, usize> = HashMap::new();
         let mut is_used = vec![runs.is_empty(); asks.len()];
         runs.iter().for_each(|run| is_used[run.ask] = true);
@@ -314,7 +318,7 @@ impl Engine {
     /// Who waits already and will be served before what is planned: as whom they stand, and how many.
     fn standing_before(
         &self,
-        asks: &[&Ask],
+        asks: &[&Request],
         routes: &Routes,
         runs: &[PlannedRun],
     ) -> Vec<(PlannedPrompt, usize)> {
@@ -327,7 +331,7 @@ impl Engine {
                 continue;
             }
             seen.push(Arc::as_ptr(line));
-            let user = self.user(asks[run.ask].user.as_deref());
+            let user = self.dispatch.user(asks[run.ask].user.as_deref());
             let standing = Standing {
                 priority: asks[run.ask].priority,
                 tenant: user.name.clone(),
@@ -360,7 +364,7 @@ impl Engine {
             }
             let (provider, model) = (&stop.target.vendor.provider.name, &stop.target.model);
             let unpriced = || (provider.clone(), model.clone());
-            let rates = rates_of(&self.settings.prices, provider, model, present.now);
+            let rates = rates_of(&self.dispatch.prices, provider, model, present.now);
             let rates = rates.ok_or_else(unpriced)?;
             for (size, count) in sizes {
                 let cost = |output_tokens: u64| {
@@ -371,7 +375,7 @@ impl Engine {
                 let usual = cost(planned.output_tokens).ok_or_else(unpriced)?;
                 low = low.saturating_add(cost(0).unwrap_or(usual));
                 expected = expected.saturating_add(usual);
-                let most = planned.need.max_output_tokens.and_then(cost);
+                let most = planned.demand.max_output_tokens.and_then(cost);
                 high = high.zip(most).map(|(one, other)| one.saturating_add(other));
             }
         }
@@ -379,7 +383,7 @@ impl Engine {
     }
 
     /// How long such calls wait at the head of a line.
-    pub(super) fn patience(&self, ask: &Ask) -> Patience {
+    pub(super) fn patience(&self, ask: &Request) -> Patience {
         ask.deadline.map_or(Patience::AtHead(self.settings.max_wait), Patience::Until)
     }
 
@@ -388,11 +392,11 @@ impl Engine {
     pub(super) fn present(
         &self,
         route: &[Stop],
-        ask: &Ask,
+        ask: &Request,
         latency: Option<Duration>,
         output_tokens: Option<u64>,
     ) -> Result<Present, Error> {
-        let mut present = Gathered::new(self.clock.now());
+        let mut present = Gathered::new(self.dispatch.now());
         self.gather(&mut present, route, ask, latency, output_tokens)?;
         Ok(present.into())
     }
@@ -403,19 +407,19 @@ impl Engine {
         &self,
         present: &mut Gathered,
         route: &[Stop],
-        ask: &Ask,
+        ask: &Request,
         latency: Option<Duration>,
         output_tokens: Option<u64>,
     ) -> Result<(), Error> {
         let now = present.now;
-        let user = self.user(ask.user.as_deref());
+        let user = self.dispatch.user(ask.user.as_deref());
         for (place, stop) in route.iter().enumerate() {
             let lanes = stop.target.lanes();
             let ids = with_own(&lanes.ids, &user);
             let mut here = Vec::new();
             // One that was read for another route is read again at most: what was read first stays.
             if ids.iter().any(|id| !present.places.contains_key(id)) {
-                self.store.update(&ids, &mut |held| {
+                self.dispatch.store.update(&ids, &mut |held| {
                     conform(held, &lanes, now);
                     if let Some(own) = &user.own {
                         held.get_mut(lanes.ids.len()).conform(&own.limits, now);
@@ -436,7 +440,7 @@ impl Engine {
             let learned = outputs.filter_map(|place| present.ledgers[place].outputs().mean()).max();
             let output = output_tokens.or(learned).unwrap_or(USUAL_OUTPUT);
             let nothing = ChatRequest { messages: Vec::new(), params: serde_json::Map::new() };
-            let need = need(self, &nothing, stop, &user, ask.skip_rate_limit, ask.priority);
+            let demand = demand(self, &nothing, stop, &user, ask.skip_rate_limit, ask.priority);
             let line = present.lines.len();
             let line = *present.lines.entry(Arc::as_ptr(&stop.target)).or_insert(line);
             let next = present.targets.len() + 1;
@@ -444,8 +448,8 @@ impl Engine {
                 picked,
                 own: user.own.as_ref().map(|_| lanes.ids.len()),
                 lanes: lanes.lanes.clone(),
-                output_tokens: need.max_output_tokens.map_or(output, |most| output.min(most)),
-                need,
+                output_tokens: demand.max_output_tokens.map_or(output, |most| output.min(most)),
+                demand,
                 latency: latency.or(stop.target.usual_latency()).unwrap_or(USUAL_LATENCY),
                 line,
                 next: (place + 1 < route.len()).then_some(next),

@@ -145,7 +145,7 @@ impl Inner {
             let place = self.table.place(id);
             self.places.push(place);
             let ledger = &self.table.ledgers[place];
-            self.in_flight.push((ledger.in_flight(), ledger.held()));
+            self.in_flight.push((ledger.in_flight(), ledger.reserved()));
         }
         self.read_at.resize(self.table.ledgers.len(), i64::MIN);
         self.execute("BEGIN IMMEDIATE")?;
@@ -200,8 +200,8 @@ impl Inner {
         for (place, (before, held)) in self.places.iter().zip(&self.in_flight) {
             let ledger = &mut self.table.ledgers[*place];
             if ledger.in_flight() > *before {
-                let taken = ledger.held().minus(held);
-                ledger.let_go(&taken);
+                let taken = ledger.reserved().minus(held);
+                ledger.release(&taken);
             }
             while ledger.in_flight() > *before {
                 ledger.forget_in_flight();

@@ -7,6 +7,7 @@
     reason = "the helpers of tests fail tests too"
 )]
 
+mod compatibility;
 mod driver;
 #[cfg(target_os = "linux")]
 mod full_disk;

@@ -23,8 +23,8 @@ fn failed_with(failure: Failure) -> Event {
     Event::Failed { failure: Box::new(failure), budget_wait: Duration::ZERO, entropy: 0.0 }
 }
 
-fn reserve(target: usize, barred: &[usize]) -> Action {
-    Action::Reserve { target, barred: barred.to_vec(), last_resort: false }
+fn reserve(target: usize, excluded: &[usize]) -> Action {
+    Action::Reserve { target, excluded: excluded.to_vec(), last_resort: false }
 }
 
 fn closed_for(seconds: u64) -> Event {
@@ -243,8 +243,8 @@ proptest::proptest! {
         let mut attempts = 0;
         loop {
             action = match action {
-                Action::Reserve { barred, .. } => {
-                    match (0..3).map(|n| (n + lanes[attempts]) % 3).find(|lane| !barred.contains(lane)) {
+                Action::Reserve { excluded, .. } => {
+                    match (0..3).map(|n| (n + lanes[attempts]) % 3).find(|lane| !excluded.contains(lane)) {
                         Some(lane) => call.step(NOW, Event::Reserved { lane }),
                         None => call.step(NOW, Event::Never(None)),
                     }

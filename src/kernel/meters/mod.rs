@@ -1,10 +1,11 @@
-//! How much of one limit is left, and when is there enough?
+//! Meters: the state of one limit, as token bucket, rolling or calendar window.
 //!
 //! A meter is the state of one limit. There are three, one file each, because providers refill in three ways; they
 //! share the questions of [`Meter`] and differ in what they must remember.
 
 mod bucket;
 mod calendar;
+pub(super) mod charge;
 mod rolling;
 
 use std::time::Duration;
@@ -17,9 +18,9 @@ use calendar::Calendar;
 pub use calendar::{day_ends, day_turns, next_midnight};
 use rolling::Rolling;
 
-use super::charge::Charge;
 use super::limits::{Limit, Period, Refill, Resource};
 use super::moment::Moment;
+use charge::Charge;
 
 /// Whether an amount can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,74 @@
+//! How long is it until the rest of a batch is answered?
+
+use std::time::Duration;
+
+use super::Batch;
+use crate::engine::Engine;
+use crate::engine::call::request::Request;
+use crate::engine::plan::no_route;
+use crate::error::Error;
+use crate::kernel::{MOST_AT_ONCE, ONE_BY_ONE, PlannedManner, Rest, time_left};
+
+/// Of more prompts than this the rest is judged by so many.
+const GONE_THROUGH: u64 = 2_000;
+/// How large a prompt is while none was answered.
+const USUAL_TOKENS: u64 = 100;
+/// Few of a batch stand in line.
+const FEW_WAIT: usize = 64;
+
+/// What a batch has still to do, and how its calls are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct Undone {
+    /// Prompts that were not sent, those in line included.
+    pub(in crate::engine) unsent: u64,
+    /// How many of them wait.
+    pub(in crate::engine) waiting: usize,
+    /// How many calls were sent and have no answer yet.
+    pub(in crate::engine) in_flight: usize,
+    /// The most at once, if somebody said so.
+    pub(in crate::engine) most: Option<usize>,
+    /// Tokens of a prompt and of an answer, if any answer told.
+    pub(in crate::engine) size: Option<(u64, u64)>,
+}
+
+impl Engine {
+    /// How long it takes until everything is answered that `undone` says, by the quotas as they are now: calls like
+    /// `ask`, after those that wait before them. What is refused on the way takes no time.
+    pub(in crate::engine) fn time_left(
+        &self,
+        ask: &Request,
+        undone: Undone,
+    ) -> Result<Duration, Error> {
+        let route = self.route(ask)?;
+        let first = route.first().ok_or_else(no_route)?;
+        let line = first.target.line.lock().len();
+        let others = line.saturating_sub(undone.waiting) as u64;
+        let (tokens, answer) = undone.size.unzip();
+        let present = self.present(&route, ask, None, answer)?;
+        let rest = Rest {
+            prompts: others.saturating_add(undone.unsent),
+            tokens: tokens.unwrap_or(USUAL_TOKENS),
+            judged_by: GONE_THROUGH,
+        };
+        let most_in_flight = undone.most.unwrap_or(MOST_AT_ONCE);
+        let manner = PlannedManner {
+            patience: self.patience(ask),
+            in_flight: undone.in_flight,
+            most_in_flight,
+            most_waiting: most_in_flight.min(FEW_WAIT),
+            stands_for: ONE_BY_ONE,
+        };
+        Ok(time_left(present.ledgers, &present.targets, rest, manner, present.now))
+    }
+}
+
+impl Batch {
+    /// How long it takes until `left` more prompts are answered, those under way included, if they are like the usual
+    /// call of this batch and have so many tokens, and their answers. Takes some ten milliseconds.
+    ///
+    /// # Errors
+    /// [`Error`] when the usual call has no route, or the state cannot be read.
+    pub fn time_left(&self, left: u64, size: Option<(u64, u64)>) -> Result<Duration, Error> {
+        self.engine.time_left(&self.usual, self.undone(left, size))
+    }
+}

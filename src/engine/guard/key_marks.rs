@@ -1,0 +1,136 @@
+//! What does somebody who uses our keys elsewhere tell us about one?
+//!
+//! What is marked stands in the same ledgers as what our own calls meet, so every process that shares the state knows.
+
+use std::sync::Arc;
+
+use crate::engine::dispatch::status::{KeyStatus, ledgers_of};
+use crate::engine::dispatch::types::{Dispatch, Vendor};
+use crate::error::Error;
+use crate::kernel::{
+    Failure, FailureClass, LedgerId, Moment, Origin, Scope, Until, close, day_ends, day_turns,
+};
+
+/// Where days turn at providers that document no zone of their own.
+const NO_ZONE: &str = "UTC";
+
+impl Dispatch {
+    /// Closes a key for what somebody else's request met: what [`FailureClass`] and scope say, over all models, for
+    /// whoever uses a key elsewhere need not say for which. Says until when; `None` when such a failure closes nothing,
+    /// and when it is about one model of the provider.
+    pub(in crate::engine) fn close_key(
+        &self,
+        provider: &str,
+        label: &str,
+        failure: &Failure,
+    ) -> Result<Option<Moment>, Error> {
+        let (vendor, place) = self.vendor_and_key(provider, label)?;
+        let Some(id) = vendor.closed_by(place, failure) else { return Ok(None) };
+        let now = self.now();
+        let entropy = self.world.entropy.draw();
+        let mut closed = None;
+        self.store.update(&[id], &mut |ledgers| {
+            closed = close(ledgers.get_mut(0), failure, entropy, now);
+        })?;
+        vendor.wake_lines();
+        Ok(closed.map(|block| block.until))
+    }
+
+    /// Closes a key until it is opened again, or until an instant: somebody says that it does not work.
+    pub(in crate::engine) fn disable_key(
+        &self,
+        provider: &str,
+        label: &str,
+        until: Option<Moment>,
+    ) -> Result<(), Error> {
+        let failure = Failure {
+            until: until.map(|at| Until { at, origin: Origin::Provider }),
+            ..Failure::new(FailureClass::Auth, Scope::Key, "marked as failed")
+        };
+        self.close_key(provider, label, &failure).map(drop)
+    }
+
+    /// A key is used up until the day turns at its provider: what is said of a key when nothing more is known.
+    pub(in crate::engine) fn exhaust_key(
+        &self,
+        provider: &str,
+        label: &str,
+        until: Option<Moment>,
+    ) -> Result<Moment, Error> {
+        let (vendor, _) = self.vendor_and_key(provider, label)?;
+        let now = self.now();
+        let zone = vendor.provider.reset_zone.unwrap_or(NO_ZONE);
+        let at = until.unwrap_or_else(|| day_turns(now, zone));
+        let message = "marked as used up";
+        let failure = Failure {
+            until: Some(Until { at, origin: Origin::Provider }),
+            ..Failure::new(FailureClass::DailyQuota, Scope::Group, message)
+        };
+        Ok(self.close_key(provider, label, &failure)?.unwrap_or(at))
+    }
+
+    /// The end of a civil day, `YYYY-MM-DD`, at a provider; `None` when that is no date.
+    pub(in crate::engine) fn day_ends(
+        &self,
+        provider: &str,
+        date: &str,
+    ) -> Result<Option<Moment>, Error> {
+        let vendor = self.vendor(provider)?;
+        Ok(day_ends(date, vendor.provider.reset_zone.unwrap_or(NO_ZONE)))
+    }
+
+    /// Opens what is closed for a key, at every model: what its quota closed, and with `also_disabled` everything.
+    /// What was counted of days and months is forgotten, for it would close the key again; minutes and hours stay
+    /// counted. Says whether there was anything.
+    pub(in crate::engine) fn open_key(
+        &self,
+        provider: &str,
+        label: &str,
+        also_disabled: bool,
+    ) -> Result<bool, Error> {
+        let (vendor, place) = self.vendor_and_key(provider, label)?;
+        let stored = self.store.ids()?;
+        let ids: Vec<LedgerId> = ledgers_of(&vendor, &vendor.keys[place], &stored)
+            .into_iter()
+            .map(|(_, id)| id)
+            .collect();
+        let mut opened = false;
+        self.store.update(&ids, &mut |ledgers| {
+            for place in 0..ledgers.len() {
+                let opens = |class: FailureClass| also_disabled || class.is_quota();
+                let ledger = ledgers.get_mut(place);
+                opened |= ledger.open(opens) | ledger.forget_days();
+            }
+        })?;
+        vendor.wake_lines();
+        Ok(opened)
+    }
+
+    /// How one key is.
+    pub(in crate::engine) fn key(&self, provider: &str, label: &str) -> Result<KeyStatus, Error> {
+        let (vendor, place) = self.vendor_and_key(provider, label)?;
+        let stored = self.store.ids()?;
+        Ok(self.key_status(&vendor, &vendor.keys[place], &stored, self.now())?)
+    }
+
+    fn vendor_and_key(&self, provider: &str, label: &str) -> Result<(Arc<Vendor>, usize), Error> {
+        let vendor = self.vendor(provider)?;
+        let place = vendor.key_labelled(label)?;
+        Ok((vendor, place))
+    }
+}
+
+impl Vendor {
+    /// The ledger that a failure closes for a key, whatever the model was.
+    fn closed_by(&self, place: usize, failure: &Failure) -> Option<LedgerId> {
+        let key = &self.keys[place];
+        let group = key.group();
+        match failure.scope {
+            _ if failure.class == FailureClass::Auth => Some(self.ledger_id(&key.alone, "*")),
+            Scope::Call | Scope::Model => None,
+            Scope::Key => Some(self.ledger_id(&key.alone, "*")),
+            Scope::GroupFreeModels => Some(self.ledger_id(&group, "*:free")),
+            Scope::GroupModel | Scope::Group => Some(self.ledger_id(&group, "*")),
+        }
+    }
+}
