@@ -420,12 +420,12 @@ def _error(facts: dict[str, Any]) -> QuotaflowError:
     return made(message, **facts)
 
 
-def _facts_of(kind: type[QuotaflowError]) -> tuple[str, ...]:
+def _facts_of(cls: type[QuotaflowError]) -> tuple[str, ...]:
     """Return the names of what errors of this class hold, beside their message."""
-    names = kind._facts  # noqa: SLF001 - the tree of errors is ours
-    if issubclass(kind, CallError):
+    names = cls._facts
+    if issubclass(cls, CallError):
         names += ("failure", "attempts")
-    if issubclass(kind, AnswerError):
+    if issubclass(cls, AnswerError):
         names += ("text", "errors")
     return names
 
