@@ -17,7 +17,7 @@ _PATIENCE = 0.2
 class Keeper:
     """Does something now and then while the driver of a batch is elsewhere: in other code, for a long time.
 
-    The driver has the batch for itself but in `with keeper:`.
+    The driver has the batch alone, except in `with keeper:`.
 
     >>> kept = Event()
     >>> keeper = Keeper()

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from quotaflow._structured.repair import Rounds, Wanted
     from quotaflow.reply import Reply
 
-    # Prompt, options, whether those are the usual ones, what the answer is held to, and what the prompt says for
-    # itself: of the call, and for the provider.
+    # Prompt, options, whether those are the usual ones, what the answer is held to, and the prompt's own
+    # arguments: of the call, and for the provider.
     _Call = tuple[str | bytes, CallOptions, bool, Wanted | None, dict[str, Any], dict[str, Any]]
 
 # Finished without being sent: no more of them at a time, so that answers are looked at in between.
@@ -75,7 +75,7 @@ class BatchWork:
         try:
             self._question = options.question(self._usual, {})
         except QuotaflowError:
-            self._question = b""  # prompts that say nothing for themselves will meet the same
+            self._question = b""  # prompts without their own options will meet the same error
         self._errors_as_text = options.errors_as_text
         self._seen = DigestTable()
         # How often a prompt was met that is to be sent each time.
@@ -90,7 +90,7 @@ class BatchWork:
         self._next = 0
         # Number of a call: digest, id, whether what is wrong with it may be wrong with all of them.
         self._flying: dict[int, tuple[bytes, str | int | None, bool]] = {}
-        # Of those whose answer is to have a shape: their rounds, and the options they said for themselves.
+        # Of those whose answer is to have a shape: their rounds, and their own options.
         self._shaped: dict[int, tuple[Rounds, tuple[dict[str, Any], dict[str, Any]]]] = {}
         # Those that are the same: number, id, and how they are sent when the first one fails by itself.
         self._joined: dict[int, list[tuple[int, str | int | None, _Call | None]]] = {}

@@ -39,7 +39,7 @@ class PlannedPrompts:
         self.why_refused: str | None = None
         self._core = core
         self._places: dict[str, int] = {}
-        # What is asked beside a prompt that says nothing for itself.
+        # What is asked beside a prompt without its own options.
         self._usually = b""
         if counted is None:
             self._read(options)
@@ -49,7 +49,7 @@ class PlannedPrompts:
     def _read(self, options: BatchOptions) -> None:
         prompts = Prompts(options.prompts)
         with suppress(QuotaflowError):
-            # Prompts that say nothing for themselves will meet the same.
+            # Prompts without their own options will meet the same error.
             self._usually = options.question(options.usual, {})
         held: list[tuple[int, str | bytes]] = []
         with _Seen(options) as seen:
