@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Engine;
+use super::call::Calls;
+use super::call::errors::no_route;
 use super::call::request::Request;
 use super::call::route::Stop;
 use super::call::send::demand;
@@ -140,13 +141,10 @@ pub(super) struct Present {
     pub(super) now: Moment,
 }
 
-impl Engine {
+impl Calls {
     /// How many tokens each of these conversations will be billed as at the first target of the route: counted where the
     /// model's tokenizer is known, else estimated and corrected by what bills taught.
-    ///
-    /// # Errors
-    /// [`Error`] when `ask` has no route, or the state cannot be read.
-    pub fn prompt_sizes(
+    pub(in crate::engine) fn prompt_sizes(
         &self,
         ask: &Request,
         prompts: Vec<Vec<Message>>,
@@ -171,10 +169,7 @@ impl Engine {
 
     /// What would come of sending `load` the way `ask` says, from what is used and closed now. Sends nothing and changes
     /// nothing.
-    ///
-    /// # Errors
-    /// [`Error`] when `ask` has no route, or the state cannot be read.
-    pub fn plan(&self, ask: &Request, load: &Load) -> Result<Plan, Error> {
+    pub(in crate::engine) fn plan(&self, ask: &Request, load: &Load) -> Result<Plan, Error> {
         let run = |(size, count): &(u64, u64)| PlannedRun { ask: 0, size: *size, count: *count };
         let runs: Vec<_> = load.sizes.iter().map(run).collect();
         let planned = self.plan_together(&[ask], &runs, load, &|| true)?;
@@ -185,10 +180,7 @@ impl Engine {
     /// share; the sizes of `load` are left out of account. Where the first ask has no route that is an error; prompts of
     /// others without one are refused. Takes some microseconds a prompt; every few thousand of them `goes_on` is asked, and when
     /// it says no there is no plan.
-    ///
-    /// # Errors
-    /// [`Error`] when the first ask has no route, or the state cannot be read.
-    pub fn plan_together(
+    pub(in crate::engine) fn plan_together(
         &self,
         asks: &[&Request],
         runs: &[PlannedRun],
@@ -531,8 +523,4 @@ fn limits(stops: &[Stop], made: &Forecast) -> Vec<PlannedLimit> {
         }
     });
     waits.collect()
-}
-
-pub(super) fn no_route() -> Error {
-    Error::new(ErrorKind::Internal, "a call has no route")
 }

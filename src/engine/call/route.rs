@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
+use super::Calls;
 use super::errors;
 use super::request::Request;
 use crate::config::{Strategy, Target as Named, Wanted};
-use crate::engine::Engine;
 use crate::engine::dispatch::types::{Target, Vendor};
 use crate::engine::world::observer::Notice;
 use crate::error::{Error, ErrorKind};
@@ -25,7 +25,7 @@ pub(crate) struct Stop {
     pub(crate) counted: OnceLock<Option<u64>>,
 }
 
-impl Engine {
+impl Calls {
     /// The targets to ask, checked, in the order that the strategy gives them: the primary and the fallbacks.
     pub(crate) fn route(&self, ask: &Request) -> Result<Vec<Stop>, Error> {
         let routes = &self.settings.routes;
@@ -113,7 +113,7 @@ impl Engine {
         let mut fitting: Vec<Stop> = Vec::with_capacity(route.len());
         let (mut too_large, mut skipped) = (None, None);
         for stop in route {
-            let Some(error) = errors::too_large(&stop, request) else {
+            let Some(error) = errors::too_large(&stop.target, &stop.params, request) else {
                 if let Some((from, reason)) = skipped.take() {
                     let to = stop.target.name.clone();
                     self.dispatch.notice(&Notice::Fallback { from, to, reason });

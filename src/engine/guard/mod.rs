@@ -10,12 +10,12 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::Engine;
-use super::call::errors::too_many_tokens;
+use super::call::Calls;
+use super::call::errors::{closed, passed, too_many_tokens};
 use super::call::request::RetryHook;
 use super::call::route::Stop;
-use super::call::run::{Manner, Next, Run, closed};
-use super::call::send::{expiry, passed};
+use super::call::run::{Manner, Next, Run};
+use super::call::send::expiry;
 use super::dispatch::lanes::conform;
 use super::dispatch::types::{HeldReservation, Target};
 use crate::error::{Attempt, Error, ErrorKind};
@@ -124,12 +124,9 @@ impl std::fmt::Debug for Guarded {
     }
 }
 
-impl Engine {
+impl Calls {
     /// Begins a guarded call; nothing is reserved yet.
-    ///
-    /// # Errors
-    /// When there is no such provider or key, or its deadline has passed.
-    pub fn guard(self: &Arc<Self>, guard: &Guard) -> Result<Guarded, Error> {
+    pub(in crate::engine) fn guard(self: &Arc<Self>, guard: &Guard) -> Result<Guarded, Error> {
         if self.dispatch.is_closed() {
             return Err(closed());
         }
@@ -166,10 +163,11 @@ impl Engine {
     }
 
     /// Whether a guarded call could go now, judged by all limits and blocks, or by the limits over one period.
-    ///
-    /// # Errors
-    /// When there is no such provider or key, or the state cannot be read.
-    pub fn outlook(&self, guard: &Guard, period: Option<Period>) -> Result<Outlook, Error> {
+    pub(in crate::engine) fn outlook(
+        &self,
+        guard: &Guard,
+        period: Option<Period>,
+    ) -> Result<Outlook, Error> {
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
         let demand = self.demand_of(guard, &target)?;
         if too_many_tokens(&target, guard.tokens, "").is_some() {
@@ -189,10 +187,7 @@ impl Engine {
     }
 
     /// Counts a request that was sent without asking, and what came of it. Says which key it was counted for.
-    ///
-    /// # Errors
-    /// When there is no such provider or key, or the state cannot be written.
-    pub fn record(
+    pub(in crate::engine) fn record(
         self: &Arc<Self>,
         guard: &Guard,
         failure: Option<Failure>,
@@ -233,14 +228,14 @@ impl Guarded {
     /// # Errors
     /// [`Error`] when it may not, with every attempt: what the last failure was, how long it would have to wait.
     pub async fn permit(&mut self) -> Result<Permit, Error> {
-        let engine = self.run.engine.clone();
+        let calls = self.run.calls.clone();
         let Some(event) = self.next.take() else {
             return Err(Error::new(ErrorKind::Internal, "this call is over"));
         };
         let demand = self.demand;
         let next = {
             let next = pin!(self.run.advance(event, |_| demand));
-            engine.in_time(self.expires, next).await
+            calls.in_time(self.expires, next).await
         };
         match next {
             Ok(Next::Send(mut held)) => {
@@ -272,10 +267,10 @@ impl Guarded {
     /// nothing.
     pub fn settle(&mut self, tokens: Option<(u64, u64)>) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.dispatch.now(), None, None);
+        self.run.end_attempt(self.run.calls.dispatch.now(), None, None);
         let used = tokens.map(|(input_tokens, output_tokens)| {
             let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-            self.run.engine.dispatch.billed(&held, &usage, b"")
+            self.run.calls.dispatch.billed(&held, &usage, b"")
         });
         // Nothing follows: the call is over.
         let _ = self.run.answered(held, used, &Hints::default());
@@ -285,21 +280,21 @@ impl Guarded {
     pub fn fail(&mut self, failure: Failure) {
         let Some(held) = self.held.take() else { return };
         let failure = held.target.as_guarded(held.target.vendor.redacted(failure));
-        self.run.end_attempt(self.run.engine.dispatch.now(), Some(&failure), failure.status);
+        self.run.end_attempt(self.run.calls.dispatch.now(), Some(&failure), failure.status);
         self.next = Some(self.run.failed(held, failure, &Hints::default()));
     }
 
     /// Nobody knows what became of it: all of it stays counted.
     pub fn abandon(&mut self) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.dispatch.now(), None, None);
+        self.run.end_attempt(self.run.calls.dispatch.now(), None, None);
         let _ = held.settle(Ending::Unknown, &Hints::default(), None);
     }
 
     /// Nothing was sent: all of it is given back.
     pub fn release(&mut self) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.dispatch.now(), None, None);
+        self.run.end_attempt(self.run.calls.dispatch.now(), None, None);
         // What a store cannot write down stays counted, on the safe side.
         let _ = held.settle(Ending::NeverSent, &Hints::default(), None);
     }
