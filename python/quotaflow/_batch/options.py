@@ -163,7 +163,7 @@ def _seconds(deadline: object) -> float | None:
 
 
 def _most_sockets() -> int | None:
-    """No more calls at once than this process may open sockets for; `None` when that is no matter."""
+    """Return no more calls at once than this process may open sockets for; `None` when that is no matter."""
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -119,7 +119,7 @@ class BatchWork:
         return Results(None) if keeps_all else Results(_MOST_REMEMBERED, self._seen)
 
     def carried_out(self) -> Batch:
-        """Everything, when all is finished; what ends it before has in its `batch` what was finished."""
+        """Run the batch to its end; an error that ends it early has in its `batch` what was finished."""
         finished = self.finished()
         try:
             for _ in finished:
@@ -201,7 +201,7 @@ class BatchWork:
             self._keeper.start(self._keep)
 
     def batch(self) -> Batch:
-        """Everything that is finished."""
+        """Return everything that is finished."""
         return Batch(self._results, self.tally.summary(self._watched.seconds, self._watched.lost))
 
     def _goes_on(self) -> bool:
@@ -571,7 +571,7 @@ class BatchWork:
         return handed
 
     def _total(self) -> int | None:
-        """How many prompts there are, if that is known."""
+        """Return how many prompts there are, if that is known."""
         if self._all_read:
             return self._next
         total = self._prompts.total
@@ -616,7 +616,7 @@ class BatchWork:
         raise error
 
     def _goes_with(self, error: BaseException) -> None:
-        """Who catches what ended the batch finds in it what was finished."""
+        """Attach what was finished to the error that ends the batch."""
         with suppress(Exception):  # the exception may take no attributes
             error.batch = self.batch()  # type: ignore[attr-defined]
 

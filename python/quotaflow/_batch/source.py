@@ -42,7 +42,7 @@ _OF_THE_ANSWER = ("task_name", "provider", "model", "system", "fallback")
 
 
 def what_answers_depend_on(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Those arguments of a call that another answer may come from; the others say when and how it is sent.
+    """Return those arguments of a call that another answer may come from; the others say when and how it is sent.
 
     >>> what_answers_depend_on({"model": "gpt-4o", "priority": 1})
     {'model': 'gpt-4o'}
@@ -184,7 +184,7 @@ class Prompts:
 
 
 def _lines_in(path: Path) -> int:
-    """How many lines of a file are not blank."""
+    """Return how many lines of a file are not blank."""
     count, blank = 0, True
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
