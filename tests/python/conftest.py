@@ -65,7 +65,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedCore]:
     """Interfaces of this test reach a scripted double instead of Rust."""
     monkeypatch.setattr(ScriptedCore, "made", [], raising=False)
-    monkeypatch.setattr("quotaflow.interface.Core", ScriptedCore)
+    monkeypatch.setattr("quotaflow._call.base.Core", ScriptedCore)
     monkeypatch.setattr("quotaflow._call.options.CallOptions", Options)
     return ScriptedCore
 
