@@ -90,7 +90,8 @@ python-lint: $(VENV)/dev-tools $(VENV)/wheel-dev
 	$(BIN)/python -m mypy.stubtest quotaflow._quotaflow
 
 python-test: $(VENV)/dev-tools $(VENV)/wheel-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not quiet"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m quiet
 
 # Debian's python3 may come without ensurepip; then pip puts itself into the environment.
 $(VENV)/made:

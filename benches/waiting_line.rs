@@ -104,14 +104,13 @@ async fn wait_for_a_lane() {
         ..Arguments::default()
     };
     let world = World {
-        store: Arc::new(MemoryStore::default()),
         transport: Arc::new(Mute),
         clock: Arc::new(SystemClock),
         entropy: Entropy::seeded(1),
         observer: Arc::new(Silent),
     };
     let settings = Settings::resolve(arguments, Sources::default()).unwrap();
-    let engine = Engine::in_world(settings, world).unwrap();
+    let engine = Engine::in_world(settings, Arc::new(MemoryStore::default()), world).unwrap();
     let ask = |place: usize| Request {
         model: Some("gpt-4o-mini".to_owned()),
         user: Some(format!("tenant {}", place % TENANTS)),

@@ -1,4 +1,4 @@
-"""How does the demo talk to a terminal? With rich where it is installed, else in plain text."""
+"""Terminal output of the demo: with rich where it is installed, else plain text."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Progress:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A plain table; columns as wide as they need to be, numbers to the right.
+    """Return a plain table; columns as wide as they need to be, numbers to the right.
 
     >>> print(table(("key", "sent"), [("one", "7"), ("another", "12")]))
     key      sent

@@ -1,4 +1,4 @@
-"""What do models cost today, as the installed `genai-prices` says? Writes the snapshot that is compiled in.
+"""Writer of the price snapshot, from the installed `genai-prices`.
 
 `make prices` installs the newest release and runs this; look at the difference before you commit it.
 """
@@ -18,7 +18,7 @@ FOLDER = ROOT / "src" / "providers" / "prices"
 
 
 def main() -> None:
-    """Writes snapshot.json and the licence of what it was made from."""
+    """Write snapshot.json and the licence of what it was made from."""
     # By its path: the package cannot be imported before it is built, and it is built with the snapshot.
     home = ROOT / "python" / "quotaflow" / "_prices" / "price_data.py"
     spec = importlib.util.spec_from_file_location("price_data", home)

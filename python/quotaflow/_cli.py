@@ -1,4 +1,4 @@
-"""What can be done from the command line?"""
+"""The command line: `quotaflow simulate` and `--version`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0 when it did its work, 2 when it cannot be meant.
+    """Run one command; return the exit code: 0 on success, 2 for an invalid command.
 
     >>> main(["simulate", "--port", "70000"])
     2
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def settings_text(text: str, latency: float | None, seed: int | None) -> str:
-    r"""The simulator's settings as YAML or JSON: what a file says, with latency and seed added.
+    r"""Return the simulator's settings as YAML or JSON: what a file says, with latency and seed added.
 
     The file holds either settings or only the list of keys. Python reads no YAML by itself, so the two are
     added as text: a file that says them too is refused as one that says them twice.
@@ -119,7 +119,7 @@ def _simulate(chosen: argparse.Namespace) -> int:
 
 
 def port_number(text: str) -> int:
-    """A port, or what is wrong with the text."""
+    """Return a port; raise when the text is none."""
     port = int(text)
     if not 0 <= port <= 65_535:
         raise argparse.ArgumentTypeError(f"{text} is no port: ports are 0 to 65535")

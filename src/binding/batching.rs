@@ -13,13 +13,14 @@ use parking_lot::Mutex;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use super::call_options::CallOptions;
 use super::core::Core;
 use super::exceptions::raise;
 use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
+use super::prompt::Prompt;
 use super::runtime::{LOOK_AT_SIGNALS, Threads, Unattended};
 use crate::engine::{Batch, RetryHook};
 
@@ -92,8 +93,8 @@ impl BatchRun {
         Ok(self.batch()?.wants())
     }
 
-    /// Starts calls: each a number, its prompt, whether that is messages in JSON, and its options. Gives the numbers of
-    /// those whose messages are none, and what is wrong with them.
+    /// Starts calls: each a number, its prompt, and its options. Gives the numbers of those whose messages are none, and
+    /// what is wrong with them.
     fn put(&self, py: Python<'_>, calls: &Bound<'_, PyList>) -> PyResult<Vec<(u64, String)>> {
         let batch = self.batch()?;
         let mut refused = Vec::new();
@@ -101,10 +102,9 @@ impl BatchRun {
         for call in calls.iter() {
             let call = call.cast_into::<PyTuple>()?;
             let number: u64 = call.get_item(0)?.extract()?;
-            let prompt = call.get_item(1)?.cast_into::<PyString>()?;
-            let is_messages: bool = call.get_item(2)?.extract()?;
-            let options = call.get_item(3)?.cast_into::<CallOptions>()?;
-            match options.get().ask(prompt.to_cow()?.as_ref(), is_messages) {
+            let prompt: Prompt = call.get_item(1)?.extract()?;
+            let options = call.get_item(2)?.cast_into::<CallOptions>()?;
+            match options.get().ask(&prompt) {
                 Ok(mut ask) => {
                     if self.on_retry.is_some() {
                         let retries = self.retries.clone();

@@ -5,8 +5,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::engine::{CacheWish, Request};
-use crate::engine::{Content, Message, Moment, Role};
+use super::prompt::Prompt;
+use crate::engine::{CacheWish, Moment, Request};
 use crate::error::Error;
 
 /// The options of a call, read once and used for every call that has the same.
@@ -74,30 +74,9 @@ impl CallOptions {
 }
 
 impl CallOptions {
-    /// The call with its prompt: text, or messages in JSON.
-    pub(super) fn ask(&self, prompt: &str, is_messages: bool) -> Result<Request, Error> {
-        let mut messages: Vec<Message> = Vec::new();
-        if let Some(system) = &self.system {
-            messages.push(said(Role::System, system));
-        }
-        if is_messages {
-            let said: Vec<Message> = serde_json::from_str(prompt).map_err(|error| {
-                Error::argument("prompt", format!("the messages are wrong: {error}"))
-            })?;
-            messages.extend(said);
-        } else {
-            messages.push(said(Role::User, prompt));
-        }
+    /// The call with its prompt.
+    pub(super) fn ask(&self, prompt: &Prompt) -> Result<Request, Error> {
+        let messages = prompt.messages(self.system.as_deref())?;
         Ok(Request { messages, ..self.ask.clone() })
-    }
-}
-
-fn said(role: Role, text: &str) -> Message {
-    Message {
-        role,
-        content: Content::Text(text.to_owned()),
-        tool_calls: Vec::new(),
-        tool_call_id: None,
-        name: None,
     }
 }

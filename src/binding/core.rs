@@ -11,9 +11,11 @@ use serde_json::Value;
 use super::any_loop;
 use super::call_options::CallOptions;
 use super::exceptions::raise;
-use super::loop_port::{Arrival, LoopPort};
+use super::loop_port::LoopPort;
+use super::mailbox::{Arrival, Mailbox};
 use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
+use super::prompt::Prompt;
 use super::runtime::Threads;
 use super::stream_timeouts::Watch;
 use crate::config::{Arguments, ConfigArgument, Settings, Sources};
@@ -95,12 +97,11 @@ impl Core {
     fn send(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
     ) -> PyResult<Outcome> {
         let options = options.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
         let (ask, retries) = with_hook(ask, options, None);
         running.notices.listen_to_decisions(options.debug);
@@ -122,15 +123,14 @@ impl Core {
     fn asend(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
         port: &Bound<'_, LoopPort>,
         future: Py<PyAny>,
     ) -> PyResult<u64> {
         let options = options.get();
         let port = port.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
         let mailbox = port.mailbox();
         let (ask, retries) = with_hook(ask, options, Some(mailbox.clone()));
@@ -158,12 +158,11 @@ impl Core {
     fn asend_anywhere<'py>(
         &self,
         py: Python<'py>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let options = options.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
         let (ask, retries) = with_hook(ask, options, None);
         let on_retry = options.on_retry.as_ref().map(|hook| hook.clone_ref(py)).zip(retries);
@@ -314,7 +313,7 @@ impl Drop for Core {
 fn with_hook(
     ask: Request,
     options: &CallOptions,
-    wakes: Option<Arc<super::loop_port::Mailbox>>,
+    wakes: Option<Arc<Mailbox>>,
 ) -> (Request, Option<Arc<Retries>>) {
     if options.on_retry.is_none() {
         return (ask, None);

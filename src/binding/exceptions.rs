@@ -1,11 +1,11 @@
 //! Which Python exception is an error?
 
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyList};
+use pyo3::types::{IntoPyDict, PyDict};
 
-use super::outcome::counts;
+use super::outcome::{attempts, counts};
 use crate::engine::FailureClass;
-use crate::error::{Attempt, Error, ErrorKind, Spent, UserLimit};
+use crate::error::{Error, ErrorKind, Spent, UserLimit};
 
 /// The exception class of a kind; the classes stand in `quotaflow/errors.py`.
 pub(super) fn class_name(kind: &ErrorKind) -> &'static str {
@@ -97,26 +97,4 @@ fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>>
         }
     }
     class.call((error.message.as_str(),), Some(&facts.into_py_dict(py)?))
-}
-
-/// Attempts as the tuples that `quotaflow.records.Attempt` is made of.
-pub(super) fn attempts<'py>(py: Python<'py>, attempts: &[Attempt]) -> PyResult<Bound<'py, PyList>> {
-    PyList::new(py, attempts.iter().map(attempt))
-}
-
-type AttemptTuple<'a> =
-    (&'a str, &'a str, &'a str, Option<&'static str>, Option<u16>, f64, f64, f64);
-
-/// One attempt as a tuple.
-pub(super) fn attempt(attempt: &Attempt) -> AttemptTuple<'_> {
-    (
-        &attempt.provider,
-        &attempt.model,
-        &attempt.key,
-        attempt.failure.map(FailureClass::name),
-        attempt.status,
-        attempt.started.as_seconds(),
-        attempt.lasted.as_secs_f64(),
-        attempt.waited.as_secs_f64(),
-    )
 }

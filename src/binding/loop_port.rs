@@ -4,66 +4,19 @@
 //! No thread of ours ever takes the interpreter, and sixty-four calls in flight cost a few wake-ups, not sixty-four.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
 use super::exceptions::raise;
+use super::mailbox::Mailbox;
 use super::notices::{NoticeBox, Retries};
-use super::outcome::Outcome;
-use super::streaming::objects;
-use crate::engine::{Answer, StreamEvent};
-use crate::error::Error;
-
-/// What a future is resolved with.
-pub(super) enum Arrival {
-    /// The answer to a prompt.
-    Answer(Box<Answer>),
-    /// Pieces of a stream.
-    Pieces(Vec<StreamEvent>),
-}
-
-impl Arrival {
-    fn into_object(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self {
-            Arrival::Answer(answer) => Outcome(*answer).into_py_any(py),
-            Arrival::Pieces(events) => objects(py, events),
-        }
-    }
-}
-
-/// Answers for one event loop; nothing of Python is in it, so any thread may drop it.
-pub(super) struct Mailbox {
-    arrived: Mutex<Vec<(u64, Result<Arrival, Error>)>>,
-    wake: UnixStream,
-}
-
-impl Mailbox {
-    /// Puts an answer in.
-    pub(super) fn put(&self, call: u64, answer: Result<Arrival, Error>) {
-        let first = {
-            let mut arrived = self.arrived.lock();
-            arrived.push((call, answer));
-            arrived.len() == 1
-        };
-        if first {
-            self.wake();
-        }
-    }
-
-    /// Makes the loop look.
-    pub(super) fn wake(&self) {
-        // A full socket means the loop has been woken already; a closed one means nobody waits any more.
-        let _ = (&self.wake).write(&[1]);
-    }
-}
 
 struct Waiting {
     future: Py<PyAny>,
@@ -99,7 +52,7 @@ impl LoopPort {
             Ok((bell, wake))
         };
         let (bell, wake) = pair().map_err(|error| PyOSError::new_err(error.to_string()))?;
-        let mailbox = Arc::new(Mailbox { arrived: Mutex::default(), wake });
+        let mailbox = Arc::new(Mailbox::new(wake));
         Ok(LoopPort { mailbox, bell, waiting: Mutex::default() })
     }
 
@@ -114,7 +67,7 @@ impl LoopPort {
         while matches!((&self.bell).read(&mut rung), Ok(read) if read == rung.len()) {}
         // Whatever is raised while telling, the answers reach their futures first.
         let mut told = self.tell(py);
-        let arrived = std::mem::take(&mut *self.mailbox.arrived.lock());
+        let arrived = self.mailbox.take();
         for (call, answer) in arrived {
             let (waiting, hook) = self.forget(call);
             let Some(waiting) = waiting else { continue };

@@ -12,8 +12,8 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
-use super::exceptions;
-use super::loop_port::Mailbox;
+use super::mailbox::Mailbox;
+use super::outcome;
 use crate::engine::{Events, Notice, Observer};
 use crate::error::Attempt;
 
@@ -165,7 +165,7 @@ impl Retries {
     pub(super) fn deliver(&self, py: Python<'_>, hook: &Py<PyAny>) -> PyResult<()> {
         let attempts = std::mem::take(&mut *self.0.lock());
         attempts.iter().try_for_each(|attempt| {
-            let called = hook.call1(py, (exceptions::attempt(attempt),)).map(drop);
+            let called = hook.call1(py, (outcome::attempt(attempt),)).map(drop);
             called.or_else(|error| report(py, error, Some(hook.bind(py))))
         })
     }

@@ -8,22 +8,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString};
 use tokio::sync::Notify;
 
 use super::any_loop;
 use super::call_options::CallOptions;
 use super::core::Core;
-use super::exceptions::{attempt, raise};
-use super::loop_port::{Arrival, LoopPort, Mailbox};
+use super::exceptions::raise;
+use super::loop_port::LoopPort;
+use super::mailbox::{Arrival, Mailbox};
 use super::notices::{NoticeBox, Retries};
-use super::outcome::Outcome;
+use super::outcome::{Outcome, objects};
+use super::prompt::Prompt;
 use super::runtime::Threads;
-use crate::engine::{
-    Answer, Checkout, ParkedStream, Resume, RetryHook, StreamEvent, StreamPiece, Streaming,
-};
+use crate::engine::{Answer, Checkout, ParkedStream, Resume, RetryHook, StreamEvent, Streaming};
 use crate::error::{Error, ErrorKind};
 
 /// A call whose answer comes in pieces. Dropped, it ends the request and settles what was used.
@@ -229,45 +227,19 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "this stream was closed").hint("begin a new one")
 }
 
-/// Pieces as Python takes them.
-pub(super) fn objects(py: Python<'_>, events: Vec<StreamEvent>) -> PyResult<Py<PyAny>> {
-    let objects = events.into_iter().map(|event| object(py, event));
-    let objects: Vec<Py<PyAny>> = objects.collect::<PyResult<_>>()?;
-    PyList::new(py, objects)?.into_py_any(py)
-}
-
-fn object(py: Python<'_>, event: StreamEvent) -> PyResult<Py<PyAny>> {
-    match event {
-        StreamEvent::Piece(StreamPiece::Text(text)) => {
-            Ok(PyString::new(py, &text).into_any().unbind())
-        }
-        StreamEvent::Piece(StreamPiece::Reasoning(text)) => ("reasoning", text).into_py_any(py),
-        StreamEvent::Piece(StreamPiece::ToolCall { index, id, name, arguments }) => {
-            ("tool_call", arguments, index, id, name).into_py_any(py)
-        }
-        StreamEvent::Seam(seam) => {
-            let broken = attempt(&seam.broken);
-            let (message, restarts) = (&seam.message, seam.restarts);
-            ("seam", message, restarts, broken, &seam.provider, &seam.model, &seam.key)
-                .into_py_any(py)
-        }
-    }
-}
-
 #[pymethods]
 impl Core {
     /// Begins a call whose answer comes in pieces; `resume` is `restart`, `continue` or nothing.
     fn stream(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
         resume: Option<&str>,
         idle_timeout: Option<f64>,
     ) -> PyResult<StreamCall> {
         let options = options.get();
-        let mut ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let mut ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let resume = match resume {
             None => None,
             Some("restart") => Some(Resume::Restart),

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Engine;
-use super::call::costs::rates_of;
+use super::call::Calls;
+use super::call::errors::no_route;
 use super::call::request::Request;
 use super::call::route::Stop;
 use super::call::send::demand;
-use super::dispatch::registry::Target;
-use super::dispatch::reservation::{conform, with_own};
+use super::dispatch::lanes::{conform, with_own};
+use super::dispatch::prices::rates_of;
+use super::dispatch::types::Target;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{
     Amounts, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner,
@@ -140,13 +141,10 @@ pub(super) struct Present {
     pub(super) now: Moment,
 }
 
-impl Engine {
+impl Calls {
     /// How many tokens each of these conversations will be billed as at the first target of the route: counted where the
     /// model's tokenizer is known, else estimated and corrected by what bills taught.
-    ///
-    /// # Errors
-    /// [`Error`] when `ask` has no route, or the state cannot be read.
-    pub fn prompt_sizes(
+    pub(in crate::engine) fn prompt_sizes(
         &self,
         ask: &Request,
         prompts: Vec<Vec<Message>>,
@@ -171,10 +169,7 @@ impl Engine {
 
     /// What would come of sending `load` the way `ask` says, from what is used and closed now. Sends nothing and changes
     /// nothing.
-    ///
-    /// # Errors
-    /// [`Error`] when `ask` has no route, or the state cannot be read.
-    pub fn plan(&self, ask: &Request, load: &Load) -> Result<Plan, Error> {
+    pub(in crate::engine) fn plan(&self, ask: &Request, load: &Load) -> Result<Plan, Error> {
         let run = |(size, count): &(u64, u64)| PlannedRun { ask: 0, size: *size, count: *count };
         let runs: Vec<_> = load.sizes.iter().map(run).collect();
         let planned = self.plan_together(&[ask], &runs, load, &|| true)?;
@@ -185,10 +180,7 @@ impl Engine {
     /// share; the sizes of `load` are left out of account. Where the first ask has no route that is an error; prompts of
     /// others without one are refused. Takes some microseconds a prompt; every few thousand of them `goes_on` is asked, and when
     /// it says no there is no plan.
-    ///
-    /// # Errors
-    /// [`Error`] when the first ask has no route, or the state cannot be read.
-    pub fn plan_together(
+    pub(in crate::engine) fn plan_together(
         &self,
         asks: &[&Request],
         runs: &[PlannedRun],
@@ -277,7 +269,7 @@ impl Engine {
         load: &Load,
     ) -> Result<(Routes, Present), Error> {
         let mut routes = Routes::default();
-        let mut present = Gathered::new(self.clock.now());
+        let mut present = Gathered::new(self.dispatch.now());
         let mut known: HashMap<Sameness, usize> = HashMap::new();
         let mut is_used = vec![runs.is_empty(); asks.len()];
         runs.iter().for_each(|run| is_used[run.ask] = true);
@@ -331,7 +323,7 @@ impl Engine {
                 continue;
             }
             seen.push(Arc::as_ptr(line));
-            let user = self.user(asks[run.ask].user.as_deref());
+            let user = self.dispatch.user(asks[run.ask].user.as_deref());
             let standing = Standing {
                 priority: asks[run.ask].priority,
                 tenant: user.name.clone(),
@@ -364,7 +356,7 @@ impl Engine {
             }
             let (provider, model) = (&stop.target.vendor.provider.name, &stop.target.model);
             let unpriced = || (provider.clone(), model.clone());
-            let rates = rates_of(&self.settings.prices, provider, model, present.now);
+            let rates = rates_of(&self.dispatch.prices, provider, model, present.now);
             let rates = rates.ok_or_else(unpriced)?;
             for (size, count) in sizes {
                 let cost = |output_tokens: u64| {
@@ -396,7 +388,7 @@ impl Engine {
         latency: Option<Duration>,
         output_tokens: Option<u64>,
     ) -> Result<Present, Error> {
-        let mut present = Gathered::new(self.clock.now());
+        let mut present = Gathered::new(self.dispatch.now());
         self.gather(&mut present, route, ask, latency, output_tokens)?;
         Ok(present.into())
     }
@@ -412,14 +404,14 @@ impl Engine {
         output_tokens: Option<u64>,
     ) -> Result<(), Error> {
         let now = present.now;
-        let user = self.user(ask.user.as_deref());
+        let user = self.dispatch.user(ask.user.as_deref());
         for (place, stop) in route.iter().enumerate() {
             let lanes = stop.target.lanes();
             let ids = with_own(&lanes.ids, &user);
             let mut here = Vec::new();
             // One that was read for another route is read again at most: what was read first stays.
             if ids.iter().any(|id| !present.places.contains_key(id)) {
-                self.store.update(&ids, &mut |held| {
+                self.dispatch.store.update(&ids, &mut |held| {
                     conform(held, &lanes, now);
                     if let Some(own) = &user.own {
                         held.get_mut(lanes.ids.len()).conform(&own.limits, now);
@@ -531,8 +523,4 @@ fn limits(stops: &[Stop], made: &Forecast) -> Vec<PlannedLimit> {
         }
     });
     waits.collect()
-}
-
-pub(super) fn no_route() -> Error {
-    Error::new(ErrorKind::Internal, "a call has no route")
 }

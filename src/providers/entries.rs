@@ -1,10 +1,23 @@
 //! What are the facts about each provider? One entry each; a new provider is a new entry.
 
-use super::catalogue::Dialect;
 use super::rate_headers::{self as headers, RateHeaders};
 use super::refusal_rows::{self, Row};
-use super::structured::{Rules, Structured};
 use super::wire::KeyHeader;
+
+/// A wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI chat completions, spoken by most servers.
+    OpenAi,
+    /// Anthropic messages.
+    Anthropic,
+    /// Gemini generateContent.
+    Gemini,
+    /// OpenAI responses, spoken beside chat completions where a config asks for it.
+    Responses,
+    /// Ollama's own chat, whose streams are lines of JSON.
+    Ollama,
+}
 
 /// How a provider's limits come back, as far as its documentation says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +41,32 @@ pub(super) enum OutputCap {
     MaxTokens,
     /// `max_completion_tokens` only.
     MaxCompletionTokens,
+}
+
+/// What a provider does to keep an answer to a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Structured {
+    /// It holds answers to a JSON schema.
+    Schema(Rules),
+    /// It sees to it that an answer is a JSON object, but not which.
+    JsonObject,
+    /// Nothing: the prompt has to say it.
+    Prompt,
+    /// A server that nobody knows: what is written in OpenAI's words is for it to judge, else the prompt says it.
+    Unknown,
+}
+
+/// Which schemas it holds answers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// OpenAI's: an object at the top; `strict` where no other fields are allowed and none is optional.
+    OpenAi,
+    /// Anthropic's: closed objects that do not hold themselves.
+    Anthropic,
+    /// Any.
+    Any,
+    /// Any, but the model does not see it: a grammar keeps it to the shape and does not tell it what for.
+    Unseen,
 }
 
 /// The facts about one provider.

@@ -11,6 +11,7 @@ mod azure;
 mod catalogue;
 mod chat;
 mod closed_schemas;
+mod codec;
 mod delays;
 mod dialects;
 mod entries;
@@ -32,8 +33,9 @@ mod wire;
 
 pub use answer_schema::AnswerSchema;
 pub use answer_text::{JsonInText, json_in};
-pub use catalogue::{Dialect, Provider};
+pub use catalogue::Provider;
 pub use chat::{ChatRequest, Completion, Content, FinishReason, Message, Role};
+pub use entries::Dialect;
 pub use foreign::{ForeignError, shown};
 pub use naming::{provider_of_key, provider_of_variable};
 pub use streaming::{StreamPiece, StreamReader};

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::catalogue::{Dialect, Provider};
+use super::catalogue::Provider;
+use super::entries::Dialect;
 use super::redact;
 use super::wire::InvalidRequest;
 

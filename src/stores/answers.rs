@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::KeptAnswer;
+use super::store::KeptAnswer;
 use crate::kernel::Moment;
 
 /// Answers in memory, the oldest first.

@@ -11,8 +11,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use super::error::StoreError;
 use super::sqlite::SqliteStore;
-use super::{KeptAnswer, QuotaStore, StoreError};
+use super::store::{KeptAnswer, QuotaStore};
 use crate::kernel::{Ledger, LedgerId, Ledgers, Moment};
 
 /// A [`SqliteStore`] that is closed while the process forks.

@@ -11,8 +11,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ffi};
 
+use super::answers;
+use super::error::{StoreError, StoreTrouble};
 use super::ledger_table::LedgerTable;
-use super::{KeptAnswer, QuotaStore, StoreError, StoreTrouble, answers};
+use super::store::{KeptAnswer, QuotaStore};
 use crate::kernel::{Amounts, Ledger, LedgerId, Ledgers, Moment};
 
 /// The layout of the file; a file with a higher number is not touched.

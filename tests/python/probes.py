@@ -33,7 +33,7 @@ def waiting(llm: LLMInterface) -> int:
     return sum(line["waiting"] for line in llm.status()["waiting"])
 
 
-def until(condition: Callable[[], object], seconds: float = 5) -> None:
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -42,7 +42,7 @@ def until(condition: Callable[[], object], seconds: float = 5) -> None:
 
 async def until_waiting(llm: LLMInterface, count: int) -> None:
     """Lets the loop run until so many wait."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while waiting(llm) < count:  # noqa: ASYNC110 - nothing tells when somebody joins a line
             await asyncio.sleep(0.005)
 

@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from quotaflow import InvalidPromptError
+from quotaflow._call.prompt import encode_text
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -86,7 +89,7 @@ class ScriptedCore:
 
     def __init__(self, *arguments: object) -> None:
         self.arguments = arguments
-        self.calls: list[tuple[str, bool, Options]] = []
+        self.calls: list[tuple[str | bytes, Options]] = []
         self.resets: list[tuple[str | None, str | None]] = []
         self.closed = 0
         self.outcome: ScriptedOutcome | Exception = ScriptedOutcome()
@@ -94,33 +97,33 @@ class ScriptedCore:
         self.pieces: list[list[str | tuple[Any, ...]]] = [["Pa", "ris"]]
         self.made.append(self)
 
-    def send(self, prompt: str, is_messages: bool, options: Options) -> ScriptedOutcome:
-        self.calls.append((prompt, is_messages, options))
+    def send(self, prompt: str | bytes, options: Options) -> ScriptedOutcome:
+        self.calls.append((prompt, options))
         if isinstance(self.outcome, Exception):
             raise self.outcome
-        prompt.encode()
+        if isinstance(prompt, str):
+            encode_text(prompt)  # the border refuses it with the same error
         return self.outcome
 
     def asend(
         self,
-        prompt: str,
-        is_messages: bool,
+        prompt: str | bytes,
         options: Options,
         _port: object,
         future: asyncio.Future[ScriptedOutcome],
     ) -> int:
         try:
-            future.set_result(self.send(prompt, is_messages, options))
-        except UnicodeEncodeError:
-            raise  # as PyO3 does before anything begins
+            future.set_result(self.send(prompt, options))
+        except InvalidPromptError:
+            raise  # as Rust does before anything begins
         except Exception as error:  # noqa: BLE001 - whatever the script says goes to whoever awaits
             future.set_exception(error)
         return len(self.calls)
 
     def stream(
-        self, prompt: str, is_messages: bool, options: Options, resume: str | None, idle_timeout: float | None
+        self, prompt: str | bytes, options: Options, resume: str | None, idle_timeout: float | None
     ) -> ScriptedStream:
-        outcome = self.send(prompt, is_messages, options)
+        outcome = self.send(prompt, options)
         self.streams.append((resume, idle_timeout))
         return ScriptedStream(outcome, list(self.pieces))
 

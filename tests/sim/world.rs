@@ -111,13 +111,12 @@ impl World {
         transport: Arc<dyn engine::Transport>,
     ) -> Arc<Engine> {
         let world = engine::World {
-            store,
             transport,
             clock: self.watch.clone(),
             entropy: Entropy::seeded(self.seed),
             observer: self.trace.clone(),
         };
-        Engine::in_world(self.settings.clone(), world).unwrap()
+        Engine::in_world(self.settings.clone(), store, world).unwrap()
     }
 
     /// A process that remembers in memory.

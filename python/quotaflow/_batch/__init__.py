@@ -1,5 +1,5 @@
-"""Batches of prompts: source, run, checkpoint, progress, results.
+"""Batches of prompts: source, run, results, checkpoint, progress.
 
-`interface` inherits its methods.
-It may import `_structured`, `_prices`, `reply`, `_call`, `errors` and `records`.
+`interface` inherits its methods, and `_plan` reads prompts as it does.
+It may import `_structured`, `reply`, `_call`, `errors` and `records`.
 """

@@ -1,4 +1,4 @@
-"""Who writes down what is finished while nobody asks for it?"""
+"""Saving of a batch's results while its driver is elsewhere."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LOOK_EACH = 0.05
-# Whoever comes back within this time writes it down.
+# A driver that comes back within this time writes it down.
 _PATIENCE = 0.2
 
 
 class Keeper:
-    """Does something now and then while whoever drives a batch is elsewhere: in code of others, for a long time.
+    """Does something now and then while the driver of a batch is elsewhere: in other code, for a long time.
 
     The driver has the batch for itself but in `with keeper:`.
 
@@ -43,7 +43,7 @@ class Keeper:
         self._keep = keep
         thread = Thread(target=self._watch, name="quotaflow-keeper", daemon=True)
         thread.start()
-        # Not before: after a Ctrl-C in between nobody could wait for its end.
+        # Not before: after a Ctrl-C in between its end could not be waited for.
         self._thread = thread
 
     def __enter__(self) -> None:
@@ -55,7 +55,7 @@ class Keeper:
         self._left_at = None
 
     def end(self) -> None:
-        """The batch is over: nothing is kept any more. Ending twice is fine."""
+        """End the saving: the batch is over. Ending twice is fine."""
         self._over.set()
         if self._thread is not None:
             self._thread.join()

@@ -1,4 +1,4 @@
-"""Where does a batch write down what it finished, and what did an earlier run write?
+"""The checkpoint file of a batch: written while it runs, read to resume it.
 
 A file of lines of JSON. The first says which job it is of, each other one holds one finished prompt: its place,
 the digest of its content, and the reply or the error. Lines are only ever appended. What was written survives the
@@ -16,16 +16,17 @@ from errno import ENOSPC
 from hashlib import blake2b
 
 from quotaflow import errors
-from quotaflow._batch.results import BatchItem
+from quotaflow._batch.results import BatchItem, Results
 from quotaflow._quotaflow import DigestTable
 from quotaflow.errors import AnswerError, CallError, CheckpointError, QuotaflowError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from quotaflow._quotaflow import Outcome
+    from quotaflow._structured.repair import Wanted
     from quotaflow.reply import Reply
 
 _VERSION = 1
@@ -70,7 +71,7 @@ class Checkpoint:
         return self._known.get(key)
 
     def add(self, index: int, line: str) -> int:
-        """Takes a line that `save` will write; says where it will stand."""
+        """Take a line that `save` will write; return where it will stand."""
         known = self._places.get(index)
         if known is not None:
             return known
@@ -80,7 +81,7 @@ class Checkpoint:
         return offset
 
     def save(self, *, sync: bool) -> None:
-        """Writes what was added; once a second, or when `sync` says so, it is made safe from a power cut as well.
+        """Write what was added; once a second, or with `sync`, make it safe from a power cut as well.
 
         Raises:
             CheckpointError: it cannot be written; nothing of what was added is lost, it is in `unsaved`.
@@ -108,7 +109,7 @@ class Checkpoint:
         return Lines(self._path, self)
 
     def unsaved_at(self, offset: int) -> bytes | None:
-        """The line that will stand there, when it is not written yet."""
+        """Return the line that will stand there, when it is not written yet."""
         return self._unsaved.get(offset)
 
     def close(self) -> None:
@@ -134,7 +135,7 @@ class Checkpoint:
             ) from None
 
     def _read(self, header: dict[str, Any]) -> int:
-        """Reads what is there; says where the next line belongs, and cuts off a line that was never finished."""
+        """Read what is there, cut off a line that was never finished, and return where the next one belongs."""
         first = (json.dumps(header, separators=(",", ":")) + "\n").encode()
         end, other_job = 0, None
         spoilt: list[int] = []
@@ -180,7 +181,7 @@ class Checkpoint:
         )  # fmt: skip
 
     def _other_job(self, line: bytes, header: dict[str, Any]) -> CheckpointError | None:
-        """What is wrong with going on here, when the file is of another job."""
+        """Return the error for a file of another job, or `None`."""
         try:
             found = json.loads(line)
             version, job = found["quotaflow_checkpoint"], dict(found["job"])
@@ -188,15 +189,15 @@ class Checkpoint:
             raise self._no_checkpoint("it does not begin like one") from None
         if version != _VERSION:
             raise self._no_checkpoint(f"it is of version {version}, and this quotaflow writes {_VERSION}")
-        ours = header["job"]
-        differ = sorted(name for name in {*job, *ours} if job.get(name) != ours.get(name))
+        own = header["job"]
+        differ = sorted(name for name in {*job, *own} if job.get(name) != own.get(name))
         if not differ:
             return None
         # Where an argument says another model, that needs not be said twice.
-        told = [name for name in differ if name != "default model"] or differ
+        named = [name for name in differ if name != "default model"] or differ
         return CheckpointError(
-            f"{self._path} is of another job: it was made with another {', '.join(told)}",
-            hint="give this job a file of its own, or the arguments it had",
+            f"{self._path} is of another job: it was made with another {', '.join(named)}",
+            hint="give this job its own file, or the arguments it had",
             path=self._path,
         )
 
@@ -220,7 +221,7 @@ class Lines:
         self._file = os.open(path, os.O_RDONLY)
 
     def item_at(self, offset: int, index: int) -> BatchItem:
-        """The item whose line stands there, for the prompt at `index`."""
+        """Return the item whose line stands there, for the prompt at `index`."""
         line = self._written.unsaved_at(offset)
         if line is None:
             size = 4096
@@ -235,22 +236,117 @@ class Lines:
             os.close(file)
 
 
+class SavedResults(Results):
+    """Finished items in the lines of a checkpoint; in memory are only the places where they stand."""
+
+    __slots__ = ("_checkpoint", "_errors_as_text", "_lines", "_offsets", "_originals", "_own", "_usual")
+
+    def __init__(self, checkpoint: Checkpoint, usual: Wanted | None, errors_as_text: bool) -> None:
+        from array import array
+
+        super().__init__(None)
+        self._checkpoint = checkpoint
+        self._errors_as_text = errors_as_text
+        self._lines: Lines = checkpoint.lines()
+        self._offsets = array("q")
+        # Of those whose line is another one's: the place of that one, and their own id.
+        self._originals: dict[int, tuple[int, str | int | None]] = {}
+        # What answers are held to, and where that is something else than usually: objects are read from the lines.
+        self._usual = usual
+        self._own: dict[int, Wanted | None] = {}
+
+    def put(self, item: BatchItem, line: str | None) -> None:
+        """Write an item down; a duplicate has the line of its original."""
+        if item.duplicate_of is not None:
+            self._originals[item.index] = (item.duplicate_of, item.id)
+            return
+        if line is not None:
+            self._stands_at(item.index, self._checkpoint.add(item.index, line))
+
+    def found(self, key: bytes, index: int, identity: str | int | None, wanted: Wanted | None) -> BatchItem | None:
+        """Return the item of the same prompt, if an earlier run finished it and its answer has its shape."""
+        if wanted is not self._usual:
+            self._own[index] = wanted
+        offset = self._checkpoint.known(key)
+        if offset is None:
+            return None
+        self._stands_at(index, offset)
+        if identity is not None:
+            self._originals[index] = (index, identity)
+        item, fits = self._read(index)
+        if not fits:
+            # A class may have become stricter since.
+            self._offsets[index] = -1
+            self._originals.pop(index, None)
+        return item if fits else None
+
+    def _stands_at(self, index: int, offset: int) -> None:
+        missing = index + 1 - len(self._offsets)
+        if missing > 0:
+            self._offsets.extend([-1] * missing)
+        self._offsets[index] = offset
+
+    def get(self, index: int) -> BatchItem | None:
+        """Return the item at this place, read from its line."""
+        return self._read(index)[0]
+
+    def _read(self, index: int) -> tuple[BatchItem | None, bool]:
+        """Return the item, and whether its answer has the shape it is to have."""
+        original, identity = self._originals.get(index, (index, None))
+        if not 0 <= original < len(self._offsets) or self._offsets[original] < 0:
+            return None, False
+        item = self._lines.item_at(self._offsets[original], original)
+        if self._errors_as_text and isinstance(item.error, CallError):
+            from quotaflow.reply import failed_reply
+
+            item.reply = failed_reply(item.error)
+            return (item if original == index else item.again(index, identity)), True
+        wanted, wrong = self._own.get(original, self._usual), None
+        if wanted is not None and item.reply is not None:
+            item.reply, wrong = wanted.judged(item.reply)
+        if original != index:
+            item = item.again(index, identity)
+        elif identity is not None:
+            item.id = identity
+        return item, wrong is None
+
+    def places(self) -> Sequence[int]:
+        """Return the places that have an item, in order."""
+        size = max(len(self._offsets), max(self._originals, default=-1) + 1)
+        if -1 not in self._offsets and not self._originals:
+            return range(size)
+        places = [place for place in range(size) if self._has(place)]
+        return range(size) if len(places) == size else places
+
+    def _has(self, index: int) -> bool:
+        original, _ = self._originals.get(index, (index, None))
+        return original < len(self._offsets) and self._offsets[original] >= 0
+
+    def save(self, *, sync: bool) -> None:
+        """Everything so far stands in the file."""
+        self._checkpoint.save(sync=sync)
+
+    def close(self) -> None:
+        """Lets another run have the file."""
+        self._checkpoint.close()
+
+
 def line_of_reply(index: int, digest: str, identity: str | int | None, outcome: Outcome | Reply) -> str:
-    """The line of a prompt that was answered: by one answer, or by a reply that is made of two."""
+    """Return the line of a prompt that was answered: by one answer, or by a reply that is made of two."""
     name = "" if identity is None else f',"id":{json.dumps(identity)}'
     from quotaflow.reply import json_of, reply_from
 
     if isinstance(outcome, str):
         facts = json_of(outcome)
     else:
-        # Whoever reads it may not have the prices of this config.
+        # The reader may not have the prices of this config.
         cost = reply_from(outcome).cost
         facts = outcome.to_json(None if cost is None else str(cost))
     return f'{{"index":{index},"digest":"{digest}"{name},"reply":{facts}}}\n'
 
 
 def line_of_error(index: int, digest: str, identity: str | int | None, error: QuotaflowError) -> str:
-    """The line of a prompt without an answer; a later run sends it again."""
+    """Return the line of a prompt without an answer; a later run sends it again."""
     # What every error of its class says need not be written down.
     names = _facts_of(type(error))
     facts = {name: vars(error)[name] for name in names if vars(error).get(name) is not None}
@@ -324,25 +420,25 @@ def _error(facts: dict[str, Any]) -> QuotaflowError:
     return made(message, **facts)
 
 
-def _facts_of(kind: type[QuotaflowError]) -> tuple[str, ...]:
-    """What errors of this class are told, beside their message."""
-    names = kind._facts  # noqa: SLF001 - the tree of errors is ours
-    if issubclass(kind, CallError):
+def _facts_of(cls: type[QuotaflowError]) -> tuple[str, ...]:
+    """Return the names of what errors of this class hold, beside their message."""
+    names = cls._facts
+    if issubclass(cls, CallError):
         names += ("failure", "attempts")
-    if issubclass(kind, AnswerError):
+    if issubclass(cls, AnswerError):
         names += ("text", "errors")
     return names
 
 
 def _header(job: Mapping[str, object]) -> dict[str, Any]:
-    """The first line; of the arguments only digests, for some are long and some are secret."""
+    """Return the first line; it has digests of the arguments, for some are long and some are secret."""
 
     def digest(value: object) -> str:
         text = json.dumps(value, sort_keys=True, default=repr)
         return blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
 
-    told = {name: digest(value) for name, value in sorted(job.items()) if value is not None}
-    return {"quotaflow_checkpoint": _VERSION, "job": told}
+    digests = {name: digest(value) for name, value in sorted(job.items()) if value is not None}
+    return {"quotaflow_checkpoint": _VERSION, "job": digests}
 
 
 def _lines_of(file: int) -> Iterator[tuple[int, bytes]]:

@@ -1,4 +1,4 @@
-"""What of a batch is finished before Ctrl-C is heard?"""
+"""Deferral of Ctrl-C while a batch counts what arrived."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Uninterrupted:
     the task, and others know what they do.
 
     Raises:
-        KeyboardInterrupt: at its end, when Ctrl-C was pressed meanwhile.
+        KeyboardInterrupt: at its end, when Ctrl-C was pressed in between.
 
     >>> with Uninterrupted():
     ...     pass

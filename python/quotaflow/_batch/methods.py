@@ -1,6 +1,8 @@
-"""How do I send ten thousand prompts?"""
+"""The batch methods of `LLMInterface`: `send_batch`, `iter_batch` and their twins."""
 
 from __future__ import annotations
+
+from quotaflow._call.options import CallArguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -9,19 +11,24 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any
 
+    from quotaflow._batch.options import BatchOptions
     from quotaflow._batch.results import Batch, BatchItem
     from quotaflow._batch.run import BatchWork
     from quotaflow._batch.summary import BatchProgress
+    from quotaflow._call.caller import Caller
     from quotaflow.records import Attempt
 
     Prompts = Iterable[Any] | str | PathLike[str]
     Progress = bool | Callable[[BatchProgress], object] | None
 
 
-class BatchFace:
+class BatchMethods:
     """Batches, for an object that sends prompts."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        _caller: Caller
 
     def send_batch(
         self,
@@ -37,8 +44,8 @@ class BatchFace:
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         system: str | None = None,
         priority: int = 2,
         timeout: float | timedelta | None = None,
@@ -48,7 +55,7 @@ class BatchFace:
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Batch:
-        """Sends many prompts as fast as the quotas allow, and waits for all answers.
+        """Send many prompts as fast as the quotas allow, and wait for all answers.
 
         A prompt that gets no answer is an item with an `error`; the others go on. What is wrong with the
         arguments, a provider without a key for instance, is raised. Ctrl-C ends it within a second, and what was
@@ -62,8 +69,8 @@ class BatchFace:
                 `deadline`, `cache`, …), and everything else for the provider. A line that is no prompt is an item
                 with an error that names it.
             concurrency: the most calls at once; `None` leaves it to the quotas and what the providers take.
-            progress: `None` shows a bar when somebody looks (a terminal, a notebook; with `rich` installed, else a
-                line now and then), `True` always, `False` never; a function is called with a `BatchProgress`, at
+            progress: `None` shows a bar in a terminal or a notebook (with `rich` installed, else a line now and
+                then), `True` always, `False` never; a function is called with a `BatchProgress`, at
                 most ten times a second and at the end. What it raises is logged once.
             checkpoint: a file that gets one line for each finished prompt. The same call with the same file sends
                 what is missing or failed, judged by content; a file made with other arguments is refused.
@@ -106,7 +113,14 @@ class BatchFace:
         >>> [item.reply.provider for item in batch], batch.summary.successful
         (['openai', 'openai'], 2)
         """
-        return _work(self, True, **_arguments(locals())).carried_out()
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
+        )  # fmt: skip
+        options = self._batch_options(
+            prompts, arguments, concurrency, progress, checkpoint, stop_on_error, dedupe, False
+        )
+        return _work(options, keeps_all=True).carried_out()
 
     async def asend_batch(
         self,
@@ -122,8 +136,8 @@ class BatchFace:
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         system: str | None = None,
         priority: int = 2,
         timeout: float | timedelta | None = None,  # noqa: ASYNC109 - it is for each call
@@ -133,7 +147,7 @@ class BatchFace:
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Batch:
-        """Sends many prompts from asyncio; parameters, result and errors match `send_batch`.
+        """Send many prompts from asyncio; parameters, result and errors match `send_batch`.
 
         Prompts are read on the loop: a generator that blocks blocks it. When the task is cancelled, what was
         finished is in the `batch` of the `CancelledError`; what `asyncio.run` and `wait_for` raise in its place
@@ -143,7 +157,14 @@ class BatchFace:
         >>> len(asyncio.run(llm.asend_batch(["Name a river.", "Name a lake."], model="gpt-4o-mini")))
         2
         """
-        return await _work(self, True, **_arguments(locals())).acarried_out()
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
+        )  # fmt: skip
+        options = self._batch_options(
+            prompts, arguments, concurrency, progress, checkpoint, stop_on_error, dedupe, False
+        )
+        return await _work(options, keeps_all=True).acarried_out()
 
     def iter_batch(
         self,
@@ -160,8 +181,8 @@ class BatchFace:
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         system: str | None = None,
         priority: int = 2,
         timeout: float | timedelta | None = None,
@@ -171,9 +192,9 @@ class BatchFace:
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Iterator[BatchItem]:
-        """Sends many prompts and gives each item when it is finished; parameters and errors match `send_batch`.
+        """Send many prompts and give each item when it is finished; parameters and errors match `send_batch`.
 
-        Memory does not grow with the number of prompts. While nobody asks for the next item no more prompts are
+        Memory does not grow with the number of prompts. While the next item is not asked for no more prompts are
         begun; what is begun goes on, and is written to the checkpoint. Leaving the loop ends the batch. Without a
         checkpoint, `dedupe` remembers the last 10,000 answers.
 
@@ -183,8 +204,14 @@ class BatchFace:
         ...     item.index, item.ok
         (0, True)
         """
-        work = _work(self, False, **_arguments(locals()))
-        return _flat(work)
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
+        )  # fmt: skip
+        options = self._batch_options(
+            prompts, arguments, concurrency, progress, checkpoint, stop_on_error, dedupe, ordered
+        )
+        return _flat(_work(options, keeps_all=False))
 
     def aiter_batch(
         self,
@@ -201,8 +228,8 @@ class BatchFace:
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         system: str | None = None,
         priority: int = 2,
         timeout: float | timedelta | None = None,
@@ -212,7 +239,7 @@ class BatchFace:
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> AsyncIterator[BatchItem]:
-        """The same as `iter_batch` for asyncio.
+        """Do the same as `iter_batch` for asyncio.
 
         >>> import asyncio
         >>> async def places():
@@ -222,29 +249,39 @@ class BatchFace:
         >>> asyncio.run(places())
         [0, 1]
         """
-        work = _work(self, False, **_arguments(locals()))
-        return _aflat(work)
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
+        )  # fmt: skip
+        options = self._batch_options(
+            prompts, arguments, concurrency, progress, checkpoint, stop_on_error, dedupe, ordered
+        )
+        return _aflat(_work(options, keeps_all=False))
+
+    def _batch_options(
+        self,
+        prompts: object,
+        arguments: CallArguments,
+        concurrency: object,
+        progress: object,
+        checkpoint: object,
+        stop_on_error: object,
+        dedupe: object,
+        ordered: object,
+    ) -> BatchOptions:
+        # Not before it is needed: most programs send no batch.
+        from quotaflow._batch.options import BatchOptions
+
+        return BatchOptions(
+            self._caller, getattr(self, "render", None), prompts, arguments, concurrency, progress=progress,
+            checkpoint=checkpoint, stop_on_error=stop_on_error, dedupe=dedupe, ordered=ordered,
+        )  # fmt: skip
 
 
-_OF_THE_BATCH = (
-    "prompts", "concurrency", "ordered", "progress", "checkpoint", "stop_on_error", "dedupe", "deadline",
-    "on_retry", "params",
-)  # fmt: skip
-
-
-def _arguments(given: dict[str, Any]) -> dict[str, Any]:
-    """What a method was called with: arguments of the batch by name, those of its calls together."""
-    given = {name: value for name, value in given.items() if name != "self"}
-    told = {name: given.pop(name) for name in _OF_THE_BATCH if name in given}
-    return {"ordered": False, **told, "call": given}
-
-
-def _work(llm: Any, keeps_all: bool, **arguments: Any) -> BatchWork:
-    # Not before it is needed: most programs send no batch.
-    from quotaflow._batch.options import BatchOptions
+def _work(options: BatchOptions, *, keeps_all: bool) -> BatchWork:
     from quotaflow._batch.run import BatchWork
 
-    return BatchWork(BatchOptions(llm, **arguments), keeps_all)
+    return BatchWork(options, keeps_all)
 
 
 def _flat(work: BatchWork) -> Iterator[BatchItem]:

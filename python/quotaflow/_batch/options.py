@@ -1,11 +1,12 @@
-"""Is this a possible batch, and what is asked of each of its calls?"""
+"""The checked arguments of a batch, and the options of each of its calls."""
 
 from __future__ import annotations
 
 import time
 from os import PathLike, fspath
 
-from quotaflow._batch.source import CALL_OPTIONS, what_answers_depend_on
+from quotaflow._batch.source import what_answers_depend_on
+from quotaflow._call.checks import wrong, wrong_type
 from quotaflow._structured.shapes import Shapes
 from quotaflow.errors import DeadlineExceededError, InvalidArgumentError, QuotaflowError
 
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from quotaflow._call.caller import Caller
+    from quotaflow._call.options import CallArguments
     from quotaflow._quotaflow import BatchRun, CallOptions
     from quotaflow._structured.repair import Rounds, Wanted
-    from quotaflow.interface import LLMInterface
 
 _MOST_AT_ONCE = 100_000
 # Of the files a process may open, some are left to the rest of the program.
@@ -34,8 +36,10 @@ class BatchOptions:
 
     def __init__(
         self,
-        llm: LLMInterface,
+        caller: Caller,
+        render: Callable[[str, Any], object] | None,
         prompts: object,
+        arguments: CallArguments,
         concurrency: object,
         *,
         progress: object,
@@ -43,10 +47,6 @@ class BatchOptions:
         stop_on_error: object,
         dedupe: object,
         ordered: object,
-        deadline: object,
-        on_retry: object,
-        call: dict[str, Any],
-        params: dict[str, Any],
     ) -> None:
         self.prompts = prompts
         self.progress = progress
@@ -54,60 +54,52 @@ class BatchOptions:
         self.dedupe = _flag("dedupe", dedupe)
         self.ordered = _flag("ordered", ordered)
         self.checkpoint = None if checkpoint is None else _path(checkpoint)
-        self.render: Callable[[str, Any], object] | None = getattr(llm, "render", None)
+        self.render = render
         self.concurrency = _concurrency(concurrency)
-        self._llm = llm
-        self._call = call
-        self._params = params
-        self._deadline = deadline
-        self._on_retry = on_retry
+        self._caller = caller
+        self._arguments = arguments
         self._shapes = Shapes()
         self.usual: CallOptions
         self.wanted: Wanted | None
         self.usual, self.wanted = self.with_own({}, {})
         # Whether answers may come from fallbacks, for prompts that do not say.
-        self.falls_back = bool(call["fallback"])
+        self.falls_back = bool(arguments.fallback)
         self._questions: dict[tuple[CallOptions, str], bytes] = {}
-        self._over_at = _seconds(deadline)
+        self._over_at = _seconds(arguments.deadline)
         if self.is_over():
             raise DeadlineExceededError("the deadline has passed already", hint="pass a later one, or None")
-        self.errors_as_text: bool = llm._errors_as_text
+        self.errors_as_text = caller.errors_as_text
 
     @property
     def job(self) -> dict[str, object]:
         """What the answers depend on beside the prompts."""
-        params, _ = self._shapes.handed_on(self._params)
-        asked = what_answers_depend_on(self._call) | params
+        params, _ = self._shapes.handed_on(self._arguments.params)
+        asked = what_answers_depend_on(self._arguments._asdict()) | params
         asked.pop("cache", None)
         try:
-            _, target = self._llm._core.asked(self.usual)
+            _, target = self._caller.core.asked(self.usual)
         except QuotaflowError:
             return asked  # each prompt says for itself, or says nothing that could be sent
         return asked | {"default model": target}
 
     def start(self) -> BatchRun:
-        """The calls under way, none so far."""
+        """Return the calls under way, none so far."""
         most = self.concurrency
-        return self._llm._core.batch(self.usual, _most_sockets() if most is None else most)
+        return self._caller.core.batch(self.usual, _most_sockets() if most is None else most)
 
     def with_own(self, call: dict[str, Any], params: dict[str, Any]) -> tuple[CallOptions, Wanted | None]:
-        """The options of a prompt that says some for itself, and the shape that its answer is to have."""
-        asked = self._call | {"deadline": self._deadline} | call
-        params, wanted = self._shapes.handed_on(self._params | params)
-        named = (asked[name] for name in CALL_OPTIONS)
-        task, provider, model, retry, fallback, retries, delay, system, priority, timeout, user, end, skips = named
-        options = self._llm._options_for(
-            task, provider, model, retry, fallback, retries, delay, system, priority, timeout,
-            _earlier(end, self._deadline), user, skips, params, self._on_retry,
-        )  # fmt: skip
-        return options, wanted
+        """Return the options of a prompt that says some for itself, and the shape that its answer is to have."""
+        params, wanted = self._shapes.handed_on(self._arguments.params | params)
+        asked = self._arguments._replace(**call, params=params)
+        deadline = _earlier(asked.deadline, self._arguments.deadline)
+        return self._caller.options_for(asked._replace(deadline=deadline)), wanted
 
     def question(self, options: CallOptions, params: dict[str, Any]) -> bytes:
-        """What a call with these options, and these parameters of its own, asks beside its prompt, as a digest."""
-        asked = options, self._shapes.kind(self._params | params)
+        """Return the digest of what a call asks beside its prompt, with these options and own parameters."""
+        asked = options, self._shapes.kind(self._arguments.params | params)
         known = self._questions.get(asked)
         if known is None:
-            digest, _ = self._llm._core.asked(options)
+            digest, _ = self._caller.core.asked(options)
             known = digest + asked[1].encode()
             if len(self._questions) >= _MOST_QUESTIONS:
                 self._questions.clear()
@@ -115,13 +107,12 @@ class BatchOptions:
         return known
 
     def rounds(self, prompt: object, wanted: Wanted, call: dict[str, Any]) -> Rounds:
-        """The rounds of a prompt that begins now."""
+        """Return the rounds of a prompt that begins now."""
         from quotaflow._structured.repair import Rounds
 
-        timeout = (self._call | call)["timeout"]
-        usual = self._llm._core.call_timeout
-        deadline = _earlier(call.get("deadline"), self._deadline)
-        return Rounds(prompt, wanted, usual if timeout is None else timeout, deadline)
+        asked = self._arguments._replace(**call)
+        timeout = self._caller.core.call_timeout if asked.timeout is None else asked.timeout
+        return Rounds(prompt, wanted, timeout, _earlier(call.get("deadline"), self._arguments.deadline))
 
     def is_over(self) -> bool:
         """Whether the deadline has passed."""
@@ -131,7 +122,7 @@ class BatchOptions:
 def _flag(name: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
-    raise InvalidArgumentError(f"{name} is of type {type(value).__name__}", hint="pass True or False")
+    raise wrong_type(name, value, "pass True or False")
 
 
 def _concurrency(value: object) -> int | None:
@@ -139,9 +130,9 @@ def _concurrency(value: object) -> int | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_AT_ONCE:
         return value
-    shown = repr(value) if isinstance(value, int | float) else f"of type {type(value).__name__}"
-    hint = f"pass a whole number from 1 to {_MOST_AT_ONCE:,}, or None to leave it to the quotas"
-    raise InvalidArgumentError(f"concurrency is {shown}", hint=hint)
+    raise wrong(
+        "concurrency", value, f"a whole number from 1 to {_MOST_AT_ONCE:,}, or None to leave it to the quotas"
+    )
 
 
 def _path(checkpoint: object) -> str:
@@ -154,7 +145,7 @@ def _path(checkpoint: object) -> str:
 
 
 def _earlier(own: object, deadline: object) -> object:
-    """The deadline of a prompt, which is never later than that of the batch."""
+    """Return the deadline of a prompt, which is never later than that of the batch."""
     if own is None or deadline is None or own is deadline:
         return deadline if own is None else own
     try:

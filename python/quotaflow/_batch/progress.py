@@ -1,4 +1,4 @@
-"""How far is a batch, and who is told of it when?"""
+"""Progress of a running batch: what is done, what is left, for how long."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SHARE = 0.02
 
 
 class Watched:
-    """One run of a batch as those see it who watch.
+    """What is shown of one run of a batch.
 
     Args:
-        progress: who is shown it, as `shown_to` takes it.
+        progress: where it is shown, as `shown_to` takes it.
     """
 
     __slots__ = ("_began", "_pace", "_remaining", "_screen", "lost")
@@ -43,8 +43,8 @@ class Watched:
         return time.monotonic() - self._began
 
     @property
-    def by_anybody(self) -> bool:
-        """Whether anybody is shown it."""
+    def is_shown(self) -> bool:
+        """Whether it is shown anywhere."""
         return type(self._screen) is not Silence
 
     def is_due(self) -> bool:
@@ -52,10 +52,10 @@ class Watched:
         return self._pace.is_due()
 
     def show(self, tally: Tally, total: int | None, run: BatchRun, *, finished: bool = False) -> None:
-        """Shows how far it is."""
+        """Show the progress."""
         under_way, waiting, obstacle, lost = run.reading()
         self.lost = dict(lost)
-        if not self.by_anybody:
+        if not self.is_shown:
             return
         progress = BatchProgress(
             done=tally.done,
@@ -75,7 +75,7 @@ class Watched:
         self._screen.show(progress)
 
     def end(self, tally: Tally, total: int | None, run: BatchRun) -> None:
-        """Shows how it ended."""
+        """Show the end."""
         self.show(tally, total, run, finished=True)
         self._screen.end()
 
@@ -91,12 +91,12 @@ class RemainingTime:
         self._asked_of = self._resumed = 0
 
     def seconds(self, tally: Tally, total: int | None, run: BatchRun | None) -> float | None:
-        """How long the rest takes, in seconds; `None` when nobody knows how much it is, or what it waits for.
+        """How long the rest takes, in seconds; `None` when that is not known.
 
         Args:
             tally: what is done.
             total: how many there are.
-            run: who may be asked; `None`: nobody any more.
+            run: the run to ask; `None` once it is over.
         """
         if total is None:
             return None

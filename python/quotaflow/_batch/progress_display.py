@@ -1,4 +1,4 @@
-"""Who is shown how far a batch is: a bar, a line now and then, a function, or nobody?"""
+"""Displays of progress: a bar, a line now and then, a function, or none."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import sys
 import time
 
+from quotaflow._call.checks import wrong_type
 from quotaflow._call.logs import logger
-from quotaflow.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,20 +24,20 @@ _WIDEST_BAR = 60
 
 
 class Silence:
-    """Nobody is shown anything."""
+    """Shows nothing."""
 
     each = float("inf")
     """How many seconds pass between two looks."""
 
     def show(self, progress: BatchProgress) -> None:
-        """Shows how far it is."""
+        """Show the progress."""
 
     def end(self) -> None:
         """Leaves what was shown last."""
 
 
 class Told(Silence):
-    """A function is told; what it raises is logged once."""
+    """Calls a function; what it raises is logged once."""
 
     each = 0.1
 
@@ -46,10 +46,10 @@ class Told(Silence):
         self._raised = False
 
     def show(self, progress: BatchProgress) -> None:
-        """Calls it."""
+        """Call the function."""
         try:
             self._hook(progress)
-        except Exception:  # noqa: BLE001 - it is not ours, and it is logged
+        except Exception:  # noqa: BLE001 - the function may raise anything; it is logged
             if not self._raised:
                 logger().warning("what progress= calls raised; the batch goes on", exc_info=True)
             self._raised = True
@@ -61,7 +61,7 @@ class Line(Silence):
     each = _LINE_EACH
 
     def show(self, progress: BatchProgress) -> None:
-        """Prints it."""
+        """Print a line."""
         try:
             sys.stderr.write(in_words(progress) + "\n")
             sys.stderr.flush()
@@ -127,14 +127,13 @@ def shown_to(progress: object) -> Silence:
     Raises:
         InvalidArgumentError: it is none of `None`, `True`, `False` or a function.
     """
-    if progress is False or (progress is None and not _somebody_looks()):
+    if progress is False or (progress is None and not _is_interactive()):
         return Silence()
     if progress is None or progress is True:
         return Bar() if _can_draw() else Line()
     if callable(progress):
         return Told(progress)
-    kind = type(progress).__name__
-    raise InvalidArgumentError(f"progress is of type {kind}", hint="pass True, False, None or a function")
+    raise wrong_type("progress", progress, "pass True, False, None or a function")
 
 
 def in_words(progress: BatchProgress) -> str:
@@ -148,7 +147,7 @@ def in_words(progress: BatchProgress) -> str:
 
 
 def _in_two(progress: BatchProgress) -> tuple[str, str]:
-    """The short numbers, and what is longer: what it waits for comes last."""
+    """Return the short numbers, and what is longer: what it waits for comes last."""
     parts = [f"{progress.done:,}" if progress.total is None else f"{progress.done:,}/{progress.total:,}"]
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
@@ -166,7 +165,7 @@ def _in_two(progress: BatchProgress) -> tuple[str, str]:
 
 
 class Pace:
-    """When is it time to show it again?"""
+    """Decides when progress is shown again."""
 
     __slots__ = ("_at", "each")
 
@@ -183,7 +182,7 @@ class Pace:
         return True
 
 
-def _somebody_looks() -> bool:
+def _is_interactive() -> bool:
     """Whether stderr is a terminal, or this is a notebook."""
     return _is_notebook() or _is_terminal(sys.stderr)
 

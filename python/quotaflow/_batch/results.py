@@ -1,19 +1,15 @@
-"""What came back for a batch of prompts?"""
+"""The results of a batch: `BatchItem`, `Batch`, and the items kept in memory."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from quotaflow.errors import CallError
-from quotaflow.reply import failed_reply
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import overload
 
-    from quotaflow._batch.checkpoint import Checkpoint, Lines
     from quotaflow._batch.summary import BatchSummary
     from quotaflow._quotaflow import DigestTable
     from quotaflow._structured.repair import Wanted
@@ -70,7 +66,7 @@ class BatchItem:
         return self.error is None
 
     def again(self, index: int, identity: str | int | None) -> BatchItem:
-        """The same for a prompt that is the same."""
+        """Return the item of a prompt with the same content."""
         first = self.index if self.duplicate_of is None else self.duplicate_of
         return BatchItem(index, identity, self.reply, self.error, 0, self.digest, first)
 
@@ -108,7 +104,7 @@ class Batch(Sequence[BatchItem]):
         def __getitem__(self, index: slice) -> list[BatchItem]: ...
 
     def __getitem__(self, index: int | slice) -> BatchItem | list[BatchItem]:
-        """The item of the prompt at this place, or a list of them."""
+        """Return the item of the prompt at this place, or a list of them."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         places = self._places
@@ -151,20 +147,20 @@ class Results:
         self._seen = seen
 
     def put(self, item: BatchItem, line: str | None) -> None:  # noqa: ARG002 - memory needs no line
-        """Keeps an item."""
+        """Keep an item."""
         self._items[item.index] = item
         if self._most is not None and len(self._items) > self._most:
             index, gone = self._items.popitem(last=False)
             if self._seen is not None and gone.digest:
-                # What nobody remembers the answer of was never seen.
+                # A prompt whose answer is forgotten was never seen.
                 self._seen.forget(bytes.fromhex(gone.digest), index)
 
     def get(self, index: int) -> BatchItem | None:
-        """The item at this place, if it is still there."""
+        """Return the item at this place, if it is still there."""
         return self._items.get(index)
 
     def places(self) -> Sequence[int]:
-        """The places that have an item, in order."""
+        """Return the places that have an item, in order."""
         size = len(self._items)
         return range(size) if max(self._items, default=-1) == size - 1 else sorted(self._items)
 
@@ -183,96 +179,3 @@ class Results:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-class SavedResults(Results):
-    """Finished items in the lines of a checkpoint; in memory are only the places where they stand."""
-
-    __slots__ = ("_checkpoint", "_errors_as_text", "_lines", "_offsets", "_originals", "_own", "_usual")
-
-    def __init__(self, checkpoint: Checkpoint, usual: Wanted | None, errors_as_text: bool) -> None:
-        from array import array
-
-        super().__init__(None)
-        self._checkpoint = checkpoint
-        self._errors_as_text = errors_as_text
-        self._lines: Lines = checkpoint.lines()
-        self._offsets = array("q")
-        # Of those whose line is another one's: the place of that one, and their own id.
-        self._originals: dict[int, tuple[int, str | int | None]] = {}
-        # What answers are held to, and where that is something else than usually: objects are read from the lines.
-        self._usual = usual
-        self._own: dict[int, Wanted | None] = {}
-
-    def put(self, item: BatchItem, line: str | None) -> None:
-        """Writes an item down; a duplicate has the line of its original."""
-        if item.duplicate_of is not None:
-            self._originals[item.index] = (item.duplicate_of, item.id)
-            return
-        if line is not None:
-            self._stands_at(item.index, self._checkpoint.add(item.index, line))
-
-    def found(self, key: bytes, index: int, identity: str | int | None, wanted: Wanted | None) -> BatchItem | None:
-        """The item of the same prompt, if an earlier run finished it and its answer has the wanted shape."""
-        if wanted is not self._usual:
-            self._own[index] = wanted
-        offset = self._checkpoint.known(key)
-        if offset is None:
-            return None
-        self._stands_at(index, offset)
-        if identity is not None:
-            self._originals[index] = (index, identity)
-        item, fits = self._read(index)
-        if not fits:
-            # A class may have become stricter since.
-            self._offsets[index] = -1
-            self._originals.pop(index, None)
-        return item if fits else None
-
-    def _stands_at(self, index: int, offset: int) -> None:
-        missing = index + 1 - len(self._offsets)
-        if missing > 0:
-            self._offsets.extend([-1] * missing)
-        self._offsets[index] = offset
-
-    def get(self, index: int) -> BatchItem | None:
-        """The item at this place, read from its line."""
-        return self._read(index)[0]
-
-    def _read(self, index: int) -> tuple[BatchItem | None, bool]:
-        """The item, and whether its answer has the shape it is to have."""
-        original, identity = self._originals.get(index, (index, None))
-        if not 0 <= original < len(self._offsets) or self._offsets[original] < 0:
-            return None, False
-        item = self._lines.item_at(self._offsets[original], original)
-        if self._errors_as_text and isinstance(item.error, CallError):
-            item.reply = failed_reply(item.error)
-            return (item if original == index else item.again(index, identity)), True
-        wanted, wrong = self._own.get(original, self._usual), None
-        if wanted is not None and item.reply is not None:
-            item.reply, wrong = wanted.judged(item.reply)
-        if original != index:
-            item = item.again(index, identity)
-        elif identity is not None:
-            item.id = identity
-        return item, wrong is None
-
-    def places(self) -> Sequence[int]:
-        """The places that have an item, in order."""
-        size = max(len(self._offsets), max(self._originals, default=-1) + 1)
-        if -1 not in self._offsets and not self._originals:
-            return range(size)
-        places = [place for place in range(size) if self._has(place)]
-        return range(size) if len(places) == size else places
-
-    def _has(self, index: int) -> bool:
-        original, _ = self._originals.get(index, (index, None))
-        return original < len(self._offsets) and self._offsets[original] >= 0
-
-    def save(self, *, sync: bool) -> None:
-        """Everything so far stands in the file."""
-        self._checkpoint.save(sync=sync)
-
-    def close(self) -> None:
-        """Lets another run have the file."""
-        self._checkpoint.close()

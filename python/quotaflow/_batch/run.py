@@ -1,7 +1,7 @@
-"""How is a batch carried out: what is read, what is sent, what is finished?
+"""One run of a batch: reading prompts, sending, collecting, finishing.
 
-Reading and looking at answers happens here, many at a time; sending, waiting and trying again happens in Rust
-meanwhile, and never stands still for this.
+Reading and judging answers happens here, many at a time; sending, waiting and retrying happens in Rust at the
+same time, and never stands still for this.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from contextlib import suppress
 from time import monotonic
 
 from quotaflow._batch.background_save import Keeper
-from quotaflow._batch.checkpoint import Checkpoint, line_of_error, line_of_reply
+from quotaflow._batch.checkpoint import Checkpoint, SavedResults, line_of_error, line_of_reply
 from quotaflow._batch.interrupts import Uninterrupted
 from quotaflow._batch.progress import Watched
-from quotaflow._batch.results import Batch, BatchItem, Results, SavedResults
+from quotaflow._batch.results import Batch, BatchItem, Results
 from quotaflow._batch.source import Prompts, digest_of, own_digest, read_prompt, told_apart
 from quotaflow._batch.summary import Tally
-from quotaflow._call.prompt import encode_prompt, unencodable_prompt
+from quotaflow._call.prompt import encode_prompt
 from quotaflow._quotaflow import DigestTable, Outcome
 from quotaflow.errors import (
     AnswerError,
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from quotaflow._structured.repair import Rounds, Wanted
     from quotaflow.reply import Reply
 
-    # Text, whether it is messages, options, whether those are the usual ones, what the answer is held to, and what
-    # it says for itself: of the call, and for the provider.
-    _Call = tuple[str, bool, CallOptions, bool, Wanted | None, dict[str, Any], dict[str, Any]]
+    # Prompt, options, whether those are the usual ones, what the answer is held to, and what the prompt says for
+    # itself: of the call, and for the provider.
+    _Call = tuple[str | bytes, CallOptions, bool, Wanted | None, dict[str, Any], dict[str, Any]]
 
 # Finished without being sent: no more of them at a time, so that answers are looked at in between.
 _MOST_READ = 1_024
@@ -99,12 +99,12 @@ class BatchWork:
         # In which line of a file those stood that are under way.
         self._stood: dict[int, int] = {}
         # Read and not started.
-        self._calls: list[tuple[int, str, bool, CallOptions]] = []
+        self._calls: list[tuple[int, str | bytes, CallOptions]] = []
         self._arrived: list[Any] = []
         self._ready: list[BatchItem] = []
         self._held_back: dict[int, BatchItem] = {}
         self._turn = 0
-        self._all_read = False
+        self._all_read = self._is_done = False
         # Whether there is more to read before there is anything to wait for.
         self._reads_on = False
         self._raised: BaseException | None = None
@@ -131,7 +131,7 @@ class BatchWork:
         return self.batch()
 
     async def acarried_out(self) -> Batch:
-        """The same for asyncio."""
+        """Do the same for asyncio."""
         finished = self.afinished()
         try:
             async for _ in finished:
@@ -143,24 +143,19 @@ class BatchWork:
         return self.batch()
 
     def finished(self) -> Iterator[list[BatchItem]]:
-        """What is finished, some at a time; raises what ended the batch when everything that was sent is there."""
+        """Yield what is finished, some at a time; at the end raise what ended the batch early."""
         try:
-            self._begins()
-            while self._goes_on():
-                handed = self._handed_out()
+            for handed in self._turns():
                 with self._keeper:
                     yield handed
-                if not (self._reads_on or self._ready):
+                if self._is_waiting():
                     self._run.wait(_LOOK_EACH)
-            handed = self._handed_out()
-            with self._keeper:
-                yield handed
         finally:
             self._end()
         self._raise()
 
     async def afinished(self) -> AsyncIterator[list[BatchItem]]:
-        """The same for asyncio."""
+        """Do the same for asyncio."""
         import asyncio
 
         loop, bell = asyncio.get_running_loop(), asyncio.Event()
@@ -172,25 +167,34 @@ class BatchWork:
         else:
             each, watched = _LOOK_EACH, True
         try:
-            self._begins()
-            while self._goes_on():
-                handed = self._handed_out()
+            for handed in self._turns():
                 with self._keeper:
                     yield handed
+                    if self._is_done:
+                        continue
                     try:
-                        async with asyncio.timeout(0 if self._reads_on or self._ready else each):
+                        async with asyncio.timeout(each if self._is_waiting() else 0):
                             await bell.wait()
                     except TimeoutError:
                         pass
                 bell.clear()
-            handed = self._handed_out()
-            with self._keeper:
-                yield handed
         finally:
             if watched:
                 loop.remove_reader(self._run.fileno())
             self._end()
         self._raise()
+
+    def _turns(self) -> Iterator[list[BatchItem]]:
+        """Yield what is finished after each turn; between two of them the batch waits."""
+        self._begins()
+        while self._goes_on():
+            yield self._handed_out()
+        self._is_done = True
+        yield self._handed_out()
+
+    def _is_waiting(self) -> bool:
+        """Whether there is nothing to do before something arrives."""
+        return not (self._is_done or self._reads_on or self._ready)
 
     def _begins(self) -> None:
         if self._options.checkpoint is not None:
@@ -201,7 +205,7 @@ class BatchWork:
         return Batch(self._results, self.tally.summary(self._watched.seconds, self._watched.lost))
 
     def _goes_on(self) -> bool:
-        """Takes in and out what there is; whether there will be more."""
+        """Take one turn: collect, save, feed; return whether there will be more."""
         self._collect()
         # Before more is begun: so what a crash makes us pay twice is never more than what is under way at once.
         self._save(sync=False)
@@ -217,7 +221,7 @@ class BatchWork:
         return bool(self._flying) or not (self._all_read or self._raised is not None)
 
     def _feed(self) -> None:
-        """Reads as many prompts as are wanted, and starts them."""
+        """Read as many prompts as are wanted, and start them."""
         ahead = _MOST_AHEAD - (self._next - self._turn) if self._options.ordered else _MOST_READ
         wanted = 0 if self._all_read else min(self._run.wants(), ahead)
         began, read, hurries = monotonic(), 0, False
@@ -243,14 +247,14 @@ class BatchWork:
         self._put()
 
     def _put(self) -> None:
-        """Starts what was read."""
+        """Start what was read."""
         calls, self._calls = self._calls, []
         if calls:
             for number, wrong in self._run.put(calls):
                 self._arrived.append((number, InvalidPromptError(wrong), 0.0, 0, 0, 0))
 
-    def _read(self, given: object) -> tuple[int, str, bool, CallOptions] | None:
-        """The call for this prompt; `None` when it is finished already, or joins one that is under way."""
+    def _read(self, given: object) -> tuple[int, str | bytes, CallOptions] | None:
+        """Return the call for this prompt; `None` when it is finished already, or joins one that is under way."""
         index, self._next = self._next, self._next + 1
         identity: str | int | None = None
         options, wanted, question = self._usual, self._options.wanted, self._question
@@ -258,10 +262,10 @@ class BatchWork:
         params: dict[str, Any] = {}
         try:
             if type(given) is str and given and not given.isspace():
-                text, is_messages = given, False
+                prompt: str | bytes = given
                 is_usual = True
             else:
-                text, is_messages, identity, call, params = read_prompt(given, self._options.render)
+                prompt, identity, call, params = read_prompt(given, self._options.render)
                 is_usual = not (call or params)
                 if not is_usual:
                     options, wanted = self._options.with_own(call, params)
@@ -269,13 +273,13 @@ class BatchWork:
                     if self._options.falls_back and not call.get("fallback", True):
                         # Another target's answer is none to it.
                         question += b"alone"
-            digest = digest_of(question, text, is_messages)
+            digest = digest_of(question, prompt)
         except Exception as error:  # noqa: BLE001 - whatever was given, it is one of many
             self._is_none(index, identity, given, error)
             return None
         digest = self._its_own(digest)
         apart = digest if is_usual else told_apart(digest, call, params)
-        sent = text, is_messages, options, is_usual, wanted, call, params
+        sent = prompt, options, is_usual, wanted, call, params
         first = self._seen.first(digest, index)
         if first is not None and self._joins(first, index, identity, apart, sent):
             return None
@@ -294,32 +298,30 @@ class BatchWork:
 
     def _leaves(
         self, index: int, digest: bytes, identity: str | int | None, apart: bytes, sent: _Call
-    ) -> tuple[int, str, bool, CallOptions]:
-        """The call for a prompt that is under way from here on."""
-        text, is_messages, options, is_usual, wanted, call, params = sent
+    ) -> tuple[int, str | bytes, CallOptions]:
+        """Return the call for a prompt that is under way from here on."""
+        prompt, options, is_usual, wanted, call, params = sent
         self._flying[index] = (digest, identity, is_usual)
         if apart != digest:
             self._apart[index] = apart
         if wanted is not None:
-            prompt = json.loads(text) if is_messages else text
-            self._shaped[index] = self._options.rounds(prompt, wanted, call), (call, params)
-        return index, text, is_messages, options
+            asked = prompt if isinstance(prompt, str) else json.loads(prompt)
+            self._shaped[index] = self._options.rounds(asked, wanted, call), (call, params)
+        return index, prompt, options
 
     def _is_none(self, index: int, identity: str | int | None, given: object, error: Exception) -> None:
-        """What was given is no prompt: it is an item with that error."""
-        if isinstance(error, UnicodeEncodeError):
-            wrong: QuotaflowError = unencodable_prompt(error)
-        elif isinstance(error, QuotaflowError):
+        """Finish an invalid prompt as an item with its error."""
+        if isinstance(error, QuotaflowError):
             wrong = error
         else:
             wrong = InvalidPromptError(f"the prompt cannot be read: that raised {type(error).__name__}")
             wrong.__cause__ = error
         if wrong is not given:
-            wrong = self._prompts.told(wrong)
+            wrong = self._prompts.located(wrong)
         self._failed(index, identity, wrong, 0, "", False)
 
     def _its_own(self, digest: bytes) -> bytes:
-        """The digest; for one that is to be sent although it was seen, another one that counts how often."""
+        """Return the digest; for a prompt that is sent although it was seen, one that counts how often."""
         return digest if self._options.dedupe else own_digest(self._met, digest)
 
     def _joins(self, first: int, index: int, identity: str | int | None, apart: bytes, sent: _Call) -> bool:
@@ -340,13 +342,13 @@ class BatchWork:
         return True
 
     def _keep(self) -> None:
-        """Writes down what came while whoever drives this is elsewhere: what is told of it waits for that one."""
+        """Save what came while the driver is elsewhere; its hooks are called when the driver is back."""
         self._put()
         self._collect(tells=False)
         self._save(sync=False)
 
     def _collect(self, *, tells: bool = True) -> None:
-        """Looks at what came to its end."""
+        """Collect the calls that ended."""
         self._run.take(self._arrived, tells)
         with Uninterrupted():
             self._look_at_arrivals()
@@ -372,7 +374,7 @@ class BatchWork:
         self._arrived.clear()
 
     def _collect_shaped(self, index: int, is_second: bool, outcome: Any, attempts: int) -> None:
-        """Looks at what a round of a prompt brought whose answer is to have a shape."""
+        """Judge a round of a prompt whose answer is to have a shape."""
         digest, identity, is_usual = self._flying[index]
         rounds, own = self._shaped[index]
         if rounds.is_second != is_second:
@@ -394,21 +396,20 @@ class BatchWork:
         self._lands(item)
 
     def _asks_again(self, index: int, rounds: Rounds, own: tuple[dict[str, Any], dict[str, Any]]) -> bool:
-        """Starts the repair round of a prompt, if there is to be one."""
+        """Start the repair round of a prompt, if there is to be one."""
         messages = None if self._is_ending else rounds.again()
         if messages is None:
             return False
         call, params = own
         options, _ = self._options.with_own(call | {"timeout": rounds.timeout}, params)
-        text, _ = encode_prompt(messages)
-        for number, wrong in self._run.put([(index + _SECOND, text, True, options)]):
+        for number, wrong in self._run.put([(index + _SECOND, encode_prompt(messages), options)]):
             self._arrived.append((number, InvalidPromptError(wrong), 0.0, 0, 0, 0))
         return True
 
     def _does_not_fit(
         self, index: int, identity: str | int | None, error: AnswerError, reply: Reply | None, name: str
     ) -> BatchItem:
-        """A prompt has an answer, which has not the shape it was to have."""
+        """Finish a prompt whose answer does not have its shape."""
         self.tally.unfit += 1
         if reply is not None:
             _, tokens_in, tokens_out, _ = numbers_of(reply)
@@ -416,7 +417,7 @@ class BatchWork:
         return self._fails(index, identity, error, len(error.attempts), name)
 
     def _lands(self, item: BatchItem) -> None:
-        """A prompt is finished, and those that are the same have what it has."""
+        """Finish a prompt, and give its result to those that are the same."""
         fails_alone = _failed_by_itself(item) and not self._is_ending
         digest = self._flying[item.index][0]
         # Who tries next for all the others, and what tells it apart.
@@ -425,7 +426,7 @@ class BatchWork:
             if not fails_alone or sent is None:
                 self._is_the_same(item.again(index, other))
                 continue
-            apart = told_apart(digest, sent[5], sent[6])
+            apart = told_apart(digest, sent[4], sent[5])
             if tries is None:
                 tries = index, apart
                 self._calls.append(self._leaves(index, digest, other, apart, sent))
@@ -448,7 +449,7 @@ class BatchWork:
         attempts: int,
         name: str,
     ) -> BatchItem:
-        """A prompt has an answer; `outcome` is what is written down of it."""
+        """Finish a prompt that has an answer; `outcome` is what is written down of it."""
         item = BatchItem(index, identity, reply, None, attempts, name)
         line = line_of_reply(index, name, identity, outcome) if self._options.checkpoint else None
         self._results.put(item, line)
@@ -490,7 +491,7 @@ class BatchWork:
             self._withdraw()
         line = self._stood.get(number)
         if line is not None and not wrong_for_all and isinstance(error, ConfigError | InvalidArgumentError):
-            error = self._prompts.told(error, line)
+            error = self._prompts.located(error, line)
         return self._fails(number, identity, error, attempts, name)
 
     def _fails(
@@ -501,9 +502,9 @@ class BatchWork:
         attempts: int = 0,
         name: str = "",
     ) -> BatchItem:
-        """A prompt has no answer."""
-        told = isinstance(error, CallError) and self._errors_as_text
-        reply = failed_reply(error) if told and isinstance(error, CallError) else None
+        """Finish a prompt that has no answer."""
+        as_text = isinstance(error, CallError) and self._errors_as_text
+        reply = failed_reply(error) if as_text and isinstance(error, CallError) else None
         item = BatchItem(index, identity, reply, error, attempts, name)
         line = line_of_error(index, name, identity, error) if self._options.checkpoint else None
         self._results.put(item, line)
@@ -516,7 +517,7 @@ class BatchWork:
         return item
 
     def _is_the_same(self, item: BatchItem) -> None:
-        """A prompt has the answer of an earlier one."""
+        """Finish a prompt that has the answer of an earlier one."""
         self._results.put(item, None)
         self.tally.duplicates += 1
         self.tally.successful += item.ok
@@ -525,7 +526,7 @@ class BatchWork:
         self._ready.append(item)
 
     def _was_there(self, item: BatchItem) -> None:
-        """An earlier run finished this prompt."""
+        """Take over a prompt that an earlier run finished."""
         self.tally.resumed += 1
         reply = item.reply
         if reply is not None:
@@ -535,7 +536,7 @@ class BatchWork:
         self._ready.append(item)
 
     def _withdraw(self) -> None:
-        """What was not sent is not sent any more."""
+        """Withdraw what was not sent yet."""
         self._is_ending = True
         unsent = [*self._run.withdraw(), *(call[0] for call in self._calls)]
         self._calls.clear()
@@ -554,7 +555,7 @@ class BatchWork:
             self._joined.pop(index, None)
 
     def _handed_out(self) -> list[BatchItem]:
-        """What is finished and was not handed out; ordered, as far as nothing is missing in between."""
+        """Return what is finished and was not handed out; ordered, as far as nothing is missing in between."""
         ready, self._ready = self._ready, []
         if not self._options.ordered:
             return ready
@@ -577,7 +578,7 @@ class BatchWork:
         return None if total is None else max(total, self._next)
 
     def _save(self, *, sync: bool) -> None:
-        """Writes down what is finished; if that fails, nothing more is sent."""
+        """Write down what is finished; if that fails, nothing more is sent."""
         try:
             self._results.save(sync=sync)
         except CheckpointError as error:
@@ -587,17 +588,17 @@ class BatchWork:
                 self._withdraw()
 
     def _end(self) -> None:
-        """Saves what is finished and drops the rest, however this ends."""
+        """Save what is finished and drop the rest, however this ends."""
         self._is_ending = True
         try:
-            # Whoever presses Ctrl-C twice, or whose shell does, loses no answer by it.
+            # A second Ctrl-C, of a person or of a shell, loses no answer.
             with Uninterrupted():
                 self._keeper.end()
                 self._collect()
                 self._save(sync=True)
         finally:
             try:
-                total = self._total() if self._watched.by_anybody else None
+                total = self._total() if self._watched.is_shown else None
                 self._watched.end(self.tally, total, self._run)
             finally:
                 with Uninterrupted():
@@ -605,7 +606,7 @@ class BatchWork:
                     self._run.close()
 
     def _raise(self) -> None:
-        """Raises what ended the batch before all was done, with what was done."""
+        """Raise what ended the batch before all was done, with what was done."""
         error = self._raised
         if error is None:
             return
@@ -616,7 +617,7 @@ class BatchWork:
 
     def _goes_with(self, error: BaseException) -> None:
         """Who catches what ended the batch finds in it what was finished."""
-        with suppress(Exception):  # it is anybody's exception, and may take no attributes
+        with suppress(Exception):  # the exception may take no attributes
             error.batch = self.batch()  # type: ignore[attr-defined]
 
 
@@ -627,7 +628,7 @@ def _failed_by_itself(item: BatchItem) -> bool:
 
 
 def what_came(rounds: Rounds, outcome: Any) -> Reply | QuotaflowError:
-    """What a round of a prompt came to: its reply, or why there is none.
+    """Return what a round of a prompt came to: its reply, or why there is none.
 
     Args:
         rounds: the rounds of the prompt, which remember what this one brought.

@@ -1,4 +1,4 @@
-"""Which prompts does a batch hold, and what does each say of itself?"""
+"""The prompts of a batch: lists, generators and `.jsonl` files, one by one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hashlib import blake2b
 from os import PathLike, fspath
 from pathlib import Path
 
-from quotaflow._call.prompt import encode_prompt
+from quotaflow._call.checks import wrong_type
+from quotaflow._call.prompt import encode_prompt, encode_text
 from quotaflow.errors import InvalidArgumentError, InvalidPromptError, QuotaflowError
 
 TYPE_CHECKING = False
@@ -50,7 +51,7 @@ def what_answers_depend_on(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def told_apart(digest: bytes, call: Mapping[str, Any], params: Mapping[str, Any]) -> bytes:
-    """The digest of a prompt that says for itself on whose behalf, how urgently or how patiently it is sent.
+    """Return the digest of a prompt with own options that no answer depends on: user, priority, timeouts.
 
     >>> told_apart(b"d", {"model": "gpt-4o"}, {}), len(told_apart(b"d", {"user": "ann"}, {}))
     (b'd', 16)
@@ -61,30 +62,29 @@ def told_apart(digest: bytes, call: Mapping[str, Any], params: Mapping[str, Any]
     return blake2b(digest + repr(sorted(own.items())).encode(), digest_size=16).digest() if own else digest
 
 
-def what_is_said(text: str, is_messages: bool) -> bytes:
-    """A prompt as `encode_prompt` gives it, the same for those that say the same.
+def what_is_said(prompt: str | bytes) -> bytes:
+    """Return a prompt as `encode_prompt` gives it, the same for those that say the same.
 
-    >>> what_is_said("Hi", False) == what_is_said('[{"content": "Hi", "role": "user"}]', True)
+    >>> what_is_said("Hi") == what_is_said(b'[{"content": "Hi", "role": "user"}]')
     True
     """
-    encoded = text.encode()
-    if not is_messages:
-        return b"t" + encoded
-    messages = json.loads(text)
+    if isinstance(prompt, str):
+        return b"t" + encode_text(prompt)
+    messages = json.loads(prompt)
     if len(messages) == 1 and messages[0].keys() == {"role", "content"} and messages[0]["role"] == "user":
         content = messages[0]["content"]
         if isinstance(content, str):
-            return b"t" + content.encode()
+            return b"t" + encode_text(content)
     return b"m" + json.dumps(messages, sort_keys=True).encode()
 
 
-def digest_of(question: bytes, text: str, is_messages: bool) -> bytes:
-    """What tells a prompt from others; `question` is what is asked beside it."""
-    return blake2b(question + what_is_said(text, is_messages), digest_size=16).digest()
+def digest_of(question: bytes, prompt: str | bytes) -> bytes:
+    """Return what tells a prompt from others; `question` is what is asked beside it."""
+    return blake2b(question + what_is_said(prompt), digest_size=16).digest()
 
 
 def own_digest(met: DigestTable, digest: bytes) -> bytes:
-    """The digest of a prompt that is to be sent although it was met before: another one, that counts how often."""
+    """Return the digest of a prompt that is sent although it was met before: one that counts how often."""
     count = met.get(digest)
     nth = 0 if count is None else count + 1
     met.put(digest, nth)
@@ -116,8 +116,7 @@ class Prompts:
                 raise InvalidArgumentError(f"prompts cannot be read: {error}", hint=_EXPECTED) from error
             self._given = self._lines(self._path)
         elif isinstance(prompts, str | bytes | bytearray | Mapping) or not isinstance(prompts, Iterable):
-            kind = type(prompts).__name__
-            raise InvalidArgumentError(f"prompts is of type {kind}", hint=_EXPECTED)
+            raise wrong_type("prompts", prompts, _EXPECTED)
         else:
             try:
                 self._total = len(prompts)  # type: ignore[arg-type]
@@ -166,7 +165,7 @@ class Prompts:
                 if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
                     while (rest := file.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):
                         pass
-                    yield self.told(InvalidPromptError(f"the line is longer than {_LONGEST_LINE >> 20} MiB"))
+                    yield self.located(InvalidPromptError(f"the line is longer than {_LONGEST_LINE >> 20} MiB"))
                     continue
                 if self.line == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
@@ -175,10 +174,10 @@ class Prompts:
                 try:
                     yield json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    yield self.told(InvalidPromptError(f"this is no JSON: {error}"))
+                    yield self.located(InvalidPromptError(f"this is no JSON: {error}"))
 
-    def told(self, error: QuotaflowError, line: int | None = None) -> QuotaflowError:
-        """The error with the line it is about: `line`, or the one that was read last."""
+    def located(self, error: QuotaflowError, line: int | None = None) -> QuotaflowError:
+        """Return the error with the line it is about: `line`, or the one that was read last."""
         if self._path is not None:
             error.args = (f"line {self.line if line is None else line} of {self._path.name}: {error.message}",)
         return error
@@ -199,8 +198,8 @@ def _lines_in(path: Path) -> int:
 
 def read_prompt(
     given: object, render: Callable[[str, Any], object] | None
-) -> tuple[str, bool, str | int | None, dict[str, Any], dict[str, Any]]:
-    """The text or messages, which of both, the `id`, and what it says itself of the call and to the provider.
+) -> tuple[str | bytes, str | int | None, dict[str, Any], dict[str, Any]]:
+    """Return the prompt as `encode_prompt` gives it, the `id`, its own call options, its own parameters.
 
     Args:
         given: one prompt of a batch.
@@ -210,13 +209,12 @@ def read_prompt(
         InvalidPromptError: it is none.
 
     >>> read_prompt({"id": 7, "prompt": "Hi", "model": "gpt-4o-mini", "temperature": 0}, None)
-    ('Hi', False, 7, {'model': 'gpt-4o-mini'}, {'temperature': 0})
+    ('Hi', 7, {'model': 'gpt-4o-mini'}, {'temperature': 0})
     """
     if isinstance(given, QuotaflowError):
         raise given
     if not isinstance(given, Mapping):
-        text, is_messages = encode_prompt(given)
-        return text, is_messages, None, {}, {}
+        return encode_prompt(given), None, {}, {}
     named = [name for name in _CONTENT if name in given]
     if len(named) != 1:
         if "role" in given and "content" in given:
@@ -233,16 +231,15 @@ def read_prompt(
     own = {name: given[name] for name in CALL_OPTIONS if name in given}
     identity = given.get("id")
     if not (identity is None or (isinstance(identity, str | int) and not isinstance(identity, bool))):
-        kind = type(identity).__name__
-        raise InvalidPromptError(f"the id of the prompt is of type {kind}", hint="pass a string or a number")
+        raise wrong_type("the id of the prompt", identity, "pass a string or a number", InvalidPromptError)
     rest = {name: value for name, value in given.items() if name not in {*own, *_CONTENT, "id", "params"}}
     more = given.get("params", {})
     if not isinstance(more, Mapping):
-        raise InvalidPromptError(f"params of the prompt is of type {type(more).__name__}", hint="pass a dict")
+        raise wrong_type("params of the prompt", more, "pass a dict", InvalidPromptError)
     content = given[named[0]]
     if named[0] == "template":
         if render is None:
             raise InvalidPromptError("templates cannot be filled in here", hint="fill them in before")
         content, more = render(content, more), {}
-    text, is_messages = encode_prompt(content)
-    return text, is_messages, identity, own, {str(name): value for name, value in (rest | dict(more)).items()}
+    params = {str(name): value for name, value in (rest | dict(more)).items()}
+    return encode_prompt(content), identity, own, params

@@ -1,4 +1,4 @@
-"""How did a batch go, and how far is it?"""
+"""Counts of a batch: `BatchSummary`, `BatchProgress` and their tally."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class BatchSummary:
 
 @dataclass(frozen=True, slots=True)
 class BatchProgress:
-    """How far a batch is, as `progress=` is told it, at most ten times a second and once at the end.
+    """How far a batch is, as `progress=` gets it, at most ten times a second and once at the end.
 
     >>> BatchProgress(done=5, total=10, failed=1).left
     5
@@ -199,7 +199,7 @@ class Tally:
 
 
 def _percentile(times: list[float], share: float) -> float:
-    """The smallest of the times that at least this share of them does not exceed."""
+    """Return the smallest of the times that at least this share of them does not exceed."""
     if not times:
         return 0.0
     place = int(share * len(times))

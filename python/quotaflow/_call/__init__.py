@@ -1,5 +1,5 @@
-"""What every call passes through: its arguments, its prompt, its event loop, its hooks.
+"""What every call passes through: its arguments, its prompt, its options, its hooks.
 
-The interface, the limiter, the key manager and all packages beside this one call it.
+`interface` and all packages here but `_former_modules` call it.
 It may import `errors`, `events` and `records`.
 """

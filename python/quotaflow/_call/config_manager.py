@@ -1,4 +1,4 @@
-"""What does a program's own config manager say about models, keys and limits?
+"""Settings from a program's own config manager: models, keys, limits, state.
 
 Such an object has `get_model_config(task_name=None, is_fallback=False)`, which gives a mapping with `provider`,
 `model`, `key`, `backup_keys`, `base_url` and parameters (`temperature`…), or `None`. It may have `get(name)`: that
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
 
+    from quotaflow._call.options import CallArguments
     from quotaflow._quotaflow import CallOptions
 
     Target = dict[str, Any]
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
         """What a config manager must have."""
 
         def get_model_config(self, task_name: str | None = None, is_fallback: bool = False) -> Any:
-            """The model of a task, of everything else, or what to fall back to."""
+            """Return the model of a task, of everything else, or what to fall back to."""
 
 
 _NOT_TASKS = ("default", "fallback")
@@ -67,24 +68,22 @@ class ManagedConfig:
         """Where the labels of the keys that are in use can be read: `Core.status`."""
         self._labels = status
 
-    def make_options(self, task_name: object, provider: object, model: object, *others: Any) -> CallOptions:
+    def make_options(self, given: CallArguments, debug: bool) -> CallOptions:
         """As `options.make_options`, with the target of a task that the core does not know filled in."""
-        *others_before, params, on_retry, debug = others
-        known = self.config["models"]
+        known, task_name = self.config["models"], given.task_name
         if (
             isinstance(task_name, str)
             and task_name.strip()
             and (task_name not in known or task_name in _NOT_TASKS)
         ):
             target = self._target(task_name)
-            its_provider, its_model = target.get("provider"), target.get("model")
-            if model is None and provider in (None, its_provider):
-                params = {name: value for name, value in target.items() if name not in _NOT_PARAMETERS} | params
-                provider, model = its_provider, its_model
-            elif provider is None and model == its_model:
-                provider = its_provider
-        make: Callable[..., CallOptions] = make_options
-        return make(task_name, provider, model, *others_before, params, on_retry, debug)
+            provider, model = target.get("provider"), target.get("model")
+            if given.model is None and given.provider in (None, provider):
+                own = {name: value for name, value in target.items() if name not in _NOT_PARAMETERS}
+                given = given._replace(provider=provider, model=model, params=own | given.params)
+            elif given.provider is None and given.model == model:
+                given = given._replace(provider=provider)
+        return make_options(given, debug)
 
     def _read(self) -> dict[str, Any]:
         models: dict[str, Any] = {}
@@ -109,7 +108,7 @@ class ManagedConfig:
         return config
 
     def _model_config(self, *task: str, **which: bool) -> list[Target]:
-        """The targets that `get_model_config` gives for these arguments."""
+        """Return the targets that `get_model_config` gives for these arguments."""
         shown = [repr(name) for name in task] + [f"{name}={value}" for name, value in which.items()]
         call = f"get_model_config({', '.join(shown)})"
         said = _call(self._manager, call, "get_model_config", *task, **which)
@@ -134,7 +133,7 @@ class ManagedConfig:
         return said
 
     def _target(self, task: str) -> Target:
-        """What the manager says of a task that it did not list; asked once."""
+        """Return the target of a task that the manager did not list; asked once."""
         if task not in self._asked:
             target = _one(self._model_config(task))
             self._refuse_unknown_keys(task, target)
@@ -156,11 +155,22 @@ class ManagedConfig:
             )
 
 
+def managed_config(config: object) -> ManagedConfig | None:
+    """Return the settings of a program's own config manager; `None` for every other config.
+
+    >>> managed_config({"models": {}}) is None
+    True
+    """
+    if config is None or not callable(getattr(config, "get_model_config", None)):
+        return None
+    return ManagedConfig(config)
+
+
 def state_of(manager: object) -> str | None:
     """Where quotas are remembered for a program with this config manager; `None` when it does not say.
 
-    That is a file of ours where the manager keeps its caches; a file of its own there is left alone. Whoever is
-    given the manager asks here, so that all of them share one state.
+    That is a file of quotaflow where the manager keeps its caches; the manager's own file there is left alone. All
+    objects that are given the manager ask here, so that they share one state.
 
     Raises:
         ConfigError: `get_cache_path()` raises, or what it gives is no path.
@@ -199,7 +209,7 @@ def _call(manager: object, call: str, method: str, *given: object, **named: obje
 
 
 def _is_given(name: object, value: object) -> bool:
-    """A manager gives `None` for whatever is not set, and `""` for an address that a YAML file leaves empty."""
+    """Return whether a value is set: `None` is not, nor is an empty address from a YAML file."""
     return value is not None and not (name == "base_url" and isinstance(value, str) and not value.strip())
 
 

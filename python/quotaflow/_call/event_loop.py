@@ -1,4 +1,4 @@
-"""Through which port do answers reach the event loop that runs here?"""
+"""The port through which answers reach the event loop of this thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _here = _Here()
 
 
 def running_loop_and_port() -> tuple[AbstractEventLoop, LoopPort | None]:
-    """The running loop and its port, made when a loop is met first; no port when the loop cannot watch sockets.
+    """Return the running loop and its port, made at first; no port when the loop cannot watch sockets.
 
     Raises:
         RuntimeError: no event loop runs in this thread.

@@ -1,4 +1,4 @@
-"""Who calls the hooks of a program, so that no call ever waits for one?"""
+"""Event hooks, called on a thread of their own so that no call waits for one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import weakref
 from functools import partial
 
+from quotaflow._call.checks import wrong_type
 from quotaflow._call.logs import logger
 from quotaflow.errors import InvalidArgumentError, QuotaflowError
 from quotaflow.events import KINDS, made
@@ -43,11 +44,11 @@ class Hooks:
         self._stop: weakref.finalize[..., Hooks] | None = None
 
     def on(self, event: object, hook: Callable[[Any], object]) -> Callable[[], None]:
-        """Adds a hook; returns what removes it."""
+        """Add a hook; return what removes it."""
         if not isinstance(event, str) or event not in KINDS:
             raise InvalidArgumentError(f"there is no event {event!r}", hint=f"events are {', '.join(KINDS)}")
         if not callable(hook):
-            raise InvalidArgumentError(f"the hook is of type {type(hook).__name__}", hint="pass a function")
+            raise wrong_type("the hook", hook, "pass a function")
         self._of_this_process()
         with self._lock:
             self._hooks[event] = (*self._hooks.get(event, ()), hook)
@@ -74,7 +75,7 @@ class Hooks:
         return self._thread is not None and (self._thread.is_alive() or self._stopping.is_set())
 
     def ensure(self) -> None:
-        """Makes sure that the thread runs in this process: a fork takes no threads along."""
+        """Start the thread in this process if need be: a fork takes no threads along."""
         self._of_this_process()
         if self._runs() or not any(self._hooks.values()):
             return
@@ -91,13 +92,13 @@ class Hooks:
             self._thread.start()
 
     def close(self) -> None:
-        """Waits a moment for what is still to be told; the object it serves is closed already."""
+        """Wait a moment for the last events; the object is closed already."""
         thread = self._thread
         if thread is not None and self._process == os.getpid() and thread is not threading.current_thread():
             thread.join(_PATIENCE)
 
     def tell(self, facts: dict[str, Any]) -> None:
-        """Calls the hooks of one event."""
+        """Call the hooks of one event."""
         name = facts.get("event", "")
         for hook in self._hooks.get(name, ()):
             try:
@@ -109,16 +110,16 @@ class Hooks:
 def _serve(core: Core, served: weakref.ref[Hooks], stopping: threading.Event) -> None:
     while not stopping.is_set() and served() is not None:
         try:
-            told = core.next_events(_LOOKS_EVERY)
+            events = core.next_events(_LOOKS_EVERY)
         except QuotaflowError as error:
             # It could not even begin; every call says so, too.
             logger().warning("no events: %s", error)
             stopping.set()
             return
-        if told is None:
+        if events is None:
             stopping.set()
             return
-        for text in told:
+        for text in events:
             hooks = served()
             if hooks is None:
                 return

@@ -1,4 +1,4 @@
-"""Where do log records go? To the loggers under `quotaflow`; levels and handlers are the program's to choose."""
+"""The logger `quotaflow`; levels and handlers are the program's to choose."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 
 def logger() -> logging.Logger:
-    """The logger all others stand under; silent until the program configures logging.
+    """Return the logger all others stand under; it is silent until the program configures logging.
 
     >>> logger().name, logger().level == logging.NOTSET
     ('quotaflow', True)

@@ -1,4 +1,4 @@
-"""Is this a prompt, and what are its messages?
+"""Prompts: text, messages, and what LangChain makes, as text or JSON.
 
 A prompt is a string, a list of `{"role", "content"}` mappings in the OpenAI shape, or what LangChain makes:
 a list of message objects or a prompt value. LangChain is never imported; its objects are known by their
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from quotaflow._call.checks import wrong_type
 from quotaflow.errors import InvalidPromptError
 
 TYPE_CHECKING = False
@@ -29,26 +30,27 @@ _ROLE_OF_TYPE = {
 _EXPECTED = "pass a string or a list of {'role': …, 'content': …} messages"
 
 
-def encode_prompt(prompt: object) -> tuple[str, bool]:
-    """The text and `False`, or the messages as JSON and `True`.
+def encode_prompt(prompt: object) -> str | bytes:
+    """Return the prompt as Rust takes it: text as `str`, messages as JSON in `bytes`.
 
     Raises `InvalidPromptError` when it is empty or something else; the message names the place, never the text.
 
     >>> encode_prompt("Hello")
-    ('Hello', False)
+    'Hello'
     >>> encode_prompt([{"role": "user", "content": "Hello"}])
-    ('[{"role":"user","content":"Hello"}]', True)
+    b'[{"role":"user","content":"Hello"}]'
     """
+    if type(prompt) is str and prompt and not prompt.isspace():
+        return prompt
     if isinstance(prompt, str):
         if not prompt or prompt.isspace():
             raise InvalidPromptError("the prompt is empty", hint=_EXPECTED)
-        return str(prompt), False
+        return str(prompt)
     as_messages = getattr(prompt, "to_messages", None)
     if callable(as_messages):
         prompt = as_messages()
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray | memoryview):
-        kind = type(prompt).__name__
-        raise InvalidPromptError(f"the prompt is of type {kind}", hint=_EXPECTED)
+        raise wrong_type("the prompt", prompt, _EXPECTED, InvalidPromptError)
     if not prompt:
         raise InvalidPromptError("the prompt has no messages", hint=_EXPECTED)
     messages = [_message(message, f"prompt[{index}]") for index, message in enumerate(prompt)]
@@ -60,15 +62,21 @@ def encode_prompt(prompt: object) -> tuple[str, bool]:
         text = json.dumps(messages, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidPromptError(f"the prompt cannot be written as JSON: {error}") from error
-    return text, True
+    return encode_text(text)
 
 
-def unencodable_prompt(error: UnicodeEncodeError) -> InvalidPromptError:
-    """The error for text with half a surrogate pair, which no provider could be sent."""
-    return InvalidPromptError(
-        f"the prompt or an argument has an unpaired surrogate at character {error.start}",
-        hint="it was decoded wrongly: decode it again with errors='replace'",
-    )
+def encode_text(text: str) -> bytes:
+    """Return the text of a prompt in UTF-8.
+
+    Raises `InvalidPromptError` when it has half a surrogate pair, which no provider could be sent.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidPromptError(
+            f"the prompt or an argument has an unpaired surrogate at character {error.start}",
+            hint="it was decoded wrongly: decode it again with errors='replace'",
+        ) from None
 
 
 def _message(message: object, place: str) -> dict[str, Any]:
@@ -77,7 +85,7 @@ def _message(message: object, place: str) -> dict[str, Any]:
     kind = getattr(message, "type", None)
     if isinstance(kind, str) and hasattr(message, "content"):
         return _from_object(message, kind, place)
-    raise InvalidPromptError(f"{place} is of type {type(message).__name__}", hint=_EXPECTED)
+    raise wrong_type(place, message, _EXPECTED, InvalidPromptError)
 
 
 def _from_mapping(message: Mapping[Any, Any], place: str) -> dict[str, Any]:
@@ -123,7 +131,7 @@ def _content(content: object, calls_tools: bool, place: str) -> object:
 
 
 def _tool_call(call: object, place: str) -> dict[str, Any]:
-    """A tool call in the OpenAI shape, from LangChain's `{"name", "args", "id"}`."""
+    """Return a tool call in the OpenAI shape, from LangChain's `{"name", "args", "id"}`."""
     if not isinstance(call, Mapping) or "name" not in call:
         raise InvalidPromptError(f"{place} has a tool call without a name")
     import json

@@ -1,4 +1,4 @@
-"""What the pure-Python key manager understood and left behind: its words for limits, and its state file."""
+"""What the pure-Python key manager understood and left behind."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _LARGEST = 1_000_000  # bytes; the real ones have a few hundred
 
 
 def words_of(text: str) -> str:
-    """The text in small letters with one blank between words, before the first and after the last.
+    """Return the text in small letters with one blank between words, before the first and after the last.
 
     >>> words_of("free-models-per-day!")
     ' free models per day '
@@ -93,7 +93,7 @@ def read_entries(path: Path) -> dict[str, Any] | None:
 
 
 def _read(path: Path) -> dict[str, Any] | str:
-    """The entries, or what is wrong."""
+    """Return the entries, or what is wrong."""
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
         return "is no file"
@@ -105,7 +105,7 @@ def _read(path: Path) -> dict[str, Any] | str:
 
 
 def put_aside(path: Path, left: dict[str, Any]) -> None:
-    """Takes what was taken over out of the file: `left` stays; with nothing left the file is renamed."""
+    """Take what was taken over out of the file: `left` stays; with nothing left the file is renamed."""
     if left:
         taken = path.with_name(f"{path.name}.new-{os.getpid()}")
     else:

@@ -1,4 +1,4 @@
-"""Which of my keys may be used now, when somebody else's code sends the requests?"""
+"""`APIKeyManager`: which of several keys may be used now."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quotaflow._call.checks import optional_name
 from quotaflow._call.config_manager import state_of
 from quotaflow._call.logs import logger
-from quotaflow._call.options import optional_name, state_address
+from quotaflow._call.options import state_address
 from quotaflow._keys import legacy
 from quotaflow._keys.names import UNKNOWN, GivenKey, checked, default_provider, shown
 from quotaflow._keys.ring import A_DAY, QUOTA, KeyRing, moment
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _RATE = frozenset({"rate_limited", "token_limited", "overloaded"})
 _SHORT = frozenset({"second", "minute", "hour"})
-# A day that ends later than this is nobody's yesterday or today, whatever the zone.
+# A day that ends later than this is yesterday or today in no time zone.
 _LATEST_END = 2.5 * A_DAY
 
 
@@ -71,7 +72,7 @@ class APIKeyManager:
     current_key_env: str
     """The name that `get_next_key_env` gave last; the primary at first."""
     state_file: Path | None
-    """The old manager's file, whether it is there or not; `None` when nobody said where."""
+    """The old manager's file, whether it is there or not; `None` when no path was given."""
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class APIKeyManager:
             self._take_over(self.state_file, ring)
 
     def get_next_key_env(self) -> str | None:
-        """The name of a key that may be used: the current one while it may, else the first that may.
+        """Return the name of a key that may be used: the current one while it may, else the first that may.
 
         A name whose variable is not set comes after all others. When there is none: `None`, and an error in the
         log.
@@ -111,19 +112,19 @@ class APIKeyManager:
         'OPENAI_API_KEY'
         """
         ring = self._ring.now()
-        # Only what this manager was made with is offered, whatever somebody calls the current one.
+        # Only what this manager was made with is offered, whatever the current one was set to.
         names = [name for name in (self.current_key_env, *self._names) if name in self._names]
         names.sort(key=lambda name: name in ring.keys.places and not ring.keys.places[name].is_set)
         for name in dict.fromkeys(names):
             if self._word(name) == "available":
                 self.current_key_env = name
                 return name
-        told = ", ".join(f"{shown(name)} {self._word(name)}" for name in self._names)
-        logger().error("no key of %s may be used: %s", self.provider_name, told)
+        states = ", ".join(f"{shown(name)} {self._word(name)}" for name in self._names)
+        logger().error("no key of %s may be used: %s", self.provider_name, states)
         return None
 
     def handle_api_error(self, error: object, key_env: str) -> str:
-        """Marks the key for what a request with it met, and says what that was.
+        """Mark the key for what a request with it met, and return what that was.
 
         Args:
             error: whatever was raised, by any library; see `classify_error`.
@@ -148,7 +149,7 @@ class APIKeyManager:
         if kind == "rate":
             if verdict is not None:
                 ring.close(name, verdict)
-            logger().warning("%s was told to wait", shown(name))
+            logger().warning("%s has to wait", shown(name))
             return "rate_limited"
         closed = None
         if verdict is not None and verdict.failure == "auth":
@@ -156,7 +157,7 @@ class APIKeyManager:
         if closed is None:
             self._failed_here.add(name)
         logger().warning(
-            "%s failed: %s", shown(name), "nobody can tell why" if verdict is None else verdict.failure
+            "%s failed: %s", shown(name), "the cause is unknown" if verdict is None else verdict.failure
         )
         return "failed"
 
@@ -177,7 +178,7 @@ class APIKeyManager:
         return self._judge(error, self._default)[0] == "quota"
 
     def mark_key_failed(self, key_env: str) -> None:
-        """The key does not work: nobody uses it until `reset`, at most for a day.
+        """Mark a key that does not work: it is not used until `reset`, at most for a day.
 
         >>> manager.mark_key_failed("OPENAI_API_KEY")
         >>> manager.is_key_available("OPENAI_API_KEY")
@@ -188,7 +189,7 @@ class APIKeyManager:
         logger().warning("%s is marked as failed", shown(name))
 
     def mark_key_quota_exhausted(self, key_env: str, error: object = None) -> None:
-        """The key is used up: nobody uses it until the time that `error` tells, or until the day turns.
+        """Mark a key that is used up: it is not used until the time in `error`, or until the day turns.
 
         >>> manager.mark_key_quota_exhausted("OPENAI_API_KEY")
         >>> list(manager.quota_exhausted_keys)
@@ -199,7 +200,7 @@ class APIKeyManager:
         self._exhaust(ring, name, verdict)
 
     def is_key_available(self, key_env: str) -> bool:
-        """Whether the key is neither used up nor marked as failed; one that was told to wait a minute is.
+        """Whether the key is neither used up nor marked as failed; one that has to wait a minute is.
 
         >>> manager.is_key_available("OPENAI_API_KEY")
         True
@@ -224,7 +225,7 @@ class APIKeyManager:
         """
 
     def reset(self) -> None:
-        """Opens every key and forgets what was counted of its quota, for everybody; the primary is current again.
+        """Open every key and forget its counts, for all who share the state; the primary is current again.
 
         What cannot be a key stays `failed` until its variable holds one.
 
@@ -239,7 +240,7 @@ class APIKeyManager:
         self.current_key_env = self.primary_key_env
 
     def reset_quota_only(self) -> None:
-        """Opens what quotas and rate limits closed, for everybody; failed keys stay failed.
+        """Open what quotas and rate limits closed, for all who share the state; failed keys stay failed.
 
         >>> manager.reset_quota_only()
         """
@@ -298,10 +299,10 @@ class APIKeyManager:
             return "quota", verdict
         if verdict.failure not in _RATE:
             return None, verdict
-        # Nobody said for how long or of which short limit: then words that tell of a longer one hold.
+        # Neither a time nor a short limit was stated: then words about a longer one hold.
         short = verdict.limit is not None and verdict.limit[1] in _SHORT
-        told = verdict.until is not None or short or verdict.failure == "token_limited"
-        if not told and verdict.status in {None, 429} and legacy.kind_of_words(error) == "quota":
+        is_stated = verdict.until is not None or short or verdict.failure == "token_limited"
+        if not is_stated and verdict.status in {None, 429} and legacy.kind_of_words(error) == "quota":
             return "quota", None
         return "rate", verdict
 
@@ -324,7 +325,7 @@ class APIKeyManager:
         return FailedKeys(self._ring, self._failed_here, self.mark_key_failed)
 
     def _take_over(self, path: Path, ring: Ring) -> None:
-        """What the old manager noted and still holds; what is of keys that are not here stays in its file."""
+        """Take over what the old manager noted and still holds; entries of unknown keys stay in its file."""
         entries = legacy.read_entries(path)
         if entries is None:
             return
@@ -365,6 +366,6 @@ def _old_file(state_file: object, config_manager: object) -> Path | None:
         return None
     try:
         return Path(ask()) / legacy.NAME
-    except Exception as error:  # noqa: BLE001 - it is somebody else's object
+    except Exception as error:  # noqa: BLE001 - the object is not part of quotaflow
         logger().warning("get_cache_path() gave no folder (%s): nothing is taken over", type(error).__name__)
         return None

@@ -1,4 +1,4 @@
-"""Which keys do these names mean, and whose are they?"""
+"""Names of keys: the keys they mean, and the providers these belong to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from quotaflow._call.checks import wrong_type
 from quotaflow._quotaflow import canonical_provider, digests_of_keys, whose_key, whose_variable
 from quotaflow.errors import ConfigError
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 
 _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]*")
-# Nobody's key is as short and plain as this, and many a test calls a variable so.
+# No key is as short and plain as this, and many a test calls a variable so.
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")
-# Long, without underscores and with many digits: nobody calls a variable so, and keys look so.
+# Long, without underscores and with many digits: no variable is called so, and keys look so.
 _LONG = 20
 _MANY_DIGITS = 4
 
@@ -56,7 +57,7 @@ class Keys(NamedTuple):
 
 
 def shown(name: str) -> str:
-    """The name as it may be logged.
+    """Return the name as it may be logged.
 
     >>> shown("OPENAI_API_KEY")
     'OPENAI_API_KEY'
@@ -65,7 +66,7 @@ def shown(name: str) -> str:
 
 
 def checked(primary: object, backups: object) -> list[str]:
-    """The names as a list, each once and without space around it, the primary first.
+    """Return the names as a list, each once and without space around it, the primary first.
 
     Raises:
         ConfigError: it is no name.
@@ -77,16 +78,15 @@ def checked(primary: object, backups: object) -> list[str]:
         try:
             several = list(backups)  # type: ignore[call-overload]
         except TypeError:
-            kind = type(backups).__name__
-            raise ConfigError(
-                f"backup_key_envs is of type {kind}", path="backup_key_envs", hint="pass a list"
+            raise wrong_type(
+                "backup_key_envs", backups, "pass a list", ConfigError, path="backup_key_envs"
             ) from None
     named: list[tuple[str, Any]] = [("primary_key_env", primary)]
     named += [(f"backup_key_envs[{place}]", name) for place, name in enumerate(several)]
     for path, name in named:
         if not isinstance(name, str):
             hint = "pass the name of an environment variable, or a key"
-            raise ConfigError(f"{path} is of type {type(name).__name__}", path=path, hint=hint)
+            raise wrong_type(path, name, hint, ConfigError, path=path)
         if not name or name.isspace():
             hint = "pass the name of an environment variable, or a key; leave out what there is not"
             raise ConfigError(f"{path} is empty", path=path, hint=hint)
@@ -94,7 +94,7 @@ def checked(primary: object, backups: object) -> list[str]:
 
 
 def name_or_key(text: str, is_set: bool, number: int, provider: str) -> str:
-    """The name of a variable as it is, a key as a `GivenKey`.
+    """Return the name of a variable as it is, a key as a `GivenKey`.
 
     A name is what is set in the environment or in `.env`, what is all capitals, digits and underscores, and any
     other short word that does not begin like a key. What is long, without underscores and full of digits is a key.
@@ -118,19 +118,19 @@ def _full_of_digits(text: str) -> bool:
 
 
 def owner(text: str) -> str | None:
-    """The provider whose key this is, judged by the name of the variable, what it holds, or the key's own look."""
+    """Return the provider of this key, by the name of the variable, its value, or the look of the key."""
     return whose_variable(text) or whose_key(os.environ.get(text, "").strip())[1] or whose_key(text)[1]
 
 
 def default_provider(texts: Sequence[str], config_manager: object) -> str:
-    """The provider of the names that do not tell theirs."""
+    """Return the provider of the names that do not tell theirs."""
     for text in texts:
         found = owner(text)
         if found is not None:
             return found
     try:
         chosen = config_manager.get_model_config()["provider"]  # type: ignore[attr-defined]
-    except Exception:  # noqa: BLE001 - it is somebody else's object, and only a hint
+    except Exception:  # noqa: BLE001 - the object is not part of quotaflow, and only a hint
         return UNKNOWN
     return canonical_provider(chosen) if isinstance(chosen, str) and chosen.strip() else UNKNOWN
 
@@ -138,7 +138,7 @@ def default_provider(texts: Sequence[str], config_manager: object) -> str:
 def look_up(
     texts: Sequence[str], provider: str | None, default: str, salt: str, bad: frozenset[tuple[str, str]]
 ) -> tuple[Keys, dict[str, list[dict[str, str]]]]:
-    """What the names mean now, and what `Core` takes as keys; the latter holds keys.
+    """Return what the names mean now, and what `Core` takes as keys; the latter holds keys.
 
     With `provider` all are of it, else each is of the provider its name tells. `bad` are the providers and labels
     of what cannot be a key: something else stands in its place.

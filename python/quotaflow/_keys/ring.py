@@ -1,4 +1,4 @@
-"""What do the ledgers say of the keys that somebody else's code uses?"""
+"""The ledgers of several keys: what is marked, since when, until when."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Ring(NamedTuple):
     """What the environment held, so that a change is noticed."""
 
     def called(self, name: str) -> str:
-        """The name as it stands here: a key is shown as its label."""
+        """Return the name as it stands here: a key is shown as its label."""
         return next(known for known in self.keys.places if known == name)
 
     def mark(self, name: str) -> Mark:
-        """What closes a key."""
+        """Return what closes a key."""
         provider, label, _ = self.keys.places[name]
         status = json.loads(self.core.key(provider, label))
         used_up = [block["until"] or inf for block in status["blocks"] if block["reason"] in QUOTA]
@@ -59,27 +59,27 @@ class Ring(NamedTuple):
         return Mark(_end(disabled), _end(used_up))
 
     def close(self, name: str, verdict: Verdict) -> float | None:
-        """Closes what the verdict is about; says until when, `None` when it closes nothing."""
+        """Close what the verdict is about; return until when, `None` when it closes nothing."""
         provider, label, _ = self.keys.places[name]
         return self.core.close_key(provider, label, verdict)
 
     def exhaust(self, name: str, until: float | None) -> float:
-        """Closes a key until then, or until the day turns; says until when."""
+        """Close a key until then, or until the day turns; return until when."""
         provider, label, _ = self.keys.places[name]
         return self.core.exhaust_key(provider, label, None if until is None else min(until, _NEVER))
 
     def disable(self, name: str, until: float) -> None:
-        """Closes a key until then."""
+        """Close a key until then."""
         provider, label, _ = self.keys.places[name]
         self.core.disable_key(provider, label, None if until == inf else until)
 
     def open(self, name: str, also_disabled: bool) -> None:
-        """Opens what quotas closed, or everything."""
+        """Open what quotas closed, or everything."""
         provider, label, _ = self.keys.places[name]
         self.core.open_key(provider, label, also_disabled)
 
     def reset(self, name: str) -> None:
-        """Opens everything and forgets what was counted."""
+        """Open everything and forget what was counted."""
         provider, label, _ = self.keys.places[name]
         self.core.reset(provider, label)
 
@@ -90,7 +90,7 @@ class Ring(NamedTuple):
         return self.core.day_ends(self.keys.places[name].provider, day)
 
     def last_day(self, name: str, until: float) -> str:
-        """The last day on which a key that is used up until then is used up, in its provider's zone."""
+        """Return the last day on which a key that is used up until then is used up, in its provider's zone."""
         return self._day(name, max(time.time(), until - _SPREAD))[0]
 
     def used_up(self, name: str, until: float) -> str:
@@ -101,7 +101,7 @@ class Ring(NamedTuple):
         return f"quota_exhausted_until_{moment(until)}"
 
     def _day(self, name: str, at: float) -> tuple[str, float]:
-        """The civil day of that moment at the provider of a key, and when it ends."""
+        """Return the civil day of that moment at the provider of a key, and when it ends."""
         utc = datetime.fromtimestamp(min(at, _NEVER), UTC).date()
         for days in (-1, 0, 1):
             day = (utc + timedelta(days=days)).isoformat()
@@ -125,12 +125,12 @@ class KeyRing:
         self._known = self._made(texts, None)
 
     def now(self) -> Ring:
-        """The keys as the environment has them now."""
+        """Return the keys as the environment has them now."""
         known = self._known
         return known if known.seen == _environment(self._texts) else self._renewed(())
 
     def find(self, key_env: object) -> tuple[Ring, str]:
-        """The ring and the name as it stands there; a name that is new is taken in.
+        """Return the ring and the name as it stands there; a name that is new is taken in.
 
         Raises:
             InvalidArgumentError: it is empty or no text.
@@ -182,7 +182,7 @@ class KeyRing:
         return keys, _core(by_provider, self._state)
 
     def _bad_keys(self, texts: Sequence[str], needs_one: bool) -> frozenset[tuple[str, str]]:
-        """The providers and labels of what cannot be a key, each told once.
+        """Return the providers and labels of what cannot be a key, each reported once.
 
         Empty when one is needed and none is left. Each is tried alone: only the core knows what `.env` holds
         and what a key may look like.
@@ -199,15 +199,15 @@ class KeyRing:
             return frozenset()
         for name, place in keys.places.items():
             error_of_name = bad.get((place.provider, place.label))
-            told = f"{place.provider}/{place.label}/{keys.digests[name]}"
-            if error_of_name is not None and told not in self._warned:
-                self._warned.add(told)
+            reported = f"{place.provider}/{place.label}/{keys.digests[name]}"
+            if error_of_name is not None and reported not in self._warned:
+                self._warned.add(reported)
                 logger().warning("%s is never offered: %s", shown(name), error_of_name)
         return frozenset(bad)
 
     @staticmethod
     def _carry_over(before: Ring, ring: Ring) -> None:
-        """What only the memory of the ring before knows."""
+        """Return what only the memory of the ring before holds."""
         for name, digest in before.keys.digests.items():
             if ring.keys.digests.get(name) == digest:
                 mark = before.mark(name)
@@ -222,7 +222,7 @@ def _core(keys: dict[str, list[dict[str, str]]], state: str | None) -> Core:
 
 
 def moment(at: float) -> str:
-    """A moment in UTC, for people.
+    """Return a moment in UTC, for people.
 
     >>> moment(1_800_000_000.0)
     '2027-01-15T08:00:00Z'

@@ -1,4 +1,4 @@
-"""Which keys are failed or used up, as sets and dicts that callers change?"""
+"""Failed and used-up keys as a set and a dict that callers may change."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FailedKeys(set[str]):
         self._look()
 
     def add(self, name: str, /) -> None:
-        """Marks a key as failed."""
+        """Mark a key as failed."""
         self._add(name)
         self._look()
 
@@ -46,7 +46,7 @@ class FailedKeys(set[str]):
         self.discard(name)
 
     def pop(self) -> str:
-        """Takes one out."""
+        """Remove and return one."""
         for name in self._look():
             self.discard(name)
             return name
@@ -57,7 +57,7 @@ class FailedKeys(set[str]):
         self.become(())
 
     def update(self, *others: Iterable[str]) -> None:
-        """Marks keys as failed."""
+        """Mark keys as failed."""
         self.become(self._look().union(*others))
 
     def difference_update(self, *others: Iterable[object]) -> None:
@@ -69,7 +69,7 @@ class FailedKeys(set[str]):
         self.become(self._look().intersection(*others))
 
     def symmetric_difference_update(self, other: Iterable[str], /) -> None:
-        """Turns over what the other holds."""
+        """Toggle the membership of what the other holds."""
         self.become(self._look() ^ set(other))
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
@@ -89,7 +89,7 @@ class FailedKeys(set[str]):
         return self
 
     def become(self, names: Iterable[str]) -> None:
-        """Holds these and no others."""
+        """Replace what is held with these."""
         wanted = set(names)
         known = self._look()
         for name in known - wanted:
@@ -99,23 +99,23 @@ class FailedKeys(set[str]):
         self._look()
 
     def copy(self) -> set[str]:
-        """A plain set."""
+        """Return a plain set."""
         return set(self)
 
     def union(self, *others: Iterable[Any]) -> set[Any]:
-        """A plain set of these and those."""
+        """Return a plain set of these and those."""
         return set(self).union(*others)
 
     def difference(self, *others: Iterable[Any]) -> set[str]:
-        """A plain set of these without those."""
+        """Return a plain set of these without those."""
         return set(self).difference(*others)
 
     def intersection(self, *others: Iterable[Any]) -> set[str]:
-        """A plain set of what is in both."""
+        """Return a plain set of what is in both."""
         return set(self).intersection(*others)
 
     def symmetric_difference(self, other: Iterable[Any], /) -> set[Any]:
-        """A plain set of what is in one of both."""
+        """Return a plain set of what is in one of both."""
         return set(self).symmetric_difference(other)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -184,13 +184,13 @@ class ExhaustedKeys(dict[str, str]):
         self.become({})
 
     def update(self, *others: Any, **days: str) -> None:
-        """Closes keys until those days are over."""
+        """Close keys until those days are over."""
         for name, day in dict(*others, **days).items():
             self._close(name, day)
         self._look()
 
     def setdefault(self, name: str, day: Any = None, /) -> Any:
-        """The day of a key that is used up, else closes it until that day is over."""
+        """Return the day of a key that is used up, else close it until that day is over."""
         if name not in self._look():
             self[name] = day
         return self.get(name, day)
@@ -200,7 +200,7 @@ class ExhaustedKeys(dict[str, str]):
         return self
 
     def become(self, days: Mapping[str, str]) -> None:
-        """Holds these and no others."""
+        """Replace what is held with these."""
         wanted = dict(days)
         for name in self._look():
             if name not in wanted:

@@ -1,8 +1,9 @@
-"""What does a limiter know, and what may it be told?"""
+"""The methods of `RateLimiter` that send nothing: look, count, forget, save."""
 
 from __future__ import annotations
 
-from quotaflow._call.options import guard_options, optional_name, required_name
+from quotaflow._call.checks import optional_name, required_name
+from quotaflow._call.options import guard_options
 from quotaflow.errors import InvalidArgumentError, QuotaflowError
 
 TYPE_CHECKING = False
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     Period = Literal["second", "minute", "hour", "day", "month"]
 
-# How soon it is worth asking again when a call in flight must end first: nobody knows when one does.
+# How soon it is worth asking again when a call in flight must end first: its end is not known.
 _A_MOMENT = 0.05
 
 
@@ -34,7 +35,7 @@ class Bookkeeping:
     _closed: bool
 
     def _open(self) -> Core:
-        """What knows and counts, unless this was closed."""
+        """Return the core; raise `ClosedError` when this was closed."""
         if self._closed:
             from quotaflow._limiter.permits import closed
 
@@ -67,7 +68,7 @@ class Bookkeeping:
         key: str | None = None,
         priority: int = 3,
     ) -> float:
-        """The seconds until a request could be sent if nobody goes before it.
+        """Return the seconds until a request could be sent if no other goes before it.
 
         Args:
             provider: a provider, or any other name that has limits.
@@ -80,7 +81,7 @@ class Bookkeeping:
 
         Returns:
             0.0 for now; infinity for never, when it asks for more than a limit can hold. When a call in flight
-            must end first nobody knows: then it is 0.05, after which it is worth asking again.
+            must end first the time is not known: then it is 0.05, after which it is worth asking again.
 
         >>> limiter.wait_time("scraper", "minute")
         0.0
@@ -92,7 +93,7 @@ class Bookkeeping:
         return _A_MOMENT if wait < 0 else wait
 
     def choose_provider(self, tokens: int, preferred: Iterable[str], *, priority: int = 3) -> tuple[str, float]:
-        """The first of these providers that could take the request now, else the one that will first.
+        """Return the first of these providers that could take the request now, else the one that will first.
 
         Returns:
             The provider and the seconds to wait; infinity when none of them ever could.
@@ -115,7 +116,7 @@ class Bookkeeping:
     def record_request(
         self, provider: str, tokens: int = 0, *, model: str | None = None, key: str | None = None
     ) -> str:
-        """Counts a request that was sent without asking, and went well; returns the label of its key.
+        """Count a request that was sent without asking, and went well; return the label of its key.
 
         >>> limiter.record_request("scraper")
         'no key'
@@ -131,12 +132,12 @@ class Bookkeeping:
         model: str | None = None,
         key: str | None = None,
     ) -> Verdict | None:
-        """Counts a request that was sent without asking, and failed; closes what the error says is closed.
+        """Count a request that was sent without asking, and failed; close what the error says is closed.
 
         For each request call either this or `record_request`.
 
         Returns:
-            What the error means; `None` when nobody can tell, and nothing is closed.
+            What the error means; `None` when it cannot be classified, and nothing is closed.
 
         >>> limiter.record_error("openai", RuntimeError("HTTP 503 Service Unavailable")).failure
         'overloaded'
@@ -145,12 +146,12 @@ class Bookkeeping:
         from quotaflow._quotaflow import Verdict
 
         verdict = verdict_on(error, provider)
-        # What a broken server met is counted in full and closes nothing: more nobody knows of an unknown failure.
+        # As after a server error, all is counted and nothing is closed: more is not known of an unknown failure.
         self._open().record(guard_options(provider, tokens, key, model), verdict or Verdict("server_error"))
         return verdict
 
     def record_retry(self, provider: str, *, model: str | None = None, key: str | None = None) -> str:
-        """Counts one more request, without tokens: a try again of one that was recorded with its tokens.
+        """Count one more request, without tokens: a retry of one that was recorded with its tokens.
 
         >>> limiter.record_retry("scraper")
         'no key'
@@ -171,7 +172,7 @@ class Bookkeeping:
         return may_pass_later(error)
 
     def provider_config(self, provider: str) -> dict[str, Any]:
-        """What holds for a provider in the words of the config: limits, retries, `pause_threshold`, `models`.
+        """Return what holds for a provider, as the config names it: limits, retries, `pause_threshold`, `models`.
 
         >>> limiter.provider_config("scraper")["rps"]
         5
@@ -183,7 +184,7 @@ class Bookkeeping:
         return stated
 
     def status(self, key: str | None = None) -> dict[str, Any]:
-        """Every key, or those with this label, with its health, limits and blocks, and who waits.
+        """Every key, or those with this label, with its health, limits and blocks, and the waiting calls.
 
         >>> [entry["state"] for entry in limiter.status("OPENAI_API_KEY")["keys"]]
         ['healthy']
@@ -241,7 +242,7 @@ class Bookkeeping:
         return self._open().reset(None, None)
 
     def save_usage(self, path: str | PathLike[str]) -> None:
-        """Writes down what counts now, as JSON, for another machine or state. It holds labels and no keys.
+        """Write down what counts now, as JSON, for another machine or state. It holds labels and no keys.
 
         Raises:
             StateError: the file cannot be written; an older one is still whole.
@@ -253,7 +254,7 @@ class Bookkeeping:
         save_usage(path, self.status())
 
     def load_usage(self, path: str | PathLike[str]) -> int:
-        """Counts at least what was written down, and closes what was closed; nothing here is forgotten.
+        """Count at least what was written down, and close what was closed; nothing here is forgotten.
 
         Loading the same file twice changes nothing. What came back since it was written does not count, except in
         a rolling window, where it counts as if it were used now.

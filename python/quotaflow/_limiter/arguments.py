@@ -1,4 +1,4 @@
-"""Which arguments does somebody else's function get?"""
+"""The arguments of a guarded function: the caller's, and those a permit fills."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import inspect
 import types
 
+from quotaflow._call.checks import wrong_type
 from quotaflow.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -31,10 +32,9 @@ class Asked:
         self, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], model: str | None = None
     ) -> None:
         if not callable(fn):
-            kind = type(fn).__name__
-            raise InvalidArgumentError(f"fn is of type {kind}", hint="pass a function that makes the call")
+            raise wrong_type("fn", fn, "pass a function that makes the call")
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-            # Nothing of it runs until somebody iterates, and then its permit would be gone.
+            # Nothing of it runs until it is iterated over, and then its permit would be gone.
             raise InvalidArgumentError("fn is a generator function", hint=_GENERATOR_HINT)
         self._fn, self._args, self._kwargs = fn, args, dict(kwargs)
         self._open = self._prepared(model)
@@ -61,14 +61,14 @@ class Asked:
         if model is not None and ("model" in by_name or (takes_any and "model" not in {*bound, *parameters})):
             self._kwargs["model"] = model
         names: tuple[str, ...] = ("permit", "api_key")
-        ours = {name: by_name[name] for name in names if name in by_name}
-        # `key` may be any key, of a cache for instance: it is ours where nothing else is, and never in C code.
-        if not ours and "key" in by_name and not isinstance(inner, _IN_C):
-            ours["key"] = by_name["key"]
-        return ours
+        filled = {name: by_name[name] for name in names if name in by_name}
+        # `key` may be any key, of a cache for instance: it is filled where nothing else is, and never in C code.
+        if not filled and "key" in by_name and not isinstance(inner, _IN_C):
+            filled["key"] = by_name["key"]
+        return filled
 
     def __call__(self, permit: Permit) -> Any:
-        """Calls the function with what this permit is worth."""
+        """Call the function with what this permit holds."""
         filled: dict[str, Any] = {}
         for name, parameter in self._open.items():
             if name == "permit":
@@ -88,7 +88,7 @@ def refused_result(result: Any) -> InvalidArgumentError | None:
 
 
 def refused_awaitable(result: Any) -> InvalidArgumentError | None:
-    """Why `run` cannot use this result; a coroutine is closed, as nobody will await it."""
+    """Why `run` cannot use this result; a coroutine is closed, since it is not awaited."""
     if not inspect.isawaitable(result):
         return None
     if inspect.iscoroutine(result):

@@ -1,17 +1,10 @@
-"""How do I keep calls that somebody else sends within the same quotas?"""
+"""`RateLimiter`: keeps calls that other code sends within their quotas."""
 
 from __future__ import annotations
 
-from quotaflow._call.base import QueueFace
-from quotaflow._call.options import (
-    config_json,
-    config_source,
-    guard_options,
-    managed_config,
-    state_address,
-)
+from quotaflow._call.base import Base
+from quotaflow._call.options import guard_options
 from quotaflow._limiter.accounting import Bookkeeping
-from quotaflow._quotaflow import Core
 from quotaflow.errors import InvalidArgumentError
 
 TYPE_CHECKING = False
@@ -19,16 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime, timedelta
     from os import PathLike
-    from types import TracebackType
-    from typing import Any, Self
+    from typing import Any
 
     from quotaflow._call.config_manager import ConfigManager
-    from quotaflow._call.hooks import Hooks
     from quotaflow._limiter.permits import Acquisition
-    from quotaflow.events import EventName
+    from quotaflow._quotaflow import Core
 
 
-class RateLimiter(Bookkeeping, QueueFace):
+class RateLimiter(Bookkeeping, Base):
     """Keeps calls of official SDKs, databases and scrapers within their quotas.
 
     It takes what `LLMInterface` takes, waits in the same way, and counts in the same place: with the same `state`
@@ -43,7 +34,7 @@ class RateLimiter(Bookkeeping, QueueFace):
         state: where quotas are remembered: a path, `"memory"`, or `None` for a file in the user's cache folder.
 
     Raises:
-        ConfigError: for what cannot be meant; it names the field and the nearest right one.
+        ConfigError: the configuration is invalid; it names the field and the nearest valid one.
 
     >>> limiter = RateLimiter({}, limits={"scraper": {"rps": 5}}, state="memory")
     >>> with limiter.acquire("scraper") as permit:
@@ -52,7 +43,9 @@ class RateLimiter(Bookkeeping, QueueFace):
     '<HTML>'
     """
 
-    __slots__ = ("__weakref__", "_closed", "_core", "_hooks", "_state")
+    __slots__ = ("_closed",)
+
+    _NAME = "a RateLimiter"
 
     def __init__(
         self,
@@ -63,24 +56,8 @@ class RateLimiter(Bookkeeping, QueueFace):
         base_urls: Mapping[str, str] | None = None,
         state: str | PathLike[str] | None = None,
     ) -> None:
-        # Loaded now and not with the package: many programs import what they do not use.
-        from quotaflow._call.logs import logger
-
-        logger()
-        managed = managed_config(config)
-        source, is_path = config_source(config if managed is None else managed.config)
-        self._state = state_address(managed.state if managed is not None and state is None else state)
-        self._hooks: Hooks | None = None
         self._closed = False
-        self._core = Core(
-            source,
-            is_path,
-            config_json("keys", keys),
-            config_json("limits", limits),
-            config_json("base_urls", base_urls),
-            self._state,
-            others=True,
-        )
+        super().__init__(config, keys, limits, base_urls, state, others=True)
 
     def acquire(
         self,
@@ -93,11 +70,11 @@ class RateLimiter(Bookkeeping, QueueFace):
         timeout: float | timedelta | None = None,
         deadline: datetime | float | None = None,
     ) -> Acquisition:
-        """A permit for one request, for `with` or `async with`, which wait until it may be sent.
+        """Return a permit for one request, for `with` or `async with`, which wait until it may be sent.
 
         Leaving the block books what `permit.settle(…)` said, else the estimate. An exception that leaves it is
         classified and booked, which may close the key for all who share the state, and goes on. Of what is no
-        `Exception` (Ctrl-C, a cancelled task) nobody knows what was sent: the estimate stays counted, unless
+        `Exception` (Ctrl-C, a cancelled task) it is not known what was sent: the estimate stays counted, unless
         `permit.release()` was called. Who is cancelled while waiting leaves nothing counted.
 
         Args:
@@ -141,7 +118,7 @@ class RateLimiter(Bookkeeping, QueueFace):
         retry_delay: float | timedelta | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Calls `fn(*args, **kwargs)` when it may, and again when that makes sense.
+        """Call `fn(*args, **kwargs)` when it may, and again when that makes sense.
 
         A parameter of `fn` called `api_key` gets the key, one called `permit` the permit, and one called `key` the
         key when there is one and `fn` has neither of them nor is built in; always by name, and only where your own
@@ -207,7 +184,7 @@ class RateLimiter(Bookkeeping, QueueFace):
         retry_delay: float | timedelta | None = None,
         **kwargs: Any,
     ) -> Any:
-        """The same from asyncio: what `fn` returns is awaited; parameters, answer and errors match `run`.
+        """Do the same from asyncio: what `fn` returns is awaited; parameters, answer and errors match `run`.
 
         >>> import asyncio
         >>> async def ask(api_key):
@@ -225,61 +202,17 @@ class RateLimiter(Bookkeeping, QueueFace):
         asked = Asked(fn, args, kwargs, model)
         return await arun(self._listened().guard(options), asked)
 
-    def on(self, event: EventName, hook: Callable[[Any], object]) -> Callable[[], None]:
-        """Calls `hook` with a record of each event of this object; see `quotaflow.events` for which there are.
-
-        One thread of ours calls all hooks. What a hook raises is logged and ignored; while one hangs, calls go on
-        and up to 10,000 events wait.
-
-        Returns:
-            A function that removes the hook.
-
-        >>> off = limiter.on("blocked", print)
-        >>> off()
-        """
-        if self._hooks is None:
-            from quotaflow._call.hooks import Hooks
-
-            self._hooks = Hooks(self._core)
-        return self._hooks.on(event, hook)
-
     def close(self) -> None:
-        """Ends it: calls that wait raise `ClosedError`, and so does every later call that
+        """Close it: calls that wait raise `ClosedError`, and so does every later call that
         asks, counts or forgets. Closing twice is fine.
 
         >>> limiter.close()
         """
         self._closed = True
-        self._core.close()
-        if self._hooks is not None:
-            self._hooks.close()
+        super().close()
 
     def _listened(self) -> Core:
-        """What carries a call out; a child of a fork that inherited hooks listens from its first call on."""
-        if self._hooks is not None:
-            self._hooks.ensure()
+        """Return the core for a call; a child of a fork that inherited hooks listens from its first call on."""
+        if self._caller.hooks is not None:
+            self._caller.hooks.ensure()
         return self._open()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<RateLimiter state={self._state or 'default'!r}>"
-
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError(
-            "a RateLimiter holds keys and is not pickled: make one in each process, they share their state"
-        )

@@ -1,13 +1,14 @@
-"""What is held while somebody else's call is under way, and what is said of it at its end?"""
+"""`Permit`: leave to send one request, and how it ends."""
 
 from __future__ import annotations
 
+from quotaflow._call.checks import optional_whole
 from quotaflow.errors import ClosedError, InvalidArgumentError, QuotaflowError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, NoReturn, TypeAlias
+    from typing import NoReturn, TypeAlias
 
     from quotaflow._quotaflow import Core, GuardedCall, GuardOptions, Verdict
 
@@ -61,7 +62,7 @@ class Permit:
     def settle(
         self, tokens: int | None = None, *, input_tokens: int | None = None, output_tokens: int | None = None
     ) -> None:
-        """It went well. What was used replaces the estimate; the first word counts, later ones do nothing.
+        """Settle a request that went well: what was used replaces the estimate. Later calls do nothing.
 
         Args:
             tokens: how many tokens it took altogether; they count as input.
@@ -79,10 +80,10 @@ class Permit:
         self._call.settle((used, _tokens("output_tokens", output_tokens)))
 
     def fail(self, error: BaseException) -> Verdict | None:
-        """It failed with `error`; what that closes is closed for all who share the state.
+        """Settle a request that failed with `error`; what that closes is closed for all who share the state.
 
         Returns:
-            What the error means; `None` when nobody can tell: all of it stays counted, nothing is closed.
+            What the error means; `None` when it cannot be classified: all of it stays counted, nothing is closed.
         """
         verdict = verdict_on(error, self.provider)
         if verdict is None:
@@ -96,7 +97,7 @@ class Permit:
         self._call.release()
 
     def ends_with(self, error: BaseException | None) -> None:
-        """What leaving the block means: no error books the estimate, an error is classified and booked.
+        """Settle what leaving the block means: the estimate without an error, else the error classified.
 
         What is no `Exception` (Ctrl-C, a cancelled task) says nothing about the request, which may be on its way:
         all of it stays counted.
@@ -151,12 +152,12 @@ class Acquisition:
 
 
 def closed() -> ClosedError:
-    """What is raised once the limiter was closed."""
+    """Return what is raised once the limiter was closed."""
     return ClosedError("this RateLimiter was closed", hint="make a new one")
 
 
 def granted(call: GuardedCall) -> Permit:
-    """The next permit of a call."""
+    """Return the next permit of a call."""
     try:
         return Permit(call, call.permit())
     except ClosedError:
@@ -164,7 +165,7 @@ def granted(call: GuardedCall) -> Permit:
 
 
 async def permitted(call: GuardedCall) -> Permit:
-    """The next permit of a call. Who is cancelled while it waits leaves nothing counted."""
+    """Return the next permit of a call. Who is cancelled while it waits leaves nothing counted."""
     try:
         return Permit(call, await call.apermit())
     except ClosedError:
@@ -175,7 +176,7 @@ async def permitted(call: GuardedCall) -> Permit:
 
 
 def verdict_on(error: BaseException, provider: str) -> Verdict | None:
-    """What an error of a guarded call says about its provider; our own errors come from other calls."""
+    """Return what an error of a guarded call says about its provider; errors of quotaflow say nothing."""
     if isinstance(error, QuotaflowError):
         return None
     # Most permits see no error, and never load what judges one.
@@ -184,10 +185,5 @@ def verdict_on(error: BaseException, provider: str) -> Verdict | None:
     return classify_error(error, provider)
 
 
-def _tokens(name: str, value: Any) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
-        return value
-    shown = repr(value) if isinstance(value, bool | int | float) else f"of type {type(value).__name__}"
-    raise InvalidArgumentError(f"{name} is {shown}", hint=f"pass a whole number from 0 to {_MOST_TOKENS}")
+def _tokens(name: str, value: object) -> int:
+    return optional_whole(name, value, _MOST_TOKENS) or 0

@@ -1,4 +1,4 @@
-"""How is somebody else's function called until it succeeds or nothing more can be done?"""
+"""Guarded runs: a function is called with permits until it succeeds or ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TOTAL = ("total_tokens", "total_token_count", "totalTokenCount")
 
 
 def run(call: GuardedCall, asked: Asked) -> Any:
-    """Calls it with one permit after the other, as the kernel says."""
+    """Call it with one permit after the other, as the kernel says."""
     last: Exception | None = None
     while True:
         try:
@@ -45,7 +45,7 @@ def run(call: GuardedCall, asked: Asked) -> Any:
             continue
         refusal = refused_awaitable(result)
         if refusal is not None:
-            # A coroutine has not begun; of a task or a future nobody knows.
+            # A coroutine has not begun; a task or a future may have.
             if inspect.iscoroutine(result):
                 permit.release()
             else:
@@ -55,7 +55,7 @@ def run(call: GuardedCall, asked: Asked) -> Any:
 
 
 async def arun(call: GuardedCall, asked: Asked) -> Any:
-    """The same from asyncio; a result that can be awaited is."""
+    """Do the same from asyncio; a result that can be awaited is."""
     last: Exception | None = None
     while True:
         try:
@@ -111,21 +111,21 @@ def _give_up(last: Exception, refusal: QuotaflowError) -> NoReturn:
 
 
 def _told(refusal: QuotaflowError) -> str:
-    """What was tried and why no more is, in one line for the traceback of the caller's own exception."""
+    """Return what was tried and why it ended, in one line for the traceback of the caller's exception."""
     if not isinstance(refusal, CallError) or not refusal.attempts:
         return f"quotaflow gave up: {refusal}"
     tries = [f"key {attempt.key} met {attempt.failure}" for attempt in refusal.attempts]
     times = "attempt" if len(tries) == 1 else "attempts"
-    told = f"quotaflow gave up on {refusal.provider} after {len(tries)} {times}: {', '.join(tries)}"
+    text = f"quotaflow gave up on {refusal.provider} after {len(tries)} {times}: {', '.join(tries)}"
     if refusal.retry_after is not None:
-        told += f"; again possible in {refusal.retry_after:.1f} s"
-    return told
+        text += f"; again possible in {refusal.retry_after:.1f} s"
+    return text
 
 
 def tokens_used(result: object) -> tuple[int, int] | None:
-    """The tokens of the prompt and of the answer, or `None` when the result does not say.
+    """Return the tokens of the prompt and of the answer, or `None` when the result does not say.
 
-    Where only the sum is told it counts as input. What a sum has beyond the parts (thinking) counts as output.
+    Where only the sum is stated it counts as input. What a sum has beyond the parts (thinking) counts as output.
 
     >>> tokens_used({"usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}})
     (9, 3)
@@ -159,5 +159,5 @@ def _first(usage: object, names: tuple[str, ...]) -> int | None:
 def _field(thing: Any, name: str) -> object:
     try:
         return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
-    except Exception:  # noqa: BLE001 - a result is anybody's object; a call that succeeded stays one
+    except Exception:  # noqa: BLE001 - a result may be any object; a call that succeeded stays one
         return None

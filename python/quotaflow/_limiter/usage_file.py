@@ -1,4 +1,4 @@
-"""How is what was used written down, and read again?
+"""Saved usage: a JSON file of what was used and closed.
 
 The file is JSON of version 1:
 
@@ -34,7 +34,7 @@ _IN_FLIGHT = "concurrency"
 
 
 def save_usage(path: str | os.PathLike[str], status: Mapping[str, Any]) -> None:
-    """Writes what counts in `status` to `path`, at once or not at all; raises `StateError` when it cannot."""
+    """Write what counts in `status` to `path`, at once or not at all; raise `StateError` when it cannot."""
     keys = [
         {
             "provider": key["provider"],

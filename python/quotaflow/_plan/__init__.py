@@ -1,5 +1,5 @@
-"""Plans: what it would take to send a workload, from the quotas as they are now.
+"""Plans: when a batch would finish, what it would cost, and which limit decides that.
 
-`interface` inherits its methods.
-It may import `_batch`, `_structured`, `_prices`, `_call`, `errors` and `records`.
+`interface` inherits its method.
+It may import `_batch`, `_prices`, `_call`, `errors` and `records`.
 """

@@ -1,6 +1,8 @@
-"""What would come of sending these prompts, before any is sent?"""
+"""`LLMInterface.plan`: a forecast of a batch before any prompt is sent."""
 
 from __future__ import annotations
+
+from quotaflow._call.options import CallArguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -9,17 +11,19 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any
 
+    from quotaflow._call.caller import Caller
     from quotaflow._plan.plan import Plan
     from quotaflow._quotaflow import Core
     from quotaflow.records import Attempt
 
 
-class PlanFace:
+class PlanMethods:
     """`plan` for an object that sends prompts."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
+        _caller: Caller
         _core: Core
 
     def plan(
@@ -42,8 +46,8 @@ class PlanFace:
         dedupe: bool = True,
         checkpoint: str | PathLike[str] | None = None,
         retry: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         stop_on_error: bool = False,
         progress: bool | Callable[..., object] | None = None,
@@ -71,10 +75,10 @@ class PlanFace:
             model: the model to ask.
             fallback: whether calls may go on to the configured fallbacks.
             system: instructions that come before each prompt.
-            priority: 5 and above may use the last tenth of every limit; who waits already with less goes after.
+            priority: 5 and above may use the last tenth of every limit; calls that wait with less go after.
             deadline: as for `send_batch`: calls wait until then, for the quota of the next day for instance.
                 Without one, none waits for more than `max_wait` of the config.
-            user: on whose behalf; the limits of their own hold as well.
+            user: the user of the calls; its own limits hold as well.
             skip_rate_limit: as for `send_batch`: limits are counted and not waited for.
             dedupe: whether prompts with the same content are sent once.
             checkpoint: the file of an earlier run: what it holds is not sent again. None is made.
@@ -105,14 +109,12 @@ class PlanFace:
         from quotaflow._batch.options import BatchOptions
         from quotaflow._plan.plan import made_plan
 
-        call = {
-            "task_name": task_name, "provider": provider, "model": model, "retry": retry, "fallback": fallback,
-            "max_retries": max_retries, "retry_delay": retry_delay, "system": system, "priority": priority,
-            "timeout": timeout, "user": user, "skip_rate_limit": skip_rate_limit,
-        }  # fmt: skip
-        llm: Any = self
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
+        )  # fmt: skip
         options = BatchOptions(
-            llm, prompts, concurrency, progress=progress, checkpoint=checkpoint, stop_on_error=stop_on_error,
-            dedupe=dedupe, ordered=False, deadline=deadline, on_retry=on_retry, call=call, params=params,
+            self._caller, getattr(self, "render", None), prompts, arguments, concurrency, progress=progress,
+            checkpoint=checkpoint, stop_on_error=stop_on_error, dedupe=dedupe, ordered=False,
         )  # fmt: skip
         return made_plan(self._core, options, count, tokens, output_tokens, latency)

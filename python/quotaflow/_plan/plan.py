@@ -1,4 +1,4 @@
-"""When would it finish, what would each key do, and which limit decides that?"""
+"""`Plan`: when a batch would finish, what each key would do, what decides it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from quotaflow._call.options import optional_span, optional_whole
+from quotaflow._call.checks import optional_span, optional_whole
 from quotaflow._plan.workload import PlannedPrompts
 from quotaflow._prices.cost import dollars, warn_once
 from quotaflow._prices.genai_prices import look_once
@@ -98,15 +98,15 @@ class Plan:
         refused: how many would be refused, because a limit is used up for longer than a call waits, or is smaller
             than the prompt; and those that are no prompt, or cannot be sent the way they ask for.
         why_refused: the first reason, or `None`.
-        patient_finish: when all would be answered by somebody who asks again until every limit is back; `None`
-            when nothing is refused, or when something never can be answered.
+        patient_finish: when all would be answered if refused prompts were sent again until every limit is back;
+            `None` when nothing is refused, or when something never can be answered.
         ahead: how many calls wait already and go first.
         keys: what each key would have to do.
         limits: what decides how it goes: first what would refuse most, then what would be waited for longest.
         finish_if_doubled: when it would finish if the first of `limits` were twice as large, a stated concurrency
             too; `None` when that is nothing that could be.
         answered_if_doubled: how many would be answered then; `None` as before.
-        cost: what the answered ones would cost; `None` when nobody knows the price of a model.
+        cost: what the answered ones would cost; `None` when the price of a model is not known.
     """
 
     start: datetime
@@ -186,7 +186,7 @@ class Plan:
 def made_plan(
     core: Core, options: BatchOptions, count: object, tokens: object, output_tokens: object, latency: object
 ) -> Plan:
-    """The plan for prompts, or for so many of one size; raises `InvalidArgumentError` for what cannot be meant."""
+    """Return the plan for prompts, or for so many of one size; raise `InvalidArgumentError` if it is invalid."""
     if (options.prompts is None) == (count is None):
         raise InvalidArgumentError("a plan needs prompts or a count, not both", hint="pass prompts, or count=…")
     if count is None and tokens is not None:
@@ -215,7 +215,7 @@ def made_plan(
 
 
 def plan_from(facts: Mapping[str, Any]) -> Plan:
-    """A plan as Rust tells it.
+    """Return a plan as Rust tells it.
 
     >>> facts = dict(
     ...     start=0.0,

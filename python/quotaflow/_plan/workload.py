@@ -1,4 +1,4 @@
-"""Which prompts does a plan hold, how large is each, and how is it sent?"""
+"""The prompts of a plan: how large each is, and with which options it is sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from quotaflow._batch.checkpoint import Checkpoint
 from quotaflow._batch.source import Prompts, digest_of, own_digest, read_prompt
-from quotaflow._call.prompt import unencodable_prompt
 from quotaflow._quotaflow import DigestTable
 from quotaflow.errors import InvalidPromptError, QuotaflowError
 
@@ -52,53 +51,50 @@ class PlannedPrompts:
         with suppress(QuotaflowError):
             # Prompts that say nothing for themselves will meet the same.
             self._usually = options.question(options.usual, {})
-        held: list[tuple[int, str, bool]] = []
+        held: list[tuple[int, str | bytes]] = []
         with _Seen(options) as seen:
             for given in prompts:
                 try:
-                    place, own, text, is_messages = self._way(given, options)
-                    if seen.has(own, text, is_messages):
+                    place, own, prompt = self._way(given, options)
+                    if seen.has(own, prompt):
                         continue
-                except UnicodeEncodeError as error:
-                    self._refuse(prompts.told(unencodable_prompt(error)))
-                    continue
                 except QuotaflowError as error:
-                    self._refuse(error if error is given else prompts.told(error))
+                    self._refuse(error if error is given else prompts.located(error))
                     continue
                 except Exception as error:  # noqa: BLE001 - whatever was given, it is one of many
                     wrong = f"the prompt cannot be read: that raised {type(error).__name__}"
-                    self._refuse(prompts.told(InvalidPromptError(wrong)))
+                    self._refuse(prompts.located(InvalidPromptError(wrong)))
                     continue
-                held.append((place, text, is_messages))
+                held.append((place, prompt))
                 if len(held) == _READ_AT_ONCE:
                     self._size(held)
                     held = []
         self._size(held)
 
-    def _way(self, given: object, options: BatchOptions) -> tuple[int, bytes, str, bool]:
+    def _way(self, given: object, options: BatchOptions) -> tuple[int, bytes, str | bytes]:
         """Which of the options a prompt is sent with, what makes it another one than its text, and the prompt."""
         if type(given) is str and given and not given.isspace():
-            return 0, self._usually, given, False
-        text, is_messages, _, call, more = read_prompt(given, options.render)
+            return 0, self._usually, given
+        prompt, _, call, more = read_prompt(given, options.render)
         if not (call or more):
-            return 0, self._usually, text, is_messages
-        told = json.dumps([call, more], sort_keys=True, default=repr)
-        if told not in self._places:
+            return 0, self._usually, prompt
+        key = json.dumps([call, more], sort_keys=True, default=repr)
+        if key not in self._places:
             asked, _ = options.with_own(call, more)
             self.asks.append(asked)
-            self._places[told] = len(self.asks) - 1
-        place = self._places[told]
-        return place, options.question(self.asks[place], more), text, is_messages
+            self._places[key] = len(self.asks) - 1
+        place = self._places[key]
+        return place, options.question(self.asks[place], more), prompt
 
     def _refuse(self, error: QuotaflowError) -> None:
         self.refused += 1
         if self.why_refused is None:
             self.why_refused = str(error)
 
-    def _size(self, held: list[tuple[int, str, bool]]) -> None:
+    def _size(self, held: list[tuple[int, str | bytes]]) -> None:
         """Sizes of some prompts, those with the same options together."""
         together: dict[int, list[int]] = {}
-        for number, (place, _, _) in enumerate(held):
+        for number, (place, _) in enumerate(held):
             together.setdefault(place, []).append(number)
         sizes: dict[int, int] = {}
         for place, numbers in together.items():
@@ -106,7 +102,7 @@ class PlannedPrompts:
                 # What is wrong with all of them is raised.
                 self._core.prompt_sizes(self.asks[0], [])
             sizes.update(self._sizes(place, numbers, held))
-        for number, (place, _, _) in enumerate(held):
+        for number, (place, _) in enumerate(held):
             if number not in sizes:
                 continue
             last = self.runs[-1] if self.runs else None
@@ -116,11 +112,11 @@ class PlannedPrompts:
                 self.runs.append((place, sizes[number], 1))
 
     def _sizes(
-        self, place: int, numbers: list[int], held: list[tuple[int, str, bool]]
+        self, place: int, numbers: list[int], held: list[tuple[int, str | bytes]]
     ) -> Iterator[tuple[int, int]]:
-        texts = [held[number][1:] for number in numbers]
+        prompts = [held[number][1] for number in numbers]
         try:
-            yield from zip(numbers, self._core.prompt_sizes(self.asks[place], texts), strict=True)
+            yield from zip(numbers, self._core.prompt_sizes(self.asks[place], prompts), strict=True)
         except QuotaflowError as error:
             if len(numbers) == 1:
                 self._refuse(error)
@@ -147,8 +143,8 @@ class _Seen:
         if self._checkpoint is not None:
             self._checkpoint.close()
 
-    def has(self, own: bytes, text: str, is_messages: bool) -> bool:
-        digest = digest_of(own, text, is_messages)
+    def has(self, own: bytes, prompt: str | bytes) -> bool:
+        digest = digest_of(own, prompt)
         if not self._dedupes:
             digest = own_digest(self._seen, digest)
         elif self._seen.first(digest, 0) is not None:

@@ -1,4 +1,4 @@
-"""Is a newer `genai-prices` installed than our prices were made from? Then its prices hold."""
+"""Newer prices from an installed `genai-prices`, taken over once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _looked: list[bool] = []
 
 
 def look_once() -> None:
-    """Looks for the package, the first time only; it is imported (a quarter of a second) if it is newer."""
+    """Look for the package, the first time only; import it (a quarter of a second) if it is newer."""
     if _looked:
         return
     installed = _installed_version()
@@ -48,7 +48,7 @@ def _take_over(installed: str) -> None:
             "providers": slim(providers, datetime.now(tz=UTC).date()),
         }
         take_prices(json.dumps(book))
-    except Exception as error:  # noqa: BLE001 - whatever somebody else's package does, there are prices
+    except Exception as error:  # noqa: BLE001 - another package may fail in any way; the prices of the snapshot hold
         from quotaflow._call.logs import logger
 
         logger().warning(
@@ -58,7 +58,7 @@ def _take_over(installed: str) -> None:
 
 
 def _parts(version: str) -> tuple[int, ...]:
-    """The numbers a version begins with: `1.2.3rc1` is as new as `1.2`, which is right until it is released.
+    """Return the numbers a version begins with: `1.2.3rc1` is as new as `1.2` until it is released.
 
     >>> _parts("0.2.10") > _parts("0.2.9"), _parts("1.2.3rc1")
     (True, (1, 2))

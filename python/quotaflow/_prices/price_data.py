@@ -1,7 +1,7 @@
-"""How do the prices that `genai-prices` brings become ours?
+"""The prices of `genai-prices` in the shape of the snapshot.
 
-Nothing of that package is imported here: its objects are only looked at, so that a newer release may look
-different in all we do not need. The result is the shape of `src/providers/prices/snapshot.json`, which `book.rs`
+Nothing of that package is imported here: its objects are only read, so that a newer release may differ in all
+that is not needed. The result is the shape of `src/providers/prices/snapshot.json`, which `book.rs`
 beside it describes.
 """
 
@@ -24,7 +24,7 @@ _UNITS = {
     "output_reasoning_mtok": 1_000_000,
     "requests_kcount": 1_000,
 }
-# Attributes of a clause, and the sign its text begins with in ours.
+# Attributes of a clause, and the sign that stands before its text in the snapshot.
 _SIGNS = {"equals": "=", "starts_with": "^", "ends_with": "$", "contains": "*", "regex": "~"}
 # A call is told apart by these; what only other facts choose (the road of a router) is left out.
 _TERMS = ("processing", "service_tier", "speed")
@@ -32,7 +32,7 @@ _PICODOLLARS = 1_000_000_000_000
 
 
 def slim(providers: Iterable[Any], today: date, only: Iterable[str] | None = None) -> list[dict[str, Any]]:
-    """The providers of `genai-prices` in our shape: what is over by `today` and what has no price is left out.
+    """Return the providers of `genai-prices` in the snapshot's shape, without what is over or has no price.
 
     >>> from types import SimpleNamespace as Named
     >>> from datetime import date
@@ -47,30 +47,30 @@ def slim(providers: Iterable[Any], today: date, only: Iterable[str] | None = Non
     for provider in providers:
         if wanted is not None and provider.id not in wanted:
             continue
-        # A model without a price of ours keeps its place: it must not be taken for one that comes after it.
+        # A model without a price keeps its place: it must not be taken for one that comes after it.
         models = [_model(model, today) for model in provider.models]
         fallbacks = getattr(provider, "fallback_model_providers", None)
-        ours: dict[str, Any] = {"id": provider.id}
+        made: dict[str, Any] = {"id": provider.id}
         if fallbacks:
-            ours["else"] = list(fallbacks)
-        slimmed.append(ours | {"models": models})
+            made["else"] = list(fallbacks)
+        slimmed.append(made | {"models": models})
     return slimmed
 
 
 def _model(model: Any, today: date) -> dict[str, Any]:
-    ours: dict[str, Any] = {"match": _rule(model.match)}
+    made: dict[str, Any] = {"match": _rule(model.match)}
     if not isinstance(model.prices, list):
-        ours["rates"] = _rates(model.prices)
+        made["rates"] = _rates(model.prices)
     else:
         dated = _still_to_come(model.prices, today)
-        ours |= dated[0] if len(dated) == 1 and len(dated[0]) == 1 else {"prices": dated}
+        made |= dated[0] if len(dated) == 1 and len(dated[0]) == 1 else {"prices": dated}
     variants = [_variant(variant, today) for variant in getattr(model, "price_variants", None) or ()]
     variants = [variant for variant in variants if variant is not None]
-    return ours | {"variants": variants} if variants else ours
+    return made | {"variants": variants} if variants else made
 
 
 def _still_to_come(prices: list[Any], today: date) -> list[dict[str, Any]]:
-    """The prices that may hold from `today` on, each with when it does."""
+    """Return the prices that may hold from `today` on, each with when it does."""
     first = max((place for place, price in enumerate(prices) if _holds_for_good(price, today)), default=0)
     return [{"rates": _rates(price.prices)} | _when(price.constraint, today) for price in prices[first:]]
 
@@ -82,7 +82,7 @@ def _holds_for_good(price: Any, today: date) -> bool:
 
 
 def _when(constraint: Any, today: date) -> dict[str, Any]:
-    """A constraint: `from` a day, or every day between two times, in UTC."""
+    """Return a constraint: `from` a day, or every day between two times, in UTC."""
     start = getattr(constraint, "start_date", None)
     if start is not None:
         return {"from": start.isoformat()} if start > today else {}
@@ -108,7 +108,7 @@ def _variant(variant: Any, today: date) -> dict[str, Any] | None:
 
 
 def _rule(clause: Any) -> Any:
-    """A text with a sign before it, a list of which one must hold, or `{"and": [...]}`."""
+    """Return a text with a sign before it, a list of which one must hold, or `{"and": [...]}`."""
     for attribute, sign in _SIGNS.items():
         text = getattr(clause, attribute, None)
         if text is not None:
@@ -139,5 +139,5 @@ def _rate(price: Any, per: int) -> Any:
 
 
 def _picodollars(price: Decimal, per: int) -> int:
-    """Whole picodollars for one unit; what is less came from somebody's floating point."""
+    """Whole picodollars for one unit; what is less is a rounding error of floating point."""
     return round(price * _PICODOLLARS / per)

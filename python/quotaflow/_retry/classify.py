@@ -1,7 +1,7 @@
-"""What does an error of somebody else's library say?
+"""Classification of exceptions of any library: status, headers, body, text.
 
 Everything is found by looking, never by importing: which attributes an exception has, what its class is called,
-which exceptions stand behind it. What it all means is decided in Rust, by the tables that judge our own calls.
+which exceptions stand behind it. What it all means is decided in Rust, by the tables for quotaflow's own calls.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _Found(NamedTuple):
 
 
 def classify_error(error: object, provider: str | None = None) -> Verdict | None:
-    """What an exception means, whichever library raised it.
+    """Return what an exception means, whichever library raised it.
 
     The exception's own fields count first (status, headers, body), then the type, then its words; the exceptions
     behind it (`__cause__`, groups, a retry library's last attempt) count as much as itself. It never raises,
@@ -92,12 +92,12 @@ def classify_error(error: object, provider: str | None = None) -> Verdict | None
 
     Args:
         error: any exception; of anything else, only its text is read.
-        provider: whose words these are, for instance `openai`. Default: as the error tells it.
+        provider: the provider that it comes from, for instance `openai`. Default: as the error shows.
 
     Returns:
         A `Verdict`: `failure`, `scope`, `retry_after`, `until`, `is_word`, `status`, `message`, `never_here`,
-        `never_sent`, `limit`, `request_id`. `None` when nobody can tell: take the call as failed, close nothing,
-        and do not try again.
+        `never_sent`, `limit`, `request_id`. `None` when it cannot be classified: take the call as failed, close
+        nothing, and do not try again.
 
     >>> verdict = classify_error(RuntimeError("429 rate limit reached, please try again in 20s"))
     >>> verdict.failure, verdict.status, verdict.retry_after
@@ -113,8 +113,8 @@ def _verdict(error: object, asked: str | None) -> Verdict | None:
         return None
     if not isinstance(error, BaseException):
         return _judged(_Found(error, None, [], None, None, None, _text(error)), asked)
-    told = list(_behind(error))
-    verdict = _strongest(told, asked)
+    chain = list(_behind(error))
+    verdict = _strongest(chain, asked)
     if verdict is not None or _kind(error) == "own":
         return verdict
     # What was being handled when it was raised says something only if nothing else does.
@@ -123,7 +123,7 @@ def _verdict(error: object, asked: str | None) -> Verdict | None:
 
 
 def _strongest(errors: list[BaseException], provider: str | None) -> Verdict | None:
-    """The verdict on a chain of exceptions, the outermost first."""
+    """Return the verdict on a chain of exceptions, the outermost first."""
     for error in errors:
         if isinstance(error, QuotaflowError):
             return _own(error)
@@ -142,7 +142,7 @@ def _strongest(errors: list[BaseException], provider: str | None) -> Verdict | N
 
 
 def _own(error: QuotaflowError) -> Verdict | None:
-    """Our own exceptions know already; of those that are about no attempt nobody can tell."""
+    """Return the verdict of a `CallError`; an exception of quotaflow without an attempt has none."""
     if not isinstance(error, CallError) or not isinstance(error.failure, str):
         return None
     try:
@@ -168,7 +168,7 @@ def _judged(found: _Found, provider: str | None) -> Verdict | None:
 
 
 def _behind(error: BaseException) -> Iterator[BaseException]:
-    """The exception and all that stand behind it, nearest first, each once."""
+    """Return the exception and all that stand behind it, nearest first, each once."""
     waiting, seen = [error], set[int]()
     while waiting and len(seen) < _MOST_ERRORS:
         error = waiting.pop(0)
@@ -188,7 +188,7 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
 
 
 def _last_attempt(error: BaseException) -> object:
-    """What a retry library met last: a future that is done."""
+    """Return what a retry library met last: a future that is done."""
     attempt = _safe(error, "last_attempt")
     if attempt is None or _called(_safe(attempt, "done")) is not True:
         return None
@@ -196,7 +196,7 @@ def _last_attempt(error: BaseException) -> object:
 
 
 def _look(error: BaseException) -> _Found:
-    """What one exception says about itself."""
+    """Return what one exception says about itself."""
     response = next((r for r in (_safe(error, name) for name in _RESPONSES) if r is not None), None)
     kind = _kind(error)
     status = None if kind == "own" else _status(error, response)
@@ -254,7 +254,7 @@ def _header(part: object) -> str:
 
 
 def _body(error: BaseException, response: object) -> bytes | None:
-    # `requests` would read from the wire; its own mark says whether that was done.
+    # `requests` would read from the wire; its mark shows if that was done.
     unread = _safe(response, "_content") is False
     for name in () if unread or response is None else _BODIES:
         value = _safe(response, name)
@@ -279,7 +279,7 @@ def _bytes(value: str | bytes) -> bytes:
 
 
 def _host(error: BaseException, response: object) -> str | None:
-    """The host that was asked, as libraries keep it."""
+    """Return the host that was asked, as libraries keep it."""
     request = _safe(error, "request") or _safe(error, "request_info") or _safe(response, "request")
     for owner in (request, response, error):
         url = _safe(owner, "url")
@@ -292,7 +292,7 @@ def _host(error: BaseException, response: object) -> str | None:
 
 
 def _text(error: object) -> str:
-    """What it says, cut, as text that can be encoded; nothing when it cannot say it."""
+    """Return what it says, cut, as text that can be encoded; nothing when it cannot say it."""
     args = _safe(error, "args")
     if isinstance(args, tuple) and len(args) == 1:
         error = args[0] if isinstance(args[0], bytes) else error
@@ -308,7 +308,7 @@ def _valid(text: str) -> str:
 
 
 def _safe(owner: object, name: str) -> Any:
-    """The attribute, or `None` when there is none or it cannot be had."""
+    """Return the attribute, or `None` when there is none or it cannot be had."""
     return None if owner is None else _quietly(lambda: getattr(owner, name, None))
 
 

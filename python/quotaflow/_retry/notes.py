@@ -1,14 +1,14 @@
-"""How is something added to an exception that is not ours?"""
+"""A note added to an exception, once."""
 
 from __future__ import annotations
 
 
-def note(error: BaseException, told: str, instead_of: tuple[str, ...]) -> None:
-    """Adds a note in place of earlier ones that begin like that; an exception that takes none goes on without."""
+def note(error: BaseException, text: str, instead_of: tuple[str, ...]) -> None:
+    """Add a note in place of earlier ones that begin like that, if the exception takes notes."""
     try:
         notes = getattr(error, "__notes__", None)
         if isinstance(notes, list):
             notes[:] = [line for line in notes if not (isinstance(line, str) and line.startswith(instead_of))]
-        error.add_note(told)
+        error.add_note(text)
     except Exception:  # noqa: BLE001 - the exception of the caller is worth more than what is said about it
         return

@@ -1,4 +1,4 @@
-"""Which errors pass by themselves?"""
+"""Errors that pass by themselves, and for how long they may last."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def may_pass_later(error: BaseException, provider: str | None = None) -> bool:
 
 
 def passes(verdict: Verdict | None, cap: float) -> bool:
-    """Whether a failure with this verdict passes within `cap` seconds, as far as anybody can tell."""
+    """Whether a failure with this verdict passes within `cap` seconds, as far as that is known."""
     if verdict is None or verdict.never_here or verdict.failure not in _PASSING:
         return False
     if verdict.failure == "daily_quota":

@@ -1,4 +1,4 @@
-"""After which error is something tried again, and when?"""
+"""`retrying`: calls a function again after errors that pass by themselves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from math import inf, isfinite
 
+from quotaflow._call.checks import wrong, wrong_type
 from quotaflow._retry.classify import classify_error
 from quotaflow._retry.notes import note
 from quotaflow._retry.retryable import LONGEST_PAUSE, passes
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What `on_retry` is told before each pause.
+    """What `on_retry` gets before each pause.
 
     >>> Retry(1, ValueError("no"), None, 1.25, 0.5).delay
     1.25
@@ -40,7 +41,7 @@ class Retry:
     error: Exception
     """What it raised."""
     verdict: Verdict | None
-    """What that means, if anybody can tell."""
+    """What that means, if it is known."""
     delay: float
     """The seconds until the next attempt."""
     elapsed: float
@@ -62,10 +63,10 @@ def retrying(
     sleep: Callable[[float], Any] | None = None,
     entropy: Callable[[], float] = random.random,
 ) -> Retrying:
-    """Tries something again after errors that may pass: as a decorator, or as a loop.
+    """Try something again after errors that may pass: as a decorator, or as a loop.
 
     What an error means is read from it (`classify_error`): status, headers, body, type, words. A wrong key, a bad
-    request, an empty account or a filtered prompt is never tried again, and neither is what nobody can classify.
+    request, an empty account or a filtered prompt is never tried again, and neither is what cannot be classified.
     When the error says how long to wait, that is the least; when that is longer than `cap`, it is raised at once.
     The last error is raised as it is, with a note. Sync and async functions and loops work alike, and so
     do functions that return something to be awaited, as methods of SDKs do; a pause ends with Ctrl-C or when the
@@ -80,9 +81,9 @@ def retrying(
         on_retry: called with a `Retry` before each pause; what it raises is logged and ignored. It may be async in
             async code.
         total_time: the seconds all attempts and pauses may take; a pause that would end later is not begun.
-        provider: whose words the errors are, for instance `"openai"`; `None`: as they tell.
+        provider: the provider that the errors come from, for instance `"openai"`; `None`: as they show.
         retry_on: only these: an exception type, some, or a function of the exception. What it names is tried again
-            even if nobody can classify it, and still not when it is known that it cannot succeed.
+            even if it cannot be classified, and still not when it is known that it cannot succeed.
         clock: what tells the time, in seconds.
         sleep: what waits, in seconds; in async code, what it returns is awaited if it can be.
         entropy: what draws from 0 to 1.
@@ -150,7 +151,7 @@ class Retrying:
         self._clock, self._sleep, self._entropy = clock, sleep, entropy
 
     def __call__(self, fn: _F) -> _F:
-        """Decorates a function or a coroutine function; what it returns to be awaited is tried, too."""
+        """Decorate a function or a coroutine function; what it returns to be awaited is tried, too."""
         check_tried(fn)
         wrapped: Any
         if inspect.iscoroutinefunction(fn):
@@ -199,7 +200,7 @@ class Retrying:
         return Attempts(self)
 
     def now(self) -> float:
-        """The time of this schedule's clock."""
+        """Return the time of this schedule's clock."""
         return self._clock()
 
     def sleep(self, seconds: float) -> None:
@@ -224,10 +225,10 @@ class Retrying:
     def delay_after(
         self, error: Exception, number: int, elapsed: float
     ) -> tuple[float | None, Verdict | None, str]:
-        """The pause after attempt `number`, or `None` and why there is no other; what the error means."""
+        """Return the pause after attempt `number`, or `None` and why there is no other; what the error means."""
         verdict = classify_error(error, self._provider)
         if not self._is_wanted(error, verdict):
-            return None, verdict, "it would fail again" if verdict is not None else "nobody can tell what it means"
+            return None, verdict, "it would fail again" if verdict is not None else "it cannot be classified"
         if self._attempts is not None and number >= self._attempts:
             return None, verdict, "that was the last attempt"
         grown = self._base * self._multiplier ** min(number - 1, 64)
@@ -253,13 +254,13 @@ class Retrying:
         return wanted and (verdict is None or passes(verdict, inf))
 
     def failed(self, error: Exception, number: int, began: float) -> tuple[float | None, Awaitable[object] | None]:
-        """Takes note of a failure; the pause until the next, or `None`, and what `on_retry` left to await."""
+        """Note a failure; return the pause until the next attempt or `None`, and what `on_retry` left to await."""
         elapsed = self.now() - began
         delay, verdict, reason = self.delay_after(error, number, elapsed)
         if delay is None:
             if number > 1:
-                told = f"quotaflow gave up after {number} attempts in {elapsed:.1f} s: {reason}"
-                note(error, told, ("quotaflow gave up after ",))
+                text = f"quotaflow gave up after {number} attempts in {elapsed:.1f} s: {reason}"
+                note(error, text, ("quotaflow gave up after ",))
             return None, None
         if self._on_retry is not None:
             try:
@@ -360,13 +361,13 @@ def _on_retry_raised() -> None:
 def check_callable(name: str, given: Any, *, may_be_none: bool = False) -> None:
     """Refuses what cannot be called."""
     if not (callable(given) or (given is None and may_be_none)):
-        raise InvalidArgumentError(f"{name} is of type {type(given).__name__}", hint="pass a function")
+        raise wrong_type(name, given, "pass a function")
 
 
 def check_provider(given: Any) -> None:
     """Refuses what is no name."""
     if given is not None and not isinstance(given, str):
-        raise InvalidArgumentError(f"provider is of type {type(given).__name__}", hint="pass its name")
+        raise wrong_type("provider", given, "pass its name")
 
 
 def check_tried(fn: Any) -> None:
@@ -386,15 +387,13 @@ def check_retry_on(given: Any) -> None:
             shown = one.__name__ if isinstance(one, type) else f"of type {type(one).__name__}"
             raise InvalidArgumentError(f"retry_on names {shown}, no exception", hint="pass types of exceptions")
     if given is not None and not isinstance(given, tuple) and not callable(given):
-        raise InvalidArgumentError(
-            f"retry_on is of type {type(given).__name__}", hint="pass an exception type, a tuple or a function"
-        )
+        raise wrong_type("retry_on", given, "pass an exception type, a tuple or a function")
     if inspect.iscoroutinefunction(given):
         raise InvalidArgumentError("retry_on is a coroutine function", hint="pass one that answers at once")
 
 
 def number(name: str, value: Any, least: float, most: float) -> float:
-    """A number or a timedelta between two bounds, in seconds."""
+    """Return a number or a timedelta between two bounds, in seconds."""
     seconds = value.total_seconds() if hasattr(value, "total_seconds") else value
     if (
         isinstance(seconds, int | float)
@@ -403,15 +402,11 @@ def number(name: str, value: Any, least: float, most: float) -> float:
         and least <= seconds <= most
     ):
         return float(seconds)
-    shown = repr(seconds) if isinstance(seconds, bool | int | float) else f"of type {type(seconds).__name__}"
-    raise InvalidArgumentError(f"{name} is {shown}", hint=f"pass a number from {least:g} to {most:g}")
+    raise wrong(name, seconds, f"a number from {least:g} to {most:g}")
 
 
 def count(value: Any) -> int:
-    """A number of attempts."""
+    """Return a number of attempts."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
-    shown = repr(value) if isinstance(value, bool | int | float) else f"of type {type(value).__name__}"
-    raise InvalidArgumentError(
-        f"attempts is {shown}", hint="pass 1 or more, or None; write @retrying() with brackets"
-    )
+    raise wrong("attempts", value, "1 or more, or None; write @retrying() with brackets")

@@ -1,5 +1,5 @@
 """Streamed answers: the stream, its pieces, and the methods that begin one.
 
-`interface` inherits its methods; the LangChain chat model reads its streams.
+`interface` inherits its methods, and `integrations` reads its streams.
 It may import `_structured`, `reply`, `_call`, `errors` and `records`.
 """

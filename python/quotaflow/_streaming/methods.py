@@ -1,11 +1,12 @@
-"""How do I get an answer in pieces, as they arrive?"""
+"""The stream methods of `LLMInterface`: `stream_prompt` and `astream_prompt`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quotaflow._call.options import optional_span, takes_a_shape
-from quotaflow._call.prompt import encode_prompt, unencodable_prompt
+from quotaflow._call.checks import optional_span, shown, wrong_type
+from quotaflow._call.options import CallArguments, takes_a_shape
+from quotaflow._call.prompt import encode_prompt
 from quotaflow._streaming.stream import AsyncPromptStream, PromptStream
 from quotaflow.errors import InvalidArgumentError
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from typing import Any, Literal
 
-    from quotaflow._quotaflow import CallOptions, Core, StreamCall
+    from quotaflow._call.caller import Caller
+    from quotaflow._quotaflow import Core, StreamCall
     from quotaflow._structured.repair import Wanted
     from quotaflow.records import Attempt
     from quotaflow.reply import Reply
@@ -28,15 +30,14 @@ _SAID_ANYWAY = frozenset({"stream", "stream_options"})
 _ONLY_STREAMED = frozenset({"stream", "idle_timeout", "resume"})
 
 
-class StreamingFace:
+class StreamingMethods:
     """`stream_prompt` and `astream_prompt` for an object that sends prompts."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
+        _caller: Caller
         _core: Core
-        _errors_as_text: bool
-        _options_for: Callable[..., CallOptions]
 
     def stream_prompt(
         self,
@@ -46,8 +47,8 @@ class StreamingFace:
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         *,
         system: str | None = None,
         priority: int = 3,
@@ -60,12 +61,12 @@ class StreamingFace:
         idle_timeout: float | timedelta | None = None,
         **params: Any,
     ) -> PromptStream:
-        """Sends one prompt and gives its answer piece by piece, as it arrives.
+        """Send one prompt and give its answer piece by piece, as it arrives.
 
-        Arguments are checked here; nothing is sent before the first piece is asked for, and nothing is read from
-        the provider that nobody asks for. Until the first piece arrives, it waits for quota, tries again and falls
-        back as `send_prompt` does. If the answer breaks off after that, `StreamInterrupted` says how far it came,
-        unless `resume` has another attempt go on.
+        Arguments are checked here; nothing is sent before the first piece is asked for, and pieces are read from
+        the provider only as they are asked for. Until the first one arrives, it waits for quota, tries again and
+        falls back as `send_prompt` does. If the answer breaks off after that, `StreamInterrupted` says how far it
+        came, unless `resume` has another attempt go on.
 
         Args:
             prompt: as for `send_prompt`, and so are all others but the next ones.
@@ -74,14 +75,14 @@ class StreamingFace:
             model: the model to ask for.
             retry: whether to try again after a failure that may pass.
             fallback: whether to go on to the configured fallbacks.
-            max_retries: how often a key that failed is tried again.
-            retry_delay: the first back-off.
+            max_retries: how often a key that failed is tried again; `None` for what the config says (3).
+            retry_delay: the first back-off; `None` for what the config says (1 s).
             system: instructions that come before the prompt.
             priority: who is served first when several wait: 9 before 0.
             timeout: the seconds the whole stream may take, counted from here, or a timedelta.
             deadline: the same as a moment.
-            user: on whose behalf; it stays here and is not sent.
-            skip_rate_limit: whether to send without waiting for quota of ours.
+            user: the user of the call; it stays here and is not sent.
+            skip_rate_limit: whether to send without waiting for local quota.
             on_retry: called with each `Attempt` that another one follows.
             resume: what happens when the answer breaks off: `"restart"` asks again and what was said is void,
                 `"continue"` shows the model what it said and asks it to go on. The seam arrives as an empty
@@ -113,11 +114,12 @@ class StreamingFace:
         ...     print(end=piece and "")
         """
         params, resume, wanted = _streamed(params, resume)
-        call = self._stream_call(
-            prompt, resume, idle_timeout, task_name, provider, model, retry, fallback, max_retries, retry_delay,
-            system, priority, timeout, deadline, user, skip_rate_limit, params, on_retry,
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
         )  # fmt: skip
-        return PromptStream(call, self._errors_as_text, wanted)
+        call = self._stream_call(prompt, arguments, resume, idle_timeout)
+        return PromptStream(call, self._caller.errors_as_text, wanted)
 
     def astream_prompt(
         self,
@@ -127,8 +129,8 @@ class StreamingFace:
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         *,
         system: str | None = None,
         priority: int = 3,
@@ -141,7 +143,7 @@ class StreamingFace:
         idle_timeout: float | timedelta | None = None,
         **params: Any,
     ) -> AsyncPromptStream:
-        """Sends one prompt from asyncio and gives its answer piece by piece; all else matches `stream_prompt`.
+        """Send one prompt from asyncio and give its answer piece by piece; all else matches `stream_prompt`.
 
         >>> import asyncio
         >>> async def first():
@@ -151,30 +153,25 @@ class StreamingFace:
         True
         """
         params, resume, wanted = _streamed(params, resume)
-        call = self._stream_call(
-            prompt, resume, idle_timeout, task_name, provider, model, retry, fallback, max_retries, retry_delay,
-            system, priority, timeout, deadline, user, skip_rate_limit, params, on_retry,
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
         )  # fmt: skip
-        return AsyncPromptStream(call, self._errors_as_text, wanted)
+        call = self._stream_call(prompt, arguments, resume, idle_timeout)
+        return AsyncPromptStream(call, self._caller.errors_as_text, wanted)
 
-    def _stream_call(self, prompt: Prompt, resume: str | None, idle_timeout: object, *asked: object) -> StreamCall:
+    def _stream_call(
+        self, prompt: Prompt, arguments: CallArguments, resume: str | None, idle_timeout: object
+    ) -> StreamCall:
         silence = optional_span("idle_timeout", idle_timeout)
-        options = self._options_for(*asked)
-        if type(prompt) is str and prompt and not prompt.isspace():
-            text, is_messages = prompt, False
-        else:
-            text, is_messages = encode_prompt(prompt)
-        try:
-            return self._core.stream(text, is_messages, options, resume, silence)
-        except UnicodeEncodeError as error:
-            raise unencodable_prompt(error) from None
+        options = self._caller.options_for(arguments)
+        return self._core.stream(encode_prompt(prompt), options, resume, silence)
 
 
 def _streamed(params: dict[str, Any], resume: Any) -> tuple[dict[str, Any], Any, Wanted | None]:
-    """What goes to the provider, how it goes on when it breaks off, and what judges the answer, if anything."""
+    """Return the parameters for the provider, how to resume, and the shape of the answer if there is one."""
     if resume not in _RESUMES:
-        shown = repr(resume) if isinstance(resume, str) else f"of type {type(resume).__name__}"
-        raise InvalidArgumentError(f"resume is {shown}", hint="pass 'restart', 'continue' or None")
+        raise InvalidArgumentError(f"resume is {shown(resume, str)}", hint="pass 'restart', 'continue' or None")
     if not _SAID_ANYWAY.isdisjoint(params):
         params = _without_what_is_said_anyway(params)
     if "response_format" not in params or not takes_a_shape(params["response_format"]):
@@ -188,17 +185,15 @@ def _streamed(params: dict[str, Any], resume: Any) -> tuple[dict[str, Any], Any,
 
 
 def _without_what_is_said_anyway(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters without `stream` and the wish for usage, which every stream has."""
+    """Return the parameters without `stream` and the wish for usage, which every stream has."""
     params = dict(params)
     stream, options = params.pop("stream", None), params.pop("stream_options", None)
     if stream is not None and type(stream) is not bool:
-        raise InvalidArgumentError(f"stream is of type {type(stream).__name__}", hint="leave it out")
+        raise wrong_type("stream", stream, "leave it out")
     if options is None:
         return params
     if not isinstance(options, Mapping):
-        raise InvalidArgumentError(
-            f"stream_options is of type {type(options).__name__}", hint="pass a dict, or leave it out"
-        )
+        raise wrong_type("stream_options", options, "pass a dict, or leave it out")
     others = {name: value for name, value in options.items() if name != "include_usage"}
     if others:
         # It is put together with what we say ourselves.
@@ -207,7 +202,7 @@ def _without_what_is_said_anyway(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole_answer(llm: Any, prompt: object, arguments: dict[str, Any]) -> Reply:
-    """What `send_prompt` gives; arguments that only a stream takes have it streamed and collected."""
+    """Return what `send_prompt` gives; arguments that only a stream takes have it streamed and collected."""
     arguments, is_streamed = _whether_streamed(arguments)
     if not is_streamed:
         sent: Reply = llm.send_prompt(prompt, **arguments)
@@ -220,7 +215,7 @@ def whole_answer(llm: Any, prompt: object, arguments: dict[str, Any]) -> Reply:
 
 
 async def awhole_answer(llm: Any, prompt: object, arguments: dict[str, Any]) -> Reply:
-    """The same for asyncio."""
+    """Do the same for asyncio."""
     arguments, is_streamed = _whether_streamed(arguments)
     if not is_streamed:
         sent: Reply = await llm.asend_prompt(prompt, **arguments)

@@ -1,4 +1,4 @@
-"""What arrives of an answer that comes in pieces?"""
+"""`Piece`: one part of a streamed answer."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Piece(str):
     def __new__(
         cls, text: str = "", kind: Literal["text", "reasoning", "tool_call", "seam"] = "text", **facts: Any
     ) -> Self:
-        """A piece made by hand, for instance to test code that takes one; `facts` are the attributes below."""
-        piece = str.__new__(cls, text)
-        piece.kind = kind
-        piece._facts = facts  # noqa: SLF001 - this is its own class
-        return piece
+        """Return a piece made by hand, for instance for a test; `facts` are the attributes below."""
+        self = str.__new__(cls, text)
+        self.kind = kind
+        self._facts = facts
+        return self
 
     @property
     def call_index(self) -> int | None:
@@ -102,7 +102,7 @@ _FACTS = {
 
 
 def piece_from(item: str | tuple[Any, ...]) -> Piece:
-    """The piece for what Rust hands over: a string for text, else its kind, its text and its facts.
+    """Return the piece for what Rust hands over: a string for text, else its kind, its text and its facts.
 
     >>> piece_from(("tool_call", "{}", 0, "call_1", "search")).tool_name
     'search'

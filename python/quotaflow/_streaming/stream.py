@@ -1,4 +1,4 @@
-"""How is an answer read that comes in pieces?"""
+"""`PromptStream` and `AsyncPromptStream`: an answer read piece by piece."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Item = str | tuple[Any, ...]
 
-# How a stream ended of which somebody was told; the others are told again to whoever reads on.
+# Ends of a stream that were reported; the others are raised again when it is read on.
 _TOLD = ("complete", "failed")
 _CLOSED = "this stream was closed before its end", "begin a new one"
 _CUT_OFF = (
@@ -51,7 +51,7 @@ class _Stream:
         # How it ended: complete, failed, closed or cut off.
         self._ended: str | None = None
         self._reply: Reply | None = None
-        # Held by whoever waits for more.
+        # Held while a reader waits for more.
         self._turn = allocate_lock()
 
     @property
@@ -73,7 +73,7 @@ class _Stream:
         return self._reply
 
     def _noted(self, item: Item) -> Piece:
-        """The piece for an item; what it says of the text is kept."""
+        """Return the piece for an item; what it says of the text is kept."""
         piece = piece_from(item)
         if piece.kind == "text":
             self._said.append(str(piece))
@@ -84,7 +84,7 @@ class _Stream:
     def _take_turn(self) -> None:
         if not self._turn.acquire(blocking=False):
             raise InvalidArgumentError(
-                "somebody else waits for the next piece of this stream", hint="read it from one place"
+                "another reader waits for the next piece of this stream", hint="read it from one place"
             )
 
     def _is_there(self) -> bool | None:
@@ -146,8 +146,8 @@ class PromptStream(_Stream):
 
     Iterating gives the text as `str`, piece by piece. Where an attempt broke off and `resume=` had another one go
     on, it gives an empty `Piece` of kind `"seam"`. `events()` gives everything, thinking and tool calls, too.
-    Whoever stops early closes it, by `close()`, by leaving its `with` block or by forgetting it: the request ends,
-    and what was used until then is counted. Whoever reads on after that is told so by a `ClosedError`.
+    It is closed early by `close()`, by leaving its `with` block or by dropping it: the request ends, and what was
+    used until then is counted. Reading on after that raises a `ClosedError`.
 
     >>> with llm.stream_prompt("Name a river.", model="gpt-4o-mini") as stream:
     ...     text = "".join(stream)
@@ -204,7 +204,7 @@ class PromptStream(_Stream):
             self._turn.release()
 
     def close(self) -> None:
-        """Ends the request, if one is under way, and counts what was used; closing twice is fine.
+        """End the request, if one is under way, and count what was used; closing twice is fine.
 
         >>> stream = llm.stream_prompt("Name a river.", model="gpt-4o-mini")
         >>> stream.close()
@@ -226,8 +226,8 @@ class PromptStream(_Stream):
 class AsyncPromptStream(_Stream):
     """The same for asyncio: `async for`, `async with`, `aclose()`.
 
-    Cancelling the task that waits for a piece ends the stream, and so does `asyncio.wait_for` around it; whoever
-    reads on is told so.
+    Cancelling the task that waits for a piece ends the stream, and so does `asyncio.wait_for` around it; reading
+    on raises a `ClosedError`.
 
     >>> import asyncio
     >>> async def text():
@@ -304,7 +304,7 @@ class AsyncPromptStream(_Stream):
             raise
 
     async def aclose(self) -> None:
-        """Ends the request, if one is under way, and counts what was used; closing twice is fine.
+        """End the request, if one is under way, and count what was used; closing twice is fine.
 
         >>> import asyncio
         >>> asyncio.run(llm.astream_prompt("Name a lake.", model="gpt-4o-mini").aclose())

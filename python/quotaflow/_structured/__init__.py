@@ -1,5 +1,5 @@
-"""Structured answers: a shape as a JSON schema, the check of an answer, and its repair.
+"""Structured answers: a type as a JSON schema, the check of an answer, the repair round.
 
-`interface`, `_streaming` and `_batch` call it when a call has `response_format`.
+`interface`, `_streaming`, `_batch` and `integrations` call it when a call has a `response_format`.
 It may import `reply`, `_call` and `errors`.
 """

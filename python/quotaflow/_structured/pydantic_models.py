@@ -1,4 +1,4 @@
-"""How is a pydantic model said as a JSON schema, and how does it read an answer?
+"""Pydantic models as JSON schemas, and their validation errors as texts.
 
 Pydantic is known by the names of its methods and never imported.
 """
@@ -29,7 +29,7 @@ def is_model(thing: object) -> bool:
 
 
 def said_schema(name: str, schema: Callable[[], Any]) -> dict[str, Any]:
-    """What a model says as its schema.
+    """Return the JSON schema of a model.
 
     Args:
         name: what the model is called when something is wrong with it.
@@ -52,7 +52,7 @@ def said_schema(name: str, schema: Callable[[], Any]) -> dict[str, Any]:
 
 
 def schema_beside(model: Any, others: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The schema of a model that stands inside of another one, and the parts that it points at.
+    """Return the schema of a model that stands inside of another one, and the parts that it points at.
 
     Args:
         model: the class.
@@ -69,20 +69,20 @@ def schema_beside(model: Any, others: dict[str, dict[str, Any]]) -> tuple[dict[s
 
 
 def faults_of_model(error: Exception, place: str = "") -> list[str]:
-    """What a model found wrong, each with its place below `place`.
+    """Return what a model found wrong, each with its place below `place`.
 
     >>> faults_of_model(KeyError("Oslo"), "towns.0")
     ["towns.0: KeyError: 'Oslo'"]
     """
     listed = getattr(error, "errors", None)
     if isinstance(error, ValueError) and callable(listed):
-        told = [(fault.get("loc", ()), str(fault.get("msg"))) for fault in listed()[:_MOST_FAULTS]]
+        found = [(fault.get("loc", ()), str(fault.get("msg"))) for fault in listed()[:_MOST_FAULTS]]
     else:
-        told = []
-    if not told:
-        told = [((), str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")]
+        found = []
+    if not found:
+        found = [((), str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")]
     faults = []
-    for below, words in told:
+    for below, words in found:
         where = ".".join([place] * bool(place) + [str(part) for part in below])
         faults.append(f"{where}: {words}" if where else words)
     return faults

@@ -1,4 +1,4 @@
-"""How is a Python type said as a JSON schema, and how is a value of it made of JSON?
+"""Python types as JSON schemas, and their values made of JSON.
 
 Dataclasses and typed dicts, and what they are made of: `str`, `int`, `float`, `bool`, `None`, `Any`, `datetime`,
 `date`, `time`, `UUID`, enums, `Literal`, unions, lists, sets, tuples, dicts, and pydantic models. Fields that a
@@ -75,7 +75,7 @@ class TypeShape:
         self.schema: dict[str, Any] = schema | ({"$defs": self._defs} if self._defs else {})
 
     def made_of(self, value: Any) -> tuple[Any, list[str]]:
-        """A value of the type, or `None` and what is wrong."""
+        """Return a value of the type, or `None` and what is wrong."""
         faults: list[str] = []
         made = self._make(value, "", faults)
         return (None, faults) if made is _BAD or faults else (made, [])
@@ -202,7 +202,7 @@ class TypeShape:
         return {"type": "object", "additionalProperties": inner or True} | said, make
 
     def _fields(self, cls: Any, said: dict[str, Any]) -> tuple[dict[str, Any], _Make]:
-        """A class with fields: told once, and pointed at, for it may hold itself."""
+        """Describe a class with fields once, and refer to it, since it may contain itself."""
 
         def make(value: Any, place: str, faults: list[str]) -> Any:
             return self._makers[cls](value, place, faults)
@@ -216,7 +216,7 @@ class TypeShape:
         return {"$ref": f"#/$defs/{self._parts[cls]}"} | said, make
 
     def _model(self, model: Any, said: dict[str, Any]) -> tuple[dict[str, Any], _Make]:
-        """A pydantic model inside of something else, as pydantic itself says and reads it."""
+        """Return a pydantic model inside of something else, as pydantic itself says and reads it."""
         schema, parts = schema_beside(model, self._defs)
         self._defs |= parts
 
@@ -274,7 +274,7 @@ class TypeShape:
 
 
 def _unwrapped(annotation: Any) -> tuple[Any, str | None]:
-    """The type itself, and what `Annotated` says of it in words."""
+    """Return the type itself, and what `Annotated` says of it in words."""
     description = None
     while True:
         origin = typing.get_origin(annotation)
@@ -303,7 +303,7 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 
 def _refuse_what_no_answer_gives(cls: Any) -> None:
-    """Raises `InvalidArgumentError` for a class that is made of more than its fields, as one with an `InitVar`."""
+    """Raise `InvalidArgumentError` for a class that is made of more than its fields, as by an `InitVar`."""
     try:
         parameters = inspect.signature(cls).parameters.values()
     except (TypeError, ValueError):
@@ -324,7 +324,7 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _is_required_key(cls: Any, name: str, hint: Any) -> bool:
-    """What the class itself knows is wrong where its annotations are text."""
+    """Return what the class itself knows is wrong where its annotations are text."""
     origin = typing.get_origin(hint)
     return origin is typing.Required or (origin is not typing.NotRequired and name in cls.__required_keys__)
 

@@ -1,4 +1,4 @@
-"""How is an answer got that has the shape that was asked for?
+"""The repair round: an answer of another shape is sent back once.
 
 One call, and when its answer has another shape, a second one that shows the model what was wrong: the repair
 round. An answer that was cut off or refused is not sent back: it would come to the same.
@@ -27,9 +27,11 @@ from quotaflow.reply import failed_reply, forget, shaped_reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from typing import Any
 
+    from quotaflow._call.caller import Caller
+    from quotaflow._call.options import CallArguments
     from quotaflow.reply import Reply
 
 _LONGEST_MESSAGE = 500
@@ -40,18 +42,13 @@ _REPAIR = "This answer is not what was asked for:\n{faults}\nAnswer again, whole
 
 
 def send_shaped(
-    send: Callable[..., Reply],
-    errors_as_text: bool,
-    usual_timeout: float | None,
-    prompt: object,
-    arguments: dict[str, Any],
+    send: Callable[[object, CallArguments], Reply], caller: Caller, prompt: object, arguments: CallArguments
 ) -> Reply:
-    """What `send` gives for the prompt, with `parsed`, after a repair round if need be.
+    """Return what `send` gives for the prompt, with `parsed`, after a repair round if need be.
 
     Args:
-        send: sends a prompt with these arguments, as `LLMInterface.send_prompt` does.
-        errors_as_text: whether an `AnswerError` is to be given as the text of a reply.
-        usual_timeout: the seconds a call may take whose `timeout` is `None`; `None` for any time.
+        send: sends a prompt with these arguments.
+        caller: what every call of the interface needs.
         prompt: the prompt, as `send` takes it.
         arguments: the others, with what the caller gave as `response_format`.
 
@@ -59,43 +56,39 @@ def send_shaped(
         InvalidArgumentError: the `response_format` is none.
         AnswerError: the answer does not have the shape, nor has the second one.
     """
-    rounds, arguments = _begun(prompt, arguments, usual_timeout)
-    reply = rounds.judged(send(prompt, **arguments))
-    again = rounds.again()
-    if again is not None:
+    rounds = _begun(caller, prompt, arguments)
+    for asked, its_arguments in rounds.asked(arguments):
         try:
-            reply = rounds.judged(send(again, **arguments | {"timeout": rounds.timeout}))
+            rounds.judged(send(asked, its_arguments))
         except CallError as error:
+            if not rounds.is_second:
+                raise
             rounds.failed(error)
-    return rounds.ended(reply, errors_as_text)
+    return rounds.ended(caller.errors_as_text)
 
 
 async def asend_shaped(
-    send: Callable[..., Awaitable[Reply]],
-    errors_as_text: bool,
-    usual_timeout: float | None,
+    send: Callable[[object, CallArguments], Awaitable[Reply]],
+    caller: Caller,
     prompt: object,
-    arguments: dict[str, Any],
+    arguments: CallArguments,
 ) -> Reply:
-    """The same for `asend_prompt`."""
-    rounds, arguments = _begun(prompt, arguments, usual_timeout)
-    reply = rounds.judged(await send(prompt, **arguments))
-    again = rounds.again()
-    if again is not None:
+    """Do the same for a `send` that is awaited."""
+    rounds = _begun(caller, prompt, arguments)
+    for asked, its_arguments in rounds.asked(arguments):
         try:
-            reply = rounds.judged(await send(again, **arguments | {"timeout": rounds.timeout}))
+            rounds.judged(await send(asked, its_arguments))
         except CallError as error:
+            if not rounds.is_second:
+                raise
             rounds.failed(error)
-    return rounds.ended(reply, errors_as_text)
+    return rounds.ended(caller.errors_as_text)
 
 
-def _begun(
-    prompt: object, arguments: dict[str, Any], usual_timeout: float | None
-) -> tuple[Rounds, dict[str, Any]]:
-    """The rounds of a call, and the arguments of the first one."""
-    wanted, timeout = Wanted(arguments["response_format"]), arguments["timeout"]
-    rounds = Rounds(prompt, wanted, usual_timeout if timeout is None else timeout, arguments["deadline"])
-    return rounds, arguments | {"response_format": wanted.param}
+def _begun(caller: Caller, prompt: object, arguments: CallArguments) -> Rounds:
+    wanted = Wanted(arguments.params["response_format"])
+    timeout = caller.core.call_timeout if arguments.timeout is None else arguments.timeout
+    return Rounds(prompt, wanted, timeout, arguments.deadline)
 
 
 class Wanted:
@@ -130,7 +123,7 @@ class Wanted:
             self.shape, self.param = _shape_as_written(response_format), HandedOn(response_format)
 
     def judged(self, reply: Reply, first: Reply | None = None) -> tuple[Reply, AnswerError | None]:
-        """The reply with what it holds, and what is wrong with it; `first` is the answer that it is to repair.
+        """Return the reply with what it holds, and what is wrong with it; `first` is the answer it repairs.
 
         >>> from quotaflow import Reply
         >>> reply, error = Wanted({"type": "integer"}).judged(Reply("three"))
@@ -173,6 +166,8 @@ class Rounds:
         self._began = monotonic()
         self._first: Reply | None = None
         self._last: Reply | None = None
+        # What the last round gave, be it the text of an error.
+        self._given: Reply | None = None
 
     @property
     def is_second(self) -> bool:
@@ -183,18 +178,28 @@ class Rounds:
         """For so long the first round waited where that is no part of its time."""
         self._began += seconds
 
+    def asked(self, arguments: CallArguments) -> Iterator[tuple[object, CallArguments]]:
+        """Yield what is sent, with its arguments: the prompt, and after a wrong answer the repair round."""
+        arguments = arguments._replace(params=arguments.params | {"response_format": self._wanted.param})
+        yield self._prompt, arguments
+        again = self.again()
+        if again is not None:
+            yield again, arguments._replace(timeout=self.timeout)
+
     def judged(self, reply: Reply) -> Reply:
-        """The reply with what it holds; what is wrong with it is kept for `again` and `ended`."""
+        """Return the reply with what it holds; what is wrong with it is kept for `again` and `ended`."""
+        self._given = reply
         if reply.error is not None:
             # A text that stands for an error.
             self.failed(reply.error)
             return reply
         self._last = reply
-        self.reply, self.error = self._wanted.judged(reply, self._first)
+        self._given, self.error = self._wanted.judged(reply, self._first)
+        self.reply = self._given
         return self.reply
 
     def again(self) -> list[dict[str, Any]] | None:
-        """The prompt of the repair round; `None` when there is to be none."""
+        """Return the prompt of the repair round; `None` when there is to be none."""
         error, shape = self.error, self._wanted.shape
         if error is None or shape is None or not shape.repair or self.is_second:
             return None
@@ -215,22 +220,24 @@ class Rounds:
         return ends is None or ends > now()
 
     def failed(self, error: QuotaflowError) -> None:
-        """A round brought no answer; what is wrong with the answer before is what there is to say."""
+        """Note a round without an answer; the error of the answer before stands."""
         if self.error is not None:
             self.error.__cause__ = error
             self.error.attempts += getattr(error, "attempts", ())
 
-    def ended(self, reply: Reply, errors_as_text: bool) -> Reply:
-        """The reply, or what is wrong with it."""
-        if self.error is None:
-            return reply
-        if errors_as_text:
-            return failed_reply(self.error)
-        raise self.error
+    def ended(self, errors_as_text: bool) -> Reply:
+        """Return the last reply, or what is wrong with it."""
+        if self.error is not None:
+            if errors_as_text:
+                return failed_reply(self.error)
+            raise self.error
+        if self._given is None:
+            raise RuntimeError("no round was sent")
+        return self._given
 
 
 def parsed_answer(reply: Reply, shape: ResponseFormat) -> Any:
-    """The object in an answer: the first JSON value that has the shape; `None` when it calls tools instead.
+    """Return the object in an answer: the first JSON value that has the shape; `None` when it calls tools instead.
 
     Raises:
         ParseError: there is no JSON in it, or it was cut off or refused.
@@ -293,18 +300,20 @@ def _what_is_wrong(reply: Reply, faults: list[str], is_cut: bool) -> tuple[str, 
 
 
 def repair_messages(prompt: object, error: AnswerError) -> list[dict[str, Any]]:
-    """The conversation with the wrong answer and what is wrong with it.
+    """Return the conversation with the wrong answer and what is wrong with it.
 
     >>> messages = repair_messages("Name a city.", ParseError("there is no JSON in the answer", text="Rome"))
     >>> [message["role"] for message in messages]
     ['user', 'assistant', 'user']
     """
-    text, is_messages = encode_prompt(prompt)
-    messages: list[dict[str, Any]] = json.loads(text) if is_messages else [{"role": "user", "content": text}]
+    said = encode_prompt(prompt)
+    messages: list[dict[str, Any]] = (
+        [{"role": "user", "content": said}] if isinstance(said, str) else json.loads(said)
+    )
     faults = "\n".join(f"- {fault}" for fault in error.errors[:_MOST_FAULTS_SHOWN]) or f"- {error.message}"
     # An empty turn is refused by some.
-    said = [{"role": "assistant", "content": error.text}] if error.text.strip() else []
-    return [*messages, *said, {"role": "user", "content": _REPAIR.format(faults=faults)}]
+    answer = [{"role": "assistant", "content": error.text}] if error.text.strip() else []
+    return [*messages, *answer, {"role": "user", "content": _REPAIR.format(faults=faults)}]
 
 
 def _shape_as_written(wanted: Any) -> ResponseFormat | None:

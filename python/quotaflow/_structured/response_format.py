@@ -1,4 +1,4 @@
-"""Which shapes may an answer be asked for, and does an answer have it?"""
+"""`ResponseFormat`: a shape for an answer, and the check of an answer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import is_dataclass
 from math import isfinite
 from typing import Any, is_typeddict
 
+from quotaflow._call.checks import wrong_type
 from quotaflow._quotaflow import AnswerSchema
 from quotaflow.errors import InvalidArgumentError
 
@@ -63,7 +64,7 @@ class ResponseFormat:
 
     def __init__(self, shape: Any, *, repair: bool = True, name: str | None = None) -> None:
         if type(repair) is not bool:
-            raise InvalidArgumentError(f"repair is of type {type(repair).__name__}", hint="pass True or False")
+            raise wrong_type("repair", repair, "pass True or False")
         given: object = name
         if given is not None and not (isinstance(given, str) and given.strip()):
             raise InvalidArgumentError("name is no text, or empty", hint="pass None for the name of the type")
@@ -79,7 +80,7 @@ class ResponseFormat:
         return {"type": "answer_schema", "name": self.name, "schema": self.schema}
 
     def read(self, text: str) -> tuple[Any, list[str]]:
-        """The value that a JSON text is, or what is wrong with it.
+        """Return the value that a JSON text is, or what is wrong with it.
 
         >>> ResponseFormat({"type": "integer"}).read("3")
         (3, [])
@@ -107,7 +108,7 @@ def is_as_written(wanted: object) -> bool:
 
 
 def _understood(shape: Any) -> tuple[str, dict[str, Any], Callable[[str], tuple[Any, list[str]]]]:
-    """The name of a shape, its schema, and what reads an answer."""
+    """Return the name of a shape, its schema, and what reads an answer."""
     if isinstance(shape, Mapping):
         return _from_schema(shape)
     for writes, reads in (("model_json_schema", "model_validate_json"), ("json_schema", "validate_json")):
@@ -126,7 +127,7 @@ def _understood(shape: Any) -> tuple[str, dict[str, Any], Callable[[str], tuple[
 
         typed = TypeShape(shape)
         return _name_of(shape), typed.schema, lambda text: _read_typed(typed, text)
-    raise InvalidArgumentError(f"response_format is of type {type(shape).__name__}", hint=_EXPECTED)
+    raise wrong_type("response_format", shape, _EXPECTED)
 
 
 def _from_schema(
@@ -198,7 +199,7 @@ def _read_typed(typed: Any, text: str) -> tuple[Any, list[str]]:
 
 
 def _loaded(text: str) -> tuple[Any, list[str]]:
-    """The plain value of a JSON text, or what is wrong: numbers that Python cannot hold."""
+    """Return the plain value of a JSON text, or what is wrong: numbers that Python cannot hold."""
     try:
         return json.loads(text, parse_float=_finite), []
     except ValueError as error:
@@ -219,7 +220,7 @@ def _name_of(shape: Any) -> str:
 
 
 def _name(name: str) -> str:
-    """A name as providers take it: letters, digits, `_` and `-`, at most 64 of them."""
+    """Return a name as providers take it: letters, digits, `_` and `-`, at most 64 of them."""
     plain = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in name
     )

@@ -29,7 +29,7 @@ class Shapes:
         self._known: dict[object, Wanted] = {}
 
     def handed_on(self, params: dict[str, Any]) -> tuple[dict[str, Any], Wanted | None]:
-        """The parameters as they go out, and what an answer is held to; `None` for nothing.
+        """Return the parameters as they go out, and what an answer is held to; `None` for nothing.
 
         Raises:
             InvalidArgumentError: the `response_format` is no shape.
@@ -41,7 +41,7 @@ class Shapes:
         return params | {"response_format": wanted.param}, wanted
 
     def kind(self, params: dict[str, Any]) -> str:
-        """Of which kind the objects are that answers are held to: whose are others is another prompt."""
+        """Return the kind of the objects that answers are held to; another kind makes another prompt."""
         _, wanted = self.handed_on(params)
         if wanted is None or not wanted.is_binding or wanted.shape is None:
             return ""
@@ -66,7 +66,7 @@ class Shapes:
 
 
 def handed_on(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a call whose answer nobody reads, with what goes out in place of a shape.
+    """Return the parameters of a call whose answer is not read, with what goes out in place of a shape.
 
     Raises:
         InvalidArgumentError: the `response_format` is no shape.

@@ -1,5 +1,5 @@
 """Prompt templates: `$name` and Jinja.
 
-Programs call it, as `quotaflow.render`; so does `interface`.
-It may import `errors`.
+Programs call it as `quotaflow.render`, and `interface` does.
+It may import `_call` and `errors`.
 """

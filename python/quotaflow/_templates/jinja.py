@@ -1,4 +1,4 @@
-"""What does a Jinja template say? (needs Jinja; nothing imports this before a template of Jinja is met)"""
+"""Jinja templates, rendered in a sandbox; imported only when one is met."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jinja2 import TemplateError as JinjaError
 from jinja2 import TemplateSyntaxError, meta, nodes
 
 from quotaflow._templates.jinja_limits import MOST_CHARACTERS, Sandbox, Turns
-from quotaflow._templates.render import check_names
+from quotaflow._templates.names import check_names
 from quotaflow.errors import TemplateError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def render_jinja(template: str, params: Mapping[str, Any]) -> str:
-    """The text of a template; raises `TemplateError` for whatever is wrong with it or with its parameters."""
+    """Return the text of a template; raise `TemplateError` for any fault of it or of its parameters."""
     compiled, needed, known = _compiled(template)
     check_names(set(needed), set(known), params)
     turns = Turns()
@@ -32,7 +32,7 @@ def render_jinja(template: str, params: Mapping[str, Any]) -> str:
             pieces.append(piece)
     except RecursionError as error:
         raise TemplateError(f"{_place(error)}it calls itself without end") from error
-    # What a value does when it is printed is anybody's code.
+    # Printing a value may run any code.
     except Exception as error:
         raise TemplateError(f"{_place(error)}{_words(error)}") from error
     if length > MOST_CHARACTERS:
@@ -42,7 +42,7 @@ def render_jinja(template: str, params: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=64)
 def _compiled(template: str) -> tuple[JinjaTemplate, frozenset[str], frozenset[str]]:
-    """The template, the names it cannot do without, and all names it knows; kept, for a batch has one for all."""
+    """Return the template, the names it needs, and all names it knows; kept, for a batch has one for all."""
     environment, without_globals = Sandbox(), Sandbox()
     without_globals.globals.clear()
     try:
@@ -83,7 +83,7 @@ def _words(error: Exception) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """The line of the template, which Jinja writes into the traceback."""
+    """Return the line of the template, which Jinja writes into the traceback."""
     line, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == "<template>":

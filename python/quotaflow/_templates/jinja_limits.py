@@ -1,4 +1,4 @@
-"""How much may a template of Jinja make? (needs Jinja, as `jinja.py` does)
+"""Limits of what a Jinja template may make: characters, turns, numbers.
 
 What is asked for is weighed before it is made: what is printed, joined, padded, repeated and multiplied. Nothing
 is worked out while a template is read.
@@ -89,7 +89,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Calls something, after a look at how much a method of a text or a number would make."""
+        """Call something, after a check of how much a method of a text or a number would make."""
         # `format` was wrapped by Jinja when it was looked up.
         method = getattr(function, "__wrapped__", function)
         subject = getattr(method, "__self__", None)
@@ -104,14 +104,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call(context, function, *args, **kwargs)
 
     def together(self, parts: Iterable[Any]) -> str:
-        """What `~` makes."""
+        """Return what `~` makes."""
         parts = list(parts)
         _bounded(_weight(parts))
         return "".join(map(str, parts))
 
     @staticmethod
     def concat(pieces: Iterable[str]) -> str:
-        """What a macro, a block or a `set` has written."""
+        """Return what a macro, a block or a `set` has written."""
         pieces = list(pieces)
         _bounded(sum(map(len, pieces)))
         return "".join(pieces)
@@ -119,7 +119,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 @pass_context
 def _printed(_context: Any, value: object) -> object:
-    """What is printed. It takes the context so that nothing is printed before there is one."""
+    """Return what is printed; it takes the context so that nothing is printed before there is one."""
     _bounded(_weight(value))
     return "" if value is None else value
 
@@ -145,7 +145,7 @@ def _weight(value: object, depth: int = 0) -> int:
 
 
 def _widths(template: str | bytes, values: object) -> int:
-    """The widths in a template of `%`."""
+    """Return the widths in a template of `%`."""
     text = template.decode("latin-1") if isinstance(template, bytes) else template
     # Longer than this they are too large in any case.
     size = sum(int(digits[:12]) for digits in re.findall(r"\d+", text))
@@ -156,7 +156,7 @@ def _widths(template: str | bytes, values: object) -> int:
 
 
 def _format_widths(template: str, values: tuple[object, ...]) -> int:
-    """The widths in a template of `format`."""
+    """Return the widths in a template of `format`."""
     size = sum(int(digits[:12]) for digits in re.findall(r":[^{}]*?(\d+)", template))
     if re.search(r":[^{}]*\{", template):
         size += sum(abs(value) for value in values if isinstance(value, int))
@@ -170,7 +170,7 @@ def _of_replace(text: Any, old: Any = "", new: Any = "", *_: Any, **others: Any)
 
 
 def _of_join(between: Any, parts: Any = (), *_: Any, **__: Any) -> tuple[list[Any]]:
-    """Reads the parts, which may be made one after the other, and hands them on."""
+    """Read the parts, which may be made one after the other, and hand them on."""
     read = list(islice(parts, MOST_CHARACTERS))
     _bounded(_weight(read) + len(read) * _weight(between))
     return (read,)
@@ -222,7 +222,7 @@ _FILTERS: dict[str, Callable[..., tuple[list[Any]] | None]] = {
 
 
 def _weighed(made: Callable[..., Any], weigh: Callable[..., tuple[list[Any]] | None]) -> Callable[..., Any]:
-    """A filter after a look at its arguments; those that Jinja itself adds come first and are not looked at."""
+    """Return a filter that checks its arguments first, but not those that Jinja itself adds in front."""
     added = 1 if hasattr(made, "jinja_pass_arg") else 0
 
     @wraps(made)

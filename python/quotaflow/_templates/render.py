@@ -1,9 +1,11 @@
-"""How does a caller's data get into a prompt?"""
+"""`render`: a prompt from a template and its parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from quotaflow._call.checks import wrong_type
+from quotaflow._templates.names import check_names
 from quotaflow.errors import InvalidArgumentError, TemplateError
 
 TYPE_CHECKING = False
@@ -16,7 +18,7 @@ _ENGINES = ("auto", "jinja2", "dollar")
 def render(
     template: str, params: Mapping[str, Any], *, engine: Literal["auto", "jinja2", "dollar"] = "auto"
 ) -> str:
-    """A prompt from a template and what it needs, neither less nor more.
+    """Return a prompt from a template and exactly the parameters it needs.
 
     With `dollar` a template has `$name` or `${name}`, and `$$` for a dollar sign; any other `$` stays. With
     `jinja2` it is a Jinja template in a sandbox without files, where what is undefined is an error and output is
@@ -61,28 +63,10 @@ def render(
     return _render_dollars(template, params)
 
 
-def check_names(needed: set[str], known: set[str], given: Mapping[str, Any], mark: str = "") -> None:
-    """Raises `TemplateError` for what is needed and not given, and for what is given and not known."""
-    missing = sorted(needed - set(given))
-    unused = sorted(set(given) - known)
-    if missing:
-        shown = ", ".join(mark + name for name in missing)
-        meant = _nearest(missing[0], unused)
-        hint = f"did you mean it by {meant}?" if meant else f"pass params={{'{missing[0]}': …}}"
-        raise TemplateError(
-            f"the template needs {shown}, which {'is' if len(missing) == 1 else 'are'} missing", hint=hint
-        )
-    if unused:
-        meant = _nearest(unused[0], sorted(known))
-        names = ", ".join(mark + name for name in sorted(known)) or "none"
-        hint = f"did you mean {mark}{meant}?" if meant else f"its names are {names}"
-        raise TemplateError(f"the template does not use {', '.join(unused)}", hint=hint)
-
-
 def prepare_prompt_with_context(template: str, data: Mapping[str, Any]) -> str:
-    """Puts `data` where `template` has `$name` or `${name}`; `render` does the same and misses nothing.
+    """Put `data` where `template` has `$name` or `${name}`; `render` also finds missing and unused names.
 
-    What a value holds is never looked at again, so nobody's data can pull in other data. `$$` is a dollar sign; a
+    What a value holds is never looked at again, so that data cannot pull in other data. `$$` is a dollar sign; a
     name that `data` does not have stays as it is written, and so does any other `$`.
 
     Args:
@@ -122,7 +106,7 @@ def _render_dollars(template: str, params: Mapping[str, Any]) -> str:
 def _text_of(name: str, params: Mapping[str, Any]) -> str:
     try:
         return _as_text(params[name])
-    # What a value does when it is printed is anybody's code.
+    # Printing a value may run any code.
     except Exception as error:
         words = f"{type(error).__name__}: {error}"
         raise TemplateError(f"the value of ${name} cannot be written as text: {words}") from error
@@ -140,16 +124,9 @@ def _has_jinja_marks(template: str) -> bool:
     )
 
 
-def _nearest(name: str, others: list[str]) -> str | None:
-    from difflib import get_close_matches
-
-    found = get_close_matches(name, others, 1, 0.6)
-    return found[0] if found else None
-
-
 def _check(name: str, value: object, kind: type, expected: str) -> None:
     if not isinstance(value, kind):
-        raise InvalidArgumentError(f"{name} is of type {type(value).__name__}", hint=f"pass {expected}")
+        raise wrong_type(name, value, f"pass {expected}")
 
 
 class _AsText(dict[str, str]):

@@ -1,8 +1,10 @@
-"""How does an interface stand in a LangChain chain, and answer to LangChain's verbs without LangChain?"""
+"""LangChain's verbs of `LLMInterface`, with and without LangChain."""
 
 from __future__ import annotations
 
 import sys
+
+from quotaflow._call.checks import wrong_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,14 +19,14 @@ if TYPE_CHECKING:
 
     Config = Mapping[str, Any]
 
-# Where LangChain keeps `Runnable`: as long as this is not loaded, nobody can hand us a chain or a callback.
+# Where LangChain keeps `Runnable`: as long as this is not loaded, there is no chain and no callback.
 _HOME = "langchain_core.runnables.base"
 _MOST_THREADS = 32
-# The type LangChain was told about; a list, for it changes once.
+# The type that was registered with LangChain; a list, for it changes once.
 _registered: list[type] = []
 
 
-class RunnableFace:
+class RunnableMethods:
     """LangChain's verbs for an object that has `send_prompt` and `asend_prompt`.
 
     Without LangChain they are plain calls. As soon as LangChain is loaded the object is one of its Runnables:
@@ -40,8 +42,8 @@ class RunnableFace:
         astream_prompt: Callable[..., AsyncPromptStream]
 
     # LangChain takes what `isinstance(thing, Runnable)` says into a chain as it is, and wraps anything callable as
-    # a function, which hides it from callbacks and from whoever looks at the chain. Deriving from Runnable would
-    # import LangChain for everyone, and registering with it needs a moment when it is loaded and nobody asked yet,
+    # a function, which hides it from callbacks and from views of the chain. Deriving from Runnable would
+    # import LangChain for everyone, and registering with it needs a moment when it is loaded and not asked yet,
     # whichever was imported first. There is exactly one: the class of LangChain's is an ABC, and an ABC reads
     # `__class__` of what it is asked about before it looks at what was registered. So we register there, once.
     # The answer itself is the truth.
@@ -50,7 +52,7 @@ class RunnableFace:
         if not _registered and _HOME in sys.modules:
             runnable = getattr(sys.modules[_HOME], "Runnable", None)
             if runnable is not None:  # None: it is being imported right now
-                _registered.append(runnable.register(RunnableFace))
+                _registered.append(runnable.register(RunnableMethods))
         return type(self)
 
     if not TYPE_CHECKING:
@@ -64,7 +66,7 @@ class RunnableFace:
             return side.borrowed(self, name)
 
     def invoke(self, input: object, config: Config | None = None, **kwargs: Any) -> Reply:  # noqa: A002
-        """Sends one prompt and gives its text, as LangChain calls it.
+        """Send one prompt and give its text, as LangChain calls it.
 
         Args:
             input: text, messages, or a prompt value of LangChain.
@@ -90,7 +92,7 @@ class RunnableFace:
         return reply
 
     async def ainvoke(self, input: object, config: Config | None = None, **kwargs: Any) -> Reply:  # noqa: A002
-        """The same as `invoke` for asyncio; it blocks no thread.
+        """Do the same as `invoke` for asyncio; it blocks no thread.
 
         >>> import asyncio
         >>> asyncio.run(llm.ainvoke("Name a lake.", model="gpt-4o-mini")).finish_reason
@@ -105,7 +107,7 @@ class RunnableFace:
         return reply
 
     def stream(self, input: object, config: Config | None = None, **kwargs: Any) -> Iterator[str]:  # noqa: A002
-        """The text of the answer in pieces, as they arrive; `stream_prompt` knows more.
+        """Yield the text of the answer in pieces, as they arrive; `stream_prompt` has more facts.
 
         >>> "".join(llm.stream("Name a river.", model="gpt-4o-mini")) != ""
         True
@@ -124,7 +126,7 @@ class RunnableFace:
         config: Config | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[str]:
-        """The text of the answer in pieces for asyncio, as they arrive; `astream_prompt` knows more.
+        """Yield the text of the answer in pieces for asyncio, as they arrive; `astream_prompt` has more facts.
 
         >>> import asyncio
         >>> async def text():
@@ -172,7 +174,7 @@ class RunnableFace:
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Sends many prompts at once from threads, and gives the answers in the order of the prompts.
+        """Send many prompts at once from threads, and give the answers in the order of the prompts.
 
         Args:
             inputs: the prompts, each as `invoke` takes it.
@@ -233,7 +235,7 @@ class RunnableFace:
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The same as `batch` for asyncio: all at once, or as many as `max_concurrency` says.
+        """Do the same as `batch` for asyncio: all at once, or as many as `max_concurrency` says.
 
         >>> import asyncio
         >>> len(asyncio.run(llm.abatch(["One?", "Two?"], model="gpt-4o-mini")))
@@ -263,7 +265,7 @@ class RunnableFace:
             raise
 
     def __call__(self, input: object, config: Config | None = None, **kwargs: Any) -> Reply:  # noqa: A002
-        """The same as `invoke`, for what takes a function."""
+        """Do the same as `invoke`, for what takes a function."""
         return self.invoke(input, config, **kwargs)
 
     def __or__(self, other: Any) -> Runnable[Any, Any]:
@@ -275,24 +277,24 @@ class RunnableFace:
         return chain
 
     def pipe(self, *others: Any, name: str | None = None) -> Runnable[Any, Any]:
-        """A chain of this and the others, as `|` makes it."""
+        """Return a chain of this and the others, as `|` makes it."""
         chain: Runnable[Any, Any] = _needed_langchain_side().sequence(self, *others, name=name)
         return chain
 
     def with_config(self, config: Config | None = None, **kwargs: Any) -> Runnable[Any, str]:
-        """A Runnable that calls this with a `RunnableConfig` of its own."""
+        """Return a Runnable that calls this with a `RunnableConfig` of its own."""
         return self._bound("with_config", config, **kwargs)
 
     def bind(self, **kwargs: Any) -> Runnable[Any, str]:
-        """A Runnable that calls this with these arguments of `send_prompt`, for instance `model=`."""
+        """Return a Runnable that calls this with these arguments of `send_prompt`, for instance `model=`."""
         return self._bound("bind", **kwargs)
 
     def with_retry(self, **kwargs: Any) -> Runnable[Any, str]:
-        """A Runnable that tries again; what makes sense has been tried by then."""
+        """Return a Runnable that tries again, after the retries of quotaflow itself."""
         return self._bound("with_retry", **kwargs)
 
     def with_fallbacks(self, fallbacks: Sequence[Any], **kwargs: Any) -> Runnable[Any, Any]:
-        """A Runnable that goes on to other Runnables when this raises."""
+        """Return a Runnable that goes on to other Runnables when this raises."""
         return self._bound("with_fallbacks", fallbacks, **kwargs)
 
     def _bound(self, name: str, *args: Any, **kwargs: Any) -> Runnable[Any, Any]:
@@ -301,7 +303,7 @@ class RunnableFace:
 
 
 def _is_not_resumed(arguments: dict[str, Any]) -> None:
-    """The same with and without LangChain: these pieces are joined, and none of them can be taken back."""
+    """Refuse `resume`, with and without LangChain: joined pieces cannot be taken back."""
     if "resume" in arguments:
         from quotaflow.errors import InvalidArgumentError
 
@@ -312,7 +314,7 @@ def _is_not_resumed(arguments: dict[str, Any]) -> None:
 
 
 def _langchain_side() -> ModuleType | None:
-    """What needs LangChain, if LangChain is loaded; importing it is never our idea."""
+    """Return what needs LangChain, if LangChain is loaded; it is not imported here."""
     return _needed_langchain_side() if _HOME in sys.modules else None
 
 
@@ -330,10 +332,7 @@ def _max_concurrency(config: Config | Sequence[Config] | None) -> int | None:
     if not first:
         return None
     if not hasattr(first, "get"):
-        kind = type(first).__name__
-        raise InvalidArgumentError(
-            f"config is of type {kind}", hint="pass a RunnableConfig, a list of them, or None"
-        )
+        raise wrong_type("config", first, "pass a RunnableConfig, a list of them, or None")
     most: object = first.get("max_concurrency")
     if most is None or (type(most) is int and most > 0):
         return most

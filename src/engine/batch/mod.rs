@@ -11,20 +11,20 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::task::AbortHandle;
 
-use super::Engine;
-use super::call::request::{Answer, Request};
+use super::call::Calls;
+use super::call::answer::Answer;
+use super::call::request::Request;
 use super::dispatch::gauge::{Gauge, Reading, Watch};
-use super::dispatch::registry::Target;
+use super::dispatch::types::Target;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::Intake;
-use time_left::Undone;
 
 /// A call of a batch that came to its end: the number it was put in with, and its outcome.
 pub type Finished = (u64, Result<Answer, Error>);
 
 /// Calls that are under way together. Dropping it ends them all.
 pub struct Batch {
-    pub(super) engine: Arc<Engine>,
+    pub(super) calls: Arc<Calls>,
     /// What its calls are mostly like.
     pub(super) usual: Request,
     most: Option<usize>,
@@ -54,6 +54,21 @@ struct State {
     ringing_soon: bool,
 }
 
+/// What a batch has still to do, and how its calls are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct Undone {
+    /// Prompts that were not sent, those in line included.
+    pub(in crate::engine) unsent: u64,
+    /// How many of them wait.
+    pub(in crate::engine) waiting: usize,
+    /// How many calls were sent and have no answer yet.
+    pub(in crate::engine) in_flight: usize,
+    /// The most at once, if somebody said so.
+    pub(in crate::engine) most: Option<usize>,
+    /// Tokens of a prompt and of an answer, if any answer told.
+    pub(in crate::engine) size: Option<(u64, u64)>,
+}
+
 /// When so many answers are there, it is worth looking at them.
 const ENOUGH: usize = 256;
 /// No answer lies about for longer than this before the bell rings.
@@ -75,11 +90,11 @@ impl State {
     }
 }
 
-impl Engine {
+impl Calls {
     /// An empty batch of calls that are mostly like `usual`, at most so many at once; without a number the quotas
     /// decide (see [`Intake`]). `bell` is called on the engine's threads when there is something to take: it must return
     /// at once.
-    pub fn batch(
+    pub(in crate::engine) fn batch(
         self: &Arc<Self>,
         usual: &Request,
         most: Option<usize>,
@@ -90,7 +105,12 @@ impl Engine {
         let lanes: usize = route.iter().map(|stop| stop.target.lanes().lanes.len()).sum();
         let target = route.first().map(|stop| stop.target.clone());
         let state = State {
-            intake: Intake::new(most, lanes.max(1), self.settings.queue_max_size, self.clock.now()),
+            intake: Intake::new(
+                most,
+                lanes.max(1),
+                self.dispatch.queue_max_size,
+                self.dispatch.now(),
+            ),
             entering: Vec::new(),
             running: HashMap::new(),
             finished: Vec::new(),
@@ -99,8 +119,8 @@ impl Engine {
             ringing_soon: false,
         };
         let shared = Shared { state: state.into(), heard: Condvar::new(), bell: Box::new(bell) };
-        let (engine, usual, gauge) = (self.clone(), usual.clone(), Arc::default());
-        Batch { engine, usual, most, target, gauge, shared: shared.into() }
+        let (calls, usual, gauge) = (self.clone(), usual.clone(), Arc::default());
+        Batch { calls, usual, most, target, gauge, shared: shared.into() }
     }
 }
 
@@ -109,12 +129,12 @@ impl Batch {
     pub fn wants(&self) -> usize {
         let waiting = self.gauge.waiting();
         let room = self.target.as_ref().map_or(usize::MAX, |target| {
-            self.engine.settings.queue_max_size.saturating_sub(target.line.lock().len())
+            self.calls.dispatch.queue_max_size.saturating_sub(target.line.lock().len())
         });
         let mut state = self.shared.state.lock();
         let under_way = state.under_way() + state.finished.len();
         let came = state.came;
-        let more = state.intake.more(self.engine.clock.now(), waiting, under_way, came);
+        let more = state.intake.more(self.calls.dispatch.now(), waiting, under_way, came);
         more.min(room.div_ceil(2))
     }
 
@@ -125,8 +145,8 @@ impl Batch {
         state.entering.extend(calls);
         if is_first && !state.entering.is_empty() {
             // Started from inside of the runtime, a call does not wake it up once more.
-            let (engine, gauge) = (self.engine.clone(), self.gauge.clone());
-            tokio::spawn(enter(engine, gauge, self.shared.clone()));
+            let (calls, gauge) = (self.calls.clone(), self.gauge.clone());
+            tokio::spawn(enter(calls, gauge, self.shared.clone()));
         }
     }
 
@@ -153,7 +173,7 @@ impl Batch {
 
     /// How many of them wait and for what, and how much time was lost to what.
     pub fn reading(&self) -> Reading {
-        self.gauge.read(self.engine.clock.now())
+        self.gauge.read(self.calls.dispatch.now())
     }
 
     /// What is to be done until `left` more prompts are answered.
@@ -200,17 +220,17 @@ impl Drop for Batch {
     }
 }
 
-async fn enter(engine: Arc<Engine>, gauge: Arc<Gauge>, shared: Arc<Shared>) {
+async fn enter(calls: Arc<Calls>, gauge: Arc<Gauge>, shared: Arc<Shared>) {
     let mut state = shared.state.lock();
     for (number, mut ask) in std::mem::take(&mut state.entering) {
         let watch = Arc::new(Watch::new(gauge.clone()));
         ask.watch = Some(watch.clone());
-        let engine = engine.clone();
+        let calls = calls.clone();
         let place = Place { number, shared: Some(shared.clone()) };
         // A task keeps room for whatever it was made with.
         let ask = Box::new(ask);
         let task = tokio::spawn(async move {
-            let outcome = engine.send_boxed(ask).await.map(alone);
+            let outcome = calls.send_boxed(ask).await.map(alone);
             place.finish(outcome);
         });
         state.running.insert(number, (task.abort_handle(), watch));

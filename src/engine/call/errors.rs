@@ -1,8 +1,9 @@
-//! What is said to a caller whose call has no answer?
+//! The errors of calls: what they say, their hints and facts.
 
-use super::route::Stop;
+use serde_json::{Map, Value};
+
 use crate::config::limit_name;
-use crate::engine::dispatch::registry::Target;
+use crate::engine::dispatch::types::Target;
 use crate::error::{Error, ErrorKind, Spent, Status, UserLimit};
 use crate::kernel::{
     FailureClass, GiveUp, Late, Moment, Obstacle, OwnLimit, Period, Refusal, Resource, dollars,
@@ -52,6 +53,29 @@ pub(in crate::engine) fn error(
     error.with(|facts| facts.retry_after = retry_after)
 }
 
+pub(in crate::engine) fn cleared(target: &Target) -> Error {
+    let message = format!("{}: the call was taken out of the waiting line", target.name);
+    Error::new(ErrorKind::QueueCleared, message).hint("clear_queue() was called; send it again")
+}
+
+pub(in crate::engine) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "this LLMInterface was closed").hint("make a new one")
+}
+
+pub(in crate::engine) fn time_is_over() -> Error {
+    Error::new(ErrorKind::Deadline, "the time for this call is over")
+}
+
+/// There is no time for a call that has not begun.
+pub(in crate::engine) fn passed() -> Error {
+    Error::new(ErrorKind::Deadline, "the deadline has passed already")
+        .hint("pass a later one, or None")
+}
+
+pub(in crate::engine) fn no_route() -> Error {
+    Error::new(ErrorKind::Internal, "a call has no route")
+}
+
 /// How a stream broke off.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Break {
@@ -69,7 +93,7 @@ pub(in crate::engine) struct Break {
 
 /// What a stream says that broke off and could not go on because of `error`.
 ///
-/// Whoever closed the engine, emptied the line or set a time knows what they did, and is told of that.
+/// Whoever closed the calls, emptied the line or set a time knows what they did, and is told of that.
 pub(in crate::engine) fn interrupted(error: Error, how: Break) -> Error {
     if matches!(error.kind, ErrorKind::Closed | ErrorKind::Deadline | ErrorKind::QueueCleared) {
         return error;
@@ -99,11 +123,14 @@ pub(in crate::engine) fn interrupted(error: Error, how: Break) -> Error {
 }
 
 /// Why a call is larger than its target's `max_tokens_per_request` lets it be; `None` when it is not.
-pub(in crate::engine) fn too_large(stop: &Stop, request: &ChatRequest) -> Option<Error> {
-    let target = &stop.target;
+pub(in crate::engine) fn too_large(
+    target: &Target,
+    params: &Map<String, Value>,
+    request: &ChatRequest,
+) -> Option<Error> {
     target.pacing.max_tokens_per_request?;
-    let input = request.estimated_input_tokens(&stop.params);
-    let output = ChatRequest::max_output_tokens(&stop.params);
+    let input = request.estimated_input_tokens(params);
+    let output = ChatRequest::max_output_tokens(params);
     let parts = output
         .map_or_else(String::new, |output| format!(" ({input} of input and max_tokens {output})"));
     too_many_tokens(target, input.saturating_add(output.unwrap_or(0)), &parts)

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::Calls;
 use super::request::Request;
-use crate::engine::Engine;
 use crate::error::Error;
 
 /// What the answers to calls follow from beside their prompts.
@@ -22,13 +22,14 @@ pub struct Question {
     pub digest: [u8; 32],
 }
 
-impl Engine {
+impl Calls {
     /// What such calls ask, with `system` before each prompt: names, tasks and what the config says are resolved. Needs
     /// no key.
-    ///
-    /// # Errors
-    /// When the provider or the model cannot be told.
-    pub fn question(&self, ask: &Request, system: Option<&str>) -> Result<Question, Error> {
+    pub(in crate::engine) fn question(
+        &self,
+        ask: &Request,
+        system: Option<&str>,
+    ) -> Result<Question, Error> {
         #[derive(Serialize)]
         struct Parts<'a> {
             provider: &'a str,
@@ -38,7 +39,7 @@ impl Engine {
             params: BTreeMap<&'a str, &'a Value>,
         }
         let named = self.named(ask)?;
-        let vendor = self.vendor(&named.provider)?;
+        let vendor = self.dispatch.vendor(&named.provider)?;
         let params = named.params.iter().chain(&ask.params);
         let parts = Parts {
             provider: &vendor.provider.name,

@@ -1,18 +1,15 @@
-//! What does a caller ask for, and what does it get?
+//! The request of a call: messages, parameters, target, retries, deadline, priority.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::cache::KeptAs;
 use crate::engine::dispatch::gauge::Watch;
-use crate::error::{Attempt, Spent};
-use crate::kernel::{Moment, Usage};
+use crate::error::Attempt;
+use crate::kernel::Moment;
 use crate::providers::Message;
-use crate::providers::prices::OwnPrices;
 
 /// Is told of an attempt that failed and will be followed by another one. Called on the engine's threads; must return
 /// at once.
@@ -101,39 +98,4 @@ impl Request {
             watch: None,
         }
     }
-}
-
-/// An answer and how it came about.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The text; empty when the model only calls tools.
-    pub text: String,
-    /// Who answered.
-    pub provider: String,
-    /// The model asked for.
-    pub model: String,
-    /// The label of the key that paid.
-    pub key: String,
-    /// What the answer itself used; `None` when the provider did not say. See [`Answer::usage_of_all`].
-    pub usage: Option<Usage>,
-    /// What attempts of a stream used that broke off before.
-    pub spent_before: Spent,
-    /// Why the model stopped.
-    pub finish_reason: Option<String>,
-    /// Tool calls in the OpenAI shape.
-    pub tool_calls: Vec<Value>,
-    /// The provider's body.
-    pub raw: Bytes,
-    /// The user's own prices, for [`Answer::cost`].
-    pub prices: Arc<OwnPrices>,
-    /// From the call to the answer, waits and failed attempts included.
-    pub latency: Duration,
-    /// From the call to the first piece of a stream; `None` when it was none.
-    pub first_token: Option<Duration>,
-    /// Every attempt, the answered one last; none when the answer was given before.
-    pub attempts: Vec<Attempt>,
-    /// Whether it was given before to the same question, and is given again without being billed.
-    pub cached: bool,
-    /// Where it stands if it would be given again.
-    pub kept_as: Option<KeptAs>,
 }

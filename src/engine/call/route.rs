@@ -4,11 +4,11 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
+use super::Calls;
 use super::errors;
 use super::request::Request;
 use crate::config::{Strategy, Target as Named, Wanted};
-use crate::engine::Engine;
-use crate::engine::dispatch::registry::{Target, Vendor};
+use crate::engine::dispatch::types::{Target, Vendor};
 use crate::engine::world::observer::Notice;
 use crate::error::{Error, ErrorKind};
 use crate::providers::{ChatRequest, Provider};
@@ -25,7 +25,7 @@ pub(crate) struct Stop {
     pub(crate) counted: OnceLock<Option<u64>>,
 }
 
-impl Engine {
+impl Calls {
     /// The targets to ask, checked, in the order that the strategy gives them: the primary and the fallbacks.
     pub(crate) fn route(&self, ask: &Request) -> Result<Vec<Stop>, Error> {
         let routes = &self.settings.routes;
@@ -49,7 +49,7 @@ impl Engine {
                     });
                     let kind = if place == 0 { "target" } else { "fallback" };
                     let words = format!("{kind}{name} is left out: {error}");
-                    self.observer.notice(&Notice::Warning(words));
+                    self.dispatch.notice(&Notice::Warning(words));
                     refused.get_or_insert(error);
                 }
             }
@@ -91,7 +91,8 @@ impl Engine {
             let (local, free) = match stop {
                 Some(Ok(stop)) => (stop.target.vendor.local, stop.target.is_free()),
                 _ => {
-                    let vendor = named(place).and_then(|named| self.vendor(&named.provider).ok());
+                    let vendor =
+                        named(place).and_then(|named| self.dispatch.vendor(&named.provider).ok());
                     vendor.map_or((false, false), |vendor| (vendor.local, vendor.local))
                 }
             };
@@ -112,10 +113,10 @@ impl Engine {
         let mut fitting: Vec<Stop> = Vec::with_capacity(route.len());
         let (mut too_large, mut skipped) = (None, None);
         for stop in route {
-            let Some(error) = errors::too_large(&stop, request) else {
+            let Some(error) = errors::too_large(&stop.target, &stop.params, request) else {
                 if let Some((from, reason)) = skipped.take() {
                     let to = stop.target.name.clone();
-                    self.observer.notice(&Notice::Fallback { from, to, reason });
+                    self.dispatch.notice(&Notice::Fallback { from, to, reason });
                 }
                 fitting.push(stop);
                 continue;
@@ -151,7 +152,7 @@ impl Engine {
             (Some(provider), Some(model)) => Ok(named(provider, model)),
             (None, Some(model)) => Ok(named(&self.provider_of(model, planned)?, model)),
             (Some(provider), None) => {
-                let vendor = self.vendor(provider)?;
+                let vendor = self.dispatch.vendor(provider)?;
                 let planned =
                     planned.filter(|planned| planned.provider == vendor.provider.name).cloned();
                 let usual = || Some(named(provider, vendor.settings.default_model.as_ref()?));
@@ -177,7 +178,10 @@ impl Engine {
             return Ok(name.to_owned());
         }
         let message = format!("the provider of model {model:?} cannot be told from its name");
-        let hint = format!("pass provider=\"…\"; known are {}", self.known_providers().join(", "));
+        let hint = format!(
+            "pass provider=\"…\"; known are {}",
+            self.dispatch.known_providers().join(", ")
+        );
         Err(Error::argument("provider", message).hint(hint))
     }
 
@@ -191,7 +195,7 @@ impl Engine {
         if model.trim().is_empty() {
             return Err(Error::argument("model", "the model's name is empty"));
         }
-        let vendor = self.vendor(provider)?;
+        let vendor = self.dispatch.vendor(provider)?;
         let mut params = planned.clone();
         params.extend(ask.params.iter().map(|(name, value)| (name.clone(), value.clone())));
         if !params.is_empty() {
@@ -200,7 +204,7 @@ impl Engine {
         if vendor.keys.is_empty() {
             return Err(self.no_key(&vendor));
         }
-        let target = vendor.target(model, self.settings.queue_max_size);
+        let target = self.dispatch.target(&vendor, model);
         Ok(Stop { target, params, counted: OnceLock::new() })
     }
 

@@ -10,11 +10,11 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Map;
 
+use super::Calls;
 use super::request::Request;
 use super::route::Stop;
-use crate::engine::Engine;
-use crate::engine::dispatch::registry::{Lanes, Target, Uncounted};
-use crate::engine::dispatch::reservation::HeldReservation;
+use crate::engine::dispatch::lanes::Lanes;
+use crate::engine::dispatch::types::{HeldReservation, Target, Uncounted};
 use crate::error::Error;
 use crate::kernel::{InputFactor, OutputSizes};
 use crate::providers::{ChatRequest, Content, Tokenizer};
@@ -51,13 +51,13 @@ pub(in crate::engine) struct Lessons {
 
 impl Stop {
     /// The prompt counted with the model's own tokenizer, where that matters and takes no time to speak of.
-    pub(in crate::engine) fn counted(&self, engine: &Engine, request: &ChatRequest) -> Option<u64> {
+    pub(in crate::engine) fn counted(&self, calls: &Calls, request: &ChatRequest) -> Option<u64> {
         if !self.target.counts_tokens.load(Ordering::Relaxed) {
             return None;
         }
         *self.counted.get_or_init(|| {
             let tokenizer = self.target.tokenizer?;
-            if !engine.counts_exactly.load(Ordering::Relaxed) || bytes(request) > LONGEST_COUNTED {
+            if !calls.counts_exactly.load(Ordering::Relaxed) || bytes(request) > LONGEST_COUNTED {
                 return None;
             }
             if !tokenizer.is_ready() {
@@ -76,28 +76,25 @@ impl Stop {
     }
 }
 
-impl Engine {
+impl Calls {
     /// From now on prompts for targets with a limit on tokens are counted with the model's own tokenizer, once its tables
     /// are loaded, which happens beside the calls. [`Engine::start`] does that; in a world of one's own it would make
     /// what happens depend on how long loading takes.
-    pub fn count_exactly(&self) {
+    pub(in crate::engine) fn count_exactly(&self) {
         self.counts_exactly.store(true, Ordering::Relaxed);
     }
 
     /// How many tokens the prompt of `ask` is for its model; needs no key and sends nothing. Loads the tables of the
     /// model's tokenizer if it has to (about 0.2 s).
-    ///
-    /// # Errors
-    /// When the model or provider cannot be told, or the state cannot be read.
-    pub fn prompt_size(&self, ask: &Request) -> Result<PromptSize, Error> {
+    pub(in crate::engine) fn prompt_size(&self, ask: &Request) -> Result<PromptSize, Error> {
         let named = self.named(ask)?;
-        let vendor = self.vendor(&named.provider)?;
+        let vendor = self.dispatch.vendor(&named.provider)?;
         let mut params = named.params;
         params.extend(ask.params.clone());
         let request = ChatRequest { messages: ask.messages.clone(), params: Map::new() };
         let tokenizer = Tokenizer::of_model(&named.model);
         let counted = tokenizer.and_then(|tokenizer| tokenizer.count_chat(&request, &params));
-        let target = vendor.target(&named.model, self.settings.queue_max_size);
+        let target = self.dispatch.target(&vendor, &named.model);
         self.catch_up(&target)?;
         let lessons = self.lessons(&target)?;
         let (tokens, at_most) = match counted {
@@ -118,26 +115,20 @@ impl Engine {
     }
 
     /// The provider and the model that `ask` names, or its task.
-    ///
-    /// # Errors
-    /// When they cannot be told.
-    pub fn whose(&self, ask: &Request) -> Result<(String, String), Error> {
+    pub(in crate::engine) fn whose(&self, ask: &Request) -> Result<(String, String), Error> {
         let named = self.named(ask)?;
-        Ok((self.vendor(&named.provider)?.provider.name.clone(), named.model))
+        Ok((self.dispatch.vendor(&named.provider)?.provider.name.clone(), named.model))
     }
 
     /// How many tokens a text is for the model of `ask`, without the frame of a message.
-    ///
-    /// # Errors
-    /// As [`Engine::prompt_size`].
-    pub fn text_size(&self, ask: &Request, text: &str) -> Result<u64, Error> {
+    pub(in crate::engine) fn text_size(&self, ask: &Request, text: &str) -> Result<u64, Error> {
         let named = self.named(ask)?;
-        let vendor = self.vendor(&named.provider)?;
+        let vendor = self.dispatch.vendor(&named.provider)?;
         let tokenizer = Tokenizer::of_model(&named.model);
         if let Some(tokens) = tokenizer.and_then(|tokenizer| tokenizer.count(text)) {
             return Ok(tokens);
         }
-        let target = vendor.target(&named.model, self.settings.queue_max_size);
+        let target = self.dispatch.target(&vendor, &named.model);
         Ok(self.lessons(&target)?.inputs.expected(ChatRequest::estimated_tokens(text)))
     }
 
@@ -179,7 +170,7 @@ impl Engine {
         });
         let counted: Vec<_> = counted.collect();
         let lanes = target.lanes();
-        self.store.update(&lanes.ids, &mut |ledgers| {
+        self.dispatch.store.update(&lanes.ids, &mut |ledgers| {
             for (lane, counted, billed) in &counted {
                 let place = lanes.lanes[*lane].group_model;
                 ledgers.get_mut(place).record_token_count(*counted, *billed);
@@ -192,7 +183,7 @@ impl Engine {
     pub(in crate::engine) fn lessons(&self, target: &Arc<Target>) -> Result<Lessons, Error> {
         let lanes: Arc<Lanes> = target.lanes();
         let mut lessons = Lessons::default();
-        self.store.update(&lanes.ids, &mut |ledgers| {
+        self.dispatch.store.update(&lanes.ids, &mut |ledgers| {
             for lane in &lanes.lanes {
                 let ledger = ledgers.get(lane.group_model);
                 if ledger.inputs().seen() > lessons.inputs.seen() {

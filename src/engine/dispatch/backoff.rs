@@ -1,16 +1,16 @@
-//! Who pauses after a failure before a target, and who ends that pause?
+//! Back-off: the calls that pause after a failure before they try a target again.
 //!
-//! A call that pauses holds nothing and stands in no line; it is remembered here so that it can be listed and sent home
-//! like those who wait.
+//! A call that pauses holds nothing and stands in no line. It is remembered here so that it can be listed and cancelled
+//! like a waiting call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::registry::Target;
 use super::users::User;
-use crate::engine::Engine;
+use crate::engine::world::clock::Clock;
 use crate::kernel::{Amounts, Moment};
 
 /// What a call that pauses waits for, in words.
@@ -31,61 +31,59 @@ pub(in crate::engine) struct Sleeper {
     pub(in crate::engine) user: Arc<User>,
     pub(in crate::engine) size: Amounts,
     pub(in crate::engine) since: Moment,
-    /// Tells it that it is not wanted any more.
-    sent_home: oneshot::Sender<()>,
+    /// Cancels the call.
+    cancel: oneshot::Sender<()>,
 }
 
 impl Resting {
-    /// Everybody with the end of their pause, the earliest first.
+    /// All of them with the end of their pause, the earliest first.
     pub(in crate::engine) fn in_order(&self) -> impl Iterator<Item = (Moment, &Sleeper)> {
         self.sleepers.iter().map(|((until, _), sleeper)| (*until, sleeper))
     }
 
-    /// Sends those of a priority below `below` home, all of them when it is `None`. Says how many.
+    /// Cancels the calls of a priority below `below`, all of them when it is `None`. Returns how many.
     pub(in crate::engine) fn clear(&mut self, below: Option<u8>) -> usize {
         let concerned = |sleeper: &Sleeper| below.is_none_or(|below| sleeper.priority < below);
         let gone = self.sleepers.extract_if(.., |_, sleeper| concerned(sleeper));
-        gone.filter_map(|(_, sleeper)| sleeper.sent_home.send(()).ok()).count()
+        gone.filter_map(|(_, sleeper)| sleeper.cancel.send(()).ok()).count()
     }
 }
 
 /// Forgets a pause that is over, or whose call was dropped.
 struct Pause<'a> {
-    target: &'a Target,
+    resting: &'a Mutex<Resting>,
     place: (Moment, u64),
 }
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        self.target.resting.lock().sleepers.remove(&self.place);
+        self.resting.lock().sleepers.remove(&self.place);
     }
 }
 
-impl Engine {
-    /// Pauses until `until`. Says whether the call is still wanted then.
-    pub(in crate::engine) async fn rest(
-        &self,
-        target: &Target,
-        priority: u8,
-        user: &Arc<User>,
-        size: Amounts,
-        until: Moment,
-    ) -> bool {
-        let (sent_home, not_wanted) = oneshot::channel();
-        let since = self.clock.now();
-        let place = {
-            let mut resting = target.resting.lock();
-            resting.arrivals += 1;
-            let place = (until, resting.arrivals);
-            let sleeper = Sleeper { priority, user: user.clone(), size, since, sent_home };
-            resting.sleepers.insert(place, sleeper);
-            place
-        };
-        let _pause = Pause { target, place };
-        tokio::select! {
-            biased;
-            _ = not_wanted => false,
-            () = self.clock.sleep_until(until) => true,
-        }
+/// Pauses until `until`. Returns whether the call is still wanted then.
+pub(in crate::engine) async fn pause(
+    resting: &Mutex<Resting>,
+    clock: &dyn Clock,
+    priority: u8,
+    user: &Arc<User>,
+    size: Amounts,
+    until: Moment,
+) -> bool {
+    let (cancel, cancelled) = oneshot::channel();
+    let since = clock.now();
+    let place = {
+        let mut resting = resting.lock();
+        resting.arrivals += 1;
+        let place = (until, resting.arrivals);
+        let sleeper = Sleeper { priority, user: user.clone(), size, since, cancel };
+        resting.sleepers.insert(place, sleeper);
+        place
+    };
+    let _pause = Pause { resting, place };
+    tokio::select! {
+        biased;
+        _ = cancelled => false,
+        () = clock.sleep_until(until) => true,
     }
 }

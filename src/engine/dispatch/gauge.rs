@@ -1,4 +1,4 @@
-//! How many calls of a batch wait, for what, and how long was the batch held up by it?
+//! The gauge of a batch: how many of its calls wait, for what, and the time lost to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::engine::Engine;
+use crate::engine::world::clock::Clock;
 use crate::kernel::{Moment, Obstacle, Resource};
 
 /// What the calls of one batch tell of their waits.
@@ -123,26 +123,26 @@ impl Watch {
     }
 }
 
-/// A call waits; until this is dropped.
+/// A call that waits, until this is dropped.
 pub(in crate::engine) struct Waits {
     watch: Arc<Watch>,
-    engine: Arc<Engine>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Waits {
     pub(in crate::engine) fn begin(
         watch: Arc<Watch>,
-        engine: Arc<Engine>,
+        clock: Arc<dyn Clock>,
         reason: Option<String>,
     ) -> Self {
-        watch.gauge.begins(reason, engine.clock.now());
-        Waits { watch, engine }
+        watch.gauge.begins(reason, clock.now());
+        Waits { watch, clock }
     }
 }
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.watch.gauge.ends(self.engine.clock.now());
+        self.watch.gauge.ends(self.clock.now());
     }
 }
 

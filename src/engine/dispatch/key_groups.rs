@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::registry::Vendor;
-use crate::engine::Engine;
+use super::types::{Dispatch, Vendor};
 use crate::engine::world::observer::Notice;
 use crate::kernel::{LedgerId, RateHint};
 
-impl Engine {
+impl Dispatch {
     /// The provider named the organisation of a key: from now on it counts there, with what it has used already.
     ///
     /// A group that the user configured is left alone.
@@ -32,7 +31,7 @@ impl Engine {
             .map(|model| (vendor.ledger_id(&before, model), vendor.ledger_id(&group, model)))
             .collect();
         let was_alone = *before == *key.alone;
-        let now = self.clock.now();
+        let now = self.now();
         let ids: Vec<LedgerId> = std::iter::once(vendor.ledger_id(&key.alone, "*"))
             .chain(from.iter().flat_map(|(old, new)| [old.clone(), new.clone()]))
             .collect();
@@ -55,7 +54,7 @@ impl Engine {
             }
         });
         if let Err(error) = stored {
-            self.observer.notice(&Notice::Warning(error.to_string()));
+            self.notice(&Notice::Warning(error.to_string()));
         }
     }
 

@@ -10,41 +10,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::gauge::{Watch, named, named_own};
-use super::registry::{Target, Vendor};
-use super::reservation::{HeldReservation, ReserveResult, conform, with_own};
+use super::lanes::{conform, with_own};
+use super::reservation::ReserveResult;
+use super::types::{Dispatch, HeldReservation, Line, Target, Vendor, Waited, Waiter};
 use super::users::User;
-use crate::engine::Engine;
 use crate::kernel::{
     Amounts, Demand, Late, Ledger, Moment, Obstacle, Origin, OwnLimit, Paid, Patience, Refusal,
     Standing, Ticket, WaitingLine, eta, own_eta,
 };
 use crate::stores::StoreError;
-
-/// The line before one target.
-#[derive(Debug)]
-pub(crate) struct Line {
-    waiters: WaitingLine<Waiter>,
-    served: bool,
-    /// What stood in the way of the one whose turn it was last.
-    in_the_way: Option<Refusal>,
-    /// Which limits of their own hold users up.
-    own_limits: BTreeMap<Arc<str>, Obstacle>,
-}
-
-#[derive(Debug)]
-pub(in crate::engine) struct Waiter {
-    demand: Demand,
-    excluded: Arc<[usize]>,
-    patience: Patience,
-    may_wait_for_refund: bool,
-    user: Arc<User>,
-    pub(in crate::engine) since: Moment,
-    /// Since when it waits, in its turn, for what calls in flight may give back.
-    waiting_for_refund_since: OnceLock<Moment>,
-    watch: Option<Arc<Watch>>,
-    // Boxed: a hundred thousand of these may wait, and nothing is in them meanwhile.
-    reply: oneshot::Sender<Box<Waited>>,
-}
 
 /// Who wants to wait.
 #[derive(Debug)]
@@ -67,24 +41,6 @@ pub(crate) enum Rank {
     New(u8),
     Again(u8),
     Ahead(u8),
-}
-
-/// How waiting ended.
-#[derive(Debug)]
-pub(crate) enum Waited {
-    Reserved(Box<HeldReservation>),
-    /// At the head of the line it turned out to be too far away.
-    NotNow(Refusal),
-    Never(Option<Refusal>),
-    /// A limit of its user lasts longer than it can wait.
-    OwnLimit(OwnLimit),
-    /// Too many go before it.
-    TooLate(Late),
-    StateFailed(StoreError),
-    LineFull,
-    /// Somebody emptied the line.
-    Cleared,
-    Closed,
 }
 
 impl Line {
@@ -187,7 +143,7 @@ const BREATHE_EVERY: u32 = 32;
 /// How many users that are held up by limits of their own are looked at again in a second.
 const LOOKED_AT_A_SECOND: usize = 64;
 
-impl Engine {
+impl Dispatch {
     /// Stands in the line of `target`, behind everybody who goes before; or says at once why not.
     pub(crate) fn stand_in_line(
         self: &Arc<Self>,
@@ -205,7 +161,7 @@ impl Engine {
             Err(error) => return Err(Waited::StateFailed(error).into()),
         }
         let (reply, ended) = oneshot::channel();
-        let since = self.clock.now();
+        let since = self.now();
         let (excluded, waiting_for_refund_since) = (excluded.into(), OnceLock::new());
         let waiter = Waiter {
             demand,
@@ -268,7 +224,7 @@ impl Engine {
             spend: 0,
         };
         let lanes = target.lanes();
-        let now = self.clock.now();
+        let now = self.now();
         let (mut at, mut held_up) = (None, None);
         self.store.update(&with_own(&lanes.ids, user), &mut |ledgers| {
             conform(ledgers, &lanes, now);
@@ -287,21 +243,23 @@ impl Engine {
         let is_late = ahead.requests > 0 && !in_time;
         Ok(is_late.then_some(Waited::TooLate(Late { ahead: ahead.requests, at })))
     }
+}
 
-    /// Something was given back or opened: whoever is next may try.
-    pub(crate) fn wake_lines(&self, vendor: &Vendor) {
-        for target in vendor.waited_for() {
+impl Vendor {
+    /// Something was given back or opened: the heads of its lines may try again.
+    pub(in crate::engine) fn wake_lines(&self) {
+        for target in self.waited_for() {
             target.changed.notify_one();
         }
     }
 
-    /// A call of `user` gave back what it did not need of that user's own limits: whoever is set aside for these may try
-    /// again at once.
-    pub(crate) fn bring_back(&self, vendor: &Vendor, user: &User) {
+    /// A call of `user` gave back what it did not need of that user's own limits: calls that are set aside for these may
+    /// try again at once.
+    pub(super) fn bring_back(&self, user: &User) {
         if user.own.is_none() {
             return;
         }
-        for target in vendor.waited_for() {
+        for target in self.waited_for() {
             target.line.lock().waiters.bring_back_tenant(&user.name);
         }
     }
@@ -388,33 +346,33 @@ impl Line {
     }
 }
 
-async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
+async fn serve(dispatch: Arc<Dispatch>, target: Arc<Target>) {
     let mut admitted: u32 = 0;
     loop {
-        let turn = target.line.lock().turn(engine.clock.now());
+        let turn = target.line.lock().turn(dispatch.now());
         let (ticket, head) = match turn {
             Turn::Of(ticket, head) => (ticket, head),
             Turn::Nobodys(until) => {
-                rest(&engine, &target, None, until).await;
+                rest(&dispatch, &target, None, until).await;
                 continue;
             }
             Turn::Over => return,
         };
         let mut outcome =
-            match engine.try_reserve(&target, &head.demand, &head.excluded, &head.user) {
+            match dispatch.try_reserve(&target, &head.demand, &head.excluded, &head.user) {
                 Ok(ReserveResult::Reserved(held)) => Waited::Reserved(held),
                 Ok(ReserveResult::Never(refusal)) => Waited::Never(refusal),
                 Err(error) => Waited::StateFailed(error),
                 Ok(ReserveResult::OwnLimit(own)) => {
-                    held_up(&engine, &target, ticket, &head, own);
+                    held_up(&dispatch, &target, ticket, &head, own);
                     continue;
                 }
                 Ok(ReserveResult::NotNow(refusal)) => {
-                    let now = engine.clock.now();
+                    let now = dispatch.now();
                     target.line.lock().in_the_way = Some(refusal.clone());
                     let mut also = None;
                     if !head.excluded.is_empty() {
-                        match admit_elsewhere(&engine, &target, &head.excluded) {
+                        match admit_elsewhere(&dispatch, &target, &head.excluded) {
                             Elsewhere::Admitted => continue,
                             Elsewhere::NotBefore(at) => also = at,
                         }
@@ -431,7 +389,7 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
                             watch.is_held_up_by(named(&refusal.obstacle, &target.name), now);
                         }
                         rest(
-                            &engine,
+                            &dispatch,
                             &target,
                             Some(&refusal),
                             also.into_iter().chain(refund_deadline).min(),
@@ -467,8 +425,8 @@ async fn serve(engine: Arc<Engine>, target: Arc<Target>) {
 }
 
 /// A limit of its own user stands in the way of somebody: it waits aside, or is told if it cannot wait so long.
-fn held_up(engine: &Engine, target: &Target, ticket: Ticket, asking: &Asking, own: OwnLimit) {
-    let now = engine.clock.now();
+fn held_up(dispatch: &Dispatch, target: &Target, ticket: Ticket, asking: &Asking, own: OwnLimit) {
+    let now = dispatch.now();
     if let Some(watch) = &asking.watch {
         watch.is_held_up_by(named_own(&own.obstacle), now);
     }
@@ -496,7 +454,7 @@ enum Elsewhere {
 /// Lanes that failed the one whose turn it is are closed to it: the first of those who had no turn yet may take one of
 /// them, and only of them, so that it takes nothing from the one it passes.
 fn admit_elsewhere(
-    engine: &Arc<Engine>,
+    dispatch: &Arc<Dispatch>,
     target: &Arc<Target>,
     closed_to_head: &[usize],
 ) -> Elsewhere {
@@ -509,9 +467,9 @@ fn admit_elsewhere(
     let excluded: Vec<usize> = (0..lanes)
         .filter(|lane| !closed_to_head.contains(lane) || asking.excluded.contains(lane))
         .collect();
-    match engine.try_reserve(target, &asking.demand, &excluded, &asking.user) {
+    match dispatch.try_reserve(target, &asking.demand, &excluded, &asking.user) {
         Ok(ReserveResult::Reserved(held)) => admit(target, ticket, held),
-        Ok(ReserveResult::OwnLimit(own)) => held_up(engine, target, ticket, &asking, own),
+        Ok(ReserveResult::OwnLimit(own)) => held_up(dispatch, target, ticket, &asking, own),
         Ok(ReserveResult::NotNow(refusal)) => return Elsewhere::NotBefore(refusal.at),
         _ => return Elsewhere::NotBefore(None),
     }
@@ -530,9 +488,14 @@ fn admit(target: &Target, ticket: Ticket, mut held: Box<HeldReservation>) {
 
 /// Sleeps until trying makes sense: for what stands in the way, at `also`, when somebody who is set aside comes back,
 /// or when something changes.
-async fn rest(engine: &Engine, target: &Target, refusal: Option<&Refusal>, also: Option<Moment>) {
+async fn rest(
+    dispatch: &Dispatch,
+    target: &Target,
+    refusal: Option<&Refusal>,
+    also: Option<Moment>,
+) {
     // While one lane waits for a call to end, another one may open.
-    let soon = engine.clock.now() + LOOK_AGAIN;
+    let soon = dispatch.now() + LOOK_AGAIN;
     let at = refusal.map(|refusal| {
         let unsure = match &refusal.obstacle {
             Obstacle::Block(block) => block.origin == Origin::Guess,
@@ -549,6 +512,6 @@ async fn rest(engine: &Engine, target: &Target, refusal: Option<&Refusal>, also:
     tokio::select! {
         biased;
         () = target.changed.notified() => {}
-        () = engine.clock.sleep_until(at) => {}
+        () = dispatch.world.clock.sleep_until(at) => {}
     }
 }

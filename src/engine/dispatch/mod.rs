@@ -1,10 +1,18 @@
-//! Dispatch: the registry of providers, targets and keys, their waiting lines and reservations.
+//! Dispatch: keys, targets, waiting lines and reservations. It knows no call.
 
 pub(super) mod backoff;
 pub(super) mod gauge;
-pub(super) mod key_groups;
+mod key;
+mod key_groups;
+pub(super) mod lanes;
+mod latency;
 pub(super) mod line;
+pub(super) mod prices;
 pub(super) mod queue_view;
-pub(super) mod registry;
+mod registry;
 pub(super) mod reservation;
+mod spend;
+pub(super) mod status;
+mod target;
+pub(super) mod types;
 pub(super) mod users;

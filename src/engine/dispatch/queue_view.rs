@@ -6,10 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::backoff::A_PAUSE;
-use super::registry::Target;
-use super::reservation::conform;
+use super::lanes::conform;
+use super::types::{Dispatch, Target};
 use super::users::User;
-use crate::engine::Engine;
 use crate::error::Error;
 use crate::kernel::{Amounts, Ledger, LedgerId, Ledgers, Moment, Obstacle, Standing, eta, own_eta};
 use crate::stores::StoreError;
@@ -82,14 +81,11 @@ fn list_resting(target: &Target, began: usize, all: &mut Vec<Queued>, now: Momen
     }
 }
 
-impl Engine {
+impl Dispatch {
     /// Everybody who waits, by target, in the order in which they will be served: turns by age are left out of account.
     /// Then those who pause after a failure, by the end of their pause.
-    ///
-    /// # Errors
-    /// When the state cannot be read.
-    pub fn queue(&self) -> Result<Vec<Queued>, StoreError> {
-        let now = self.clock.now();
+    pub(in crate::engine) fn queue(&self) -> Result<Vec<Queued>, StoreError> {
+        let now = self.now();
         let mut all = Vec::new();
         for vendor in self.known_vendors() {
             for target in vendor.known_targets() {
@@ -103,10 +99,11 @@ impl Engine {
 
     /// Takes calls out of the waiting lines, and ends pauses after failures: those of one provider, of a priority below `below`, or all. They end with
     /// [`crate::error::ErrorKind::QueueCleared`]. Says how many.
-    ///
-    /// # Errors
-    /// When there is no such provider.
-    pub fn clear_queue(&self, provider: Option<&str>, below: Option<u8>) -> Result<usize, Error> {
+    pub(in crate::engine) fn clear_queue(
+        &self,
+        provider: Option<&str>,
+        below: Option<u8>,
+    ) -> Result<usize, Error> {
         let vendors = match provider {
             Some(name) => vec![self.vendor(name)?],
             None => self.known_vendors(),

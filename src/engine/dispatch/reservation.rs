@@ -1,40 +1,18 @@
 //! How is a lane held, and how is it certain that it is let go of?
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::registry::{Lanes, Target};
+use super::lanes::{Lanes, conform, with_own};
+use super::types::{Dispatch, HeldReservation, Target};
 use super::users::User;
-use crate::engine::Engine;
+use crate::engine::world::observer::Notice;
 use crate::kernel::{
-    Amounts, Change, Choice, Demand, Ending, Hints, LedgerId, Ledgers, Moment, Obstacle, Outcome,
-    OwnLimit, Paid, Refusal, Reservation, Usage, observe_headers, reserve, reserve_anyway,
-    reserve_for, settle, settle_own,
+    Amounts, Change, Choice, Demand, Ending, Hints, Ledgers, Moment, Obstacle, Outcome, OwnLimit,
+    Refusal, Reservation, Usage, observe_headers, reserve, reserve_anyway, reserve_for, settle,
+    settle_own,
 };
 use crate::stores::StoreError;
-
-/// A reserved lane. It is settled once, or its drop settles it: what never left is given back, what may have left
-/// stays counted.
-#[derive(Debug)]
-#[must_use = "dropping it gives the reservation back"]
-pub(crate) struct HeldReservation {
-    engine: Arc<Engine>,
-    pub(crate) target: Arc<Target>,
-    lanes: Arc<Lanes>,
-    user: Arc<User>,
-    pub(crate) reservation: Reservation,
-    /// What its user paid with in the waiting line, if it stood there.
-    pub(crate) paid: Option<Box<Paid>>,
-    /// It finds out whether its target is well again.
-    pub(crate) probes: bool,
-    /// What the whole answer was billed as, once the provider said so of one that we estimated.
-    pub(crate) bill: Option<Usage>,
-    left: bool,
-    /// What was used of it until now, once an answer has begun to arrive.
-    so_far: Option<Usage>,
-    over: bool,
-}
 
 /// What comes of asking for a lane.
 #[derive(Debug)]
@@ -46,15 +24,7 @@ pub(crate) enum ReserveResult {
     OwnLimit(OwnLimit),
 }
 
-/// The ledgers of these lanes, and last the one of the user's own limits if there are any.
-pub(in crate::engine) fn with_own<'a>(ids: &'a [LedgerId], user: &User) -> Cow<'a, [LedgerId]> {
-    match &user.own {
-        None => Cow::Borrowed(ids),
-        Some(own) => Cow::Owned(ids.iter().chain([&own.id]).cloned().collect()),
-    }
-}
-
-impl Engine {
+impl Dispatch {
     /// Asks for a lane of `target`, in one change of the store.
     pub(crate) fn try_reserve(
         self: &Arc<Self>,
@@ -64,7 +34,7 @@ impl Engine {
         user: &Arc<User>,
     ) -> Result<ReserveResult, StoreError> {
         let lanes = target.lanes();
-        let now = self.clock.now();
+        let now = self.now();
         let mut choice = Ok(Choice::Never(None));
         let mut candidates = None;
         let mut has_moved = false;
@@ -74,7 +44,7 @@ impl Engine {
                 return;
             }
             conform(ledgers, &lanes, now);
-            if self.observer.wants_decisions() {
+            if self.world.observer.wants_decisions() {
                 candidates = Some(describe(ledgers, target, &lanes, now));
             }
             choice = match &user.own {
@@ -118,7 +88,7 @@ impl Engine {
         demand: &Demand,
     ) -> Result<Option<HeldReservation>, StoreError> {
         let lanes = target.lanes();
-        let now = self.clock.now();
+        let now = self.now();
         let mut taken = None;
         let mut has_moved = false;
         self.store.update(&lanes.ids, &mut |ledgers| {
@@ -140,14 +110,7 @@ impl Engine {
     fn tell_decision(&self, target: &Target, reservation: &Reservation, candidates: String) {
         let key = target.vendor.keys[reservation.lane].label.clone();
         let target = target.name.clone();
-        self.observer.notice(&crate::engine::Notice::Decision { target, key, candidates });
-    }
-}
-
-/// Brings the ledgers under their limits, once for each.
-pub(in crate::engine) fn conform(ledgers: &mut Ledgers<'_>, lanes: &Lanes, now: Moment) {
-    for (place, configured) in lanes.configured.iter().enumerate() {
-        ledgers.get_mut(place).conform(configured, now);
+        self.notice(&Notice::Decision { target, key, candidates });
     }
 }
 
@@ -167,15 +130,15 @@ fn describe(ledgers: &Ledgers<'_>, target: &Target, lanes: &Lanes, now: Moment) 
 
 impl HeldReservation {
     fn new(
-        engine: &Arc<Engine>,
+        dispatch: &Arc<Dispatch>,
         target: &Arc<Target>,
         lanes: Arc<Lanes>,
         reservation: Reservation,
         user: Arc<User>,
     ) -> Self {
-        let (engine, target) = (engine.clone(), target.clone());
+        let (dispatch, target) = (dispatch.clone(), target.clone());
         HeldReservation {
-            engine,
+            dispatch,
             target,
             lanes,
             user,
@@ -226,8 +189,8 @@ impl HeldReservation {
         }
         self.note_what_is_counted(hints);
         let lanes = &self.lanes.alone[self.reservation.lane];
-        let now = self.engine.clock.now();
-        self.engine.store.update(&lanes.ids, &mut |ledgers| {
+        let now = self.dispatch.now();
+        self.dispatch.store.update(&lanes.ids, &mut |ledgers| {
             conform(ledgers, lanes, now);
             observe_headers(ledgers, &lanes.lanes[0], &self.reservation, &hints.rates, now);
         })
@@ -241,7 +204,7 @@ impl HeldReservation {
 
     /// What counts of a bill: its tokens, and money where that is limited. `body` is the whole answer, or nothing.
     pub(crate) fn billed(&self, usage: &Usage, body: &[u8]) -> Amounts {
-        self.engine.billed(self, usage, body)
+        self.dispatch.billed(self, usage, body)
     }
 
     /// How it ends if it is cut off now.
@@ -261,7 +224,7 @@ impl HeldReservation {
         failure: Option<&crate::kernel::Failure>,
     ) -> Result<Change, StoreError> {
         self.note_what_is_counted(hints);
-        let entropy = if failure.is_some() { self.engine.entropy.draw() } else { 0.0 };
+        let entropy = if failure.is_some() { self.dispatch.world.entropy.draw() } else { 0.0 };
         let bill = self.bill;
         self.end(Outcome { ending, bill, rates: &hints.rates, failure, entropy })
     }
@@ -270,13 +233,13 @@ impl HeldReservation {
         self.over = true;
         match outcome.ending {
             _ if outcome.failure.is_some() => {
-                self.target.breaker.lock().record(outcome.failure, self.engine.clock.now());
+                self.target.breaker.lock().record(outcome.failure, self.dispatch.now());
             }
-            Ending::Answered(_) => self.target.breaker.lock().record(None, self.engine.clock.now()),
+            Ending::Answered(_) => self.target.breaker.lock().record(None, self.dispatch.now()),
             _ if self.probes => self.target.breaker.lock().abandon(),
             _ => {}
         }
-        let now = self.engine.clock.now();
+        let now = self.dispatch.now();
         let mut change = Change::default();
         let written = loop {
             let (written, has_moved) = self.write(&outcome, &mut change, now);
@@ -289,8 +252,8 @@ impl HeldReservation {
             self.target.line.lock().settle(*paid, &used);
         }
         // Written down or not: it is no longer in flight, and whoever waits for that must hear of it.
-        self.engine.bring_back(&self.target.vendor, &self.user);
-        self.engine.wake_lines(&self.target.vendor);
+        self.target.vendor.bring_back(&self.user);
+        self.target.vendor.wake_lines();
         written.map(|()| change)
     }
 
@@ -308,19 +271,20 @@ impl HeldReservation {
         let current = if follows { self.target.lanes() } else { self.lanes.clone() };
         let lanes = &current.alone[place];
         let mut has_moved = false;
-        let written = self.engine.store.update(&with_own(&lanes.ids, &self.user), &mut |ledgers| {
-            has_moved = follows && !self.target.has_lanes(&current);
-            if has_moved {
-                return;
-            }
-            conform(ledgers, lanes, now);
-            *change = settle(ledgers, &lanes.lanes[0], &self.reservation, *outcome, now);
-            if let Some(own) = &self.user.own {
-                let ledger = ledgers.get_mut(lanes.ids.len());
-                ledger.conform(&own.limits, now);
-                settle_own(ledger, &self.reservation, outcome.ending, now);
-            }
-        });
+        let written =
+            self.dispatch.store.update(&with_own(&lanes.ids, &self.user), &mut |ledgers| {
+                has_moved = follows && !self.target.has_lanes(&current);
+                if has_moved {
+                    return;
+                }
+                conform(ledgers, lanes, now);
+                *change = settle(ledgers, &lanes.lanes[0], &self.reservation, *outcome, now);
+                if let Some(own) = &self.user.own {
+                    let ledger = ledgers.get_mut(lanes.ids.len());
+                    ledger.conform(&own.limits, now);
+                    settle_own(ledger, &self.reservation, outcome.ending, now);
+                }
+            });
         (written, has_moved)
     }
 }

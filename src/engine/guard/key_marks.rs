@@ -4,9 +4,8 @@
 
 use std::sync::Arc;
 
-use crate::engine::Engine;
-use crate::engine::dispatch::registry::Vendor;
-use crate::engine::status::{KeyStatus, ledgers_of};
+use crate::engine::dispatch::status::{KeyStatus, ledgers_of};
+use crate::engine::dispatch::types::{Dispatch, Vendor};
 use crate::error::Error;
 use crate::kernel::{
     Failure, FailureClass, LedgerId, Moment, Origin, Scope, Until, close, day_ends, day_turns,
@@ -15,14 +14,11 @@ use crate::kernel::{
 /// Where days turn at providers that document no zone of their own.
 const NO_ZONE: &str = "UTC";
 
-impl Engine {
+impl Dispatch {
     /// Closes a key for what somebody else's request met: what [`FailureClass`] and scope say, over all models, for
     /// whoever uses a key elsewhere need not say for which. Says until when; `None` when such a failure closes nothing,
     /// and when it is about one model of the provider.
-    ///
-    /// # Errors
-    /// When there is no such key, or the state cannot be written.
-    pub fn close_key(
+    pub(in crate::engine) fn close_key(
         &self,
         provider: &str,
         label: &str,
@@ -30,21 +26,18 @@ impl Engine {
     ) -> Result<Option<Moment>, Error> {
         let (vendor, place) = self.vendor_and_key(provider, label)?;
         let Some(id) = vendor.closed_by(place, failure) else { return Ok(None) };
-        let now = self.clock.now();
-        let entropy = self.entropy.draw();
+        let now = self.now();
+        let entropy = self.world.entropy.draw();
         let mut closed = None;
         self.store.update(&[id], &mut |ledgers| {
             closed = close(ledgers.get_mut(0), failure, entropy, now);
         })?;
-        self.wake_lines(&vendor);
+        vendor.wake_lines();
         Ok(closed.map(|block| block.until))
     }
 
     /// Closes a key until it is opened again, or until an instant: somebody says that it does not work.
-    ///
-    /// # Errors
-    /// When there is no such key, or the state cannot be written.
-    pub fn disable_key(
+    pub(in crate::engine) fn disable_key(
         &self,
         provider: &str,
         label: &str,
@@ -58,17 +51,14 @@ impl Engine {
     }
 
     /// A key is used up until the day turns at its provider: what is said of a key when nothing more is known.
-    ///
-    /// # Errors
-    /// When there is no such key, or the state cannot be written.
-    pub fn exhaust_key(
+    pub(in crate::engine) fn exhaust_key(
         &self,
         provider: &str,
         label: &str,
         until: Option<Moment>,
     ) -> Result<Moment, Error> {
         let (vendor, _) = self.vendor_and_key(provider, label)?;
-        let now = self.clock.now();
+        let now = self.now();
         let zone = vendor.provider.reset_zone.unwrap_or(NO_ZONE);
         let at = until.unwrap_or_else(|| day_turns(now, zone));
         let message = "marked as used up";
@@ -80,10 +70,11 @@ impl Engine {
     }
 
     /// The end of a civil day, `YYYY-MM-DD`, at a provider; `None` when that is no date.
-    ///
-    /// # Errors
-    /// When there is no such provider.
-    pub fn day_ends(&self, provider: &str, date: &str) -> Result<Option<Moment>, Error> {
+    pub(in crate::engine) fn day_ends(
+        &self,
+        provider: &str,
+        date: &str,
+    ) -> Result<Option<Moment>, Error> {
         let vendor = self.vendor(provider)?;
         Ok(day_ends(date, vendor.provider.reset_zone.unwrap_or(NO_ZONE)))
     }
@@ -91,10 +82,7 @@ impl Engine {
     /// Opens what is closed for a key, at every model: what its quota closed, and with `also_disabled` everything.
     /// What was counted of days and months is forgotten, for it would close the key again; minutes and hours stay
     /// counted. Says whether there was anything.
-    ///
-    /// # Errors
-    /// When there is no such key, or the state cannot be read or written.
-    pub fn open_key(
+    pub(in crate::engine) fn open_key(
         &self,
         provider: &str,
         label: &str,
@@ -114,18 +102,15 @@ impl Engine {
                 opened |= ledger.open(opens) | ledger.forget_days();
             }
         })?;
-        self.wake_lines(&vendor);
+        vendor.wake_lines();
         Ok(opened)
     }
 
     /// How one key is.
-    ///
-    /// # Errors
-    /// When there is no such key, or the state cannot be read.
-    pub fn key(&self, provider: &str, label: &str) -> Result<KeyStatus, Error> {
+    pub(in crate::engine) fn key(&self, provider: &str, label: &str) -> Result<KeyStatus, Error> {
         let (vendor, place) = self.vendor_and_key(provider, label)?;
         let stored = self.store.ids()?;
-        Ok(self.key_status(&vendor, &vendor.keys[place], &stored, self.clock.now())?)
+        Ok(self.key_status(&vendor, &vendor.keys[place], &stored, self.now())?)
     }
 
     fn vendor_and_key(&self, provider: &str, label: &str) -> Result<(Arc<Vendor>, usize), Error> {

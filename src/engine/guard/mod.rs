@@ -10,14 +10,14 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::Engine;
-use super::call::errors::too_many_tokens;
+use super::call::Calls;
+use super::call::errors::{closed, passed, too_many_tokens};
 use super::call::request::RetryHook;
 use super::call::route::Stop;
-use super::call::run::{Manner, Next, Run, closed};
-use super::call::send::{expiry, passed};
-use super::dispatch::registry::Target;
-use super::dispatch::reservation::HeldReservation;
+use super::call::run::{Manner, Next, Run};
+use super::call::send::expiry;
+use super::dispatch::lanes::conform;
+use super::dispatch::types::{HeldReservation, Target};
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
     Amounts, CallPolicy, Choice, Demand, Ending, Event, Failure, FailureClass, Hints, Lane,
@@ -124,16 +124,13 @@ impl std::fmt::Debug for Guarded {
     }
 }
 
-impl Engine {
+impl Calls {
     /// Begins a guarded call; nothing is reserved yet.
-    ///
-    /// # Errors
-    /// When there is no such provider or key, or its deadline has passed.
-    pub fn guard(self: &Arc<Self>, guard: &Guard) -> Result<Guarded, Error> {
-        if self.is_closed() {
+    pub(in crate::engine) fn guard(self: &Arc<Self>, guard: &Guard) -> Result<Guarded, Error> {
+        if self.dispatch.is_closed() {
             return Err(closed());
         }
-        let began = self.clock.now();
+        let began = self.dispatch.now();
         if guard.deadline.is_some_and(|deadline| deadline <= began) {
             return Err(passed());
         }
@@ -155,7 +152,7 @@ impl Engine {
         let manner = Manner {
             priority: guard.priority,
             ahead: false,
-            user: self.user(None),
+            user: self.dispatch.user(None),
             has_deadline: expires.is_some(),
             on_retry: guard.on_retry.clone(),
             watch: None,
@@ -166,20 +163,21 @@ impl Engine {
     }
 
     /// Whether a guarded call could go now, judged by all limits and blocks, or by the limits over one period.
-    ///
-    /// # Errors
-    /// When there is no such provider or key, or the state cannot be read.
-    pub fn outlook(&self, guard: &Guard, period: Option<Period>) -> Result<Outlook, Error> {
+    pub(in crate::engine) fn outlook(
+        &self,
+        guard: &Guard,
+        period: Option<Period>,
+    ) -> Result<Outlook, Error> {
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
         let demand = self.demand_of(guard, &target)?;
         if too_many_tokens(&target, guard.tokens, "").is_some() {
             return Ok(Outlook::Never);
         }
         let lanes = target.lanes();
-        let now = self.clock.now();
+        let now = self.dispatch.now();
         let mut outlook = Outlook::Never;
-        self.store.update(&lanes.ids, &mut |ledgers| {
-            super::dispatch::reservation::conform(ledgers, &lanes, now);
+        self.dispatch.store.update(&lanes.ids, &mut |ledgers| {
+            conform(ledgers, &lanes, now);
             outlook = match period {
                 None => Outlook::of(choose(ledgers, &lanes.lanes, &[], &demand, now), now),
                 Some(period) => Outlook::of_period(ledgers, &lanes.lanes, &demand, period, now),
@@ -189,17 +187,14 @@ impl Engine {
     }
 
     /// Counts a request that was sent without asking, and what came of it. Says which key it was counted for.
-    ///
-    /// # Errors
-    /// When there is no such provider or key, or the state cannot be written.
-    pub fn record(
+    pub(in crate::engine) fn record(
         self: &Arc<Self>,
         guard: &Guard,
         failure: Option<Failure>,
     ) -> Result<String, Error> {
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
         let demand = Demand { ahead_of_limits: true, kept: 0, ..self.demand_of(guard, &target)? };
-        let Some(mut held) = self.reserve_anyway(&target, &demand)? else {
+        let Some(mut held) = self.dispatch.reserve_anyway(&target, &demand)? else {
             return Err(Error::new(ErrorKind::Internal, "there is no lane to count it in"));
         };
         held.leaves();
@@ -211,7 +206,7 @@ impl Engine {
     }
 
     fn demand_of(&self, guard: &Guard, target: &Target) -> Result<Demand, Error> {
-        let price = self.price(target, &self.user(None), guard.tokens);
+        let price = self.dispatch.price(target, &self.dispatch.user(None), guard.tokens);
         Ok(Demand { price, ..guard.demand(target)? })
     }
 
@@ -220,8 +215,8 @@ impl Engine {
         if model.is_some_and(|model| model.trim().is_empty()) {
             return Err(Error::argument("model", "the model's name is empty"));
         }
-        let vendor = self.without_key(self.vendor(provider)?);
-        Ok(vendor.target(model.unwrap_or(NO_MODEL), self.settings.queue_max_size))
+        let vendor = self.dispatch.without_key(self.dispatch.vendor(provider)?);
+        Ok(self.dispatch.target(&vendor, model.unwrap_or(NO_MODEL)))
     }
 }
 
@@ -233,14 +228,14 @@ impl Guarded {
     /// # Errors
     /// [`Error`] when it may not, with every attempt: what the last failure was, how long it would have to wait.
     pub async fn permit(&mut self) -> Result<Permit, Error> {
-        let engine = self.run.engine.clone();
+        let calls = self.run.calls.clone();
         let Some(event) = self.next.take() else {
             return Err(Error::new(ErrorKind::Internal, "this call is over"));
         };
         let demand = self.demand;
         let next = {
             let next = pin!(self.run.advance(event, |_| demand));
-            engine.in_time(self.expires, next).await
+            calls.in_time(self.expires, next).await
         };
         match next {
             Ok(Next::Send(mut held)) => {
@@ -272,10 +267,10 @@ impl Guarded {
     /// nothing.
     pub fn settle(&mut self, tokens: Option<(u64, u64)>) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.clock.now(), None, None);
+        self.run.end_attempt(self.run.calls.dispatch.now(), None, None);
         let used = tokens.map(|(input_tokens, output_tokens)| {
             let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-            self.run.engine.billed(&held, &usage, b"")
+            self.run.calls.dispatch.billed(&held, &usage, b"")
         });
         // Nothing follows: the call is over.
         let _ = self.run.answered(held, used, &Hints::default());
@@ -285,21 +280,21 @@ impl Guarded {
     pub fn fail(&mut self, failure: Failure) {
         let Some(held) = self.held.take() else { return };
         let failure = held.target.as_guarded(held.target.vendor.redacted(failure));
-        self.run.end_attempt(self.run.engine.clock.now(), Some(&failure), failure.status);
+        self.run.end_attempt(self.run.calls.dispatch.now(), Some(&failure), failure.status);
         self.next = Some(self.run.failed(held, failure, &Hints::default()));
     }
 
     /// Nobody knows what became of it: all of it stays counted.
     pub fn abandon(&mut self) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.clock.now(), None, None);
+        self.run.end_attempt(self.run.calls.dispatch.now(), None, None);
         let _ = held.settle(Ending::Unknown, &Hints::default(), None);
     }
 
     /// Nothing was sent: all of it is given back.
     pub fn release(&mut self) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.clock.now(), None, None);
+        self.run.end_attempt(self.run.calls.dispatch.now(), None, None);
         // What a store cannot write down stays counted, on the safe side.
         let _ = held.settle(Ending::NeverSent, &Hints::default(), None);
     }

@@ -5,8 +5,7 @@
 
 use serde::Deserialize;
 
-use crate::engine::Engine;
-use crate::engine::dispatch::registry::Vendor;
+use crate::engine::dispatch::types::{Dispatch, Vendor};
 use crate::error::Error;
 use crate::kernel::{Block, Configured, FailureClass, LedgerId, Moment, Origin, Period, Resource};
 
@@ -53,14 +52,11 @@ pub struct Closed {
     pub origin: Origin,
 }
 
-impl Engine {
+impl Dispatch {
     /// Counts at least what is told of here, and closes what is told to be closed. Says of how many keys; those that
     /// are not there are left out.
-    ///
-    /// # Errors
-    /// When the state cannot be written.
-    pub fn take_over(&self, told: &[Usage]) -> Result<usize, Error> {
-        let now = self.clock.now();
+    pub(in crate::engine) fn take_over(&self, told: &[Usage]) -> Result<usize, Error> {
+        let now = self.now();
         let mut known = 0;
         for usage in told {
             let Ok(vendor) = self.vendor(&usage.provider) else { continue };
@@ -89,7 +85,7 @@ impl Engine {
                     ledgers.get_mut(0).stay_closed(block.clone(), now);
                 })?;
             }
-            self.wake_lines(&vendor);
+            vendor.wake_lines();
         }
         Ok(known)
     }

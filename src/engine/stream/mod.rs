@@ -5,7 +5,8 @@
 //! as its caller chose, by the remedies of the same state machine.
 
 pub(super) mod parked;
-pub(super) mod reader;
+mod reader;
+pub(super) mod streams;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -16,14 +17,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Engine;
-use super::call::cache::Name;
-use super::call::costs::cost_of_answer;
-use super::call::errors::{self, Break};
-use super::call::request::{Answer, Request};
-use super::call::run::{Next, closed};
+use super::call::Calls;
+use super::call::answer::Answer;
+use super::call::errors::{self, Break, closed};
+use super::call::kept::QuestionDigest;
+use super::call::request::Request;
+use super::call::run::Next;
 use super::call::send::{Form, Sending, read_whole};
-use super::dispatch::reservation::HeldReservation;
+use super::dispatch::prices::cost_of_answer;
+use super::dispatch::types::HeldReservation;
 use super::world::observer::Notice;
 use super::world::transport::Opened;
 use crate::error::{Attempt, Error, Spent};
@@ -32,6 +34,7 @@ use crate::providers::{
     ChatRequest, Completion, Content, Message, Role, StreamPiece, TransportFault,
 };
 use reader::{Reading, finish_reading, gathered, nothing_said, whole_call};
+use streams::Streams;
 
 /// How a stream goes on that broke off after its first piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +74,7 @@ pub struct Seam {
 /// A call whose answer comes in pieces. Nothing is sent before the first one is asked for; dropping it ends the request
 /// and settles what was used.
 pub struct Streaming {
+    streams: Arc<Streams>,
     sending: Sending,
     resume: Option<Resume>,
     /// The longest silence, if the call itself said.
@@ -89,7 +93,7 @@ pub struct Streaming {
     first_token: Option<Duration>,
     answer: Option<Answer>,
     /// What is asked, and how old an answer may be that was given before.
-    cache: Option<(Name, Duration)>,
+    cache: Option<(QuestionDigest, Duration)>,
 }
 
 enum State {
@@ -119,23 +123,18 @@ impl std::fmt::Debug for Streaming {
     }
 }
 
-impl Engine {
+impl Streams {
     /// Begins a call whose answer comes in pieces; nothing is reserved or sent yet. Its time counts from here.
-    ///
-    /// `silence` is the longest time without a byte from the server, `None`: as for other calls. How long it may go on
-    /// without a piece is [`crate::config::Timeouts::for_a_piece`].
-    ///
-    /// # Errors
-    /// What is wrong with the call: arguments, no key, a deadline that has passed, a closed engine.
-    pub fn stream(
+    pub(in crate::engine) fn stream(
         self: &Arc<Self>,
         ask: Request,
         resume: Option<Resume>,
         silence: Option<Duration>,
     ) -> Result<Streaming, Error> {
-        let ttl = self.answers_hold(ask.cache);
-        let sending = Sending::prepared(self, ask, Form::Pieces(silence))?;
+        let ttl = self.calls.answers_hold(ask.cache);
+        let sending = Sending::prepared(&self.calls, ask, Form::Pieces(silence))?;
         Ok(Streaming {
+            streams: self.clone(),
             cache: ttl.map(|ttl| (sending.question(), ttl)),
             asked: sending.request.messages.len(),
             sending,
@@ -166,17 +165,18 @@ impl Streaming {
         if matches!(self.state, State::Over) {
             return Ok(None);
         }
-        let engine = self.sending.run.engine.clone();
+        let streams = self.streams.clone();
+        let calls = &streams.calls;
         let expires = self.sending.expires;
-        let mut closing = std::pin::pin!(engine.closing.notified());
+        let mut closing = std::pin::pin!(streams.closing.notified());
         closing.as_mut().enable();
-        let outcome = if engine.is_closed() {
+        let outcome = if calls.dispatch.is_closed() {
             Err(closed())
         } else {
             let work = pin!(self.work());
             tokio::select! {
                 biased;
-                outcome = engine.in_time(expires, work) => outcome,
+                outcome = calls.in_time(expires, work) => outcome,
                 () = closing => Err(closed()),
             }
         };
@@ -196,8 +196,13 @@ impl Streaming {
         self.sending.expires
     }
 
-    pub(super) fn engine(&self) -> &Arc<Engine> {
-        &self.sending.run.engine
+    /// The streams it is one of.
+    fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    fn calls(&self) -> &Arc<Calls> {
+        &self.streams.calls
     }
 
     /// Ends it with `error`, which [`Streaming::next`] tells after what has arrived. What comes back is the request: its
@@ -232,7 +237,7 @@ impl Streaming {
         if matches!(self.state, State::Moving(Event::Begin)) && self.is_given_again() {
             return Ok(());
         }
-        let clock = self.engine().clock.clone();
+        let clock = self.calls().dispatch.world.clock.clone();
         let (mut waits_since, mut nothing) = (clock.now(), None);
         while self.ready.is_empty() {
             if let State::Reading(reading) = &mut self.state {
@@ -268,7 +273,7 @@ impl Streaming {
     fn is_given_again(&mut self) -> bool {
         let Some((name, ttl)) = self.cache else { return false };
         let run = &self.sending.run;
-        let Some(answer) = run.engine.given_before(&name, ttl, run.began) else { return false };
+        let Some(answer) = run.calls.given_before(&name, ttl, run.began) else { return false };
         self.state = State::Over;
         self.ready.extend(pieces_of(&answer).map(StreamEvent::Piece));
         self.answer = Some(Answer { first_token: Some(answer.latency), ..answer });
@@ -305,19 +310,19 @@ impl Streaming {
         let outgoing = self.sending.outgoing(&held)?;
         let silence = outgoing.read_timeout;
         self.sending.run.begin_attempt(&mut held);
-        let engine = self.sending.run.engine.clone();
-        let opened = match engine.transport.open(outgoing).await {
+        let calls = self.sending.run.calls.clone();
+        let opened = match calls.dispatch.world.transport.open(outgoing).await {
             Ok(opened) if (200..300).contains(&opened.status) => Ok(opened),
             Ok(refused) => Err(gathered(refused).await),
             Err(failure) => Err(Err(failure)),
         };
-        let now = engine.clock.now();
+        let now = calls.dispatch.now();
         let provider = &held.target.vendor.provider;
         let (failure, hints, status) = match opened {
             Ok(Opened { status, headers, body }) => {
                 let reader = provider.read_stream();
                 self.observe_headers(&held, &provider.hints(&headers, now));
-                let timeouts = &engine.settings.timeouts;
+                let timeouts = &calls.settings.timeouts;
                 let patience = timeouts.for_a_piece(silence, self.silence.is_some());
                 return Ok(State::Reading(Box::new(Reading::new(
                     held, body, reader, status, headers, patience,
@@ -342,12 +347,12 @@ impl Streaming {
 
     /// Books what the head of an answer says about limits: the rest may take minutes, or never be read.
     fn observe_headers(&self, held: &HeldReservation, hints: &Hints) {
-        let (engine, vendor) = (self.engine(), &held.target.vendor);
+        let (calls, vendor) = (self.calls(), &held.target.vendor);
         if let Err(error) = held.observe_headers(hints) {
-            engine.observer.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
+            calls.dispatch.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
         }
         if let Some(organization) = &hints.organization {
-            engine.join_group(vendor, held.key(), organization, &hints.rates);
+            calls.dispatch.join_group(vendor, held.key(), organization, &hints.rates);
         }
     }
 
@@ -356,7 +361,7 @@ impl Streaming {
         let State::Reading(mut reading) = std::mem::replace(&mut self.state, State::Over) else {
             return Ok(());
         };
-        let now = self.sending.run.engine.clock.now();
+        let now = self.sending.run.calls.dispatch.now();
         let mut pieces = Vec::new();
         let read = chunk.and_then(|chunk| reading.read(chunk.as_deref(), now, &mut pieces));
         reading.complete(&mut pieces, read.as_ref().ok().and_then(Option::as_ref));
@@ -409,7 +414,7 @@ impl Streaming {
         let mut answer = self.sending.finish(Some(completion))?;
         // What was put together from two attempts is nothing to be given again.
         if self.cache.is_some() && !self.was_resumed {
-            answer = self.sending.run.engine.keep(&self.sending.question(), answer);
+            answer = self.sending.run.calls.keep(&self.sending.question(), answer);
         }
         let (first_token, spent_before) = (self.first_token, self.spent);
         self.answer = Some(Answer { first_token, spent_before, ..answer });
@@ -431,7 +436,7 @@ impl Streaming {
         }
         let used = held.cut_off();
         if let Some(usage) = held.taken_so_far() {
-            let (own, started) = (&run.engine.settings.prices, held.reservation.at);
+            let (own, started) = (&run.calls.dispatch.prices, held.reservation.at);
             let provider = &target.vendor.provider.name;
             let cost = cost_of_answer(own, provider, &target.model, Some(&usage), b"", started);
             self.spent.add(&usage, cost);

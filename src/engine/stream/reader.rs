@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
-use crate::engine::dispatch::reservation::HeldReservation;
+use crate::engine::dispatch::types::HeldReservation;
 use crate::engine::world::transport::{Chunks, Incoming, Opened};
 use crate::kernel::{Failure, Moment};
 use crate::providers::{

@@ -11,6 +11,7 @@ use super::failure::{Failure, FailureClass, Origin, SameLane};
 use super::ledger::Obstacle;
 use super::moment::Moment;
 use super::reserve::choose::Refusal;
+use super::reserve::demand::Patience;
 use super::reserve::user_limit::OwnLimit;
 use retry::RetryPolicy;
 
@@ -98,28 +99,6 @@ pub enum Action {
     Succeed,
     /// Tell the caller why there is none.
     GiveUp(GiveUp),
-}
-
-/// How long something may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Until this instant.
-    Until(Moment),
-    /// This long from whenever the call is at the head of the line.
-    AtHead(Duration),
-}
-
-impl Patience {
-    /// Whatever it takes.
-    pub const FOR_EVER: Patience = Patience::Until(Moment::FAR_FUTURE);
-
-    /// Whether something that happens `at` can be waited for.
-    pub fn covers(self, at: Moment, now: Moment) -> bool {
-        match self {
-            Patience::Until(end) => at <= end,
-            Patience::AtHead(span) => at.since(now) <= span,
-        }
-    }
 }
 
 /// Why there is no answer.

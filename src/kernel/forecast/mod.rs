@@ -10,11 +10,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::call::Patience;
+use super::amounts::Amounts;
 use super::ledger::{Ledger, Obstacle};
-use super::limits::{Amounts, Limit, Resource};
+use super::limits::{Limit, Resource};
 use super::moment::Moment;
-use super::reserve::choose::{Choice, Demand, Ledgers, Refusal, reserve};
+use super::reserve::choose::{Choice, Refusal, reserve};
+use super::reserve::demand::{Demand, Patience};
+use super::reserve::lane::Ledgers;
 use super::reserve::reservation::{Ending, Reservation, settle_reservation};
 use super::reserve::user_limit::{reserve_for, settle_own};
 

@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
+use crate::kernel::amounts::Amounts;
 use crate::kernel::failure::Origin;
 use crate::kernel::ledger::Ledger;
-use crate::kernel::limits::{Amounts, Limit, Period, Refill, Resource};
+use crate::kernel::limits::{Limit, Period, Refill, Resource};
 use crate::kernel::meters::{Meter, Rule};
 use crate::kernel::moment::Moment;
-use crate::kernel::reserve::choose::{Lane, Ledgers};
+use crate::kernel::reserve::lane::{Lane, Ledgers};
 
 /// Further away than this is not looked for.
 const HORIZON: Duration = Duration::from_secs(62 * 86_400);

@@ -1,9 +1,10 @@
 //! What does a call hold of the meters of its lane, and what of it stays counted when the call is over?
 
-use super::choose::{Demand, Lane, Ledgers};
+use super::demand::Demand;
+use super::lane::{Lane, Ledgers};
+use crate::kernel::amounts::{Amounts, Usage};
 use crate::kernel::ledger::Ledger;
 use crate::kernel::ledger::output_sizes::{OutputSizes, USUAL_OUTPUT};
-use crate::kernel::limits::{Amounts, Usage};
 use crate::kernel::meters::charge::AnswerCharged;
 use crate::kernel::moment::Moment;
 

@@ -1,10 +1,12 @@
 //! Does a caller's own limit allow a call, beside those of the lane it would take?
 
-use super::choose::{Choice, Demand, Lane, Ledgers, choose, take_lane};
+use super::choose::{Choice, choose, take_lane};
+use super::demand::{Demand, Patience};
+use super::lane::{Lane, Ledgers};
 use super::reservation::{Ending, Reservation};
-use crate::kernel::call::Patience;
+use crate::kernel::amounts::Amounts;
 use crate::kernel::ledger::{Ledger, Obstacle};
-use crate::kernel::limits::{Amounts, Period};
+use crate::kernel::limits::Period;
 use crate::kernel::meters::charge::AnswerCharged;
 use crate::kernel::moment::Moment;
 

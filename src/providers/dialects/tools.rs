@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::chat::Message;
 use super::super::wire::InvalidRequest;
-use super::param;
+use super::shared::param;
 
 /// A function that the model may call.
 pub(super) struct Function<'a> {

@@ -13,7 +13,4 @@ mod rules;
 pub use bill::Bill;
 pub use book::{ModelPrices, PriceBook};
 pub use own::OwnPrices;
-pub use rates::Rates;
-
-/// Picodollars in a US dollar.
-pub const PICODOLLARS: u64 = 1_000_000_000_000;
+pub use rates::{PICODOLLARS, Rates};

@@ -2,8 +2,10 @@
 
 use serde::Deserialize;
 
-use super::PICODOLLARS;
 use crate::kernel::Usage;
+
+/// Picodollars in a US dollar.
+pub const PICODOLLARS: u64 = 1_000_000_000_000;
 
 /// What one unit costs, in picodollars.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

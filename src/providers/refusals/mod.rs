@@ -22,11 +22,29 @@ use super::wire::WireResponse;
 use super::{delays, redact};
 use facts::Facts;
 
-pub(super) use event::{could_be, in_event};
+pub(super) use event::could_be;
 
 /// What an answer that is not one means.
 pub(super) fn judge(provider: &Provider, response: &WireResponse<'_>) -> Failure {
-    judged(provider, &Facts::of(response))
+    judged(provider, &facts_of(response))
+}
+
+/// The refusal in an event of a stream, or `None` when it is an ordinary one, a comment or the end.
+pub(super) fn in_event(
+    provider: &Provider,
+    event: &str,
+    response: &WireResponse<'_>,
+) -> Option<Failure> {
+    Some(judged(provider, &with_limit(event::refusal(event, response)?)))
+}
+
+fn facts_of<'a>(response: &WireResponse<'a>) -> Facts<'a> {
+    with_limit(Facts::of(response))
+}
+
+fn with_limit(mut facts: Facts<'_>) -> Facts<'_> {
+    facts.limit = limit::named(&facts);
+    facts
 }
 
 fn judged(provider: &Provider, facts: &Facts<'_>) -> Failure {
@@ -53,12 +71,12 @@ fn judged(provider: &Provider, facts: &Facts<'_>) -> Failure {
 
 /// What the body of a refusal says about limits, as headers would.
 pub(super) fn limits_told(provider: &Provider, response: &WireResponse<'_>) -> Vec<RateHint> {
-    limit::rates(provider, &Facts::of(response))
+    limit::rates(provider, &facts_of(response))
 }
 
 /// The name of the row that judges an answer.
 pub(super) fn row_of(provider: &Provider, response: &WireResponse<'_>) -> &'static str {
-    find(provider, &Facts::of(response)).id
+    find(provider, &facts_of(response)).id
 }
 
 /// All rows that can judge answers of this provider, in the order in which they are tried.

@@ -7,10 +7,44 @@ use serde_json::{Value, json};
 use crate::kernel::Usage;
 
 use super::super::chat::FinishReason;
-use super::StreamPiece;
 
 /// More calls of tools than any model makes at once.
 const MOST_CALLS: usize = 1024;
+
+/// Something a stream said, as it came.
+///
+/// All pieces of one kind put together are what [`Completion`](super::super::chat::Completion) has in the end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StreamPiece {
+    /// Some of the text; never empty.
+    Text(String),
+    /// Some of what the model thinks before it speaks; never empty.
+    Reasoning(String),
+    /// Some of a call of a tool. Fragments of several calls may take turns.
+    ToolCall {
+        /// Which call, counted from 0.
+        index: usize,
+        /// The id of the call, with the first fragment that tells it and never again.
+        id: Option<String>,
+        /// The name of the tool, with the first fragment that tells it and never again.
+        name: Option<String>,
+        /// The next part of its arguments, which are JSON in the end; may be empty.
+        arguments: String,
+    },
+}
+
+/// What an event told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Told {
+    /// There is more to come.
+    More,
+    /// It was the last.
+    End,
+    /// Nothing that can be read.
+    Nonsense,
+    /// More than an answer can hold.
+    TooMuch,
+}
 
 /// An answer while it comes, in no provider's words.
 #[derive(Debug, Default)]

@@ -23,42 +23,8 @@ use event::{LARGEST_ANSWER, judged, too_large};
 use frames::{Frames, LARGEST_EVENT};
 use json_document::Plain;
 
-pub(super) use accumulator::{Fragment, Gathered};
-
-/// Something a stream said, as it came.
-///
-/// All pieces of one kind put together are what [`Completion`] has in the end.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StreamPiece {
-    /// Some of the text; never empty.
-    Text(String),
-    /// Some of what the model thinks before it speaks; never empty.
-    Reasoning(String),
-    /// Some of a call of a tool. Fragments of several calls may take turns.
-    ToolCall {
-        /// Which call, counted from 0.
-        index: usize,
-        /// The id of the call, with the first fragment that tells it and never again.
-        id: Option<String>,
-        /// The name of the tool, with the first fragment that tells it and never again.
-        name: Option<String>,
-        /// The next part of its arguments, which are JSON in the end; may be empty.
-        arguments: String,
-    },
-}
-
-/// What an event told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
-    /// There is more to come.
-    More,
-    /// It was the last.
-    End,
-    /// Nothing that can be read.
-    Nonsense,
-    /// More than an answer can hold.
-    TooMuch,
-}
+pub use accumulator::StreamPiece;
+pub(super) use accumulator::{Fragment, Gathered, Told};
 
 #[derive(Debug)]
 enum Framing {

@@ -8,35 +8,10 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use super::catalogue::{Dialect, Provider};
+use super::catalogue::Provider;
 use super::chat::{ChatRequest, Content, Message, Role};
 use super::closed_schemas::{Closing, closed};
-
-/// What a provider does to keep an answer to a shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Structured {
-    /// It holds answers to a JSON schema.
-    Schema(Rules),
-    /// It sees to it that an answer is a JSON object, but not which.
-    JsonObject,
-    /// Nothing: the prompt has to say it.
-    Prompt,
-    /// A server that nobody knows: what is written in OpenAI's words is for it to judge, else the prompt says it.
-    Unknown,
-}
-
-/// Which schemas it holds answers to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rules {
-    /// OpenAI's: an object at the top; `strict` where no other fields are allowed and none is optional.
-    OpenAi,
-    /// Anthropic's: closed objects that do not hold themselves.
-    Anthropic,
-    /// Any.
-    Any,
-    /// Any, but the model does not see it: a grammar keeps it to the shape and does not tell it what for.
-    Unseen,
-}
+use super::entries::{Dialect, Rules, Structured};
 
 /// Families of models that are behind, or ahead of, what their provider does now: provider, how the model's name
 /// begins, what holds for it. Before the provider's entry; the first row that fits.

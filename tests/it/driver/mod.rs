@@ -307,13 +307,12 @@ impl Stage {
         });
         let lines = Arc::new(Lines::default());
         let world = World {
-            store: store.clone(),
             transport: transport.clone(),
             clock: Arc::new(clock),
             entropy: Entropy::seeded(7),
             observer: lines.clone(),
         };
-        let engine = Engine::in_world(settings, world).unwrap();
+        let engine = Engine::in_world(settings, store.clone(), world).unwrap();
         Stage { engine, store, clock, transport, lines, config }
     }
 

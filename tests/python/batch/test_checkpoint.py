@@ -293,6 +293,7 @@ def test_killed_three_times_and_resumed(tmp_path: Path) -> None:
     assert count <= paid <= count + in_flight, f"{paid - count} paid twice"
 
 
+@pytest.mark.quiet
 def test_ctrl_c_ends_it_within_a_second_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "done.jsonl"
     with simulator(latency=0.02) as world:

@@ -325,6 +325,7 @@ def test_closing_the_interface_ends_a_batch(make_llm: Callable[..., LLMInterface
         assert raised.value.batch.summary.successful >= 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.quiet
 def test_the_deadline_ends_it_and_every_prompt_has_an_item(make_llm: Callable[..., LLMInterface]) -> None:
     with simulator(latency=0.05) as world:
         llm = make_llm(keys=world.keys, base_urls=world.base_urls, limits=NARROW, state="memory")

@@ -62,6 +62,7 @@ def test_a_function_that_raises_is_logged_once(
     ]
 
 
+@pytest.mark.quiet
 def test_the_time_left_comes_from_the_quotas(make_llm: Callable[..., LLMInterface]) -> None:
     told: list[BatchProgress] = []
     with simulator() as world:
@@ -111,6 +112,7 @@ def test_the_time_left_is_counted_down_in_between(
     assert run.asked == [(50, None), (44, (10, 20))]
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     ("limits", "more", "truth"),
     [

@@ -23,8 +23,8 @@ def test_a_plain_prompt_crosses_with_the_documented_defaults(scripted_llm: Scrip
     reply = llm.send_prompt("Capital of France?")
     assert type(reply) is Reply
     assert reply == "Paris"
-    [(prompt, is_messages, options)] = core.calls
-    assert (prompt, is_messages) == ("Capital of France?", False)
+    [(prompt, options)] = core.calls
+    assert prompt == "Capital of France?"
     assert options.facts == {
         "task_name": None,
         "provider": None,
@@ -66,7 +66,7 @@ def test_each_argument_arrives_in_its_place(scripted_llm: Scripted) -> None:
     }
     llm.send_prompt("Hi", **asked, temperature=0.2, stop=["é"])  # type: ignore[arg-type]
     asyncio.run(llm.asend_prompt("Hi", **asked, temperature=0.2, stop=["é"]))  # type: ignore[arg-type]
-    for _, _, options in core.calls:
+    for _, options in core.calls:
         assert {name: options[name] for name in asked} == asked
         assert options["params_json"] == '{"temperature":0.2,"stop":["é"]}'
 
@@ -74,7 +74,7 @@ def test_each_argument_arrives_in_its_place(scripted_llm: Scripted) -> None:
 def test_the_first_eight_may_be_given_by_position(scripted_llm: Scripted) -> None:
     llm, core = scripted_llm
     llm.send_prompt("Hi", "task", "openai", "gpt-4o-mini", False, False, 5, 0.5)
-    options = core.calls[0][2]
+    options = core.calls[0][1]
     assert list(options.facts.values())[:7] == ["task", "openai", "gpt-4o-mini", False, False, 5, 0.5]
 
 
@@ -82,7 +82,7 @@ def test_spans_and_moments_may_be_objects(scripted_llm: Scripted) -> None:
     llm, core = scripted_llm
     moment = datetime(2030, 1, 1, tzinfo=timezone(timedelta(hours=2)))
     llm.send_prompt("Hi", timeout=timedelta(minutes=1), retry_delay=timedelta(milliseconds=250), deadline=moment)
-    options = core.calls[0][2]
+    options = core.calls[0][1]
     assert (options["timeout"], options["retry_delay"]) == (60.0, 0.25)
     assert options["deadline"] == moment.timestamp() == 1_893_448_800.0
 
@@ -91,7 +91,7 @@ def test_equal_options_are_made_once_and_different_ones_are_not_mixed_up(scripte
     llm, core = scripted_llm
     for arguments in ({}, {"priority": 4}, {}, {"priority": 4}, {"retry_delay": 1}, {"system": "x"}, {}):
         llm.send_prompt("Hi", **arguments)
-    used = [options for _, _, options in core.calls]
+    used = [options for _, options in core.calls]
     assert used[0] is used[2] is used[6]
     assert used[1] is used[3]
     assert [options["priority"] for options in used] == [3, 4, 3, 4, 3, 3, 3]
@@ -103,16 +103,16 @@ def test_equal_parameters_of_other_types_are_not_mixed_up(scripted_llm: Scripted
     for value in (1, True, 1.0, 1, (1,), (True,), None):
         llm.send_prompt("Hi", n=value)
     expected = ['{"n":1}', '{"n":true}', '{"n":1.0}', '{"n":1}', '{"n":[1]}', '{"n":[true]}', '{"n":null}']
-    assert [options["params_json"] for _, _, options in core.calls] == expected
-    assert core.calls[0][2] is core.calls[3][2]
+    assert [options["params_json"] for _, options in core.calls] == expected
+    assert core.calls[0][1] is core.calls[3][1]
 
 
 def test_remembered_options_are_bounded(scripted_llm: Scripted) -> None:
     llm, core = scripted_llm
     for number in range(1_000):
         llm.send_prompt("Hi", system=f"You are number {number}.")
-    assert core.calls[-1][2]["system"] == "You are number 999."
-    assert len(llm._options) <= 256
+    assert core.calls[-1][1]["system"] == "You are number 999."
+    assert len(llm._caller._known) <= 256
 
 
 def test_debug_follows_the_level_of_the_logger(scripted_llm: Scripted) -> None:
@@ -125,7 +125,7 @@ def test_debug_follows_the_level_of_the_logger(scripted_llm: Scripted) -> None:
             llm.send_prompt("Hi")
     finally:
         logger.setLevel(before)
-    assert [options["debug"] for _, _, options in core.calls] == [True, False]
+    assert [options["debug"] for _, options in core.calls] == [True, False]
 
 
 @pytest.mark.usefixtures("scripted_llm")
@@ -167,24 +167,24 @@ def test_messages_cross_in_the_openai_shape(scripted_llm: Scripted) -> None:
     ]
     for prompt in (as_mappings, tuple(as_mappings), as_objects, PromptValue(*as_objects)):
         llm.send_prompt(prompt)  # type: ignore[arg-type]
-    for text, is_messages, _ in core.calls:
-        assert is_messages
-        assert json.loads(text) == as_mappings
-    assert "Réponds." in core.calls[0][0]
+    for messages, _ in core.calls:
+        assert isinstance(messages, bytes)
+        assert json.loads(messages) == as_mappings
+    assert "Réponds.".encode() in core.calls[0][0]
 
 
 def test_a_reply_can_be_the_next_prompt(scripted_llm: Scripted) -> None:
     llm, core = scripted_llm
     llm.send_prompt(llm.send_prompt("Hi"))
-    text, is_messages, _ = core.calls[1]
-    assert (text, type(text), is_messages) == ("Paris", str, False)
+    text, _ = core.calls[1]
+    assert (text, type(text)) == ("Paris", str)
 
 
 def test_a_hook_is_given_an_attempt(scripted_llm: Scripted) -> None:
     llm, core = scripted_llm
     seen: list[Attempt] = []
     llm.send_prompt("Hi", on_retry=seen.append)
-    core.calls[0][2]["on_retry"](ATTEMPT)
+    core.calls[0][1]["on_retry"](ATTEMPT)
     assert seen == [Attempt(*ATTEMPT)]
 
 

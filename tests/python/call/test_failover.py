@@ -62,6 +62,7 @@ def walk(attempts: tuple[Attempt, ...]) -> list[tuple[str, str | None, int | Non
     return [(attempt.key, attempt.failure, attempt.status) for attempt in attempts]
 
 
+@pytest.mark.quiet
 @pytest.mark.quotaflow_simulator(keys=keys(2, rpm=60, burst=1))
 def test_a_minutes_refusal_goes_to_another_group_at_once(
     make_llm: Callable[..., LLMInterface], simulated: SimulatedProviders
@@ -418,6 +419,7 @@ def test_a_hook_that_raises_hurts_nobody(
     assert [str(problem.exc_value) for problem in told] == ["the hook is broken"]
 
 
+@pytest.mark.quiet
 @pytest.mark.quotaflow_simulator(keys=keys(2, "anthropic", rpm=60, burst=1))
 def test_a_retry_after_on_an_answer_is_no_refusal(make_llm: Callable[..., LLMInterface]) -> None:
     llm = make_llm()

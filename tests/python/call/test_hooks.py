@@ -164,6 +164,7 @@ def test_a_thread_that_died_is_begun_anew_and_one_that_ended_is_not(
     assert threads() == 0
 
 
+@pytest.mark.quiet
 def test_a_hook_that_hangs_holds_nobody_up(limiter: RateLimiter) -> None:
     hangs, lets_go = threading.Event(), threading.Event()
 
@@ -255,6 +256,7 @@ def test_a_child_of_a_fork_hears_its_own_calls(limiter: RateLimiter) -> None:
     assert events == []
 
 
+@pytest.mark.quiet
 def test_a_program_with_hooks_ends_at_once_and_in_peace() -> None:
     program = """
 import time

@@ -237,7 +237,9 @@ def test_a_planted_key_is_found_nowhere(
         shown.write(str(llm.status()))
     assert "Incorrect API key" in shown.getvalue() + caplog.text
     shown.write(repr(llm))
-    shown.write("".join(repr(getattr(llm, name, "")) for name in type(llm).__slots__))
+    for held in (llm, llm._caller):
+        slots = [name for kind in type(held).__mro__ for name in getattr(kind, "__slots__", ())]
+        shown.write("".join(repr(getattr(held, name, "")) for name in slots))
     shown.write(caplog.text)
     shown.write("".join(str(vars(record)) for record in caplog.records))
     shown.write("".join(capfd.readouterr()))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from probes import MODEL, until, until_waiting, waiting
+from probes import MODEL, key_of, until, until_waiting, waiting
 from quotaflow import (
     BatchProgress,
     InvalidArgumentError,
@@ -22,32 +23,42 @@ from quotaflow import (
     Reply,
     UserLimitError,
 )
+from servers import OPENAI_ANSWER, Server, http
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from quotaflow.testing import SimulatedProviders
+    from servers import Request
 
 
-@pytest.mark.quotaflow_simulator(latency=0.02)
 def test_two_users_share_by_their_weights_whoever_came_first(make_llm: Callable[..., LLMInterface]) -> None:
-    llm = make_llm({"users": {"alice": {"weight": 3}}}, limits={"openai": {"concurrency": 1}})
     served: list[str] = []
+    all_wait = threading.Event()
 
-    async def one(user: str | None) -> None:
+    def answer(_: Request) -> bytes:
+        assert all_wait.wait(20)
+        return http(OPENAI_ANSWER)
+
+    async def one(llm: LLMInterface, user: str | None) -> None:
         await llm.asend_prompt("Hi", model=MODEL, user=user)
         served.append(user or "")
 
-    async def run() -> None:
-        tasks = [asyncio.create_task(one(None))]
-        await asyncio.sleep(0.01)
+    async def run(llm: LLMInterface) -> None:
+        tasks = [asyncio.create_task(one(llm, None))]
+        while key_of(llm)["in_flight"] == 0:  # noqa: ASYNC110 - nothing tells when a call is sent
+            await asyncio.sleep(0.005)
         for count, user in enumerate(["bob"] * 16 + ["alice"] * 16, start=1):
-            tasks.append(asyncio.create_task(one(user)))
-            await until_waiting(llm, min(count, 1))
+            tasks.append(asyncio.create_task(one(llm, user)))
+            await until_waiting(llm, count)
+        all_wait.set()
         await asyncio.gather(*tasks)
 
-    asyncio.run(run())
+    users = {"users": {"alice": {"weight": 3}}}
+    with Server(answer) as server:
+        base_urls = {"openai": f"{server.url}/v1"}
+        asyncio.run(run(make_llm(users, base_urls=base_urls, limits={"openai": {"concurrency": 1}})))
     # Of the first sixteen turns that both want, twelve are hers.
     both = [user for user in served if user][:20]
     assert 13 <= both.count("alice") <= 16, served
@@ -189,6 +200,7 @@ def test_what_cannot_be_cleared_is_said(full: LLMInterface, arguments: dict[str,
         full.clear_queue(**arguments)
 
 
+@pytest.mark.quiet
 def test_ten_thousand_who_wait_are_sent_home_in_seconds(full: LLMInterface) -> None:
     async def run() -> float:
         tasks = [asyncio.create_task(full.asend_prompt("Hi", model=MODEL, user=f"{n % 9}")) for n in range(10_000)]
@@ -248,6 +260,7 @@ def test_a_call_larger_than_the_limit_of_its_user_is_not_told_to_wait(
     assert raised.value.hint == "shorten the prompt, lower max_tokens, or raise tpm of the user in the config"
 
 
+@pytest.mark.quiet
 @pytest.mark.quotaflow_simulator(latency=0.05)
 def test_what_is_given_back_is_used_at_once_however_many_users_wait(make_llm: Callable[..., LLMInterface]) -> None:
     """Each user's limit has room for one call at a time, as long as nobody knows how short its answer is."""

@@ -58,6 +58,7 @@ def test_a_cancelled_call_that_was_sent_stays_counted(
     assert key_of(llm)["sent"] == 1
 
 
+@pytest.mark.quiet
 def test_wait_for_ends_a_wait(full: LLMInterface) -> None:
     async def wait() -> float:
         began = time.monotonic()
@@ -104,6 +105,7 @@ def test_a_coroutine_that_never_ran_asks_nothing(full: LLMInterface) -> None:
     assert waiting(full) == 0
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("is_async", [False, True])
 def test_close_wakes_everybody_who_waits(full: LLMInterface, is_async: bool) -> None:
     met: list[BaseException] = []
@@ -158,6 +160,7 @@ def test_leaving_a_with_closes(simulated: SimulatedProviders) -> None:
         asyncio.run(in_asyncio()).send_prompt("Hi", model=MODEL)
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("argument", ["timeout", "deadline"])
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_wait_longer_than_the_deadline_is_refused_at_once(
@@ -182,6 +185,7 @@ def test_a_wait_longer_than_the_deadline_is_refused_at_once(
     assert waiting(full) == 0
 
 
+@pytest.mark.quiet
 @pytest.mark.quotaflow_simulator(faults=[{"do": "timeout"}])
 def test_a_timeout_ends_a_call_that_was_sent(make_llm: Callable[..., LLMInterface]) -> None:
     began = time.monotonic()
@@ -292,6 +296,7 @@ PACED = [
 ]
 
 
+@pytest.mark.quiet
 @pytest.mark.quotaflow_simulator(keys=PACED)
 def test_no_server_ever_refuses_when_its_limits_are_known(
     make_llm: Callable[..., LLMInterface], simulated: SimulatedProviders

@@ -183,6 +183,7 @@ def waiting_process(
         process.communicate()
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("is_async", [False, True])
 def test_ctrl_c_ends_a_wait_within_a_tenth_of_a_second(
     waiting_process: Callable[[bool], subprocess.Popen[str]], is_async: bool

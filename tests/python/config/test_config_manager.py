@@ -112,7 +112,7 @@ def test_a_get_that_raises_for_what_it_does_not_have_is_fine(scripted: type[Scri
 
 
 def asked(core: ScriptedCore) -> tuple[Any, Any, Any]:
-    options = core.calls[-1][2]
+    options = core.calls[-1][1]
     params = options["params_json"]
     return options["provider"], options["model"], None if params is None else json.loads(params)
 

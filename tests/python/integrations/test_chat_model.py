@@ -246,7 +246,7 @@ def test_fields_and_calls_say_what_is_asked(doubled: Any) -> None:
         fallback=False, user="ann", params={"seed": 4},
     )  # fmt: skip
     chat.invoke("Hi")
-    _, _, options = core.calls[-1]
+    _, options = core.calls[-1]
     known = {name: value for name, value in options.facts.items() if name not in {"params_json", "debug"}}
     assert known == {
         "task_name": "letters", "provider": "openai", "model": "gpt-4o", "retry": False, "fallback": False,
@@ -255,7 +255,7 @@ def test_fields_and_calls_say_what_is_asked(doubled: Any) -> None:
     }  # fmt: skip
     assert json.loads(options["params_json"]) == {"temperature": 0, "max_tokens": 9, "stop": ["END"], "seed": 4}
     chat.invoke("Hi", stop=["."], model="gpt-5", seed=5, skip_rate_limit=True)
-    _, _, options = core.calls[-1]
+    _, options = core.calls[-1]
     assert (options["model"], options["skip_rate_limit"]) == ("gpt-5", True)
     assert json.loads(options["params_json"]) == {"temperature": 0, "max_tokens": 9, "stop": ["."], "seed": 5}
 
@@ -263,8 +263,9 @@ def test_fields_and_calls_say_what_is_asked(doubled: Any) -> None:
 def test_left_alone_it_asks_for_nothing_in_particular(doubled: Any) -> None:
     make, core = doubled
     make().invoke("Hi")
-    text, is_messages, options = core.calls[-1]
-    assert (json.loads(text), is_messages) == ([{"role": "user", "content": "Hi"}], True)
+    messages, options = core.calls[-1]
+    assert isinstance(messages, bytes)
+    assert json.loads(messages) == [{"role": "user", "content": "Hi"}]
     assert {name for name, value in options.facts.items() if value is not None} == {
         "retry", "fallback", "priority", "skip_rate_limit", "debug",
     }  # fmt: skip
@@ -413,7 +414,7 @@ def test_a_field_can_be_left_to_the_config_of_a_call(doubled: Any) -> None:
     make, core = doubled
     chat = make(model=MODEL).configurable_fields(model=ConfigurableField(id="model"))
     chat.invoke("Hi", {"configurable": {"model": "gpt-5"}})
-    assert core.calls[-1][2]["model"] == "gpt-5"
+    assert core.calls[-1][1]["model"] == "gpt-5"
     assert len(core.made) == 1
 
 

@@ -169,7 +169,7 @@ def test_a_block_ends_by_itself(manager: APIKeyManager) -> None:
     ring.exhaust(NAMES[0], time.time() + 0.2)
     assert manager.get_next_key_env() == NAMES[1]
     # Its end is spread upwards by a tenth of its length at most.
-    until(lambda: manager.is_key_available(NAMES[0]), seconds=2)
+    until(lambda: manager.is_key_available(NAMES[0]))
     assert manager.quota_exhausted_keys == {}
 
 

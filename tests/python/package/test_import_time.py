@@ -88,6 +88,7 @@ def test_neither_importing_nor_making_one_starts_or_opens_anything() -> None:
     assert done.stdout.split("\n")[0] == "[] True 1 False"
 
 
+@pytest.mark.quiet
 def test_importing_takes_no_time_to_speak_of() -> None:
     command = (
         "import time; began = time.perf_counter(); from quotaflow import LLMInterface; "

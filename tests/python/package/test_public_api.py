@@ -1,9 +1,14 @@
-"""The public names: sorted, documented, the same for type checkers."""
+"""The public names: sorted, documented, the same for type checkers, and the same as in 0.1.0."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import json
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +19,11 @@ from quotaflow import errors, records
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+# What each module of 0.1.0 is the home of, and the members of its classes.
+BEFORE = json.loads(
+    (Path(__file__).parents[2] / "compatibility" / "0.1.0" / "names.json").read_text(encoding="utf-8")
+)
 
 
 def test_the_list_is_sorted_and_each_name_leads_to_something() -> None:
@@ -72,3 +82,43 @@ def test_so_do_both_ways_to_stream_and_a_little_more() -> None:
     send = inspect.signature(quotaflow.LLMInterface.send_prompt).parameters
     assert {name: one[name] for name in send} == dict(send)
     assert set(one) - set(send) == {"resume", "idle_timeout"}
+
+
+def test_the_names_are_those_of_0_1_0() -> None:
+    assert BEFORE["names"]["quotaflow"] == quotaflow.__all__
+
+
+@pytest.mark.parametrize("module", BEFORE["names"])
+def test_each_module_of_0_1_0_can_be_imported_and_has_its_names(module: str) -> None:
+    found = importlib.import_module(module)
+    for name in BEFORE["names"][module]:
+        thing = getattr(found, name)
+        if name in quotaflow.__all__:
+            assert thing is getattr(quotaflow, name)
+
+
+# Beside public names: what pickles of 0.1.0 name.
+PRIVATE = {"quotaflow.batches": "Results", "quotaflow.key_manager": "_made_again", "quotaflow.pieces": "_restore"}
+
+
+@pytest.mark.parametrize("module", BEFORE["names"])
+def test_a_pickle_may_name_what_a_module_of_0_1_0_held(module: str) -> None:
+    names = [*BEFORE["names"][module], *filter(None, [PRIVATE.get(module)])]
+    for name in names:
+        assert pickle.loads(f"c{module}\n{name}\n.".encode()) is getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("name", BEFORE["members"])
+def test_each_class_has_the_members_of_0_1_0(name: str) -> None:
+    members = {member for member in dir(getattr(quotaflow, name)) if not member.startswith("_")}
+    assert members == set(BEFORE["members"][name])
+
+
+def test_modules_of_0_1_0_are_loaded_only_when_they_are_named() -> None:
+    code = (
+        "import sys, quotaflow; from quotaflow import Batch, Plan, retrying\n"
+        "print(*sorted(name for name in sys.modules if 'former' in name or name == 'quotaflow.batches'))\n"
+        "from quotaflow.batches import Batch as before; print(before is Batch)"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.split("\n") == ["", "True", ""]

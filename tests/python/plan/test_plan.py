@@ -30,6 +30,7 @@ def interface(world: Any, limits: dict[str, Any], **more: Any) -> LLMInterface:
     )
 
 
+@pytest.mark.quiet
 def test_a_batch_ends_when_the_plan_says() -> None:
     limits = {"rpm": {"amount": 3_000, "burst": 20, "refill": "bucket"}, "pause_threshold": 1.0}
     keys = [
@@ -110,6 +111,7 @@ def a_user_with_limits() -> tuple[dict[str, Any], dict[str, Any], list[Any], dic
     )
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("shape", [rolling, tokens, slow_answers, two_models, a_user_with_limits])
 def test_a_run_ends_within_a_twentieth_of_its_plan(shape: Callable[[], tuple[Any, ...]]) -> None:
     told, ours, prompts, call = shape()
@@ -140,6 +142,7 @@ def of_anthropic() -> tuple[dict[str, Any], dict[str, Any], list[Any], dict[str,
     return tokens_of("anthropic", "claude-sonnet-4")
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     ("shape", "most"),
     [(rolling, None), (slow_answers, 16)]
@@ -167,6 +170,7 @@ def test_so_does_one_of_which_nothing_was_sent_before(
     assert plan.seconds > 1.5
 
 
+@pytest.mark.quiet
 def test_a_run_that_begins_beside_others_ends_within_a_twentieth_of_its_plan() -> None:
     limits = {"openai": {"concurrency": 5}}
     with simulator(latency=0.4) as world, interface(world, limits) as llm:

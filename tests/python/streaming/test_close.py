@@ -261,6 +261,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("is_async", [False, True])
 def test_ctrl_c_ends_a_stream(is_async: bool) -> None:
     with Held(HEAD + said(FIRST)) as held:

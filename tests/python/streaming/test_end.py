@@ -39,7 +39,7 @@ def test_a_second_thread_is_refused_and_the_first_one_reads_on() -> None:
         reader.start()
         until(lambda: stream._turn.locked() and read == ["Par"])
         for second in (stream, stream.events()):
-            with pytest.raises(InvalidArgumentError, match="somebody else waits"):
+            with pytest.raises(InvalidArgumentError, match="another reader waits"):
                 next(second)
         held.go_on.set()
         reader.join(5)
@@ -55,7 +55,7 @@ def test_so_is_a_second_task() -> None:
         # It begins before this does.
         await asyncio.sleep(0)
         assert stream._turn.locked()
-        with pytest.raises(InvalidArgumentError, match="somebody else waits"):
+        with pytest.raises(InvalidArgumentError, match="another reader waits"):
             await anext(stream)
         held.go_on.set()
         assert await waits == "is"

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::fair_share::{Payment, Shares};
-use crate::kernel::limits::Amounts;
+use crate::kernel::amounts::Amounts;
 use crate::kernel::moment::Moment;
 
 /// A place in a waiting line.

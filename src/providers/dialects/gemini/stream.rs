@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::super::streaming::{Fragment, Gathered, StreamPiece, Told};
-use super::super::finish_reason;
+use super::super::shared::finish_reason;
 use super::read::{FINISH_REASONS, Part, Reply, count, is_broken};
 
 /// About what a part takes beside its text.

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::super::streaming::{Fragment, Gathered, StreamPiece, Told};
-use super::super::finish_reason;
 use super::super::lenient::{Count, Word};
+use super::super::shared::finish_reason;
 use super::read::{Call, count};
 
 /// Reads the lines of one answer.

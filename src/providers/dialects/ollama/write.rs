@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
 use super::super::super::wire::{InvalidRequest, WireRequest};
+use super::super::shared::{Way, param, posted, say_in_their_words};
 use super::super::tools::{self, Choice, Format, Picture, Tool};
-use super::super::{Way, param, posted, say_in_their_words};
 
 /// Parameters that stand among `options` there: ours, its own.
 const OPTIONS: [(&str, &str); 9] = [

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::super::super::streaming::{Fragment, Gathered, StreamPiece, Told};
 use super::super::lenient::{Text, Word};
-use super::{FINISH_REASONS, Usage, count, finish_reason};
+use super::super::shared::finish_reason;
+use super::read::{FINISH_REASONS, Usage, count};
 
 /// What comes after the last chunk.
 const END: &str = "[DONE]";

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::kernel;
 
 use super::super::lenient::Count;
-use super::super::{Answer, finish_reason};
+use super::super::shared::{Answer, finish_reason};
 
 const FINISH_REASONS: [(&str, &str); 3] =
     [("completed", "stop"), ("max_output_tokens", "length"), ("max_tokens", "length")];

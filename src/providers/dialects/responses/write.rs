@@ -7,8 +7,8 @@ use super::super::super::azure;
 use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
 use super::super::super::wire::{InvalidRequest, WireRequest};
+use super::super::shared::{Way, instructions, output_cap, param, posted, texts, versioned};
 use super::super::tools::{self, Choice, Format, Tool};
-use super::super::{Way, instructions, output_cap, param, posted, texts, versioned};
 
 /// Parameters that both dialects write alike.
 const SAME: [&str; 20] = [

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::Engine;
-use super::dispatch::registry::{Key, NO_KEY, Target, Vendor};
+use super::key::{Key, NO_KEY};
+use super::types::{Dispatch, Target, Vendor};
+use super::users::ledgers_of_users;
 use crate::config::{Pacing, ProviderSettings, limit_name};
 use crate::error::Error;
 use crate::kernel::FailureClass::{CreditExhausted, DailyQuota};
@@ -125,13 +126,10 @@ pub struct WaitingStatus {
     pub waiting: usize,
 }
 
-impl Engine {
+impl Dispatch {
     /// What is going on.
-    ///
-    /// # Errors
-    /// When the state cannot be read.
-    pub fn status(&self) -> Result<Status, StoreError> {
-        let now = self.clock.now();
+    pub(in crate::engine) fn status(&self) -> Result<Status, StoreError> {
+        let now = self.now();
         let mut status = Status {
             at: now.as_seconds(),
             keys: Vec::new(),
@@ -161,7 +159,7 @@ impl Engine {
         Ok(status)
     }
 
-    pub(super) fn key_status(
+    pub(in crate::engine) fn key_status(
         &self,
         vendor: &Arc<Vendor>,
         key: &Key,
@@ -226,10 +224,11 @@ impl Engine {
     }
 
     /// Opens and empties the ledgers of a provider or of one of its keys; of all when neither is named. Says how many.
-    ///
-    /// # Errors
-    /// When there is no such provider or key, or the state cannot be written.
-    pub fn reset(&self, provider: Option<&str>, label: Option<&str>) -> Result<usize, Error> {
+    pub(in crate::engine) fn reset(
+        &self,
+        provider: Option<&str>,
+        label: Option<&str>,
+    ) -> Result<usize, Error> {
         let vendors = match provider {
             Some(name) => vec![self.vendor(name)?],
             None => self.known_vendors(),
@@ -255,7 +254,7 @@ impl Engine {
             .map(|(_, id)| id)
             .collect();
         if provider.is_none() && label.is_none() {
-            ids.extend(Self::ledgers_of_users(&stored).cloned());
+            ids.extend(ledgers_of_users(&stored).cloned());
         }
         ids.sort();
         ids.dedup();
@@ -263,14 +262,14 @@ impl Engine {
             (0..ledgers.len()).for_each(|place| ledgers.get_mut(place).reset());
         })?;
         for vendor in &vendors {
-            self.wake_lines(vendor);
+            vendor.wake_lines();
         }
         Ok(ids.len())
     }
 }
 
 /// The stored ledgers that concern a key: its own, its group's, and its group's at every model.
-pub(super) fn ledgers_of(
+pub(in crate::engine) fn ledgers_of(
     vendor: &Vendor,
     key: &Key,
     stored: &[LedgerId],
@@ -334,23 +333,15 @@ impl Target {
             together,
         }));
     }
-
-    /// Whether somebody waits here.
-    pub(crate) fn is_waited_for(&self) -> bool {
-        !self.line.lock().is_empty()
-    }
 }
 
 /// The model whose name no model has: what is stated of all of them.
 const ALL: &str = "*";
 
-impl Engine {
+impl Dispatch {
     /// The limits and the pace of a provider in the words of the config, with those of `models`; the labels of its
     /// `keys`; its `base_url`, if it has one.
-    ///
-    /// # Errors
-    /// When there is no such provider.
-    pub fn stated(&self, provider: &str) -> Result<Value, Error> {
+    pub(in crate::engine) fn stated(&self, provider: &str) -> Result<Value, Error> {
         let vendor = self.vendor(provider)?;
         let settings = &vendor.settings;
         let mut stated = words(&settings.limits, &settings.pacing(ALL));
