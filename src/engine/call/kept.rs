@@ -8,7 +8,7 @@ use crate::engine::dispatch::types::Dispatch;
 use crate::engine::world::observer::Notice;
 use crate::stores::StoreError;
 
-/// Where an answer stands that would be given again.
+/// The place of a cached answer.
 #[derive(Clone)]
 pub struct KeptAs {
     dispatch: Weak<Dispatch>,
@@ -20,7 +20,7 @@ impl KeptAs {
         KeptAs { dispatch: Arc::downgrade(dispatch), name }
     }
 
-    /// Forgets it: it turned out not to be what was asked for. A state that cannot be written is a warning.
+    /// Forgets it, because it does not fit what was asked for. A state that cannot be written is a warning.
     pub fn forget(&self) {
         let Some(dispatch) = self.dispatch.upgrade() else { return };
         if let Err(error) = dispatch.store.forget_answers(Some(&self.name)) {

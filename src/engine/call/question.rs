@@ -3,27 +3,23 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::Calls;
-use super::request::Request;
-use super::route::Stop;
-use crate::error::Error;
 use crate::providers::{Message, Provider};
 
 /// A question as a digest: provider, model, messages and parameters. The question itself is not kept.
 pub(in crate::engine) type QuestionDigest = [u8; 32];
 
-/// What the answers to calls follow from beside their prompts.
+/// What determines the answers of calls beside their prompts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The provider that is asked first.
+    /// The first provider of the route.
     pub provider: String,
     /// The model.
     pub model: String,
-    /// A digest of provider, address, model, parameters and instructions: the same for calls that differ in how they say
-    /// the same, or in when and how they are sent.
+    /// A digest of provider, address, model, parameters and instructions: the same for calls that resolve to
+    /// the same, and independent of when and how they are sent.
     pub digest: QuestionDigest,
 }
 
@@ -77,29 +73,27 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The digest of everything that the answer to these messages follows from at a stop.
-pub(super) fn digest(stop: &Stop, messages: &[Message]) -> QuestionDigest {
-    let provider = &stop.target.vendor.provider;
+/// The digest of everything that the answer to these messages follows from.
+pub(super) fn digest_of_call(
+    provider: &Provider,
+    model: &str,
+    params: &Map<String, Value>,
+    messages: &[Message],
+) -> QuestionDigest {
     let dialect = provider.speaks_otherwise().then(|| format!("{:?}", provider.dialect));
-    let (model, about) = (&stop.target.model, About::Messages(messages));
-    Parts { dialect, ..Parts::new(provider, model, about, stop.params.iter()) }.digest()
+    let parts = Parts::new(provider, model, About::Messages(messages), params.iter());
+    Parts { dialect, ..parts }.digest()
 }
 
-impl Calls {
-    /// What such calls ask, with `system` before each prompt: names, tasks and what the config says are resolved. Needs
-    /// no key.
-    pub(in crate::engine) fn question(
-        &self,
-        ask: &Request,
-        system: Option<&str>,
-    ) -> Result<Question, Error> {
-        let named = self.named(ask)?;
-        let vendor = self.dispatch.vendor(&named.provider)?;
-        let params = named.params.iter().chain(&ask.params);
-        let about = About::System(system);
-        let digest = Parts::new(&vendor.provider, &named.model, about, params).digest();
-        Ok(Question { provider: vendor.provider.name.clone(), model: named.model, digest })
-    }
+/// The digest of what the answers to all calls of a kind follow from, whatever their prompts are; `system` stands before
+/// each of these. Of two parameters with the same name the later one holds.
+pub(super) fn digest_of_kind<'a>(
+    provider: &'a Provider,
+    model: &'a str,
+    params: impl Iterator<Item = (&'a String, &'a Value)>,
+    system: Option<&'a str>,
+) -> QuestionDigest {
+    Parts::new(provider, model, About::System(system), params).digest()
 }
 
 #[cfg(test)]
