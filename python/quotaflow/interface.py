@@ -217,8 +217,6 @@ class LLMInterface(RunnableMethods, StreamingMethods, BatchMethods, PlanMethods,
 
         loop, port = running_loop_and_port()
         try:
-            if port is None:
-                return reply_from(await self._core.asend_anywhere(encoded, options))
             future: Future[Outcome] = loop.create_future()
             call = self._core.asend(encoded, options, port, future)
         except CallError as error:

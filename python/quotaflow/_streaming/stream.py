@@ -293,8 +293,6 @@ class AsyncPromptStream(_Stream):
         from quotaflow._call.event_loop import running_loop_and_port
 
         loop, port = running_loop_and_port()
-        if port is None:
-            return await self._call.anext_anywhere()
         future: Future[list[Item]] = loop.create_future()
         number = self._call.anext(port, future)
         try:
