@@ -2,6 +2,7 @@
 //!
 //! `now` and randomness are arguments. Everything here can be run in virtual time.
 
+mod amounts;
 mod batch_intake;
 mod call;
 mod failure;
@@ -11,14 +12,14 @@ mod ledger;
 mod limits;
 mod meters;
 mod moment;
-mod price;
 mod queue;
 mod rate_hint;
 mod reserve;
 
+pub use amounts::{Amounts, Price, Usage};
 pub use batch_intake::{Intake, MOST_AT_ONCE};
 pub use call::retry::{RetryBudget, RetryPolicy};
-pub use call::{Action, Call, CallPolicy, Event, GiveUp, Late, Patience};
+pub use call::{Action, Call, CallPolicy, Event, GiveUp, Late};
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
 pub use forecast::time_left::{Rest, time_left};
 pub use forecast::{
@@ -31,18 +32,17 @@ pub use health::shared_quota::SharedQuotaSuspicion;
 pub use ledger::block::{Block, Blocks};
 pub use ledger::input_factor::{InputFactor, SAFETY};
 pub use ledger::output_sizes::{OutputSizes, USUAL_OUTPUT};
-pub use ledger::{Configured, Ledger, LedgerId, Obstacle, SinceTold, Totals};
-pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage, dollars};
+pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
+pub use limits::{Limit, Period, Refill, Resource, Source, dollars};
 pub use meters::charge::{AnswerCharged, Charge};
 pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
 pub use moment::Moment;
-pub use price::Price;
-pub use queue::eta::{eta, own_eta};
+pub use queue::eta::{eta, user_eta};
 pub use queue::waiting_line::{Paid, Standing, Ticket, WaitingLine};
-pub use rate_hint::{Hints, RateHint};
-pub use reserve::choose::{
-    Choice, Demand, Lane, Ledgers, Refusal, choose, reserve, reserve_anyway,
-};
+pub use rate_hint::{Hints, RateHint, SinceTold};
+pub use reserve::choose::{choose, reserve, reserve_anyway};
+pub use reserve::demand::{Demand, Patience};
+pub use reserve::lane::{Lane, Ledgers};
+pub use reserve::refusal::{Choice, Refusal, RefusedBy};
 pub use reserve::reservation::{Ending, Reservation, counted, settle_reservation};
 pub use reserve::settle::{Change, Outcome, close, observe_headers, settle};
-pub use reserve::user_limit::{OwnLimit, reserve_for, settle_own};

@@ -1,4 +1,4 @@
-//! Does every ring use only what it may, and does only who may name each tool?
+//! The law of the rings: what each ring may use, and who may name each tool.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ const TOOLS: [(&str, &[&str]); 17] = [
 ];
 
 /// The code of every source file by its path below `src`, without comments.
-fn sources() -> BTreeMap<String, String> {
+pub(super) fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root.clone()];
     let mut sources = BTreeMap::new();
@@ -71,7 +71,7 @@ fn ring(file: &str) -> &str {
     file.split('/').next().unwrap().trim_end_matches(".rs")
 }
 
-fn is_word(character: char) -> bool {
+pub(super) fn is_word(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 

@@ -94,7 +94,7 @@ class Permit:
         return verdict
 
     def release(self) -> None:
-        """Nothing was sent: all of it is given back."""
+        """Give all of it back: nothing was sent."""
         self._call.release()
 
     def ends_with(self, error: BaseException | None) -> None:

@@ -171,7 +171,7 @@ class PromptStream(_Stream):
                 return piece
 
     def events(self) -> Iterator[Piece]:
-        """Everything that arrives, as `Piece`s; what was iterated before is not given again.
+        """Return everything that arrives, as `Piece`s; what was iterated before is not given again.
 
         >>> stream = llm.stream_prompt("Name a river.", model="gpt-4o-mini")
         >>> {piece.kind for piece in stream.events()}
@@ -253,7 +253,7 @@ class AsyncPromptStream(_Stream):
                 return piece
 
     def events(self) -> AsyncIterator[Piece]:
-        """Everything that arrives, as `Piece`s; what was iterated before is not given again.
+        """Return everything that arrives, as `Piece`s; what was iterated before is not given again.
 
         >>> import asyncio
         >>> async def kinds():

@@ -1,39 +1,24 @@
-//! How long is it until the rest of a batch is answered?
+//! The estimated time left of a batch.
 
 use std::time::Duration;
 
-use super::Batch;
-use crate::engine::Engine;
+use super::{Batch, Undone};
+use crate::engine::call::Calls;
+use crate::engine::call::errors::no_route;
 use crate::engine::call::request::Request;
-use crate::engine::plan::no_route;
 use crate::error::Error;
 use crate::kernel::{MOST_AT_ONCE, ONE_BY_ONE, PlannedManner, Rest, time_left};
 
-/// Of more prompts than this the rest is judged by so many.
+/// A longer rest is judged by this many prompts.
 const GONE_THROUGH: u64 = 2_000;
-/// How large a prompt is while none was answered.
+/// The size of a prompt before the first answer, in tokens.
 const USUAL_TOKENS: u64 = 100;
-/// Few of a batch stand in line.
+/// How many calls of a batch stand in line at most.
 const FEW_WAIT: usize = 64;
 
-/// What a batch has still to do, and how its calls are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) struct Undone {
-    /// Prompts that were not sent, those in line included.
-    pub(in crate::engine) unsent: u64,
-    /// How many of them wait.
-    pub(in crate::engine) waiting: usize,
-    /// How many calls were sent and have no answer yet.
-    pub(in crate::engine) in_flight: usize,
-    /// The most at once, if somebody said so.
-    pub(in crate::engine) most: Option<usize>,
-    /// Tokens of a prompt and of an answer, if any answer told.
-    pub(in crate::engine) size: Option<(u64, u64)>,
-}
-
-impl Engine {
-    /// How long it takes until everything is answered that `undone` says, by the quotas as they are now: calls like
-    /// `ask`, after those that wait before them. What is refused on the way takes no time.
+impl Calls {
+    /// The time until everything in `undone` is answered, by the quotas as they are now: calls like `ask`, after those
+    /// that wait before them. Refused calls take no time.
     pub(in crate::engine) fn time_left(
         &self,
         ask: &Request,
@@ -63,12 +48,12 @@ impl Engine {
 }
 
 impl Batch {
-    /// How long it takes until `left` more prompts are answered, those under way included, if they are like the usual
-    /// call of this batch and have so many tokens, and their answers. Takes some ten milliseconds.
+    /// The time until `left` more prompts are answered, those under way included, if they are like the usual call of
+    /// this batch. `size` is the tokens of a prompt and of an answer. Takes some ten milliseconds.
     ///
     /// # Errors
     /// [`Error`] when the usual call has no route, or the state cannot be read.
     pub fn time_left(&self, left: u64, size: Option<(u64, u64)>) -> Result<Duration, Error> {
-        self.engine.time_left(&self.usual, self.undone(left, size))
+        self.calls.time_left(&self.usual, self.undone(left, size))
     }
 }

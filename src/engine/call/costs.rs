@@ -1,33 +1,12 @@
-//! What did an answer cost, and what will one cost?
-//!
-//! The provider's own word wins, then the user's prices, then published ones. Amounts are picodollars, 10⁻¹² US dollars.
+//! The estimated cost of a call before it is sent.
 
-use super::request::{Answer, Request};
+use super::Calls;
+use super::request::Request;
 use super::token_counts::PromptSize;
-use crate::engine::Engine;
 use crate::engine::dispatch::prices::cost_of_answer;
 use crate::error::Error;
-use crate::kernel::{Moment, USUAL_OUTPUT, Usage};
+use crate::kernel::{USUAL_OUTPUT, Usage};
 use crate::providers::ChatRequest;
-
-impl Answer {
-    /// What was used, by attempts of a stream that broke off before as well; `None` when the provider did not say.
-    pub fn usage_of_all(&self) -> Option<Usage> {
-        self.usage.map(|usage| usage.plus(&self.spent_before.usage))
-    }
-
-    /// What it cost, in picodollars, attempts of a stream included that broke off before: nothing when it was given
-    /// before; `None` when nobody knows the price, or the provider did not say what was used.
-    pub fn cost(&self) -> Option<u64> {
-        if self.cached {
-            return Some(0);
-        }
-        let at = self.attempts.last().map_or(Moment::EPOCH, |attempt| attempt.started);
-        let (own, usage) = (&self.prices, self.usage.as_ref());
-        let cost = cost_of_answer(own, &self.provider, &self.model, usage, &self.raw, at)?;
-        Some(cost.saturating_add(self.spent_before.cost?))
-    }
-}
 
 /// What a call will cost, in picodollars.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,13 +25,13 @@ pub struct CostEstimate {
     pub high: Option<u64>,
 }
 
-impl Engine {
-    /// What the prompt of `ask` will cost; `None` when nobody knows the price of its model. Sends nothing and needs no
+impl Calls {
+    /// What the prompt of `ask` will cost; `None` when the price of its model is unknown. Sends nothing and needs no
     /// key.
-    ///
-    /// # Errors
-    /// As [`Engine::prompt_size`]; and when a parameter is wrong, as a call that says it.
-    pub fn estimate_cost(&self, ask: &Request) -> Result<Option<CostEstimate>, Error> {
+    pub(in crate::engine) fn estimate_cost(
+        &self,
+        ask: &Request,
+    ) -> Result<Option<CostEstimate>, Error> {
         let prompt = self.prompt_size(ask)?;
         let vendor = self.dispatch.vendor(&prompt.provider)?;
         let target = self.dispatch.target(&vendor, &prompt.model);

@@ -1,21 +1,17 @@
-//! What does a caller ask for, and what does it get?
+//! The request of a call: messages, parameters, target, retries, deadline, priority.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::cache::KeptAs;
 use crate::engine::dispatch::gauge::Watch;
-use crate::error::{Attempt, Spent};
-use crate::kernel::{Moment, Usage};
+use crate::error::Attempt;
+use crate::kernel::Moment;
 use crate::providers::Message;
-use crate::providers::prices::OwnPrices;
 
-/// Is told of an attempt that failed and will be followed by another one. Called on the engine's threads; must return
-/// at once.
+/// Called for every failed attempt that another one follows, on the engine's threads; must return at once.
 #[derive(Clone)]
 pub struct RetryHook(pub Arc<dyn Fn(&Attempt) + Send + Sync>);
 
@@ -25,7 +21,7 @@ impl fmt::Debug for RetryHook {
     }
 }
 
-/// One call, as the caller wants it.
+/// One call with its options.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The conversation; never empty.
@@ -52,24 +48,24 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// When the answer must be there.
     pub deadline: Option<Moment>,
-    /// On whose behalf: those of one priority share the lines by user, and the user's own limits hold. `None`: nobody's
-    /// in particular.
+    /// The user on whose behalf it is: calls of one priority share the lines by user, and the user's own limits hold.
+    /// `None`: no user.
     pub user: Option<String>,
     /// Go ahead of the local limits; what is used is still counted.
     pub skip_rate_limit: bool,
-    /// Whether an answer to the same question may be given again, and how old it may be. Default: as configured.
+    /// Whether a cached answer may be used, and how old it may be. Default: as configured.
     pub cache: CacheWish,
-    /// Is told of every attempt that another one follows.
+    /// Called for every failed attempt that another one follows.
     pub on_retry: Option<RetryHook>,
-    /// Whom it tells that it waits, and when it is sent; for calls of a batch, which wait for quota as long as it takes
-    /// and for room in a line that is full.
+    /// Records that it waits, and that it was sent; for calls of a batch, which wait for quota as long as it takes and
+    /// for room in a full line.
     pub watch: Option<Arc<Watch>>,
 }
 
-/// Whether a call takes an answer that was given before.
+/// Whether a call may take a cached answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheWish {
-    /// As the config says (`answer_cache.always`).
+    /// As configured (`answer_cache.always`).
     #[default]
     AsConfigured,
     /// Never.
@@ -79,7 +75,7 @@ pub enum CacheWish {
 }
 
 impl Request {
-    /// A question with everything else at its default.
+    /// A request with everything else at its default.
     pub fn new(messages: Vec<Message>) -> Self {
         Request {
             messages,
@@ -101,39 +97,4 @@ impl Request {
             watch: None,
         }
     }
-}
-
-/// An answer and how it came about.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The text; empty when the model only calls tools.
-    pub text: String,
-    /// Who answered.
-    pub provider: String,
-    /// The model asked for.
-    pub model: String,
-    /// The label of the key that paid.
-    pub key: String,
-    /// What the answer itself used; `None` when the provider did not say. See [`Answer::usage_of_all`].
-    pub usage: Option<Usage>,
-    /// What attempts of a stream used that broke off before.
-    pub spent_before: Spent,
-    /// Why the model stopped.
-    pub finish_reason: Option<String>,
-    /// Tool calls in the OpenAI shape.
-    pub tool_calls: Vec<Value>,
-    /// The provider's body.
-    pub raw: Bytes,
-    /// The user's own prices, for [`Answer::cost`].
-    pub prices: Arc<OwnPrices>,
-    /// From the call to the answer, waits and failed attempts included.
-    pub latency: Duration,
-    /// From the call to the first piece of a stream; `None` when it was none.
-    pub first_token: Option<Duration>,
-    /// Every attempt, the answered one last; none when the answer was given before.
-    pub attempts: Vec<Attempt>,
-    /// Whether it was given before to the same question, and is given again without being billed.
-    pub cached: bool,
-    /// Where it stands if it would be given again.
-    pub kept_as: Option<KeptAs>,
 }

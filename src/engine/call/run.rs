@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Calls;
 use super::errors;
 use super::request::RetryHook;
 use super::route::Stop;
-use crate::engine::Engine;
 use crate::engine::dispatch::backoff::{A_PAUSE, pause};
-use crate::engine::dispatch::gauge::{Waits, Watch, named, named_own};
+use crate::engine::dispatch::gauge::{Waits, Watch, named};
 use crate::engine::dispatch::line::{Newcomer, Place, Rank};
 use crate::engine::dispatch::reservation::ReserveResult;
 use crate::engine::dispatch::types::{HeldReservation, Target, Waited};
@@ -17,7 +17,7 @@ use crate::engine::world::observer::Notice;
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
     Action, Amounts, BreakerState, Call, CallPolicy, Change, Demand, Ending, Event, Failure,
-    FailureClass, Hints, Moment, Obstacle, Patience, Refusal, SameLane,
+    FailureClass, Hints, Moment, Patience, Refusal, RefusedBy, SameLane,
 };
 use crate::stores::StoreError;
 
@@ -52,7 +52,7 @@ pub(in crate::engine) enum Next {
 
 /// One call while it is carried out.
 pub(in crate::engine) struct Run {
-    pub(in crate::engine) engine: Arc<Engine>,
+    pub(in crate::engine) calls: Arc<Calls>,
     pub(in crate::engine) route: Vec<Stop>,
     pub(in crate::engine) attempts: Vec<Attempt>,
     pub(in crate::engine) began: Moment,
@@ -66,7 +66,6 @@ pub(in crate::engine) struct Run {
     /// What the last lane asked for said, until that was told or overcome.
     refused: Option<Box<Refusal>>,
     /// A limit of its user said no, until that was told or overcome.
-    held_up_by_own: Option<Box<Obstacle>>,
     /// Whether an attempt was sent that counts as a request of its user.
     is_again: bool,
     /// Since when it has been waiting.
@@ -77,15 +76,15 @@ pub(in crate::engine) struct Run {
 
 impl Run {
     pub(in crate::engine) fn new(
-        engine: Arc<Engine>,
+        calls: Arc<Calls>,
         route: Vec<Stop>,
         policy: CallPolicy,
         manner: Manner,
         began: Moment,
     ) -> Self {
-        engine.retry_budget.lock().earn();
+        calls.retry_budget.lock().earn();
         Run {
-            engine,
+            calls,
             route,
             attempts: Vec::new(),
             began,
@@ -95,7 +94,6 @@ impl Run {
             held: None,
             under_way: false,
             refused: None,
-            held_up_by_own: None,
             is_again: false,
             idle_since: began,
             left_key: None,
@@ -120,7 +118,7 @@ impl Run {
     ) -> Result<Next, Error> {
         loop {
             let before = self.call.target();
-            let action = self.call.step(self.engine.dispatch.now(), event);
+            let action = self.call.step(self.calls.dispatch.now(), event);
             self.tell_of_fallback(before, &action);
             event = match action {
                 Action::Reserve { target, excluded, last_resort } => {
@@ -139,8 +137,8 @@ impl Run {
                                 && self.manner.watch.is_some() =>
                         {
                             let _waits = self.waits(Some("room in the waiting line".to_owned()));
-                            let soon = self.engine.dispatch.now() + COME_BACK;
-                            self.engine.dispatch.world.clock.sleep_until(soon).await;
+                            let soon = self.calls.dispatch.now() + COME_BACK;
+                            self.calls.dispatch.world.clock.sleep_until(soon).await;
                             Event::OthersWait
                         }
                         Err(waited) => self.waited(*waited)?,
@@ -159,17 +157,17 @@ impl Run {
                     let (target, size) = (&stop.target, demand(stop).size());
                     let Manner { priority, user, .. } = &self.manner;
                     // Most calls never pause, and a hundred thousand may wait.
-                    let (resting, clock) = (&target.resting, &*self.engine.dispatch.world.clock);
+                    let (resting, clock) = (&target.resting, &*self.calls.dispatch.world.clock);
                     let pause = Box::pin(pause(resting, clock, *priority, user, size, until));
                     if !pause.await {
-                        return Err(cleared(target));
+                        return Err(errors::cleared(target));
                     }
                     Event::Rested
                 }
                 Action::Succeed => return Ok(Next::Succeed),
                 Action::GiveUp(reason) => {
                     let target = &self.route[self.call.blamed()].target;
-                    let now = self.engine.dispatch.now();
+                    let now = self.calls.dispatch.now();
                     return Err(errors::error(reason, target, self.manner.has_deadline, now));
                 }
             };
@@ -184,9 +182,8 @@ impl Run {
         demand: &impl Fn(&Stop) -> Demand,
     ) -> Result<Event, Error> {
         self.refused = None;
-        self.held_up_by_own = None;
         let target = self.route[place].target.clone();
-        let now = self.engine.dispatch.now();
+        let now = self.calls.dispatch.now();
         let probes = target.breaker.lock().state(now) == BreakerState::HalfOpen;
         let probes = probes && self.call.has_next_target();
         if self.call.has_next_target() && !target.breaker.lock().admits(now) {
@@ -215,20 +212,14 @@ impl Run {
         }
         let is_again = self.is_again;
         let demand = Demand { last_resort, is_again, ..demand(&self.route[place]) };
-        Ok(
-            match self.engine.dispatch.try_reserve(target, &demand, excluded, &self.manner.user)? {
-                ReserveResult::Reserved(held) => self.hold(held),
-                ReserveResult::Never(refusal) => Event::Never(refusal.map(Box::new)),
-                ReserveResult::NotNow(refusal) => {
-                    self.refused = Some(Box::new(refusal.clone()));
-                    Event::NotNow(Box::new(refusal))
-                }
-                ReserveResult::OwnLimit(limit) => {
-                    self.held_up_by_own = Some(Box::new(limit.obstacle.clone()));
-                    Event::OwnLimit(Box::new(limit))
-                }
-            },
-        )
+        Ok(match self.calls.dispatch.try_reserve(target, &demand, excluded, &self.manner.user)? {
+            ReserveResult::Reserved(held) => self.hold(held),
+            ReserveResult::Never(refusal) => Event::Never(refusal.map(Box::new)),
+            ReserveResult::NotNow(refusal) => {
+                self.refused = Some(Box::new(refusal.clone()));
+                Event::NotNow(Box::new(refusal))
+            }
+        })
     }
 
     fn stand_in_line(
@@ -240,9 +231,8 @@ impl Run {
     ) -> Result<(Place, Option<Waits>), Box<Waited>> {
         let target = self.route[place].target.clone();
         let demand = Demand { is_again: self.is_again, ..demand(&self.route[place]) };
-        let own = self.held_up_by_own.as_deref().map(named_own);
         let refused = self.refused.as_ref();
-        let reason = refused.map(|refusal| named(&refusal.obstacle, &target.name)).or(own);
+        let reason = refused.map(|refusal| named(refusal, &target.name));
         let waits = self.waits(reason);
         self.tell_of_wait(&target);
         let watch = self.manner.watch.clone();
@@ -255,7 +245,7 @@ impl Run {
         let user = self.manner.user.clone();
         let may_wait_for_refund = self.call.may_wait_for_refund();
         let newcomer = Newcomer { demand, excluded, patience, may_wait_for_refund, user, watch };
-        Ok((self.engine.dispatch.stand_in_line(&target, rank, newcomer)?, waits))
+        Ok((self.calls.dispatch.stand_in_line(&target, rank, newcomer)?, waits))
     }
 
     fn waited(&mut self, waited: Waited) -> Result<Event, Error> {
@@ -264,20 +254,19 @@ impl Run {
             Waited::NotNow(refusal) => Event::NotNow(Box::new(refusal)),
             Waited::Never(refusal) => Event::Never(refusal.map(Box::new)),
             Waited::LineFull => Event::LineFull,
-            Waited::OwnLimit(limit) => Event::OwnLimit(Box::new(limit)),
             Waited::TooLate(late) => Event::TooLate(late),
             Waited::Cleared => {
-                return Err(cleared(&self.route[self.call.target()].target));
+                return Err(errors::cleared(&self.route[self.call.target()].target));
             }
             Waited::StateFailed(error) => return Err(error.into()),
-            Waited::Closed => return Err(closed()),
+            Waited::Closed => return Err(errors::closed()),
         })
     }
 
     /// Counts as waiting until what comes back is dropped.
     fn waits(&self, reason: Option<String>) -> Option<Waits> {
         let watch = self.manner.watch.clone()?;
-        Some(Waits::begin(watch, self.engine.dispatch.world.clock.clone(), reason))
+        Some(Waits::begin(watch, self.calls.dispatch.world.clock.clone(), reason))
     }
 
     fn hold(&mut self, held: Box<HeldReservation>) -> Event {
@@ -288,7 +277,7 @@ impl Run {
             && from != held.key()
         {
             let keys = &held.target.vendor.keys;
-            self.engine.dispatch.notice(&Notice::KeyRotation {
+            self.calls.dispatch.notice(&Notice::KeyRotation {
                 target: held.target.name.clone(),
                 from: keys[from].label.clone(),
                 to: keys[held.key()].label.clone(),
@@ -307,7 +296,7 @@ impl Run {
 
     /// The request leaves now.
     pub(in crate::engine) fn begin_attempt(&mut self, held: &mut HeldReservation) -> Moment {
-        let started = self.engine.dispatch.now();
+        let started = self.calls.dispatch.now();
         let waited = started.since(self.idle_since);
         held.leaves();
         if let Some(watch) = &self.manner.watch {
@@ -318,7 +307,7 @@ impl Run {
             if let Some(hook) = &self.manner.on_retry {
                 (hook.0)(before);
             }
-            self.engine.dispatch.notice(&Notice::Retry {
+            self.calls.dispatch.notice(&Notice::Retry {
                 target: format!("{}/{}", before.provider, before.model),
                 key: before.key.clone(),
                 failure: before.failure.map_or("", FailureClass::name).to_owned(),
@@ -365,10 +354,10 @@ impl Run {
         used: Option<Amounts>,
         hints: &Hints,
     ) -> Event {
-        let observer = &self.engine.dispatch.world.observer;
+        let observer = &self.calls.dispatch.world.observer;
         let (target, key) = (held.target.clone(), held.key());
         let label = || target.vendor.keys[key].label.clone();
-        target.was_served(key, self.engine.dispatch.now());
+        target.was_served(key, self.calls.dispatch.now());
         if let Some(attempt) = self.attempts.last() {
             target.took(attempt.lasted);
         }
@@ -403,13 +392,13 @@ impl Run {
         failure: Failure,
         hints: &Hints,
     ) -> Event {
-        let engine = self.engine.clone();
+        let calls = self.calls.clone();
         let (target, key) = (held.target.clone(), held.key());
         self.is_again |= ending != Ending::NeverSent;
         let change = self.settle(held, ending, hints, Some(&failure));
         if let Some(block) = change.closed {
-            target.was_closed(key, &block, engine.dispatch.now());
-            engine.dispatch.notice(&Notice::Block {
+            target.was_closed(key, &block, calls.dispatch.now());
+            calls.dispatch.notice(&Notice::Block {
                 target: target.name.clone(),
                 key: target.vendor.keys[key].label.clone(),
                 block,
@@ -418,15 +407,12 @@ impl Run {
         }
         self.left_key = Some((self.call.target(), key, failure.class.name().to_owned()));
         let pays = failure.remedy().same_lane == SameLane::AfterBackoff && self.retries;
-        let budget_wait = if pays {
-            engine.retry_budget.lock().pay(engine.dispatch.now())
-        } else {
-            Duration::ZERO
-        };
+        let budget_wait =
+            if pays { calls.retry_budget.lock().pay(calls.dispatch.now()) } else { Duration::ZERO };
         Event::Failed {
             failure: Box::new(failure),
             budget_wait,
-            entropy: engine.dispatch.world.entropy.draw(),
+            entropy: calls.dispatch.world.entropy.draw(),
         }
     }
 
@@ -441,36 +427,34 @@ impl Run {
         let (target, key) = (held.target.clone(), held.key());
         let settled: Result<Change, StoreError> = held.settle(ending, hints, failure);
         if let Some(organization) = &hints.organization {
-            self.engine.dispatch.join_group(&target.vendor, key, organization, &hints.rates);
+            self.calls.dispatch.join_group(&target.vendor, key, organization, &hints.rates);
         }
         settled.unwrap_or_else(|error| {
             let words = format!("{error}; {}", error.hint());
-            self.engine.dispatch.notice(&Notice::Warning(words));
+            self.calls.dispatch.notice(&Notice::Warning(words));
             Change::default()
         })
     }
 
     fn tell_of_wait(&mut self, target: &Target) {
         let name = target.name.clone();
-        self.engine.dispatch.notice(&match self.refused.take() {
-            Some(refusal) => {
-                let key = target.vendor.keys[refusal.lane].label.clone();
-                Notice::Wait { target: name, key, obstacle: refusal.obstacle }
+        self.calls.dispatch.notice(&match self.refused.take().map(|refusal| *refusal) {
+            Some(Refusal { by: RefusedBy::Lane(lane), obstacle, .. }) => {
+                let key = target.vendor.keys[lane].label.clone();
+                Notice::Wait { target: name, key, obstacle }
             }
-            None => match self.held_up_by_own.take() {
-                Some(obstacle) => Notice::UserLimitWait { target: name, obstacle: *obstacle },
-                None => Notice::QueueWait { target: name, ahead: target.line.lock().len() },
-            },
+            Some(Refusal { obstacle, .. }) => Notice::UserLimitWait { target: name, obstacle },
+            None => Notice::QueueWait { target: name, ahead: target.line.lock().len() },
         });
     }
 
     fn tell_of_fallback(&mut self, before: usize, action: &Action) {
         let after = self.call.target();
         if let Action::Rest(until) = action {
-            let pause = until.since(self.engine.dispatch.now());
+            let pause = until.since(self.calls.dispatch.now());
             let failure = self.left_key.as_ref().map_or_else(String::new, |left| left.2.clone());
             let target = self.route[after].target.name.clone();
-            self.engine.dispatch.notice(&Notice::Backoff { target, failure, pause });
+            self.calls.dispatch.notice(&Notice::Backoff { target, failure, pause });
         }
         if after == before {
             return;
@@ -482,7 +466,7 @@ impl Run {
             }
         };
         let name = |place: usize| self.route[place].target.name.clone();
-        self.engine.dispatch.notice(&Notice::Fallback {
+        self.calls.dispatch.notice(&Notice::Fallback {
             from: name(before),
             to: name(after),
             reason,
@@ -492,7 +476,7 @@ impl Run {
     /// The error with everything that is known of this call.
     pub(in crate::engine) fn with_facts(&mut self, mut error: Error) -> Error {
         if let Some(cut_off) = self.attempts.last_mut().filter(|_| self.under_way) {
-            cut_off.lasted = self.engine.dispatch.now().since(cut_off.started);
+            cut_off.lasted = self.calls.dispatch.now().since(cut_off.started);
         }
         let last = self.attempts.last();
         let first = &self.route[0].target;
@@ -508,13 +492,4 @@ impl Run {
         error.attempts.clone_from(&self.attempts);
         error
     }
-}
-
-fn cleared(target: &Target) -> Error {
-    let message = format!("{}: the call was taken out of the waiting line", target.name);
-    Error::new(ErrorKind::QueueCleared, message).hint("clear_queue() was called; send it again")
-}
-
-pub(in crate::engine) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "this LLMInterface was closed").hint("make a new one")
 }

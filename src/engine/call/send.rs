@@ -7,10 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Map;
 
-use super::request::{Answer, Request};
+use super::Calls;
+use super::answer::Answer;
+use super::errors::{closed, passed, time_is_over};
+use super::request::Request;
 use super::route::Stop;
-use super::run::{Manner, Next, Run, closed};
-use crate::engine::Engine;
+use super::run::{Manner, Next, Run};
 use crate::engine::dispatch::types::HeldReservation;
 use crate::engine::dispatch::users::User;
 use crate::engine::world::transport::{Incoming, Outgoing};
@@ -18,14 +20,9 @@ use crate::error::{Error, ErrorKind, Spent};
 use crate::kernel::{CallPolicy, Demand, Event, Failure, Hints, Moment};
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
 
-impl Engine {
+impl Calls {
     /// Carries out one call, whatever it takes.
-    ///
-    /// Dropping the future is cancelling the call: what was not sent is given back.
-    ///
-    /// # Errors
-    /// [`Error`] with all attempts.
-    pub fn send(
+    pub(in crate::engine) fn send(
         self: &Arc<Self>,
         ask: Request,
     ) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
@@ -42,10 +39,7 @@ impl Engine {
     }
 
     /// As [`Engine::send`], for a task that was made with the call: it needs no room for it any more once it runs.
-    ///
-    /// # Errors
-    /// As [`Engine::send`].
-    pub fn send_boxed(
+    pub(in crate::engine) fn send_boxed(
         self: &Arc<Self>,
         ask: Box<Request>,
     ) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
@@ -69,10 +63,6 @@ impl Engine {
     }
 }
 
-pub(in crate::engine) fn time_is_over() -> Error {
-    Error::new(ErrorKind::Deadline, "the time for this call is over")
-}
-
 /// When a call is over at the latest.
 pub(in crate::engine) fn expiry(
     timeout: Option<Duration>,
@@ -85,12 +75,6 @@ pub(in crate::engine) fn expiry(
         (Some(timeout), Some(deadline)) => Some(timeout.min(deadline)),
         (timeout, deadline) => timeout.or(deadline),
     }
-}
-
-/// There is no time for a call that has not begun.
-pub(in crate::engine) fn passed() -> Error {
-    Error::new(ErrorKind::Deadline, "the deadline has passed already")
-        .hint("pass a later one, or None")
 }
 
 /// How the answer is to come.
@@ -121,15 +105,15 @@ pub(in crate::engine) struct Sending {
 impl Sending {
     /// A call that is checked and has not begun.
     pub(in crate::engine) fn prepared(
-        engine: &Arc<Engine>,
+        calls: &Arc<Calls>,
         mut ask: Request,
         form: Form,
     ) -> Result<Sending, Error> {
-        if engine.dispatch.is_closed() {
+        if calls.dispatch.is_closed() {
             return Err(closed());
         }
-        let began = engine.dispatch.now();
-        let usual = engine.settings.timeouts.call;
+        let began = calls.dispatch.now();
+        let usual = calls.settings.timeouts.call;
         // Calls of a batch are there to wait for quota: their time begins when they leave.
         let in_batch = ask.watch.is_some();
         let once_it_left = ask.timeout.or(usual).filter(|_| in_batch);
@@ -146,23 +130,23 @@ impl Sending {
                 false => passed(),
             });
         }
-        let route = engine.route(&ask)?;
+        let route = calls.route(&ask)?;
         let messages = std::mem::take(&mut ask.messages);
         let request = ChatRequest { messages, params: Map::new() };
-        let route = engine.fitting(route, &request)?;
-        let sending = Sending::new(engine, ask, request, route, began, expires);
+        let route = calls.fitting(route, &request)?;
+        let sending = Sending::new(calls, ask, request, route, began, expires);
         Ok(Sending { form, once_it_left, ..sending })
     }
 
     fn new(
-        engine: &Arc<Engine>,
+        calls: &Arc<Calls>,
         mut ask: Request,
         request: ChatRequest,
         route: Vec<Stop>,
         began: Moment,
         deadline: Option<Moment>,
     ) -> Self {
-        let settings = &engine.settings;
+        let settings = &calls.settings;
         let cap = settings.retry.cap;
         let retries = |stop: &Stop| stop.target.retries(ask.max_retries, ask.retry_delay, cap);
         let policy = CallPolicy {
@@ -175,7 +159,7 @@ impl Sending {
         let manner = Manner {
             priority: ask.priority,
             ahead: ask.skip_rate_limit,
-            user: engine.dispatch.user(ask.user.as_deref()),
+            user: calls.dispatch.user(ask.user.as_deref()),
             has_deadline: deadline.is_some(),
             on_retry: ask.on_retry.take(),
             watch: ask.watch.take(),
@@ -188,17 +172,17 @@ impl Sending {
             form: Form::Whole,
             priority: ask.priority,
             ahead_of_limits: ask.skip_rate_limit,
-            run: Run::new(engine.clone(), route, policy, manner, began),
+            run: Run::new(calls.clone(), route, policy, manner, began),
             answer: None,
         }
     }
 
     /// Carries it out, whatever it takes, in the time it has.
     pub(in crate::engine) async fn carry_out(&mut self) -> Result<Answer, Error> {
-        let (engine, expires) = (self.run.engine.clone(), self.expires);
+        let (calls, expires) = (self.run.calls.clone(), self.expires);
         let outcome = {
             let work = pin!(self.drive());
-            engine.in_time(expires, work).await
+            calls.in_time(expires, work).await
         };
         outcome.map_err(|error| self.run.with_facts(error))
     }
@@ -217,14 +201,14 @@ impl Sending {
         time: Duration,
         held: Box<HeldReservation>,
     ) -> Result<Answer, Error> {
-        let engine = self.run.engine.clone();
-        let end = engine.dispatch.now() + time;
+        let calls = self.run.calls.clone();
+        let end = calls.dispatch.now() + time;
         self.run.ends_by(end);
         let work = pin!(async {
             let event = self.attempt(held).await?;
             self.go_on(event).await
         });
-        engine.in_time(Some(end), work).await
+        calls.in_time(Some(end), work).await
     }
 
     async fn go_on(&mut self, mut event: Event) -> Result<Answer, Error> {
@@ -246,8 +230,8 @@ impl Sending {
         event: Event,
     ) -> impl Future<Output = Result<Next, Error>> {
         let (request, ahead, priority) = (&self.request, self.ahead_of_limits, self.priority);
-        let (engine, user) = (self.run.engine.clone(), self.run.user().clone());
-        self.run.advance(event, move |stop| demand(&engine, request, stop, &user, ahead, priority))
+        let (calls, user) = (self.run.calls.clone(), self.run.user().clone());
+        self.run.advance(event, move |stop| demand(&calls, request, stop, &user, ahead, priority))
     }
 
     /// Sends the request down the lane that is held and books what comes of it.
@@ -257,9 +241,9 @@ impl Sending {
     ) -> Result<Event, Error> {
         let outgoing = self.outgoing(&held)?;
         self.run.begin_attempt(&mut held);
-        let engine = self.run.engine.clone();
-        let sent = engine.dispatch.world.transport.post(outgoing).await;
-        let now = engine.dispatch.now();
+        let calls = self.run.calls.clone();
+        let sent = calls.dispatch.world.transport.post(outgoing).await;
+        let now = calls.dispatch.now();
         let (outcome, hints, status) = match sent {
             Err(failure) => (Err(failure), Hints::default(), None),
             Ok(incoming) => {
@@ -275,7 +259,7 @@ impl Sending {
                 held.bill = completion.usage;
                 if let Some(usage) = &completion.usage {
                     let stop = &self.run.route[self.run.stop()];
-                    engine.compare_later(&mut held, &self.request, stop, usage.input_tokens);
+                    calls.compare_later(&mut held, &self.request, stop, usage.input_tokens);
                 }
                 self.answer = Some(Box::new(completion));
                 self.run.answered(*held, used, &hints)
@@ -306,7 +290,7 @@ impl Sending {
             return Err(Error::new(ErrorKind::Internal, "a request was not encoded"));
         };
         let secret = vendor.keys[held.key()].secret.clone();
-        let usual = || vendor.settings.timeout.unwrap_or(self.run.engine.settings.timeouts.read);
+        let usual = || vendor.settings.timeout.unwrap_or(self.run.calls.settings.timeouts.read);
         Ok(Outgoing {
             url: wire.path_url.clone(),
             headers: wire.headers.clone(),
@@ -346,8 +330,8 @@ impl Sending {
             finish_reason: completion.finish_reason,
             tool_calls: completion.tool_calls,
             raw: completion.raw,
-            prices: run.engine.dispatch.prices.clone(),
-            latency: run.engine.dispatch.now().since(run.began),
+            prices: run.calls.dispatch.prices.clone(),
+            latency: run.calls.dispatch.now().since(run.began),
             first_token: None,
             attempts: std::mem::take(&mut run.attempts),
             cached: false,
@@ -380,7 +364,7 @@ pub(in crate::engine) fn read_whole(
 }
 
 pub(in crate::engine) fn demand(
-    engine: &Engine,
+    calls: &Calls,
     request: &ChatRequest,
     stop: &Stop,
     user: &User,
@@ -389,17 +373,18 @@ pub(in crate::engine) fn demand(
 ) -> Demand {
     let provider = &stop.target.vendor.provider;
     let input_tokens = request.estimated_input_tokens(&stop.params);
-    let counted_tokens = stop.counted(engine, request);
+    let counted_tokens = stop.counted(calls, request);
     Demand {
         input_tokens,
         counted_tokens,
         max_output_tokens: ChatRequest::max_output_tokens(&stop.params),
         reserves_max_tokens: provider.reserves_max_tokens,
         counts_output: provider.counts_output,
-        price: engine.dispatch.price(&stop.target, user, counted_tokens.unwrap_or(input_tokens)),
+        price: calls.dispatch.price(&stop.target, user, counted_tokens.unwrap_or(input_tokens)),
         is_again: false,
         ahead_of_limits,
         kept: stop.target.kept(priority),
+        user: None,
         only_key: None,
         last_resort: false,
     }

@@ -1,28 +1,32 @@
-//! How many tokens is a prompt, and how sure is that?
+//! Token counts of prompts: a tokenizer where it pays, an estimate elsewhere.
 //!
-//! For admission an exact count is worth its time only where something counts tokens. So a target remembers whether it
-//! has a limit on tokens, by the config or by what headers told, and only then its prompts go through the model's own
-//! tokenizer, once a call and only if they are short. Everywhere else, and until the tokenizer's tables are loaded, an
-//! estimate is reserved that the ledger corrects by what bills taught ([`crate::kernel::InputFactor`]).
+//! A prompt for an OpenAI model is counted with its tokenizer when the target has a token limit
+//! (`Target.counts_tokens`), the prompt has at most 32 KiB, and the tables are loaded. The first such call starts a
+//! thread that loads them (0.2 s, 50 MB), and is estimated itself. The count is kept in the call's stop, so retries
+//! do not count again. Up to eight prompts that were billed before the tables were loaded are kept
+//! (`Target.uncounted`) until a plan or an estimate needs counts. Only `Engine::start` enables this: in virtual time
+//! the result would depend on loading time. Tools, response formats and pictures are always estimated, because their
+//! form before the model is not public. Long texts are split between words where no token can reach across. The
+//! library panics on text that its patterns cannot split; that is caught and becomes an estimate.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde_json::Map;
 
+use super::Calls;
 use super::request::Request;
 use super::route::Stop;
-use crate::engine::Engine;
 use crate::engine::dispatch::lanes::Lanes;
 use crate::engine::dispatch::types::{HeldReservation, Target, Uncounted};
 use crate::error::Error;
 use crate::kernel::{InputFactor, OutputSizes};
 use crate::providers::{ChatRequest, Content, Tokenizer};
 
-/// A longer prompt is estimated for admission: its count would hold up the calls beside it.
+/// A longer prompt is estimated for admission: counting it would delay other calls. In bytes.
 const LONGEST_COUNTED: u64 = 32 * 1024;
 
-/// So many prompts are kept that were billed before they could be counted.
+/// How many prompts are kept that were billed before they could be counted.
 const MOST_UNCOUNTED: usize = 8;
 
 /// How many tokens a prompt is.
@@ -32,7 +36,7 @@ pub struct PromptSize {
     pub provider: String,
     /// The model it is for.
     pub model: String,
-    /// The tokens: counted, or estimated and corrected by what bills of the model taught.
+    /// The tokens: counted, or estimated and corrected by earlier bills of the model.
     pub tokens: u64,
     /// No more than this, 95 times of 100; the same as `tokens` when they were counted.
     pub at_most: u64,
@@ -40,24 +44,24 @@ pub struct PromptSize {
     pub is_exact: bool,
 }
 
-/// What answers of a model taught.
+/// What was learned from the answers of a model.
 #[derive(Clone, Debug, Default)]
 pub(in crate::engine) struct Lessons {
     pub(in crate::engine) inputs: InputFactor,
-    /// What bills say of prompts that were counted.
+    /// The bills of prompts that were counted.
     pub(in crate::engine) counts: InputFactor,
     pub(in crate::engine) outputs: OutputSizes,
 }
 
 impl Stop {
-    /// The prompt counted with the model's own tokenizer, where that matters and takes no time to speak of.
-    pub(in crate::engine) fn counted(&self, engine: &Engine, request: &ChatRequest) -> Option<u64> {
+    /// The prompt counted with the model's own tokenizer, where that matters and takes little time.
+    pub(in crate::engine) fn counted(&self, calls: &Calls, request: &ChatRequest) -> Option<u64> {
         if !self.target.counts_tokens.load(Ordering::Relaxed) {
             return None;
         }
         *self.counted.get_or_init(|| {
             let tokenizer = self.target.tokenizer?;
-            if !engine.counts_exactly.load(Ordering::Relaxed) || bytes(request) > LONGEST_COUNTED {
+            if !calls.counts_exactly.load(Ordering::Relaxed) || bytes(request) > LONGEST_COUNTED {
                 return None;
             }
             if !tokenizer.is_ready() {
@@ -70,26 +74,21 @@ impl Stop {
 }
 
 impl Stop {
-    /// Something else is asked: what was counted does not hold any more.
+    /// The prompt changed: its count no longer holds.
     pub(in crate::engine) fn forget_count(&mut self) {
         self.counted.take();
     }
 }
 
-impl Engine {
-    /// From now on prompts for targets with a limit on tokens are counted with the model's own tokenizer, once its tables
-    /// are loaded, which happens beside the calls. [`Engine::start`] does that; in a world of one's own it would make
-    /// what happens depend on how long loading takes.
-    pub fn count_exactly(&self) {
+impl Calls {
+    /// Counts prompts for targets with a token limit with the model's own tokenizer, once its tables are loaded.
+    pub(in crate::engine) fn count_exactly(&self) {
         self.counts_exactly.store(true, Ordering::Relaxed);
     }
 
     /// How many tokens the prompt of `ask` is for its model; needs no key and sends nothing. Loads the tables of the
     /// model's tokenizer if it has to (about 0.2 s).
-    ///
-    /// # Errors
-    /// When the model or provider cannot be told, or the state cannot be read.
-    pub fn prompt_size(&self, ask: &Request) -> Result<PromptSize, Error> {
+    pub(in crate::engine) fn prompt_size(&self, ask: &Request) -> Result<PromptSize, Error> {
         let named = self.named(ask)?;
         let vendor = self.dispatch.vendor(&named.provider)?;
         let mut params = named.params;
@@ -118,19 +117,13 @@ impl Engine {
     }
 
     /// The provider and the model that `ask` names, or its task.
-    ///
-    /// # Errors
-    /// When they cannot be told.
-    pub fn whose(&self, ask: &Request) -> Result<(String, String), Error> {
+    pub(in crate::engine) fn whose(&self, ask: &Request) -> Result<(String, String), Error> {
         let named = self.named(ask)?;
         Ok((self.dispatch.vendor(&named.provider)?.provider.name.clone(), named.model))
     }
 
     /// How many tokens a text is for the model of `ask`, without the frame of a message.
-    ///
-    /// # Errors
-    /// As [`Engine::prompt_size`].
-    pub fn text_size(&self, ask: &Request, text: &str) -> Result<u64, Error> {
+    pub(in crate::engine) fn text_size(&self, ask: &Request, text: &str) -> Result<u64, Error> {
         let named = self.named(ask)?;
         let vendor = self.dispatch.vendor(&named.provider)?;
         let tokenizer = Tokenizer::of_model(&named.model);
@@ -141,8 +134,8 @@ impl Engine {
         Ok(self.lessons(&target)?.inputs.expected(ChatRequest::estimated_tokens(text)))
     }
 
-    /// A prompt was billed that was not counted when it left, because the tables were not loaded: a few are kept until
-    /// somebody counts, so that what bills say of counts is known from the first ones on.
+    /// Keeps a prompt that was billed, but not counted because the tables were not loaded. A few are kept until counts
+    /// are needed, so that the bills correct counts from the first one on.
     pub(in crate::engine) fn compare_later(
         &self,
         held: &mut HeldReservation,
@@ -188,7 +181,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What is known of a target's prompts and answers, from the key that knows most.
+    /// What was learned of a target's prompts and answers, from the key with most answers.
     pub(in crate::engine) fn lessons(&self, target: &Arc<Target>) -> Result<Lessons, Error> {
         let lanes: Arc<Lanes> = target.lanes();
         let mut lessons = Lessons::default();

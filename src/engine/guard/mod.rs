@@ -1,7 +1,10 @@
-//! The guard: rate-limit permits for calls that other code sends.
+//! Guarded calls: the quota of a call that the caller sends itself.
 //!
-//! It waits in the same lines, takes from the same ledgers and follows the same state machine as a prompt of ours.
-//! Only the sending is left to the caller, who says what came of it.
+//! `Guarded` is a `Run` without the sending. `permit()` advances the state machine to the next reservation. `settle`,
+//! `fail`, `release` or `abandon` end it. After `fail` the next `permit()` waits, rotates or gives up as for a
+//! prompt. A call without a model counts in the `*` ledger of its group alone. A 404 or 403 about its model closes
+//! nothing, because it would close all models. A name in `limits` that is no provider has no address, and one lane
+//! without a key. A dropped permit stays counted.
 
 mod key_marks;
 pub(super) mod usage_import;
@@ -10,12 +13,12 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::Engine;
-use super::call::errors::too_many_tokens;
+use super::call::Calls;
+use super::call::errors::{closed, passed, too_many_tokens};
 use super::call::request::RetryHook;
 use super::call::route::Stop;
-use super::call::run::{Manner, Next, Run, closed};
-use super::call::send::{expiry, passed};
+use super::call::run::{Manner, Next, Run};
+use super::call::send::expiry;
 use super::dispatch::lanes::conform;
 use super::dispatch::types::{HeldReservation, Target};
 use crate::error::{Attempt, Error, ErrorKind};
@@ -28,7 +31,7 @@ use crate::secret::Secret;
 /// The model of a call that names none: it counts in its quota group only.
 const NO_MODEL: &str = "*";
 
-/// What a guarded call wants.
+/// The demand and the options of a guarded call.
 #[derive(Clone, Debug)]
 pub struct Guard {
     /// The provider: one of the catalogue, one of the config, or any name that has limits.
@@ -51,7 +54,7 @@ pub struct Guard {
     pub timeout: Option<Duration>,
     /// When it must be over.
     pub deadline: Option<Moment>,
-    /// Is told of every attempt that another one follows.
+    /// Called for every failed attempt that another one follows.
     pub on_retry: Option<RetryHook>,
 }
 
@@ -81,7 +84,7 @@ impl Guard {
     }
 }
 
-/// Leave to send one request.
+/// Permission to send one request.
 #[derive(Clone, Debug)]
 pub struct Permit {
     /// The provider.
@@ -103,7 +106,7 @@ pub struct Permit {
 pub enum Outlook {
     /// Now.
     Now,
-    /// After this long, if nobody goes before it; `None`: when a call in flight ends.
+    /// After this long, if no other call goes before it; `None`: when a call in flight ends.
     In(Option<Duration>),
     /// Never: it asks for more than a limit can hold, or there is no key.
     Never,
@@ -124,12 +127,9 @@ impl std::fmt::Debug for Guarded {
     }
 }
 
-impl Engine {
+impl Calls {
     /// Begins a guarded call; nothing is reserved yet.
-    ///
-    /// # Errors
-    /// When there is no such provider or key, or its deadline has passed.
-    pub fn guard(self: &Arc<Self>, guard: &Guard) -> Result<Guarded, Error> {
+    pub(in crate::engine) fn guard(self: &Arc<Self>, guard: &Guard) -> Result<Guarded, Error> {
         if self.dispatch.is_closed() {
             return Err(closed());
         }
@@ -166,10 +166,11 @@ impl Engine {
     }
 
     /// Whether a guarded call could go now, judged by all limits and blocks, or by the limits over one period.
-    ///
-    /// # Errors
-    /// When there is no such provider or key, or the state cannot be read.
-    pub fn outlook(&self, guard: &Guard, period: Option<Period>) -> Result<Outlook, Error> {
+    pub(in crate::engine) fn outlook(
+        &self,
+        guard: &Guard,
+        period: Option<Period>,
+    ) -> Result<Outlook, Error> {
         let target = self.guarded_target(&guard.provider, guard.model.as_deref())?;
         let demand = self.demand_of(guard, &target)?;
         if too_many_tokens(&target, guard.tokens, "").is_some() {
@@ -188,11 +189,8 @@ impl Engine {
         Ok(outlook)
     }
 
-    /// Counts a request that was sent without asking, and what came of it. Says which key it was counted for.
-    ///
-    /// # Errors
-    /// When there is no such provider or key, or the state cannot be written.
-    pub fn record(
+    /// Counts a request that was sent without a permit, and its failure. Returns the label of its key.
+    pub(in crate::engine) fn record(
         self: &Arc<Self>,
         guard: &Guard,
         failure: Option<Failure>,
@@ -215,7 +213,7 @@ impl Engine {
         Ok(Demand { price, ..guard.demand(target)? })
     }
 
-    /// The target of a call that is not ours. A provider without a key here may have one elsewhere.
+    /// The target of a guarded call. A provider without a key here may have one elsewhere.
     fn guarded_target(&self, provider: &str, model: Option<&str>) -> Result<Arc<Target>, Error> {
         if model.is_some_and(|model| model.trim().is_empty()) {
             return Err(Error::argument("model", "the model's name is empty"));
@@ -228,19 +226,19 @@ impl Engine {
 impl Guarded {
     /// Waits until a request may leave.
     ///
-    /// Dropping the future gives the place in the line up.
+    /// Dropping the future gives up the place in the line.
     ///
     /// # Errors
     /// [`Error`] when it may not, with every attempt: what the last failure was, how long it would have to wait.
     pub async fn permit(&mut self) -> Result<Permit, Error> {
-        let engine = self.run.engine.clone();
+        let calls = self.run.calls.clone();
         let Some(event) = self.next.take() else {
             return Err(Error::new(ErrorKind::Internal, "this call is over"));
         };
         let demand = self.demand;
         let next = {
             let next = pin!(self.run.advance(event, |_| demand));
-            engine.in_time(self.expires, next).await
+            calls.in_time(self.expires, next).await
         };
         match next {
             Ok(Next::Send(mut held)) => {
@@ -268,39 +266,39 @@ impl Guarded {
         }
     }
 
-    /// It went well, and took these tokens of input and output; `None`: as many as were reserved. Settling twice does
+    /// It succeeded, and took these tokens of input and output; `None`: as many as were reserved. Settling twice does
     /// nothing.
     pub fn settle(&mut self, tokens: Option<(u64, u64)>) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.dispatch.now(), None, None);
+        self.run.end_attempt(self.run.calls.dispatch.now(), None, None);
         let used = tokens.map(|(input_tokens, output_tokens)| {
             let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-            self.run.engine.dispatch.billed(&held, &usage, b"")
+            self.run.calls.dispatch.billed(&held, &usage, b"")
         });
         // Nothing follows: the call is over.
         let _ = self.run.answered(held, used, &Hints::default());
     }
 
-    /// It failed; [`Guarded::permit`] says whether and when it may be tried again.
+    /// It failed; the next [`Guarded::permit`] waits until it may be tried again, or fails.
     pub fn fail(&mut self, failure: Failure) {
         let Some(held) = self.held.take() else { return };
         let failure = held.target.as_guarded(held.target.vendor.redacted(failure));
-        self.run.end_attempt(self.run.engine.dispatch.now(), Some(&failure), failure.status);
+        self.run.end_attempt(self.run.calls.dispatch.now(), Some(&failure), failure.status);
         self.next = Some(self.run.failed(held, failure, &Hints::default()));
     }
 
-    /// Nobody knows what became of it: all of it stays counted.
+    /// Its outcome is unknown: all of it stays counted.
     pub fn abandon(&mut self) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.dispatch.now(), None, None);
+        self.run.end_attempt(self.run.calls.dispatch.now(), None, None);
         let _ = held.settle(Ending::Unknown, &Hints::default(), None);
     }
 
     /// Nothing was sent: all of it is given back.
     pub fn release(&mut self) {
         let Some(held) = self.held.take() else { return };
-        self.run.end_attempt(self.run.engine.dispatch.now(), None, None);
-        // What a store cannot write down stays counted, on the safe side.
+        self.run.end_attempt(self.run.calls.dispatch.now(), None, None);
+        // If the store cannot be written it stays counted, which is safe.
         let _ = held.settle(Ending::NeverSent, &Hints::default(), None);
     }
 
@@ -311,9 +309,9 @@ impl Guarded {
 }
 
 impl Target {
-    /// What a failure means for a call of which we know less than of a prompt. A model that does not exist, or that a
-    /// key may not use, closes nothing where the call named no model: all of them would be closed. What is no provider
-    /// has no models; something that is missing there is the request's own affair.
+    /// The failure of a guarded call, of which less is known than of a prompt. A model that does not exist, or that a key
+    /// may not use, closes nothing where the call named no model: all models would be closed. A name that is no provider
+    /// has no models, so a 404 there is an error of the request.
     fn as_guarded(&self, failure: Failure) -> Failure {
         let about_a_model =
             matches!(failure.class, FailureClass::NotFound | FailureClass::Permission);

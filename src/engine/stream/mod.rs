@@ -1,11 +1,22 @@
-//! Streaming: an answer in pieces, and what follows if it breaks off.
+//! Streaming calls: the same call as a prompt, whose answer arrives in pieces.
 //!
-//! Nothing is read that nobody asks for: who does not take pieces leaves them with the server. Until the first piece a
-//! stream is a call like any other. After it, a failed attempt is booked with what it used, and the call ends or goes on
-//! as its caller chose, by the remedies of the same state machine.
+//! `Engine::stream` returns a `Streaming`. It is driven only by the caller that asks for the next piece, so
+//! backpressure is a socket that is not read. It is the same `Sending` and `Run` as a prompt. The transport watches
+//! the silence between two chunks, `Timeouts::for_a_piece` the time without a piece, `in_time` the deadline. Limits
+//! in the head of the answer are recorded when it arrives.
+//!
+//! - Until an attempt has produced a piece, its failure is handled as for any call.
+//! - After that, the attempt is settled as `CutOff`: what was used until then. Then the stream fails with
+//!   `ErrorKind::Interrupted`, or the call goes on elsewhere, as its remedy says. The seam is reported when the next
+//!   attempt produces a piece, so failed attempts in between are no seams.
+//! - `Resume::Continue` sends the conversation, the text so far, and the wish to continue. With no text yet it
+//!   restarts. After a finish reason it fails: a model that was done adds words when it is asked to continue.
+//! - The usage so far is kept up to date with each chunk, so a drop at any time settles correctly.
+//! - After the final event the rest of the body is read for one second at most, so that the connection can be reused.
 
 pub(super) mod parked;
-pub(super) mod reader;
+mod reader;
+pub(super) mod streams;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -16,11 +27,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Engine;
-use super::call::cache::Name;
-use super::call::errors::{self, Break};
-use super::call::request::{Answer, Request};
-use super::call::run::{Next, closed};
+use super::call::Calls;
+use super::call::answer::Answer;
+use super::call::errors::{self, Break, closed};
+use super::call::kept::QuestionDigest;
+use super::call::request::Request;
+use super::call::run::Next;
 use super::call::send::{Form, Sending, read_whole};
 use super::dispatch::prices::cost_of_answer;
 use super::dispatch::types::HeldReservation;
@@ -32,13 +44,14 @@ use crate::providers::{
     ChatRequest, Completion, Content, Message, Role, StreamPiece, TransportFault,
 };
 use reader::{Reading, finish_reading, gathered, nothing_said, whole_call};
+use streams::Streams;
 
-/// How a stream goes on that broke off after its first piece.
+/// How a stream continues that broke off after its first piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resume {
-    /// The prompt is asked again; what was said is void.
+    /// The prompt is sent again; the text so far is void.
     Restart,
-    /// The model is shown what was said and asked to go on from there.
+    /// The model gets the text so far and is asked to continue it.
     Continue,
 }
 
@@ -47,11 +60,11 @@ pub enum Resume {
 pub enum StreamEvent {
     /// A piece of the answer, of its thinking or of a tool call.
     Piece(StreamPiece),
-    /// From here on another attempt speaks.
+    /// From here on the pieces come from another attempt.
     Seam(Box<Seam>),
 }
 
-/// Where one attempt broke off and another one goes on. Tool calls and thinking that had begun are void.
+/// Where one attempt broke off and another one continues. Tool calls and thinking that had begun are void.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seam {
     /// Whether the text so far is void, too.
@@ -60,7 +73,7 @@ pub struct Seam {
     pub broken: Attempt,
     /// What was wrong, in the provider's words.
     pub message: String,
-    /// The provider that goes on.
+    /// The provider that continues.
     pub provider: String,
     /// Its model.
     pub model: String,
@@ -68,36 +81,37 @@ pub struct Seam {
     pub key: String,
 }
 
-/// A call whose answer comes in pieces. Nothing is sent before the first one is asked for; dropping it ends the request
-/// and settles what was used.
+/// A call whose answer comes in pieces. Nothing is sent before the first pull. Dropping it ends the request and settles
+/// what was used.
 pub struct Streaming {
+    streams: Arc<Streams>,
     sending: Sending,
     resume: Option<Resume>,
-    /// The longest silence, if the call itself said.
+    /// The longest silence, if the call sets one.
     silence: Option<Duration>,
     /// How many messages the caller's own conversation has.
     asked: usize,
     state: State,
     ready: VecDeque<StreamEvent>,
-    /// What was said by attempts that broke off, as far as it counts.
+    /// The text of attempts that broke off, as far as it counts.
     before: String,
     /// What these attempts used, whether it counts or not.
     spent: Spent,
-    /// The attempt that broke off, until another one speaks.
+    /// The attempt that broke off, until another one produces a piece.
     broke: Option<Broke>,
     was_resumed: bool,
     first_token: Option<Duration>,
     answer: Option<Answer>,
-    /// What is asked, and how old an answer may be that was given before.
-    cache: Option<(Name, Duration)>,
+    /// The question, and how old a cached answer may be.
+    cache: Option<(QuestionDigest, Duration)>,
 }
 
 enum State {
-    /// The state machine is to be told this.
+    /// The next event for the state machine.
     Moving(Event),
     /// An answer is arriving.
     Reading(Box<Reading>),
-    /// It broke off, and there is no going on.
+    /// It broke off and cannot continue.
     Failed(Error),
     Over,
 }
@@ -108,7 +122,7 @@ struct Broke {
     restarts: bool,
 }
 
-/// No more than this is read ahead of who reads.
+/// No more pieces than this are read ahead.
 const MOST_AT_ONCE: usize = 256;
 const GO_ON: &str = "Your answer was cut off. Go on exactly where it stops, in the middle of a word if need be, \
     without repeating any of it and without any remark.";
@@ -119,23 +133,18 @@ impl std::fmt::Debug for Streaming {
     }
 }
 
-impl Engine {
+impl Streams {
     /// Begins a call whose answer comes in pieces; nothing is reserved or sent yet. Its time counts from here.
-    ///
-    /// `silence` is the longest time without a byte from the server, `None`: as for other calls. How long it may go on
-    /// without a piece is [`crate::config::Timeouts::for_a_piece`].
-    ///
-    /// # Errors
-    /// What is wrong with the call: arguments, no key, a deadline that has passed, a closed engine.
-    pub fn stream(
+    pub(in crate::engine) fn stream(
         self: &Arc<Self>,
         ask: Request,
         resume: Option<Resume>,
         silence: Option<Duration>,
     ) -> Result<Streaming, Error> {
-        let ttl = self.answers_hold(ask.cache);
-        let sending = Sending::prepared(self, ask, Form::Pieces(silence))?;
+        let ttl = self.calls.answers_hold(ask.cache);
+        let sending = Sending::prepared(&self.calls, ask, Form::Pieces(silence))?;
         Ok(Streaming {
+            streams: self.clone(),
             cache: ttl.map(|ttl| (sending.question(), ttl)),
             asked: sending.request.messages.len(),
             sending,
@@ -154,11 +163,11 @@ impl Engine {
 }
 
 impl Streaming {
-    /// Waits for the next piece; `None` at the end of the answer. Dropping the future is cancelling the call.
+    /// Waits for the next piece; `None` at the end of the answer. Dropping the future cancels the call.
     ///
     /// # Errors
-    /// [`Error`] with all attempts; after the first piece one of kind [`crate::error::ErrorKind::Interrupted`], unless the caller's
-    /// time was over, the engine was closed or the line emptied in which it waited to go on.
+    /// [`Error`] with all attempts; after the first piece one of kind [`crate::error::ErrorKind::Interrupted`], unless
+    /// the caller's time was over, the engine was closed, or the line was cleared in which it waited to continue.
     pub async fn next(&mut self) -> Result<Option<StreamEvent>, Error> {
         if let Some(event) = self.ready.pop_front() {
             return Ok(Some(event));
@@ -166,17 +175,18 @@ impl Streaming {
         if matches!(self.state, State::Over) {
             return Ok(None);
         }
-        let engine = self.sending.run.engine.clone();
+        let streams = self.streams.clone();
+        let calls = &streams.calls;
         let expires = self.sending.expires;
-        let mut closing = std::pin::pin!(engine.closing.notified());
+        let mut closing = std::pin::pin!(streams.closing.notified());
         closing.as_mut().enable();
-        let outcome = if engine.dispatch.is_closed() {
+        let outcome = if calls.dispatch.is_closed() {
             Err(closed())
         } else {
             let work = pin!(self.work());
             tokio::select! {
                 biased;
-                outcome = engine.in_time(expires, work) => outcome,
+                outcome = calls.in_time(expires, work) => outcome,
                 () = closing => Err(closed()),
             }
         };
@@ -196,12 +206,17 @@ impl Streaming {
         self.sending.expires
     }
 
-    pub(super) fn engine(&self) -> &Arc<Engine> {
-        &self.sending.run.engine
+    /// The streams of its engine.
+    fn streams(&self) -> &Arc<Streams> {
+        &self.streams
     }
 
-    /// Ends it with `error`, which [`Streaming::next`] tells after what has arrived. What comes back is the request: its
-    /// drop ends it and settles what was used.
+    fn calls(&self) -> &Arc<Calls> {
+        &self.streams.calls
+    }
+
+    /// Ends it with `error`, which [`Streaming::next`] returns after what has arrived. Returns the aborted request: its
+    /// drop settles what was used.
     pub(super) fn stop(&mut self, error: Error) -> Option<Box<Reading>> {
         if matches!(self.state, State::Over | State::Failed(_)) {
             return None;
@@ -222,7 +237,7 @@ impl Streaming {
         matches!(self.state, State::Reading(_))
     }
 
-    /// The whole answer, once [`Streaming::next`] said that there is nothing more. Given once.
+    /// The whole answer, once [`Streaming::next`] has returned `None`. Given once.
     pub fn answer(&mut self) -> Option<Answer> {
         self.answer.take()
     }
@@ -232,7 +247,7 @@ impl Streaming {
         if matches!(self.state, State::Moving(Event::Begin)) && self.is_given_again() {
             return Ok(());
         }
-        let clock = self.engine().dispatch.world.clock.clone();
+        let clock = self.calls().dispatch.world.clock.clone();
         let (mut waits_since, mut nothing) = (clock.now(), None);
         while self.ready.is_empty() {
             if let State::Reading(reading) = &mut self.state {
@@ -248,7 +263,7 @@ impl Streaming {
                 continue;
             }
             nothing = None;
-            // Whoever drops this future here has cancelled the call.
+            // Dropping this future here cancels the call.
             match std::mem::replace(&mut self.state, State::Over) {
                 State::Moving(event) => match self.sending.advance(event).await? {
                     Next::Send(held) => {
@@ -264,18 +279,18 @@ impl Streaming {
         self.gather().await
     }
 
-    /// Hands out an answer that was given before to the same question, if there is one.
+    /// Hands out the cached answer to the same question, if there is one.
     fn is_given_again(&mut self) -> bool {
         let Some((name, ttl)) = self.cache else { return false };
         let run = &self.sending.run;
-        let Some(answer) = run.engine.given_before(&name, ttl, run.began) else { return false };
+        let Some(answer) = run.calls.given_before(&name, ttl, run.began) else { return false };
         self.state = State::Over;
         self.ready.extend(pieces_of(&answer).map(StreamEvent::Piece));
         self.answer = Some(Answer { first_token: Some(answer.latency), ..answer });
         true
     }
 
-    /// Takes what else is there already: whoever is given pieces should be given all of them.
+    /// Takes what else is there already, so that one pull returns all pieces that have arrived.
     async fn gather(&mut self) -> Result<(), Error> {
         let mut yielded = false;
         while self.ready.len() < MOST_AT_ONCE {
@@ -290,7 +305,7 @@ impl Streaming {
                     yielded = false;
                 }
                 None if yielded => break,
-                // Whoever reads the connection hands over one chunk at a time, and must be let to.
+                // The task that reads the connection hands over one chunk at a time and needs a turn for it.
                 None => {
                     tokio::task::yield_now().await;
                     yielded = true;
@@ -305,19 +320,19 @@ impl Streaming {
         let outgoing = self.sending.outgoing(&held)?;
         let silence = outgoing.read_timeout;
         self.sending.run.begin_attempt(&mut held);
-        let engine = self.sending.run.engine.clone();
-        let opened = match engine.dispatch.world.transport.open(outgoing).await {
+        let calls = self.sending.run.calls.clone();
+        let opened = match calls.dispatch.world.transport.open(outgoing).await {
             Ok(opened) if (200..300).contains(&opened.status) => Ok(opened),
             Ok(refused) => Err(gathered(refused).await),
             Err(failure) => Err(Err(failure)),
         };
-        let now = engine.dispatch.now();
+        let now = calls.dispatch.now();
         let provider = &held.target.vendor.provider;
         let (failure, hints, status) = match opened {
             Ok(Opened { status, headers, body }) => {
                 let reader = provider.read_stream();
                 self.observe_headers(&held, &provider.hints(&headers, now));
-                let timeouts = &engine.settings.timeouts;
+                let timeouts = &calls.settings.timeouts;
                 let patience = timeouts.for_a_piece(silence, self.silence.is_some());
                 return Ok(State::Reading(Box::new(Reading::new(
                     held, body, reader, status, headers, patience,
@@ -340,14 +355,14 @@ impl Streaming {
         Ok(State::Moving(run.failed(held, failure, &hints)))
     }
 
-    /// Books what the head of an answer says about limits: the rest may take minutes, or never be read.
+    /// Records the limits in the head of an answer: the rest may take minutes, or never be read.
     fn observe_headers(&self, held: &HeldReservation, hints: &Hints) {
-        let (engine, vendor) = (self.engine(), &held.target.vendor);
+        let (calls, vendor) = (self.calls(), &held.target.vendor);
         if let Err(error) = held.observe_headers(hints) {
-            engine.dispatch.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
+            calls.dispatch.notice(&Notice::Warning(format!("{error}; {}", error.hint())));
         }
         if let Some(organization) = &hints.organization {
-            engine.dispatch.join_group(vendor, held.key(), organization, &hints.rates);
+            calls.dispatch.join_group(vendor, held.key(), organization, &hints.rates);
         }
     }
 
@@ -356,7 +371,7 @@ impl Streaming {
         let State::Reading(mut reading) = std::mem::replace(&mut self.state, State::Over) else {
             return Ok(());
         };
-        let now = self.sending.run.engine.dispatch.now();
+        let now = self.sending.run.calls.dispatch.now();
         let mut pieces = Vec::new();
         let read = chunk.and_then(|chunk| reading.read(chunk.as_deref(), now, &mut pieces));
         reading.complete(&mut pieces, read.as_ref().ok().and_then(Option::as_ref));
@@ -378,7 +393,7 @@ impl Streaming {
         self.ready.extend(pieces.into_iter().map(StreamEvent::Piece));
     }
 
-    /// Another attempt speaks now.
+    /// The pieces come from another attempt now.
     fn tell_seam(&mut self) {
         let Some(Broke { attempt: broken, message, restarts }) = self.broke.take() else { return };
         let Some(now) = self.sending.run.attempts.last() else { return };
@@ -407,19 +422,19 @@ impl Streaming {
         let _ = run.answered(held, used, &Hints::default());
         completion.text.insert_str(0, &self.before);
         let mut answer = self.sending.finish(Some(completion))?;
-        // What was put together from two attempts is nothing to be given again.
+        // An answer that was put together from two attempts is not cached.
         if self.cache.is_some() && !self.was_resumed {
-            answer = self.sending.run.engine.keep(&self.sending.question(), answer);
+            answer = self.sending.run.calls.keep(&self.sending.question(), answer);
         }
         let (first_token, spent_before) = (self.first_token, self.spent);
         self.answer = Some(Answer { first_token, spent_before, ..answer });
         Ok(())
     }
 
-    /// An attempt failed; if it had spoken, in the middle of its answer.
+    /// An attempt failed; if it had produced a piece, in the middle of its answer.
     fn break_off(&mut self, reading: Reading, failure: Failure, now: Moment) {
         let Reading { held, reader, status, spoke, .. } = reading;
-        // What its head said is booked.
+        // The limits in its head are recorded already.
         let hints = Hints::default();
         let target = held.target.clone();
         let failure = target.vendor.redacted(failure);
@@ -431,7 +446,7 @@ impl Streaming {
         }
         let used = held.cut_off();
         if let Some(usage) = held.taken_so_far() {
-            let (own, started) = (&run.engine.dispatch.prices, held.reservation.at);
+            let (own, started) = (&run.calls.dispatch.prices, held.reservation.at);
             let provider = &target.vendor.provider.name;
             let cost = cost_of_answer(own, provider, &target.model, Some(&usage), b"", started);
             self.spent.add(&usage, cost);
@@ -440,7 +455,7 @@ impl Streaming {
         let broken = run.attempts.last().cloned();
         self.before.push_str(reader.text_so_far());
         let (message, class) = (failure.message.clone(), failure.class);
-        // Asked to go on, a model that was done would add to its answer; but nothing is lost by asking again.
+        // Asked to continue, a model that was done would add to its answer; asking again loses nothing.
         let was_whole = reader.is_said() && !self.before.is_empty();
         let resume = self.resume.filter(|resume| *resume == Resume::Restart || !was_whole);
         let (Some(resume), Some(attempt)) = (resume, broken) else {
@@ -450,7 +465,7 @@ impl Streaming {
             self.state = State::Failed(errors::interrupted(error, how));
             return;
         };
-        // Who has said nothing yet cannot go on from it.
+        // Without text there is nothing to continue.
         let restarts = resume == Resume::Restart || self.before.is_empty();
         if !restarts {
             let (asked, said) = (self.asked, self.before.clone());
@@ -461,7 +476,7 @@ impl Streaming {
         self.state = State::Moving(event);
     }
 
-    /// The error with everything that is known of this call, which is over.
+    /// The error with all facts of this call, which is over.
     fn failed(&mut self, error: Error) -> Error {
         self.state = State::Over;
         let error = match self.broke.take() {
@@ -484,7 +499,7 @@ fn pieces_of(answer: &Answer) -> impl Iterator<Item = StreamPiece> {
     words.chain(answer.tool_calls.iter().enumerate().map(whole_call))
 }
 
-/// The conversation of the caller, and after it what was said and the wish to hear more.
+/// The caller's conversation, then the text so far and the wish to continue.
 fn go_on(request: &mut ChatRequest, asked: usize, said: String) {
     let turn = |role, text| Message {
         role,

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use super::*;
 use crate::kernel::limits::{Period, Refill, Source};
 use crate::kernel::meters::charge::AnswerCharged;
-use crate::kernel::reserve::choose::Lane;
+use crate::kernel::reserve::lane::Lane;
 
 const NOW: Moment = Moment::from_seconds(1_800_000_000);
 const FOR_EVER: PlannedManner = PlannedManner {

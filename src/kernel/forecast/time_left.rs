@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{Bound, PlannedManner, PlannedTarget, StandsFor, forecast};
+use crate::kernel::amounts::Amounts;
 use crate::kernel::ledger::Ledger;
-use crate::kernel::limits::{Amounts, Period};
+use crate::kernel::limits::Period;
 use crate::kernel::moment::Moment;
 
 /// What is still to be sent.

@@ -6,32 +6,7 @@ use crate::kernel::ledger::learned_limits::{Refused, only_watches};
 use crate::kernel::ledger::output_sizes::{OutputSizes, USUAL_OUTPUT};
 use crate::kernel::limits::{Limit, Period, Resource, Source};
 use crate::kernel::moment::Moment;
-use crate::kernel::rate_hint::RateHint;
-
-/// In what our count differs from what a provider had counted when it told what was left, without either being wrong.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SinceTold {
-    /// By how many tokens the prompt was thought to be longer than it is, which settling gives back; less than nothing
-    /// when it was thought to be shorter, which settling takes.
-    pub over_prompt: i64,
-    /// Tokens of answers that turned out shorter than what the provider had charged for them when it told.
-    pub answers_returned: u64,
-}
-
-impl SinceTold {
-    /// What we would have counted by now where the provider told that `used` of a limit on `resource` were used.
-    fn counted_here(self, resource: Resource, used: u64) -> u64 {
-        let SinceTold { over_prompt, answers_returned } = self;
-        match resource {
-            Resource::Tokens => {
-                used.saturating_add_signed(over_prompt).saturating_sub(answers_returned)
-            }
-            Resource::InputTokens => used.saturating_add_signed(over_prompt),
-            Resource::OutputTokens => used.saturating_sub(answers_returned),
-            _ => used,
-        }
-    }
-}
+use crate::kernel::rate_hint::{RateHint, SinceTold};
 
 impl Ledger {
     /// Whether the user stated the limit that `hint` tells of, or a lower one.

@@ -1,9 +1,9 @@
 //! How do counts move with a key that turns out to belong to a group?
 
 use super::{Ledger, Totals};
+use crate::kernel::amounts::Amounts;
 use crate::kernel::failure::FailureClass;
 use crate::kernel::ledger::block::Block;
-use crate::kernel::limits::Amounts;
 use crate::kernel::meters::Rule;
 use crate::kernel::moment::Moment;
 use crate::kernel::rate_hint::RateHint;

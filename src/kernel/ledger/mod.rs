@@ -16,16 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::{Failure, FailureClass};
 use super::health::key_health::Health;
-use super::limits::{Amounts, Limit, Period, Resource, dollars};
+use super::limits::{Limit, Period, Resource, dollars};
 use super::meters::charge::AnswerCharged;
 use super::meters::{Availability, Meter, Rule};
 use super::moment::Moment;
+use crate::kernel::amounts::Amounts;
 use block::{Block, Blocks};
 use input_factor::InputFactor;
 use learned_limits::{LearnedLimits, only_watches};
 use output_sizes::OutputSizes;
-
-pub use learning::SinceTold;
 
 /// Names a ledger: provider, quota group and model; the model `*` is the whole group.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -260,7 +259,7 @@ impl Ledger {
                         Some(counted) => {
                             counted.meter.under(&Rule::new(counted.under.clone()), rule, now)
                         }
-                        None => rule.fresh_meter(),
+                        None => Meter::fresh(rule),
                     },
                     under: rule.limit.clone(),
                 }
@@ -520,7 +519,7 @@ impl Ledger {
         };
         self.meters.truncate(effective.rules.len());
         for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
-            counted.meter = rule.fresh_meter();
+            counted.meter = Meter::fresh(rule);
         }
         self.changed = true;
     }
@@ -537,7 +536,7 @@ impl Ledger {
         let long = self.meters.iter_mut().filter(|counted| counted.period >= Period::Day);
         let mut forgot = false;
         for counted in long {
-            let fresh = Rule::new(counted.under.clone()).fresh_meter();
+            let fresh = Meter::fresh(&Rule::new(counted.under.clone()));
             forgot |= counted.meter != fresh;
             counted.meter = fresh;
         }

@@ -1,8 +1,9 @@
 //! How does a ledger look in a plan, where limits may be larger and calls fewer than they are?
 
 use super::{Ledger, is_short};
-use crate::kernel::limits::{Amounts, Limit, Refill, Resource};
-use crate::kernel::meters::Rule;
+use crate::kernel::amounts::Amounts;
+use crate::kernel::limits::{Limit, Refill, Resource};
+use crate::kernel::meters::{Meter, Rule};
 use crate::kernel::moment::Moment;
 
 impl Ledger {
@@ -59,7 +60,7 @@ impl Ledger {
             let used = counted.meter.used(rule, in_flight, now);
             let least = least.of(rule.limit.resource).max(1);
             *rule = Rule::new(rule.limit.thinned(by, least));
-            counted.meter = rule.fresh_meter();
+            counted.meter = Meter::fresh(rule);
             counted.meter.take(rule, (used as f64 / by).round() as u64, now);
             counted.under = rule.limit.clone();
         }

@@ -1,6 +1,7 @@
 //! When does a provider charge what a call takes?
 
-use crate::kernel::limits::{Amounts, Resource};
+use crate::kernel::amounts::Amounts;
+use crate::kernel::limits::Resource;
 
 /// What a call takes from one limit, by when the provider charges it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::kernel::limits::Amounts;
+use crate::kernel::amounts::Amounts;
 
 /// How far a clock goes for one token at a weight of one thousandth.
 const SCALE: u128 = 1 << 16;

@@ -1,250 +1,15 @@
 //! Which lane takes a call, and if none can now, when could one and what stands in the way?
 
+use super::demand::Demand;
+use super::lane::{Lane, Ledgers};
+use super::refusal::{Choice, Refusal, RefusedBy};
 use super::reservation::Reservation;
+use super::user_limit;
+use crate::kernel::amounts::Amounts;
 use crate::kernel::health::key_health::DEGRADED_BELOW;
-use crate::kernel::ledger::output_sizes::USUAL_OUTPUT;
-use crate::kernel::ledger::{Ledger, Obstacle};
-use crate::kernel::limits::{Amounts, Resource};
+use crate::kernel::ledger::Obstacle;
 use crate::kernel::meters::charge::AnswerCharged;
 use crate::kernel::moment::Moment;
-use crate::kernel::price::Price;
-
-/// Some ledgers of a store, addressed by their place in the list of names they were asked for by.
-pub struct Ledgers<'a> {
-    all: &'a mut [Ledger],
-    picked: &'a [usize],
-}
-
-impl<'a> Ledgers<'a> {
-    /// A view of `all` in which place `i` is `all[picked[i]]`.
-    pub fn new(all: &'a mut [Ledger], picked: &'a [usize]) -> Self {
-        Ledgers { all, picked }
-    }
-
-    /// The ledger at `place`.
-    pub fn get(&self, place: usize) -> &Ledger {
-        &self.all[self.picked[place]]
-    }
-
-    /// The ledger at `place`, to change it.
-    pub fn get_mut(&mut self, place: usize) -> &mut Ledger {
-        &mut self.all[self.picked[place]]
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.picked.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.picked.is_empty()
-    }
-}
-
-/// One way a call can go: a key at a model, and the places of the ledgers that must allow it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lane {
-    /// The key's place in the provider's list of keys.
-    pub key: usize,
-    /// The ledger of the key's quota group for this model.
-    pub group_model: usize,
-    /// The ledger of the key's quota group for all models.
-    pub group: usize,
-    /// The ledger of the key alone; the same as `group` while the key is a group of its own.
-    pub key_alone: usize,
-    /// The ledger of the group's free models, where they share a quota (OpenRouter).
-    pub free_models: Option<usize>,
-    /// All of them, each once.
-    pub ledgers: Vec<usize>,
-    /// Nobody stated a limit here and the server is not one's own: what the provider allows must be found out.
-    pub feels_its_way: bool,
-}
-
-impl Lane {
-    /// A lane of these ledgers.
-    pub fn new(
-        key: usize,
-        group_model: usize,
-        group: usize,
-        key_alone: usize,
-        free_models: Option<usize>,
-    ) -> Self {
-        let mut ledgers = vec![group_model];
-        // A call that names no model counts in its group and nowhere else.
-        ledgers.extend((group != group_model).then_some(group));
-        ledgers.extend((key_alone != group).then_some(key_alone));
-        ledgers.extend(free_models);
-        Lane { key, group_model, group, key_alone, free_models, ledgers, feels_its_way: false }
-    }
-
-    /// The same lane where nobody stated a limit.
-    #[must_use]
-    pub fn feeling_its_way(self) -> Self {
-        Lane { feels_its_way: true, ..self }
-    }
-}
-
-/// What a call needs, before it is known how long its answer will be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Demand {
-    /// The prompt, estimated; what answers of the model taught corrects it.
-    pub input_tokens: u64,
-    /// The prompt, counted with the model's own tokenizer; taken instead of the estimate, as it is unless bills
-    /// contradict it by far.
-    pub counted_tokens: Option<u64>,
-    /// The longest answer the caller allows, if it said so.
-    pub max_output_tokens: Option<u64>,
-    /// The provider charges `max_output_tokens` when it admits the call (OpenAI, not Anthropic or Gemini).
-    pub reserves_max_tokens: bool,
-    /// The provider counts the answer against its token limits at all (Gemini does not).
-    pub counts_output: bool,
-    /// What it costs; `None` where no money is limited, or nobody knows the price.
-    pub price: Option<Price>,
-    /// An attempt of the same call was sent before: its user has paid with a request already.
-    pub is_again: bool,
-    /// Go ahead of the local limits (`skip_rate_limit=`): they are counted and not waited for. Blocks still hold.
-    pub ahead_of_limits: bool,
-    /// How many thousandths of every limit are left to calls that matter more (`pause_threshold`).
-    pub kept: u16,
-    /// Only this key may take it; its place in the provider's list of keys.
-    pub only_key: Option<usize>,
-    /// Everything is closed: a lane that is closed by our guess alone may be tried, by one call a minute.
-    pub last_resort: bool,
-}
-
-/// What of a limit such a guess takes at most: an eighth.
-const UNLEARNED_SHARE: u64 = 8;
-
-impl Demand {
-    /// A call whose size is known: it takes `tokens` and asks for no answer.
-    ///
-    /// ```
-    /// use quotaflow::kernel::Demand;
-    /// assert_eq!(Demand::of(1_000).input_tokens, 1_000);
-    /// ```
-    pub const fn of(tokens: u64) -> Demand {
-        Demand {
-            input_tokens: tokens,
-            counted_tokens: Some(tokens),
-            max_output_tokens: Some(0),
-            reserves_max_tokens: false,
-            counts_output: false,
-            price: None,
-            is_again: false,
-            ahead_of_limits: false,
-            kept: 0,
-            only_key: None,
-            last_resort: false,
-        }
-    }
-
-    /// How large the call is before a lane is known: what its user pays with in the waiting line.
-    pub fn size(&self) -> Amounts {
-        let output_tokens = match self.max_output_tokens {
-            _ if !self.counts_output => 0,
-            Some(max) if self.reserves_max_tokens => max,
-            Some(max) => max.min(USUAL_OUTPUT),
-            None => USUAL_OUTPUT,
-        };
-        Amounts { requests: 1, input_tokens: self.input_tokens, output_tokens, spend: 0 }
-    }
-
-    /// What to reserve on a lane, judged by its answers so far, never more than its limits allow for a part that is only
-    /// a guess; and whether it is a guess that a small limit cut short.
-    fn amounts(&self, lane: &Lane, ledgers: &Ledgers<'_>) -> (Amounts, bool) {
-        let input_tokens = self
-            .counted_tokens
-            .map(|counted| ledgers.get(lane.group_model).counts().of_count(counted))
-            .unwrap_or_else(|| ledgers.get(lane.group_model).inputs().bound(self.input_tokens));
-        let mut amounts = Amounts { requests: 1, input_tokens, output_tokens: 0, spend: 0 };
-        if !self.counts_output && self.price.is_none() {
-            return (amounts, false);
-        }
-        let sizes = ledgers.get(lane.group_model).outputs();
-        let learned = sizes.p95().or_else(|| sizes.longest());
-        let mut cut_short = false;
-        let mut output = match self.max_output_tokens {
-            Some(max) if self.reserves_max_tokens => max,
-            Some(max) => learned.unwrap_or(USUAL_OUTPUT).min(max),
-            None => learned.unwrap_or(USUAL_OUTPUT),
-        };
-        let most = |resource| {
-            lane.ledgers.iter().filter_map(|place| ledgers.get(*place).most(resource)).min()
-        };
-        if let Some(price) = self.price {
-            let spend = price.spend(input_tokens, output);
-            amounts.spend = self.cut_spend(spend, input_tokens, most(Resource::Spend));
-        }
-        if !self.counts_output {
-            return (amounts, false);
-        }
-        if self.answer_charged() == AnswerCharged::AtOnce {
-            return (Amounts { output_tokens: output, ..amounts }, false);
-        }
-        let limits = [(Resource::Tokens, input_tokens), (Resource::OutputTokens, 0)];
-        for (resource, taken) in limits {
-            let Some(most) = most(resource) else { continue };
-            output = output.min(most.saturating_sub(taken));
-            if learned.is_none() {
-                // A guess must not make a call wait until a small limit is whole again.
-                cut_short |= output > most / UNLEARNED_SHARE;
-                output = output.min(most / UNLEARNED_SHARE);
-            }
-        }
-        amounts.output_tokens = output;
-        (amounts, cut_short)
-    }
-
-    /// What of `spend` is reserved where at most `most` can ever be: what is only a guess, the length of an answer that
-    /// nothing bounds, makes no call too expensive.
-    fn cut_spend(&self, spend: u64, input_tokens: u64, most: Option<u64>) -> u64 {
-        let (Some(price), Some(most), None) = (self.price, most, self.max_output_tokens) else {
-            return spend;
-        };
-        spend.min(most.max(price.spend(input_tokens, 0)))
-    }
-
-    /// When the provider charges the answer.
-    pub(in crate::kernel) fn answer_charged(&self) -> AnswerCharged {
-        match self.max_output_tokens {
-            Some(_) if self.reserves_max_tokens => AnswerCharged::AtOnce,
-            _ => AnswerCharged::WhenMade,
-        }
-    }
-
-    /// What the call takes from the ledger of its user's own limits, if it takes `amounts` from its lane.
-    pub(in crate::kernel) fn of_own(&self, amounts: &Amounts, own: &Ledger) -> Amounts {
-        let spend = self.cut_spend(amounts.spend, amounts.input_tokens, own.most(Resource::Spend));
-        Amounts { requests: u64::from(!self.is_again), spend, ..*amounts }
-    }
-}
-
-/// What the lane decided upon, or why there is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// This lane; its amounts have been taken from all its meters.
-    Reserved(Reservation),
-    /// No lane now.
-    NotNow(Refusal),
-    /// No lane ever: the request is larger than every lane's limits, or there is no lane left to try.
-    Never(Option<Refusal>),
-}
-
-/// A lane that said no, and why: the one that will say yes first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The place of the lane.
-    pub lane: usize,
-    /// When trying makes sense; `None`: when a call in flight ends.
-    pub at: Option<Moment>,
-    /// The first instant at which a lane opens whatever calls in flight do; on this lane or another one.
-    pub opens: Option<Moment>,
-    /// What stands in the way.
-    pub obstacle: Obstacle,
-    /// Whether calls in flight may give back enough before that; on this lane or another one.
-    pub may_return: bool,
-}
 
 /// Chooses among `lanes` as [`choose`] does and takes `demand` from the chosen one.
 pub fn reserve(
@@ -262,7 +27,7 @@ pub fn reserve(
 }
 
 /// Takes what was chosen.
-pub(in crate::kernel) fn take_lane(
+fn take_lane(
     ledgers: &mut Ledgers<'_>,
     lanes: &[Lane],
     reservation: &Reservation,
@@ -274,6 +39,9 @@ pub(in crate::kernel) fn take_lane(
         for place in &lanes[reservation.lane].ledgers {
             ledgers.get_mut(*place).probe_early(now);
         }
+    }
+    if let Some(user) = reservation.user {
+        ledgers.get_mut(user).take(&reservation.of_user, AnswerCharged::AtOnce, now);
     }
 }
 
@@ -287,10 +55,11 @@ pub fn reserve_anyway(
 ) -> Option<Reservation> {
     let may = |lane: &Lane| demand.only_key.is_none_or(|key| key == lane.key);
     let lane = match choose(ledgers, lanes, &[], demand, now) {
-        Choice::Reserved(reservation) => reservation.lane,
-        Choice::NotNow(refusal) | Choice::Never(Some(refusal)) => refusal.lane,
-        Choice::Never(None) => lanes.iter().position(may)?,
+        Choice::Reserved(reservation) => Some(reservation.lane),
+        Choice::NotNow(refusal) | Choice::Never(Some(refusal)) => refusal.lane(),
+        Choice::Never(None) => None,
     };
+    let lane = lane.or_else(|| lanes.iter().position(may))?;
     let (amounts, _) = demand.amounts(&lanes[lane], ledgers);
     let reservation = Reservation::new(lane, &lanes[lane], amounts, demand, ledgers, now);
     take(ledgers, &lanes[lane], &reservation);
@@ -308,8 +77,33 @@ fn take(ledgers: &mut Ledgers<'_>, lane: &Lane, reservation: &Reservation) {
 
 /// The lane among `lanes` that would take `demand` now, those `excluded` left out: one whose key did well lately before one
 /// that did not, then the least used, then the one with the fewest calls in flight, then the one that rested longest; if
-/// there is none, the one that will first. Takes nothing.
+/// there is none, the one that will first. A limit of the call's user refuses whatever the lanes say. Takes nothing.
 pub fn choose(
+    ledgers: &Ledgers<'_>,
+    lanes: &[Lane],
+    excluded: &[usize],
+    demand: &Demand,
+    now: Moment,
+) -> Choice {
+    let choice = choose_lane(ledgers, lanes, excluded, demand, now);
+    let Some(user) = demand.user else { return choice };
+    let amounts = match &choice {
+        Choice::Reserved(reservation) => reservation.amounts,
+        _ => demand.least(),
+    };
+    let of_user = demand.of_user(&amounts, ledgers.get(user));
+    match (user_limit::refusal(ledgers.get(user), &of_user, demand, now), choice) {
+        (Some(refusal), _) if refusal.at.is_none() => Choice::Never(Some(refusal)),
+        (Some(refusal), _) => Choice::NotNow(refusal),
+        (None, Choice::Reserved(mut chosen)) => {
+            (chosen.user, chosen.of_user) = (Some(user), of_user);
+            Choice::Reserved(chosen)
+        }
+        (None, choice) => choice,
+    }
+}
+
+fn choose_lane(
     ledgers: &Ledgers<'_>,
     lanes: &[Lane],
     excluded: &[usize],
@@ -340,7 +134,8 @@ pub fn choose(
             Some(obstacle @ Obstacle::TooLarge { .. }) => {
                 let may_return = false;
                 let (at, opens) = (None, None);
-                too_large = Some(Refusal { lane: place, at, opens, obstacle, may_return });
+                let by = RefusedBy::Lane(place);
+                too_large = Some(Refusal { by, at, opens, obstacle, may_return });
             }
             Some(obstacle) => {
                 may_return |= matches!(obstacle, Obstacle::Limit { .. })
@@ -350,7 +145,8 @@ pub fn choose(
                     });
                 let at = obstacle.until();
                 opens = opens.into_iter().chain(at).min();
-                let refusal = Refusal { lane: place, at, opens, obstacle, may_return: false };
+                let by = RefusedBy::Lane(place);
+                let refusal = Refusal { by, at, opens, obstacle, may_return: false };
                 if soonest.as_ref().is_none_or(|known| sooner(refusal.at, known.at)) {
                     soonest = Some(refusal);
                 }
@@ -422,7 +218,8 @@ fn wear(ledgers: &Ledgers<'_>, lane: &Lane, now: Moment) -> Wear {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::limits::{Limit, Period, Refill, Source};
+    use crate::kernel::ledger::Ledger;
+    use crate::kernel::limits::{Limit, Period, Refill, Resource, Source};
     use crate::kernel::reserve::reservation::{Ending, settle_reservation};
     use std::num::NonZeroU64;
 

@@ -1,13 +1,13 @@
 //! What does an attempt leave behind in the ledgers of its lane?
 
-use super::choose::{Lane, Ledgers};
+use super::lane::{Lane, Ledgers};
 use super::reservation::{Ending, Reservation, settle_reservation};
+use crate::kernel::amounts::Usage;
 use crate::kernel::failure::{Failure, FailureClass, Origin, Scope};
+use crate::kernel::ledger::Ledger;
 use crate::kernel::ledger::block::Block;
-use crate::kernel::ledger::{Ledger, SinceTold};
-use crate::kernel::limits::Usage;
 use crate::kernel::moment::Moment;
-use crate::kernel::rate_hint::RateHint;
+use crate::kernel::rate_hint::{RateHint, SinceTold};
 
 /// How an attempt ended and what the provider said with it.
 #[derive(Clone, Copy, Debug)]
@@ -200,7 +200,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::kernel::limits::{Amounts, Limit, Period, Refill, Resource, Source};
+    use crate::kernel::amounts::Amounts;
+    use crate::kernel::limits::{Limit, Period, Refill, Resource, Source};
     use crate::kernel::{Choice, Demand, Ledger, Obstacle, reserve};
 
     const NOW: Moment = Moment::from_seconds(1_800_000_000);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use level::Level;
 
-use super::{Availability, Rule};
+use super::rule::{Availability, Rule};
 use crate::kernel::limits::Refill;
 use crate::kernel::meters::charge::Charge;
 use crate::kernel::moment::Moment;
