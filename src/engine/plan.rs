@@ -15,7 +15,7 @@ use super::call::errors::no_route;
 use super::call::request::Request;
 use super::call::route::Stop;
 use super::call::send::demand;
-use super::dispatch::lanes::{conform, with_own};
+use super::dispatch::lanes::{conform, conform_user, with_own};
 use super::dispatch::prices::rates_of;
 use super::dispatch::types::Target;
 use crate::error::{Error, ErrorKind};
@@ -410,9 +410,7 @@ impl Calls {
             if ids.iter().any(|id| !present.places.contains_key(id)) {
                 self.dispatch.store.update(&ids, &mut |held| {
                     conform(held, &lanes, now);
-                    if let Some(own) = &user.own {
-                        held.get_mut(lanes.ids.len()).conform(&own.limits, now);
-                    }
+                    conform_user(held, &lanes, &user, now);
                     here = (0..held.len()).map(|place| held.get(place).clone()).collect();
                 })?;
             }
@@ -473,7 +471,7 @@ impl From<Gathered> for Present {
 fn told(why: &WhyRefused, stops: &[Stop]) -> String {
     let target = &stops[why.target].target;
     let obstacle = &why.refusal.obstacle;
-    match target.vendor.keys.get(why.refusal.lane).filter(|_| !why.is_own) {
+    match why.refusal.lane().and_then(|lane| target.vendor.keys.get(lane)) {
         Some(key) => format!("{} ({}): {obstacle}", target.name, key.label),
         None => format!("the user's own limit: {obstacle}"),
     }
