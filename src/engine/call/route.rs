@@ -177,7 +177,7 @@ impl Calls {
         if let Some(name) = Provider::for_model(model) {
             return Ok(name.to_owned());
         }
-        let message = format!("the provider of model {model:?} cannot be told from its name");
+        let message = format!("the provider of model {model:?} is unknown");
         let hint = format!(
             "pass provider=\"…\"; known are {}",
             self.dispatch.known_providers().join(", ")
