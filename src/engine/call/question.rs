@@ -1,4 +1,4 @@
-//! The identity of a call apart from its prompt: provider, model and parameters.
+//! The identity of a call without its prompt: provider, model, parameters.
 
 use std::collections::BTreeMap;
 

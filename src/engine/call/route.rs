@@ -87,7 +87,8 @@ impl Calls {
         }
         let is_named = ask.provider.is_some() || ask.model.is_some();
         let wanted = written.iter().enumerate().map(|(place, stop)| {
-            // A target that cannot serve the call keeps its place, so that no paid one moves up to the place of a free one.
+            // A target that cannot serve the call keeps its place, so that no paid one moves up to the place of a free
+            // one.
             let (local, free) = match stop {
                 Some(Ok(stop)) => (stop.target.vendor.local, stop.target.is_free()),
                 _ => {

@@ -1,4 +1,4 @@
-//! One running call, prompt or guarded: it asks the state machine and carries it out.
+//! One running call, prompt or guarded: carries out its state machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,9 +63,8 @@ pub(in crate::engine) struct Run {
     held: Option<Box<HeldReservation>>,
     /// Whether the last attempt has not come to its end.
     under_way: bool,
-    /// What the last lane asked for said, until that was told or overcome.
+    /// The last refusal, until it was reported or overcome.
     refused: Option<Box<Refusal>>,
-    /// A limit of its user said no, until that was told or overcome.
     /// Whether an attempt was sent that counts as a request of its user.
     is_again: bool,
     /// Since when it has been waiting.

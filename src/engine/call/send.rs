@@ -1,4 +1,4 @@
-//! Sending a prompt: the loop of action, effect and event around the state machine.
+//! Sending a prompt: the loop of action, effect and event.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The gauge of a batch: how many of its calls wait, for what, and the time lost to it.
+//! The gauge of a batch: how many calls wait, for what, and the lost time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -257,8 +257,8 @@ impl Vendor {
         }
     }
 
-    /// A call of `user` gave back what it did not need of that user's own limits: calls that are set aside for these may
-    /// try again at once.
+    /// A call of `user` gave back what it did not need of that user's own limits: calls that are set aside for these
+    /// may try again at once.
     pub(super) fn bring_back(&self, user: &User) {
         if user.own.is_none() {
             return;
@@ -464,8 +464,8 @@ enum Elsewhere {
     NotBefore(Option<Moment>),
 }
 
-/// Lanes that failed the head are excluded for it. The first call that had no turn yet may take one of them, and only of
-/// them, so that it takes nothing from the head.
+/// Lanes that failed the head are excluded for it. The first call that had no turn yet may take one of them, and only
+/// of them, so that it takes nothing from the head.
 fn admit_elsewhere(
     dispatch: &Arc<Dispatch>,
     target: &Arc<Target>,
@@ -503,8 +503,8 @@ fn admit(target: &Target, ticket: Ticket, mut held: Box<HeldReservation>) {
     }
 }
 
-/// Sleeps until trying makes sense: when the obstacle ends, at `also`, when a call that was set aside comes back, or when
-/// something changes.
+/// Sleeps until trying makes sense: when the obstacle ends, at `also`, when a call that was set aside comes back, or
+/// when something changes.
 async fn rest(
     dispatch: &Dispatch,
     target: &Target,

@@ -30,7 +30,8 @@ pub struct Queued {
     pub position: usize,
     /// For how many seconds it has waited in this line.
     pub waited: f64,
-    /// In how many seconds its turn comes or its pause is over, if no call joins or leaves; `None` when that is unknown.
+    /// In how many seconds its turn comes or its pause is over, if no call joins or leaves; `None` when that is
+    /// unknown.
     pub eta: Option<f64>,
     /// How many tokens it will take, estimated.
     pub tokens: u64,
@@ -188,7 +189,8 @@ impl Dispatch {
         Ok(series(ahead, ahead.len().div_ceil(ESTIMATED), of))
     }
 
-    /// Moves the ETA of calls of users with limits of their own to when these limits let through what goes before each call.
+    /// Moves the ETA of calls of users with limits of their own to when these limits let through what goes before each
+    /// call.
     fn own_estimates(
         &self,
         lines: OwnLines,

@@ -1,4 +1,4 @@
-//! The reservation of a lane: taken in one change of the store, settled once or on drop.
+//! The reservation of a lane: reserved in one store change, settled once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -245,7 +245,8 @@ impl HeldReservation {
         written.map(|()| change)
     }
 
-    /// Settles it in the ledgers of the group its key is in now. Returns whether the key moved, so that nothing was written.
+    /// Settles it in the ledgers of the group its key is in now. Returns whether the key moved, so that nothing was
+    /// written.
     fn write(
         &self,
         outcome: &Outcome<'_>,
