@@ -115,8 +115,8 @@ class QueuedCall:
     waited: float
     """How long it has waited in this line, in seconds."""
     eta: float | None
-    """The seconds until its turn if no call comes or goes, judged by the quotas, or until its pause is over; `None`:
-    unknown."""
+    """The seconds until its turn if no call comes or goes, judged by the quotas, or until its pause is over;
+    `None`: unknown."""
     tokens: int
     """How many tokens it will take, estimated: its prompt and the answer it reserves."""
     obstacle: str | None

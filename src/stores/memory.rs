@@ -3,8 +3,9 @@
 use parking_lot::Mutex;
 
 use super::answers::Answers;
+use super::error::StoreError;
 use super::ledger_table::LedgerTable;
-use super::{KeptAnswer, QuotaStore, StoreError};
+use super::store::{KeptAnswer, QuotaStore};
 use crate::kernel::{LedgerId, Ledgers, Moment};
 
 /// Remembers in memory: for tests and throw-away use (`state="memory"`).

@@ -63,10 +63,10 @@ class StreamingMethods:
     ) -> PromptStream:
         """Send one prompt and give its answer piece by piece, as it arrives.
 
-        Arguments are checked here; nothing is sent before the first piece is asked for, and pieces are read
-        from the provider only as they are asked for. Until the first one arrives, it waits for quota, tries again
-        and falls back as `send_prompt` does. If the answer breaks off after that, `StreamInterrupted` says how far it came,
-        unless `resume` has another attempt go on.
+        Arguments are checked here; nothing is sent before the first piece is asked for, and pieces are read from
+        the provider only as they are asked for. Until the first one arrives, it waits for quota, tries again and
+        falls back as `send_prompt` does. If the answer breaks off after that, `StreamInterrupted` says how far it
+        came, unless `resume` has another attempt go on.
 
         Args:
             prompt: as for `send_prompt`, and so are all others but the next ones.

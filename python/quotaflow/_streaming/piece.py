@@ -30,10 +30,10 @@ class Piece(str):
         cls, text: str = "", kind: Literal["text", "reasoning", "tool_call", "seam"] = "text", **facts: Any
     ) -> Self:
         """Return a piece made by hand, for instance for a test; `facts` are the attributes below."""
-        piece = str.__new__(cls, text)
-        piece.kind = kind
-        piece._facts = facts  # noqa: SLF001 - this is its own class
-        return piece
+        self = str.__new__(cls, text)
+        self.kind = kind
+        self._facts = facts
+        return self
 
     @property
     def call_index(self) -> int | None:

@@ -1,5 +1,6 @@
-//! How does each provider say it?
+//! The dialects of the simulator: a decision to an answer.
 
+mod answers;
 mod anthropic;
 mod format;
 mod gemini;
@@ -9,14 +10,13 @@ mod openrouter;
 mod responses;
 mod streams;
 
-use std::borrow::Cow;
+use answers::{completion, error, refused, words_for, words_for_status};
 
 use super::answer::{Answer, Fault};
 use super::decision::{Decision, Verdict};
-use super::meters::Refusal;
-use super::request::{Problem, Request};
-use super::settings::{FaultEffect, FaultShape, Provider};
-use super::verdict_status::{status_of_problem, status_of_refusal};
+use super::request::Request;
+use super::settings::{FaultEffect, FaultShape};
+use super::verdict_status::status_of_problem;
 
 impl Decision {
     /// Puts the verdict into the provider's words; needs no lock.
@@ -44,94 +44,6 @@ fn answer(decision: &Decision, asked: &Request<'_>) -> Answer {
 /// A completion in one piece, or as a stream when that was asked for.
 fn as_asked(decision: &Decision, asked: &Request<'_>) -> Answer {
     if asked.streams { streams::streamed(decision, asked) } else { completion(decision, asked) }
-}
-
-fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
-    match asked.provider {
-        _ if asked.wants_response => responses::completion(decision, asked),
-        _ if asked.is_native => ollama::completion(decision, asked),
-        Provider::Openai | Provider::Groq | Provider::Openrouter | Provider::Ollama => {
-            openai::completion(decision, asked)
-        }
-        Provider::Anthropic => anthropic::completion(decision, asked),
-        Provider::Gemini => gemini::completion(decision, asked),
-    }
-}
-
-fn refused(decision: &Decision, asked: &Request<'_>, refusal: &Refusal) -> Answer {
-    let status = status_of_refusal(asked.provider, refusal);
-    match (asked.provider, refusal) {
-        (_, Refusal::Busy(slots)) => {
-            let message: Cow<'static, str> = match asked.provider {
-                Provider::Ollama => ollama::BUSY.into(),
-                _ => format!("Too many concurrent requests: at most {slots} at a time.").into(),
-            };
-            error(decision, asked, status, &message)
-        }
-        (Provider::Anthropic, Refusal::Limits(broken)) => {
-            anthropic::refused(decision, asked, broken)
-        }
-        (Provider::Gemini, Refusal::Limits(broken)) => gemini::refused(decision, asked, broken),
-        (Provider::Openrouter, Refusal::Limits(broken)) => {
-            openrouter::refused(decision, asked, broken)
-        }
-        (_, Refusal::Limits(broken)) if asked.is_native => {
-            let message =
-                broken.first().map(|broken| openai::refusal_message(decision, asked, broken));
-            ollama::error(status, message.as_deref().unwrap_or("rate limit reached"))
-        }
-        (_, Refusal::Limits(broken)) => openai::refused(decision, asked, broken, status),
-    }
-}
-
-/// An error with a status and a message in the provider's envelope.
-fn error(decision: &Decision, asked: &Request<'_>, status: u16, message: &str) -> Answer {
-    match asked.provider {
-        _ if asked.is_native => ollama::error(status, message),
-        Provider::Anthropic => anthropic::error(decision, status, message),
-        Provider::Gemini => gemini::error(status, message),
-        Provider::Openrouter => openrouter::error(status, message),
-        Provider::Openai | Provider::Groq | Provider::Ollama => {
-            openai::error(decision, asked, status, message)
-        }
-    }
-}
-
-fn words_for(problem: &Problem, asked: &Request<'_>) -> String {
-    let model = &asked.model;
-    match problem {
-        _ if asked.is_native => ollama::words_for(problem, model),
-        Problem::NoSuchPath => "Not found: the stand-in has no such path.".into(),
-        Problem::WrongMethod => "Method not allowed: use POST.".into(),
-        Problem::BadKey => match asked.provider {
-            Provider::Anthropic => "invalid x-api-key".into(),
-            Provider::Gemini => "API key not valid. Please pass a valid API key.".into(),
-            Provider::Openrouter => "No auth credentials found".into(),
-            Provider::Groq => "Invalid API Key".into(),
-            Provider::Openai | Provider::Ollama => {
-                "Incorrect API key provided: ********. You can find \
-                your API key at https://platform.openai.com/account/api-keys."
-                    .into()
-            }
-        },
-        Problem::NotJson(reason) => format!("The body of your request is not valid JSON: {reason}"),
-        Problem::Missing("anthropic-version") => "anthropic-version: header is required".into(),
-        Problem::Missing(field) => match asked.provider {
-            Provider::Anthropic => format!("{field}: Field required"),
-            Provider::Gemini => {
-                format!("* GenerateContentRequest.{field}: {field} is not specified")
-            }
-            _ => format!("Missing required parameter: '{field}'."),
-        },
-        Problem::NoSuchModel => match asked.provider {
-            Provider::Anthropic => format!("model: {model}"),
-            Provider::Gemini => format!(
-                "models/{model} is not found for API version v1beta, or is not supported for generateContent."
-            ),
-            Provider::Openrouter => format!("{model} is not a valid model ID"),
-            _ => format!("The model `{model}` does not exist or you do not have access to it."),
-        },
-    }
 }
 
 /// What a rule made of the answer.
@@ -175,27 +87,4 @@ fn page(status: u16) -> Answer {
     let mut answer = Answer::json(status, body.to_vec());
     answer.headers = vec![("content-type", "text/html; charset=UTF-8".into())];
     answer
-}
-
-/// What a provider writes under a status that a rule asked for.
-fn words_for_status(asked: &Request<'_>, status: u16) -> &'static str {
-    match (asked.provider, status) {
-        _ if asked.is_native => ollama::words_for_status(status),
-        (Provider::Anthropic, 529) => "Overloaded",
-        (Provider::Anthropic, 429) => "This request would exceed your organization's rate limit",
-        (Provider::Anthropic, 401) => "invalid x-api-key",
-        (Provider::Anthropic, _) => "Internal server error",
-        (Provider::Gemini, 429) => "Resource has been exhausted (e.g. check quota).",
-        (Provider::Gemini, 400 | 401) => "API key not valid. Please pass a valid API key.",
-        (Provider::Gemini, 402) => "Your prepayment credits are depleted.",
-        (Provider::Gemini, 503) => "The model is overloaded. Please try again later.",
-        (Provider::Gemini, _) => "An internal error has occurred.",
-        (Provider::Openrouter, 402) => "This request requires more credits, or fewer max_tokens.",
-        (Provider::Openrouter, 429) => "Provider returned error",
-        (Provider::Groq | Provider::Openai, 401) => "Invalid API Key",
-        (_, 402) => "Insufficient balance",
-        (_, 429) => "Rate limit reached, please slow down.",
-        (_, 503 | 529) => "The server is currently overloaded. Please try again later.",
-        _ => "The server had an error while processing your request. Sorry about that!",
-    }
 }

@@ -1,4 +1,4 @@
-//! How does each provider say it piece by piece?
+//! Streamed answers of each dialect.
 
 use serde_json::{Value, json};
 
@@ -6,8 +6,9 @@ use super::super::answer::{Answer, Fault, Streamed};
 use super::super::decision::Decision;
 use super::super::request::Request;
 use super::super::settings::{MidStream, Provider, Then};
+use super::answers::{completion, error, words_for_status};
 use super::format::answer_text;
-use super::{completion, error, ollama, responses, words_for_status};
+use super::{ollama, responses};
 
 /// What a text goes on with when it has to fill more pieces than it has characters.
 const MORE: &str = " and so on";

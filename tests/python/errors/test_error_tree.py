@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import doctest
 import inspect
 import pickle
 import re
@@ -111,10 +110,10 @@ def test_each_failure_word_has_its_class_and_each_class_its_word() -> None:
 
 
 def test_rust_raises_only_classes_that_exist() -> None:
-    source = (Path(__file__).parents[3] / "src" / "binding" / "raising.rs").read_text(encoding="utf-8")
+    source = (Path(__file__).parents[3] / "src" / "binding" / "exceptions.rs").read_text(encoding="utf-8")
     named = set(re.findall(r'=> "(\w+)"', source))
     assert named <= {cls.__name__ for cls in CLASSES}
-    # The rest is raised by the face, or only a class of others.
+    # The rest is raised in Python, or only a class of others.
     assert {cls.__name__ for cls in CLASSES} - named == {
         "AnswerError", "CallError", "CheckpointError", "ParseError", "TemplateError",
         "ValidationError",
@@ -127,21 +126,9 @@ def test_all_are_exported() -> None:
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_the_docstring_says_what_to_do_and_its_example_runs(cls: type[errors.QuotaflowError]) -> None:
+def test_the_docstring_says_what_to_do(cls: type[errors.QuotaflowError]) -> None:
     assert cls.__doc__ is not None
     assert cls.__doc__ != cls.__bases__[0].__doc__
-
-    class Failing:
-        def send_prompt(self, *_: object, **__: object) -> str:
-            raise cls("Something is wrong", **facts_for(cls))
-
-        render = send_prompt
-        stream_prompt = send_prompt
-
-    [test] = doctest.DocTestFinder(recurse=False).find(cls, globs=vars(errors) | {"llm": Failing()})
-    assert test.examples
-    result = doctest.DocTestRunner().run(test)
-    assert result.failed == 0
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
     from quotaflow.testing import SimulatedProviders
 
-# The examples of errors run where each error is at hand: errors/test_error_tree.py.
 MODULES = sorted(
     {module.name.partition(".")[2] for module in pkgutil.walk_packages(quotaflow.__path__, "quotaflow.")}
-    - {"__main__", "_quotaflow", "errors"}
+    - {"__main__", "_quotaflow"}
 )
 
 
