@@ -45,9 +45,10 @@ pub enum ErrorKind {
     Internal,
 }
 
+#[cfg(test)]
 impl ErrorKind {
     /// A kind of every sort, for tests that walk all of them.
-    pub fn examples() -> Vec<ErrorKind> {
+    pub(crate) fn examples() -> Vec<ErrorKind> {
         let config = ConfigError {
             message: "wrong".to_owned(),
             path: "providers".to_owned(),

@@ -315,30 +315,21 @@ impl Engine {
         self.dispatch.cost_of(provider, model, usage, now)
     }
 
-    /// The forecast for sending `load` the way `ask` says, from what is used and closed now. Sends nothing and changes
-    /// nothing.
-    ///
-    /// # Errors
-    /// [`Error`] when `ask` has no route, or the state cannot be read.
-    pub fn plan(&self, ask: &Request, load: &Load) -> Result<Plan, Error> {
-        self.calls.plan(ask, load)
-    }
-
     /// The forecast for sending these runs one after the other, each the way its ask says, within the quotas that they
-    /// share. The sizes of `load` are ignored. Where the first ask has no route that is an error; prompts of others
-    /// without one are refused. Takes some microseconds a prompt; every few thousand of them `goes_on` is asked, and
-    /// when it returns `false` there is no plan.
+    /// share, from what is used and closed now. Sends nothing and changes nothing. Where the first ask has no route that
+    /// is an error; prompts of others without one are refused. Takes some microseconds a prompt; every few thousand of
+    /// them `goes_on` is asked, and when it returns `false` there is no plan.
     ///
     /// # Errors
     /// [`Error`] when the first ask has no route, or the state cannot be read.
-    pub fn plan_together(
+    pub fn plan(
         &self,
         asks: &[&Request],
         runs: &[PlannedRun],
         load: &Load,
         goes_on: &dyn Fn() -> bool,
     ) -> Result<Option<Plan>, Error> {
-        self.calls.plan_together(asks, runs, load, goes_on)
+        self.calls.plan(asks, runs, load, goes_on)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The identity of a call without its prompt: provider, model, parameters.
+//! Questions as digests: provider, model, parameters, and what is asked.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Calls;
+use super::kept::QuestionDigest;
 use super::request::Request;
+use super::route::Stop;
 use crate::error::Error;
+use crate::providers::{Message, Provider};
 
 /// What determines the answers of calls beside their prompts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +22,65 @@ pub struct Question {
     pub model: String,
     /// A digest of provider, address, model, parameters and instructions: the same for calls that resolve to
     /// the same, and independent of when and how they are sent.
-    pub digest: [u8; 32],
+    pub digest: QuestionDigest,
+}
+
+/// What a digest is made of. It is written as JSON, whose text must stay as it is: digests are kept in state files and
+/// checkpoints.
+#[derive(Serialize)]
+struct Parts<'a> {
+    provider: &'a str,
+    base_url: &'a str,
+    model: &'a str,
+    #[serde(flatten)]
+    about: About<'a>,
+    /// In any order.
+    params: BTreeMap<&'a str, &'a Value>,
+    /// Only where it is not the provider's own: `raw` differs then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialect: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum About<'a> {
+    /// The question of one call.
+    Messages(&'a [Message]),
+    /// The question of all calls of a kind, apart from their prompts: the instructions before these.
+    System(Option<&'a str>),
+}
+
+impl<'a> Parts<'a> {
+    /// Of two parameters with the same name the later one holds.
+    fn new(
+        provider: &'a Provider,
+        model: &'a str,
+        about: About<'a>,
+        params: impl Iterator<Item = (&'a String, &'a Value)>,
+    ) -> Self {
+        Parts {
+            provider: &provider.name,
+            base_url: &provider.base_url,
+            model,
+            about,
+            params: params.map(|(name, value)| (name.as_str(), value)).collect(),
+            dialect: None,
+        }
+    }
+
+    fn digest(&self) -> QuestionDigest {
+        // All of it came as JSON and can be written as JSON.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(text).into()
+    }
+}
+
+/// The digest of everything that determines the answer to these messages at a stop.
+pub(super) fn digest(stop: &Stop, messages: &[Message]) -> QuestionDigest {
+    let provider = &stop.target.vendor.provider;
+    let dialect = provider.speaks_otherwise().then(|| format!("{:?}", provider.dialect));
+    let (model, about) = (&stop.target.model, About::Messages(messages));
+    Parts { dialect, ..Parts::new(provider, model, about, stop.params.iter()) }.digest()
 }
 
 impl Calls {
@@ -29,27 +90,45 @@ impl Calls {
         ask: &Request,
         system: Option<&str>,
     ) -> Result<Question, Error> {
-        #[derive(Serialize)]
-        struct Parts<'a> {
-            provider: &'a str,
-            base_url: &'a str,
-            model: &'a str,
-            system: Option<&'a str>,
-            params: BTreeMap<&'a str, &'a Value>,
-        }
         let named = self.named(ask)?;
         let vendor = self.dispatch.vendor(&named.provider)?;
         let params = named.params.iter().chain(&ask.params);
-        let parts = Parts {
-            provider: &vendor.provider.name,
-            base_url: &vendor.provider.base_url,
-            model: &named.model,
-            system,
-            // Of two with the same name the caller's comes last and is kept.
-            params: params.map(|(name, value)| (name.as_str(), value)).collect(),
-        };
-        let text = serde_json::to_vec(&parts).unwrap_or_default();
-        let digest = Sha256::digest(text).into();
+        let about = About::System(system);
+        let digest = Parts::new(&vendor.provider, &named.model, about, params).digest();
         Ok(Question { provider: vendor.provider.name.clone(), model: named.model, digest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn digests_are_made_of_the_text_they_were_always_made_of() {
+        let provider = Provider::find("groq").unwrap();
+        let message = json!({"role": "user", "content": "Hi"});
+        let messages: [Message; 1] = [serde_json::from_value(message).unwrap()];
+        let params = [("b", json!(1)), ("a", json!([true])), ("b", json!(2))];
+        let params = params.map(|(name, value)| (name.to_owned(), value));
+        let text = |about, dialect| {
+            let params = params.iter().map(|(name, value)| (name, value));
+            let parts = Parts::new(&provider, "llama", about, params);
+            serde_json::to_string(&Parts { dialect, ..parts }).unwrap()
+        };
+        let head =
+            r#"{"provider":"groq","base_url":"https://api.groq.com/openai/v1","model":"llama""#;
+        let asked = r#""messages":[{"role":"user","content":"Hi"}]"#;
+        let params = r#""params":{"a":[true],"b":2}"#;
+        let (system, none) = (r#""system":"Be brief.""#, r#""system":null"#);
+        let other = || Some("Gemini".to_owned());
+        let of_one = || About::Messages(&messages);
+        assert_eq!(text(of_one(), None), format!("{head},{asked},{params}}}"));
+        let with_dialect = format!(r#"{head},{asked},{params},"dialect":"Gemini"}}"#);
+        assert_eq!(text(of_one(), other()), with_dialect);
+        assert_eq!(text(About::System(None), None), format!("{head},{none},{params}}}"));
+        let told = About::System(Some("Be brief."));
+        assert_eq!(text(told, None), format!("{head},{system},{params}}}"));
     }
 }
