@@ -1,4 +1,4 @@
-//! Identical calls in flight: the first request that leaves answers the others, too.
+//! Identical calls in flight: one request leaves and answers all of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::answer::Answer;
-use super::question::QuestionDigest;
+use super::kept::QuestionDigest;
 use crate::error::Error;
 
 /// How far the calls are that ask one question at the same time.

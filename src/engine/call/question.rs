@@ -8,9 +8,6 @@ use sha2::{Digest, Sha256};
 
 use crate::providers::{Message, Provider};
 
-/// A question as a digest: provider, model, messages and parameters. The question itself is not kept.
-pub(in crate::engine) type QuestionDigest = [u8; 32];
-
 /// What determines the answers of calls beside their prompts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -44,7 +41,7 @@ struct Parts<'a> {
 enum About<'a> {
     /// The question of one call.
     Messages(&'a [Message]),
-    /// That of all calls of a kind, whatever their prompts are: what stands before these.
+    /// The question of all calls of a kind, apart from their prompts: the instructions before these.
     System(Option<&'a str>),
 }
 
