@@ -54,7 +54,7 @@ class Bare:
         return call
 
     def httpx(self) -> Callable[[], object]:
-        """httpx, with threads and with asyncio."""
+        """Make httpx clients, with threads and with asyncio."""
         import httpx
 
         client = httpx.Client()
@@ -65,7 +65,7 @@ class Bare:
         return call
 
     def aiohttp(self) -> Callable[[], object]:
-        """Nothing: aiohttp has no client for threads."""
+        """Do nothing: aiohttp has no client for threads."""
         return lambda: None
 
     def acaller(self, name: str) -> Callable[[], Awaitable[object]]:
@@ -111,7 +111,7 @@ class Ours:
         self.pieces = setup.get("pieces")
 
     def call(self) -> object:
-        """One call, blocking; in pieces, each of which is taken, when it is asked how many there are."""
+        """Send one call, blocking; as a stream when the number of its pieces is asked for."""
         if self.pieces is None:
             return self.llm.send_prompt(PROMPT, provider="openai", model=MODEL)
         pieces = sum(1 for _ in self.llm.stream_prompt(PROMPT, provider="openai", model=MODEL))
@@ -119,7 +119,7 @@ class Ours:
         return pieces
 
     def batch(self, count: int) -> dict[str, float]:
-        """So many different prompts as one batch, and all their replies."""
+        """Send so many different prompts as one batch, and keep all their replies."""
         began = time.perf_counter()
         batch = self.llm.send_batch(
             (f"{PROMPT} {number}" for number in range(count)), provider="openai", model=MODEL, progress=False
@@ -144,7 +144,7 @@ class Ours:
         return {"per_second": count / (time.perf_counter() - began), "calls": count, "grown_mb": grown}
 
     def acaller(self, _name: str) -> Callable[[], Awaitable[object]]:
-        """One call, awaited."""
+        """Send one call and await it."""
         return lambda: self.llm.asend_prompt(PROMPT, provider="openai", model=MODEL)
 
 
@@ -178,7 +178,7 @@ async def at_once(call: Callable[[], Awaitable[object]], in_flight: int, seconds
 
 
 async def all_answered(call: Callable[[], Awaitable[object]], count: int) -> dict[str, float]:
-    """How long it takes until all are answered, and how many never were."""
+    """Return how long it takes until all are answered, and how many never were."""
     began = time.perf_counter()
     outcomes = await asyncio.gather(*(call() for _ in range(count)), return_exceptions=True)
     lost = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -188,7 +188,7 @@ async def all_answered(call: Callable[[], Awaitable[object]], count: int) -> dic
 
 
 def main() -> int:
-    """Answers jobs until there are none."""
+    """Answer jobs until there are none."""
     name, setup = sys.argv[1], json.loads(sys.argv[2])
     caller: Any = Ours(setup) if name == "quotaflow" else Bare(name, setup)
     held = []

@@ -40,7 +40,7 @@ class InstantCore:
 
 
 def best(call: Callable[[], object]) -> float:
-    """Microseconds of one call, in the best round."""
+    """Return microseconds of one call, in the best round."""
     rounds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -51,7 +51,7 @@ def best(call: Callable[[], object]) -> float:
 
 
 def start(statement: str) -> float:
-    """Milliseconds of a fresh interpreter that runs one statement, at best."""
+    """Return milliseconds of a fresh interpreter that runs one statement, at best."""
     times = []
     for _ in range(STARTS):
         began = time.perf_counter()

@@ -41,7 +41,7 @@ def line(
     reached: bool | None = None,
     processor: str = "",
 ) -> None:
-    """One line of the table, as soon as it is known."""
+    """Print one line of the table, as soon as it is known."""
     verdict = {True: "ok", False: "MISS", None: ""}[reached]
     print(
         f"{what:<72} {measured:>10}  {yardstick:<42} {ratio:>6}  {asked:<13} {verdict:<4}  {processor}", flush=True
@@ -49,7 +49,7 @@ def line(
 
 
 def ledger(program: str) -> None:
-    """Reserve and settle."""
+    """Measure reserving and settling."""
     asked = {"memory": 2_000, "sqlite": 80_000}
     measured = subprocess.run([program], check=True, stdout=subprocess.PIPE, text=True).stdout
     for row in map(json.loads, measured.splitlines()):
@@ -66,7 +66,7 @@ def ledger(program: str) -> None:
 
 
 def decisions(program: str) -> None:
-    """Choosing among many keys, classifying refusals, learning from headers, the size of a ledger."""
+    """Measure choosing among many keys, classifying refusals, learning from headers, a ledger's size."""
     measured = subprocess.run([program], check=True, stdout=subprocess.PIPE, text=True).stdout
     for row in map(json.loads, measured.splitlines()):
         measured, most, in_time = row["measured"], row["most"], row["unit"] == "ns"
@@ -81,7 +81,7 @@ def decisions(program: str) -> None:
 
 
 def in_turns(callers: Sequence[Caller], field: str, **job: float) -> dict[str, list[float]]:
-    """Lets each caller do the job once to warm up, then in turns; what each measured, round by round."""
+    """Let each caller do the job once to warm up, then in turns; return each figure, round by round."""
     for caller in callers:
         caller.do(**job)
         caller.calls = caller.processor_seconds = 0.0
@@ -99,7 +99,7 @@ def ratio_of(own: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def sequential(stage: Stage, fast: Server) -> None:
-    """`send_prompt`, one call after the other."""
+    """Measure `send_prompt`, one call after the other."""
     names = ["reqwest", *OURS, "reqwest, 2 workers", "http_client", "httpx"]
     callers = [stage.caller(name, fast) for name in names]
     measured = in_turns(callers, "median_us", in_flight=0, seconds=SECONDS)
@@ -122,7 +122,7 @@ def sequential(stage: Stage, fast: Server) -> None:
 
 
 def stream(stage: Stage, folder: Path) -> None:
-    """`stream_prompt` with a thousand pieces, one stream after the other."""
+    """Measure `stream_prompt` with a thousand pieces, one stream after the other."""
     pieces, most = 1_000, 2.0
     with server(folder, 0.0, stream={"pieces": pieces}) as at:
         bare = stage.caller("reqwest stream", at)
@@ -151,7 +151,7 @@ def processor_of(caller: Caller, other: Caller) -> str:
 def concurrent(
     stage: Stage, at: Server, latency: str, in_flight: int, least: dict[str, float], others: Sequence[str] = ()
 ) -> None:
-    """`asend_prompt`, so many calls always in flight, beside aiohttp."""
+    """Measure `asend_prompt`, so many calls always in flight, beside aiohttp."""
     names = ["aiohttp", *OURS, *others]
     callers = [stage.caller(name, at) for name in names]
     measured = in_turns(callers, "per_second", in_flight=in_flight, seconds=SECONDS)
@@ -172,7 +172,7 @@ def concurrent(
 
 
 def batches(stage: Stage, fast: Server) -> None:
-    """`send_batch` of 10,000 different prompts, beside others with 64 in flight; and the memory of 100,000."""
+    """Measure `send_batch` of 10,000 prompts beside others with 64 in flight; and the memory of 100,000."""
     names = [*OURS, "aiohttp", "reqwest", "reqwest, 2 workers"]
     callers = {name: stage.caller(name, fast) for name in names}
     measured: dict[str, list[float]] = {name: [] for name in names}
@@ -273,7 +273,7 @@ def memory_in_flight(stage: Stage, folder: Path) -> None:
 
 
 def paced(stage: Stage, folder: Path, prompts: int, keys: int, rate: int, job: str) -> None:
-    """So many prompts over keys of `rate` a minute, 20 at once; both stores at the same time."""
+    """Measure prompts over keys of `rate` a minute, 20 at once; both stores at the same time."""
     burst = 20
     optimum = (prompts - keys * burst) / (keys * rate / 60)
     limits = {"rpm": {"amount": rate, "burst": burst}}
@@ -306,7 +306,7 @@ def paced(stage: Stage, folder: Path, prompts: int, keys: int, rate: int, job: s
 
 
 def main() -> int:
-    """Measures everything, or only the parts named on the command line."""
+    """Measure everything, or only the parts named on the command line."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     programs = built_programs()

@@ -75,6 +75,7 @@ impl Scene {
             is_again: false,
             ahead_of_limits: false,
             kept: 0,
+            user: None,
             only_key: None,
             last_resort: false,
         };

@@ -92,7 +92,7 @@ async def send_all(llm: LLMInterface, prompts: Sequence[dict[str, str]], progres
 
 
 def marks_of(sent: Iterable[Sent], began: float) -> list[Mark]:
-    """One mark of the picture for each attempt."""
+    """Return one mark of the picture for each attempt."""
     marks = []
     for call in sent:
         for attempt in call.attempts:
@@ -109,7 +109,7 @@ def marks_of(sent: Iterable[Sent], began: float) -> list[Mark]:
 
 
 def exhausted_until(llm: LLMInterface) -> dict[str, float]:
-    """Until when (seconds since 1970) each key that has used up its day is left alone."""
+    """Return until when (seconds since 1970) each key that has used up its day is left alone."""
     return {
         key["label"]: key["exhausted_until"]
         for key in llm.status()["keys"]

@@ -55,7 +55,7 @@ class Progress:
             sys.stdout.write("\n")
 
     def step(self, key: str) -> None:
-        """One more prompt is done; this key had it last."""
+        """Note that one more prompt is done; this key had it last."""
         self._done += 1
         self._by_key[key] += 1
         who = " ".join(

@@ -81,7 +81,7 @@ def linked_packages() -> list[dict[str, Any]]:
 
 
 def licence_texts(package: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name and text of each licence file of a crate."""
+    """Return name and text of each licence file of a crate."""
     folder = Path(package["manifest_path"]).parent
     files = sorted(path for path in folder.rglob("*") if LICENCE_FILE.fullmatch(path.name) and path.is_file())
     if files:

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def written(head: dict[str, str], providers: list[dict[str, Any]]) -> str:
-    """JSON with one model a line, so that differences can be read."""
+    """Return JSON with one model a line, so that differences can be read."""
 
     def compact(value: object) -> str:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

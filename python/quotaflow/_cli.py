@@ -127,7 +127,7 @@ def port_number(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Seconds up to a day, or what is wrong with the text."""
+    """Return seconds up to a day; raise when the text is none."""
     value = float(text)
     if not 0 <= value <= 86_400:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 86400 seconds")
@@ -135,7 +135,7 @@ def seconds(text: str) -> float:
 
 
 def seed(text: str) -> int:
-    """Where chance starts, or what is wrong with the text."""
+    """Return the seed of the simulator's chance; raise when the text is none."""
     value = int(text)
     if not 0 <= value < 2**64:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 2^64 - 1")

@@ -217,8 +217,6 @@ class LLMInterface(RunnableMethods, StreamingMethods, BatchMethods, PlanMethods,
 
         loop, port = running_loop_and_port()
         try:
-            if port is None:
-                return reply_from(await self._core.asend_anywhere(encoded, options))
             future: Future[Outcome] = loop.create_future()
             call = self._core.asend(encoded, options, port, future)
         except CallError as error:
@@ -243,7 +241,7 @@ class LLMInterface(RunnableMethods, StreamingMethods, BatchMethods, PlanMethods,
         system: str | None = None,
         **params: Any,
     ) -> int:
-        """How many tokens a prompt is for a model. Sends nothing and needs no key.
+        """Count the tokens of a prompt for a model. This sends nothing and needs no key.
 
         Models of OpenAI, and its open ones elsewhere, are counted with their own tokenizer; its tables take about
         0.2 s to load, once a process. All others are estimated, and corrected by what earlier answers of the model
@@ -350,7 +348,7 @@ class LLMInterface(RunnableMethods, StreamingMethods, BatchMethods, PlanMethods,
         )
 
     def clear_cache(self) -> int:
-        """Forgets every answer that was kept for calls with `cache=`, for all processes that share the state.
+        """Forget every answer that was kept for calls with `cache=`, for all processes that share the state.
 
         Returns:
             How many there were.
@@ -386,7 +384,7 @@ class LLMInterface(RunnableMethods, StreamingMethods, BatchMethods, PlanMethods,
         return render(template, params, engine=engine)
 
     def status(self) -> dict[str, Any]:
-        """Every key with its health, limits, usage and blocks, and the waiting calls.
+        """Return every key with its health, limits, usage and blocks, and the waiting calls.
 
         A snapshot of plain values, made for reading and for JSON; it holds no key.
 
@@ -399,7 +397,7 @@ class LLMInterface(RunnableMethods, StreamingMethods, BatchMethods, PlanMethods,
         return snapshot
 
     def reset(self, provider: str | None = None, key: str | None = None) -> int:
-        """Forgets blocks, exhaustion and used quota, for instance after credit was bought.
+        """Forget blocks, exhaustion and used quota, for instance after credit was bought.
 
         Args:
             provider: only of this provider; `None` for all.

@@ -280,7 +280,7 @@ def _sum_of_usage(
 
 
 def numbers_of(reply: Reply) -> tuple[float, int, int, int]:
-    """Seconds, tokens of the prompt, tokens of the answer and attempts, of all rounds together.
+    """Return seconds, tokens of the prompt, tokens of the answer and attempts, of all rounds together.
 
     >>> numbers_of(Reply("3", usage=(10, 5, 0, 0, 0), latency=0.5))
     (0.5, 10, 5, 0)

@@ -62,7 +62,7 @@ class SimulatedProviders:
         return seen
 
     def add_faults(self, *faults: Mapping[str, Any]) -> None:
-        """Lets more go wrong: `{"when": {"key": "OPENAI_API_KEY", "first": 2}, "do": {"status": 503}}`.
+        """Add faults: `{"when": {"key": "OPENAI_API_KEY", "first": 2}, "do": {"status": 503}}`.
 
         Raises:
             ConfigError: a fault is invalid.

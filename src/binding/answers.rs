@@ -1,4 +1,4 @@
-//! How does Python find JSON in an answer, and hold it to a schema?
+//! JSON in answers, and its validation, for Python.
 
 use pyo3::prelude::*;
 

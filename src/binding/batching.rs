@@ -1,7 +1,7 @@
-//! How does Python hold many calls at once?
+//! Batches for Python.
 //!
 //! The interpreter is crossed into for many calls at a time: some are put in, those that came to their end are taken out.
-//! A thread of ours drives the runtime meanwhile, so nothing stands still while Python looks at answers.
+//! A thread drives the runtime until the batch is closed, so calls go on while Python looks at answers.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -56,7 +56,7 @@ impl Core {
         });
         let (bell, rope) =
             pair.map_err(|error| PyOSError::new_err(format!("no sockets can be made: {error}")))?;
-        // A full socket means that the bell was heard already.
+        // A full socket means that the loop has been woken already.
         let ring = move || drop((&rope).write(&[1]));
         Ok(BatchRun {
             unattended: Mutex::new(Some(threads.unattended()?)),
@@ -122,7 +122,7 @@ impl BatchRun {
 
     /// Appends what came to its end to `into`: number, outcome or exception, seconds, tokens in, tokens out, attempts.
     /// It is appended and not returned, so that Ctrl-C finds it in one place or the other. Notices and hooks are left to
-    /// whoever drives the batch when it `tells` of none.
+    /// the driver of the batch when it `tells` of none.
     #[pyo3(signature = (into, tells = true))]
     fn take(&self, py: Python<'_>, into: &Bound<'_, PyList>, tells: bool) -> PyResult<()> {
         let mut rung = [0_u8; 64];
@@ -198,7 +198,7 @@ impl BatchRun {
         }
         if let Some(batch) = self.batch.lock().take() {
             py.detach(|| self.threads.enter(|| batch.abandon()));
-            // Calls that were dropped let go of what they hold before nobody drives the runtime any more.
+            // Dropped calls release what they hold while the runtime is still driven.
             self.threads.spawn(std::future::ready(()))?;
         }
         *self.unattended.lock() = None;

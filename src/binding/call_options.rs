@@ -1,4 +1,4 @@
-//! What did the caller choose besides the prompt?
+//! The options of a call, checked once.
 
 use std::time::Duration;
 

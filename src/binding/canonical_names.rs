@@ -1,4 +1,4 @@
-//! What do names of variables say, and which of them hold the same key?
+//! Canonical provider names, and digests of keys.
 
 use pyo3::prelude::*;
 

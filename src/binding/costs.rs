@@ -1,4 +1,4 @@
-//! How do costs and counts of tokens reach Python? Amounts are whole picodollars; Python makes decimals of them.
+//! Costs and token counts for Python, in whole picodollars.
 
 use pyo3::prelude::*;
 
@@ -86,7 +86,7 @@ pub(super) fn cost_of(
         reasoning_tokens: reasoning,
     });
     let at = Moment::from_nanos((at_unix * 1e9) as i64);
-    cost_of_answer(&OwnPrices::of_nobody(), provider, model, usage.as_ref(), body, at)
+    cost_of_answer(&OwnPrices::unstated(), provider, model, usage.as_ref(), body, at)
 }
 
 /// What the prices that hold in this process were made from: `genai-prices 0.2.3`.

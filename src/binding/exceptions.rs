@@ -1,4 +1,4 @@
-//! Which Python exception is an error?
+//! Python exceptions of errors, as one table.
 
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
@@ -78,7 +78,7 @@ fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>>
             }
             if let Some(UserLimit { name, used, amount }) = error.user_limit {
                 facts.set_item("limit", name)?;
-                // Money is told in dollars, everything else as it is counted.
+                // Money is in dollars, everything else as it is counted.
                 if name.starts_with("cost") {
                     facts.set_item("used", used as f64 / 1e6)?;
                     facts.set_item("amount", amount as f64 / 1e6)?;

@@ -1,22 +1,22 @@
-//! How does Python hold a call that it sends itself?
+//! Guarded calls: permits for requests that Python sends itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::any_loop;
 use super::classify::Verdict;
 use super::core::Core;
 use super::exceptions::raise;
+use super::loop_port::LoopPort;
+use super::mailbox::Arrival;
 use super::notices::NoticeBox;
-use super::outcome::attempts;
+use super::outcome::{PermitTuple, attempts, permit_tuple};
 use super::runtime::Threads;
-use crate::engine::{self, Guard, Moment, Outlook, Period, Permit};
+use crate::engine::{self, Guard, Moment, Outlook, Period};
 use crate::error::{Error, ErrorKind};
 
 /// What a guarded call wants, read once.
@@ -57,21 +57,12 @@ impl GuardOptions {
 /// A call that Python sends: it asks for permits and says what came of each. Dropped, it gives back what was not sent.
 #[pyclass(frozen, module = "quotaflow._quotaflow")]
 pub(super) struct GuardedCall {
-    /// Away while somebody waits for a permit.
+    /// `None` while a permit is awaited.
     call: Arc<Mutex<Option<engine::Guarded>>>,
-    /// Whoever waited for a permit has left meanwhile: what comes is given back.
+    /// The waiter for a permit has left: what comes is given back.
     unwanted: Arc<AtomicBool>,
     threads: Threads,
     notices: Arc<NoticeBox>,
-}
-
-/// What Python gets for a permit: provider, model, label, key, seconds waited, number of the attempt.
-type PermitTuple = (String, Option<String>, String, Option<String>, f64, usize);
-
-fn tuple(permit: Permit) -> PermitTuple {
-    let secret = permit.secret.map(|secret| secret.expose().to_owned());
-    let waited = permit.waited.as_secs_f64();
-    (permit.provider, permit.model, permit.label, secret, waited, permit.attempt)
 }
 
 #[pymethods]
@@ -90,30 +81,40 @@ impl GuardedCall {
         let told = tell(py);
         let permit = permit?;
         told?;
-        permit.map(tuple).map_err(|error| raise(py, &error))
+        permit.map(permit_tuple).map_err(|error| raise(py, &error))
     }
 
-    /// The same for asyncio; cancelling it ends the call.
-    fn apermit<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// The same for an event loop: `port` resolves `future`. The number is what `port.cancel` takes, which ends the call.
+    fn apermit(
+        &self,
+        py: Python<'_>,
+        port: &Bound<'_, LoopPort>,
+        future: Py<PyAny>,
+    ) -> PyResult<u64> {
         let mut call = self.take(py)?;
-        let (place, notices) = (self.call.clone(), self.notices.clone());
+        let mailbox = port.get().mailbox();
+        self.notices.wakes(&mailbox);
+        self.notices.deliver(py)?;
+        let place = self.call.clone();
         let unwanted = self.unwanted.clone();
+        let number = port.get().number();
         let work = async move {
             let permit = call.permit().await;
             if unwanted.load(Ordering::Acquire) {
                 call.release();
             }
             *place.lock() = Some(call);
-            // Who stopped wanting it meanwhile found nothing to give back yet.
+            // It may have become unwanted while there was nothing to give back yet.
             if unwanted.load(Ordering::Acquire)
                 && let Some(call) = place.lock().as_mut()
             {
                 call.release();
             }
-            permit.map(tuple)
+            mailbox.put(number, permit.map(|permit| Arrival::Permit(Box::new(permit))));
         };
-        let tell = move |py: Python<'_>| notices.deliver(py);
-        any_loop::awaitable(py, &self.threads, work, |py, permit| permit.into_py_any(py), tell)
+        let work = self.threads.spawn(work)?.abort_handle();
+        LoopPort::expect(port, number, future, work, None, &self.notices)?;
+        Ok(number)
     }
 
     /// It went well and took these tokens, of input and output; `None`: as many as were reserved.
@@ -121,12 +122,12 @@ impl GuardedCall {
         self.with(py, |call| call.settle(tokens))
     }
 
-    /// Nobody knows what became of it.
+    /// The outcome is unknown; the reservation stays counted.
     fn abandon(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, engine::Guarded::abandon)
     }
 
-    /// It failed; the next permit says whether it may be tried again.
+    /// It failed; the next permit is a retry, or an error.
     fn fail(&self, py: Python<'_>, verdict: &Bound<'_, Verdict>) -> PyResult<()> {
         let failure = verdict.get().failure.clone();
         self.with(py, |call| call.fail(failure))
@@ -243,7 +244,7 @@ impl Core {
         Ok(closed.map_err(|error| raise(py, &error))?.map(seconds))
     }
 
-    /// Closes a key because somebody says that it does not work: until then, in seconds since 1970, or for good.
+    /// Closes a key on request: until then, in seconds since 1970, or for good.
     fn disable_key(
         &self,
         py: Python<'_>,
@@ -271,7 +272,7 @@ impl Core {
         Ok(seconds(until.map_err(|error| raise(py, &error))?))
     }
 
-    /// Opens what is closed for a key; says whether anything was.
+    /// Opens what is closed for a key; true when anything was.
     fn open_key(
         &self,
         py: Python<'_>,
@@ -290,7 +291,10 @@ impl Core {
         let status = py.detach(|| engine.key(provider, key)).map_err(|error| raise(py, &error))?;
         notices.deliver(py)?;
         serde_json::to_string(&status).map_err(|error| {
-            raise(py, &Error::new(ErrorKind::Internal, format!("no status: {error}")))
+            raise(
+                py,
+                &Error::new(ErrorKind::Internal, format!("the status cannot be written: {error}")),
+            )
         })
     }
 

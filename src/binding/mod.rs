@@ -1,9 +1,7 @@
-//! The ring that speaks Python: the only files that name pyo3. It translates and decides nothing.
+//! The Python binding: it translates and decides nothing.
 
 mod answers;
-mod any_loop;
 mod batching;
-mod caching;
 mod call_options;
 mod canonical_names;
 mod classify;
@@ -14,17 +12,16 @@ mod exceptions;
 mod forks;
 mod guard;
 mod loop_port;
+mod loop_ring;
 mod mailbox;
 mod notices;
 mod outcome;
 mod planning;
 mod prompt;
-mod queue;
 mod runtime;
 mod simulate;
 mod stream_timeouts;
 mod streaming;
-mod usage;
 
 use pyo3::pymodule;
 

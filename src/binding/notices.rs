@@ -1,6 +1,6 @@
-//! How do notices and retries reach Python without a thread of ours ever waiting for the interpreter?
+//! Notices and retries on their way to Python.
 //!
-//! They are put into a bounded box. Whoever holds the interpreter anyway, because it waits for a call or takes an
+//! They are put into a bounded box. A thread that holds the interpreter anyway, because it waits for a call or takes an
 //! answer, empties it: a blocked caller every 50 ms, an event loop when it is woken.
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use super::outcome;
 use crate::engine::{Events, Notice, Observer};
 use crate::error::Attempt;
 
-/// More than this many notices that nobody took are forgotten, the oldest first.
+/// Of more undelivered notices than this, the oldest are dropped.
 const MOST_KEPT: usize = 10_000;
 
 /// Notices on their way to `logging`.
@@ -33,7 +33,7 @@ pub(super) struct NoticeBox {
 }
 
 impl NoticeBox {
-    /// Whether decisions are told as well; the latest call knows the level.
+    /// Whether decisions are logged as well; the latest call knows the level.
     pub(super) fn listen_to_decisions(&self, wanted: bool) {
         self.debug.store(wanted, Ordering::Relaxed);
     }
@@ -50,8 +50,8 @@ impl NoticeBox {
     /// Hands everything over to the loggers under `quotaflow`.
     ///
     /// # Errors
-    /// Ctrl-C, if it arrives meanwhile. What logging itself raises is logging's business: it is reported the way
-    /// Python reports errors nobody can catch.
+    /// Ctrl-C, if it arrives during delivery. What logging itself raises is reported the way
+    /// Python reports errors that cannot be caught.
     pub(super) fn deliver(&self, py: Python<'_>) -> PyResult<()> {
         if !self.has_any.swap(false, Ordering::Acquire) {
             return Ok(());
@@ -95,7 +95,7 @@ impl NoticeBox {
         events.drain(..).collect()
     }
 
-    /// Whoever waits for events need not wait any longer.
+    /// Wakes the listener for events.
     pub(super) fn wake_listener(&self) {
         self.has_event.notify_all();
     }
@@ -158,10 +158,10 @@ impl Retries {
         self.0.lock().push(attempt.clone());
     }
 
-    /// Calls `hook` with each; a hook that raises hurts nobody.
+    /// Calls `hook` with each; an exception of the hook is reported and does not reach the call.
     ///
     /// # Errors
-    /// Ctrl-C, if it arrives meanwhile.
+    /// Ctrl-C, if it arrives during delivery.
     pub(super) fn deliver(&self, py: Python<'_>, hook: &Py<PyAny>) -> PyResult<()> {
         let attempts = std::mem::take(&mut *self.0.lock());
         attempts.iter().try_for_each(|attempt| {
@@ -171,7 +171,7 @@ impl Retries {
     }
 }
 
-/// Reports an error of code that is not ours and goes on; `KeyboardInterrupt` and `SystemExit` are no errors but wishes.
+/// Reports an error of a user's code and goes on; `KeyboardInterrupt` and `SystemExit` are passed on.
 fn report(py: Python<'_>, error: PyErr, place: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     if error.is_instance_of::<PyException>(py) {
         error.write_unraisable(py, place);

@@ -1,10 +1,10 @@
-//! What does Python get for an answer?
+//! Answers, attempts and permits as Python objects.
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 
-use crate::engine::{Answer, FailureClass, StreamEvent, StreamPiece, TokenUsage};
+use crate::engine::{Answer, FailureClass, Permit, StreamEvent, StreamPiece, TokenUsage};
 use crate::error::Attempt;
 
 /// Input, output, cached, written to the cache, thinking.
@@ -103,6 +103,13 @@ impl Outcome {
         .to_string()
     }
 
+    /// Removes it from the cache of answers, if it is there: it is not what was asked for.
+    fn forget(&self, py: Python<'_>) {
+        if let Some(kept) = &self.0.kept_as {
+            py.detach(|| kept.forget());
+        }
+    }
+
     #[getter]
     fn attempts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         attempts(py, &self.0.attempts)
@@ -129,6 +136,16 @@ pub(super) fn attempt(attempt: &Attempt) -> AttemptTuple<'_> {
         attempt.lasted.as_secs_f64(),
         attempt.waited.as_secs_f64(),
     )
+}
+
+/// What Python gets for a permit: provider, model, label, key, seconds waited, number of the attempt.
+pub(super) type PermitTuple = (String, Option<String>, String, Option<String>, f64, usize);
+
+/// A permit as a tuple, with the key in clear.
+pub(super) fn permit_tuple(permit: Permit) -> PermitTuple {
+    let secret = permit.secret.map(|secret| secret.expose().to_owned());
+    let waited = permit.waited.as_secs_f64();
+    (permit.provider, permit.model, permit.label, secret, waited, permit.attempt)
 }
 
 /// Pieces as Python takes them.

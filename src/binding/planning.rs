@@ -1,4 +1,4 @@
-//! When would so many prompts be answered, as Python asks it?
+//! Forecasts of workloads for Python.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who ends a stream whose time is over while nobody asks it for its next piece?
+//! Timeouts of streams that are not being read.
 //!
 //! One thread for each engine, for as long as there are streams whose time ends. It sleeps until the next of them is
 //! overdue, never takes the interpreter, and holds no engine while it sleeps. A child of a fork has its own engine.
@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use super::runtime::Threads;
 use crate::engine::Engine;
 
-/// The clock may be set meanwhile, and streams end by themselves.
+/// The longest sleep: the clock may be set, and streams end by themselves.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 #[derive(Default)]

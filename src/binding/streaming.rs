@@ -1,4 +1,4 @@
-//! How do the pieces of an answer reach Python?
+//! Streamed answers for Python.
 //!
 //! One crossing brings all pieces that are there. Nothing is read ahead of who asks, so a consumer that stops leaves the
 //! rest with the server.
@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio::sync::Notify;
 
-use super::any_loop;
 use super::call_options::CallOptions;
 use super::core::Core;
 use super::exceptions::raise;
@@ -31,11 +30,11 @@ pub(super) struct StreamCall {
     threads: Threads,
     notices: Arc<NoticeBox>,
     on_retry: Option<(Py<PyAny>, Arc<Retries>)>,
-    /// The loop that is told of retries while it waits.
+    /// The loop that hears of retries while it waits.
     wakes: Arc<Mutex<Option<Arc<Mailbox>>>>,
 }
 
-/// What whoever waits for a piece shares with whoever closes the stream.
+/// The state that the reader of a stream shares with the one that closes it.
 struct Shared {
     seat: Arc<ParkedStream>,
     answer: Mutex<Option<Answer>>,
@@ -73,12 +72,11 @@ impl StreamCall {
         future: Py<PyAny>,
     ) -> PyResult<u64> {
         let mut stream = self.take(py)?;
-        let port = port.get();
-        let mailbox = port.mailbox();
+        let mailbox = port.get().mailbox();
         *self.wakes.lock() = Some(mailbox.clone());
         self.notices.wakes(&mailbox);
         self.notices.deliver(py)?;
-        let call = port.number();
+        let call = port.get().number();
         let shared = self.shared.clone();
         let work = async move {
             let came = shared.pull(&mut stream).await;
@@ -88,27 +86,8 @@ impl StreamCall {
         let work = self.threads.spawn(work)?.abort_handle();
         let hook = self.on_retry.as_ref();
         let hook = hook.map(|(hook, retries)| (hook.clone_ref(py), retries.clone()));
-        port.expect(call, future, work, hook, &self.notices);
+        LoopPort::expect(port, call, future, work, hook, &self.notices)?;
         Ok(call)
-    }
-
-    /// The same for a loop that cannot watch a socket.
-    fn anext_anywhere<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let mut stream = self.take(py)?;
-        let shared = self.shared.clone();
-        let work = async move {
-            let came = shared.pull(&mut stream).await;
-            shared.put_back(stream, !matches!(&came, Ok(events) if !events.is_empty()));
-            came
-        };
-        let notices = self.notices.clone();
-        let hook = self.on_retry.as_ref();
-        let hook = hook.map(|(hook, retries)| (hook.clone_ref(py), retries.clone()));
-        let tell = move |py: Python<'_>| {
-            notices.deliver(py)?;
-            hook.map_or(Ok(()), |(hook, retries)| retries.deliver(py, &hook))
-        };
-        any_loop::awaitable(py, &self.threads, work, objects, tell)
     }
 
     /// The whole answer, once there are no more pieces; given once.
@@ -119,7 +98,7 @@ impl StreamCall {
         self.shared.answer.lock().take().map(Outcome)
     }
 
-    /// Ends the request and settles what was used; whoever waits for a piece is told that it was closed.
+    /// Ends the request and settles what was used; a reader that waits gets a `ClosedError`.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if !self.threads.are_of_this_process() {
             return Ok(());
@@ -130,7 +109,7 @@ impl StreamCall {
 }
 
 impl StreamCall {
-    /// The stream for whoever waits for its next piece.
+    /// Checks the stream out for one reader.
     fn take(&self, py: Python<'_>) -> PyResult<Box<Streaming>> {
         if !self.threads.are_of_this_process() {
             let error =
@@ -139,12 +118,12 @@ impl StreamCall {
         }
         match self.shared.seat.take() {
             Checkout::Stream(stream) => Ok(stream),
-            // Whoever waited may have been cancelled together with the stream.
+            // The reader may have been cancelled together with the stream.
             Checkout::Taken if self.shared.is_closed.load(Ordering::Acquire) => {
                 Err(raise(py, &closed()))
             }
             Checkout::Taken => {
-                let words = "somebody else waits for the next piece of this stream";
+                let words = "another reader waits for the next piece of this stream";
                 Err(raise(py, &Error::argument("stream", words).hint("read it from one place")))
             }
             Checkout::Over => Err(raise(py, &closed())),
@@ -209,14 +188,14 @@ impl Shared {
         Ok(events)
     }
 
-    /// Nobody waits any more.
+    /// Checks the stream in again.
     fn put_back(&self, stream: Box<Streaming>, is_over: bool) {
         if is_over {
             self.seat.is_left();
             return;
         }
         self.seat.put_back(stream);
-        // Whoever closed it meanwhile did not find it.
+        // It may have been closed while it was checked out.
         if self.is_closed.load(Ordering::Acquire) {
             drop(self.seat.leave());
         }
@@ -245,7 +224,7 @@ impl Core {
             Some("restart") => Some(Resume::Restart),
             Some("continue") => Some(Resume::Continue),
             Some(_) => {
-                let error = Error::argument("resume", "resume is no way to go on");
+                let error = Error::argument("resume", "resume is invalid");
                 return Err(raise(py, &error.hint("pass 'restart', 'continue' or None")));
             }
         };

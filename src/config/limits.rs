@@ -1,4 +1,4 @@
-//! Which limits did the user state, and how do they refill?
+//! Limits of a config, and how they refill.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -19,7 +19,7 @@ const MOST: u64 = 1_000_000_000_000;
 /// More calls in flight than this no process can hold.
 const MOST_IN_FLIGHT: u64 = 100_000;
 
-/// Nobody means to spend more in a day.
+/// A larger amount of dollars is a mistake.
 const MOST_DOLLARS: f64 = 1e9;
 
 const REFILLS: [&str; 3] = ["bucket", "rolling", "calendar"];

@@ -1,4 +1,4 @@
-//! What did the user write, and what does it mean?
+//! The config: arguments, files and environment to valid settings.
 //!
 //! Arguments, a config file (YAML, TOML or JSON in one shape), the environment and a `.env` become [`Settings`] that
 //! cannot be wrong. [`Sources`] looks at the machine; everything else is pure and takes what it found.

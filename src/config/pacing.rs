@@ -1,4 +1,4 @@
-//! How are the calls of a provider paced, beside its limits?
+//! Pacing of a provider's calls: retries, delays, request size, reserve.
 
 use super::error::ConfigError;
 use super::reader::{Node, Table};

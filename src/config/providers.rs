@@ -1,4 +1,4 @@
-//! Which providers are there, and at which address?
+//! Providers of a config, with dialect and base URL.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -108,7 +108,7 @@ fn check_name(name: &str, node: &Node<'_>) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The address and the version of the API that the environment names. What is wrong there is only told: whoever does
+/// The address and the version of the API that the environment names. What is wrong there is only a warning: a user who does
 /// not use that provider need not mend it.
 fn look_around(provider: &mut Provider, sources: &Sources, warnings: &mut Vec<String>) {
     let variable = |name: &str| {
@@ -129,7 +129,7 @@ fn look_around(provider: &mut Provider, sources: &Sources, warnings: &mut Vec<St
         if value.len() <= 40 && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             provider.api_version = Some(value.to_owned());
         } else {
-            warnings.push(format!("{name} is ignored: it is no version such as 2024-10-21"));
+            warnings.push(format!("{name} is ignored: it is not a version such as 2024-10-21"));
         }
     }
 }

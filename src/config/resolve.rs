@@ -1,4 +1,4 @@
-//! Who has the last word: the arguments, the config file, the environment, or the catalogue?
+//! Precedence: arguments, config file, environment, catalogue.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ impl Settings {
     pub fn resolve(mut arguments: Arguments, sources: Sources) -> Result<Settings, ConfigError> {
         let mut warnings = sources.warnings.clone();
         let mut tree = tree(&arguments, &sources)?;
-        // Which of several mistakes is told, and which key comes first, does not depend on how a format orders fields.
+        // Which of several mistakes is reported, and which key comes first, does not depend on how a format orders fields.
         let trees = [&mut arguments.keys, &mut arguments.limits, &mut arguments.base_urls];
         trees.into_iter().flatten().for_each(Value::sort_all_objects);
         tree.sort_all_objects();

@@ -1,4 +1,4 @@
-//! Which model answers what?
+//! Routes: the models of each task, with fallbacks.
 
 use serde_json::{Map, Value};
 
@@ -67,7 +67,7 @@ impl<'a> Written<'a> {
 fn task<'a>(name: &'a str, node: &Node<'a>) -> Result<WrittenTask<'a>, ConfigError> {
     if let Some(meant) = nearest(name, ["default", "fallback"]) {
         return Err(node
-            .error("this is too near to a name with a meaning to be a task")
+            .error("this task's name is too close to a reserved one")
             .hint(format!("did you mean `{meant}`?")));
     }
     if shown(name, false) != name {

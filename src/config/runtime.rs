@@ -1,4 +1,4 @@
-//! How patient is this process: retries, timeouts, queue, and where it remembers?
+//! Runtime settings: retries, timeouts, queue, answer cache, state.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

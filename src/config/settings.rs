@@ -1,4 +1,4 @@
-//! What holds for this process, once everything the user wrote has been read and found right?
+//! The settings of a process, read and validated.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,7 +45,7 @@ pub struct Settings {
 /// The weight of a user of whom none is stated, in thousandths.
 pub(super) const USUAL_WEIGHT: u32 = 1_000;
 
-/// Which answers are kept, to be given again to whoever asks the same.
+/// Which answers are kept, to be given again to the same question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerCache {
     /// How long an answer holds. Default a day.
@@ -230,7 +230,7 @@ impl Default for Strategy {
 /// What is stated of those on whose behalf calls are made (`user=`).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Users {
-    /// Holds for everybody without an entry.
+    /// Holds for users without an entry.
     pub default: UserSettings,
     /// Those with an entry of their own, by name; what it does not state is the default's.
     pub named: BTreeMap<String, UserSettings>,
@@ -306,7 +306,7 @@ pub struct Timeouts {
 const PIECE: Duration = Duration::from_secs(600);
 
 impl Timeouts {
-    /// How long somebody waits for the next piece of an answer on which `silence` is the longest silence, and `asked`
+    /// How long a reader waits for the next piece of an answer on which `silence` is the longest silence, and `asked`
     /// whether the call itself asked for that: as configured, else 600 s or that silence, whichever is longer. A
     /// silence that the call asked for is allowed in any case.
     pub fn for_a_piece(&self, silence: Duration, asked: bool) -> Duration {

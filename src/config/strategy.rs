@@ -1,4 +1,4 @@
-//! Which targets of a route are asked first: those on one's own machines, or those that cost money?
+//! The strategy of a route: the order of local, free and paid targets.
 
 use super::error::ConfigError;
 use super::reader::Table;

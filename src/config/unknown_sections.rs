@@ -1,4 +1,4 @@
-//! Which sections of a config belong to the program around us, and which are ours but misspelt?
+//! Unknown sections of a config: another program's, or misspelt.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::schema::{TOP, Takes};
 
 /// Takes out what a program keeps in the same file for itself (`app`, `logging`…), and says in a warning what that was.
 ///
-/// Only a tree with `models` may hold such sections. What is spelt almost like a section of ours and has its shape
+/// Only a tree with `models` may hold such sections. What is spelt almost like a section of quotaflow and has its shape
 /// stays, to be refused with the right name.
 pub(super) fn take_out(tree: &mut Value) -> Option<String> {
     let top = tree.as_object_mut().filter(|top| top.get("models").is_some_and(Value::is_object))?;

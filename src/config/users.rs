@@ -1,4 +1,4 @@
-//! Which users share a waiting line by which weights, and how much may each use?
+//! Users of a config: weights and limits.
 
 use std::num::NonZeroU64;
 
@@ -10,8 +10,8 @@ use super::schema::{self, Takes};
 use super::settings::{USUAL_WEIGHT, UserSettings, Users};
 use crate::kernel::{Period, Refill, Resource};
 
-/// The entry that holds for everybody who has none.
-const EVERYBODY: &str = "default";
+/// The entry that holds for users without their own.
+const OTHERS: &str = "default";
 
 impl Users {
     /// What holds for the user of this name.
@@ -36,13 +36,15 @@ pub(super) fn users(top: &Table<'_>) -> Result<Users, ConfigError> {
     let Some(node) = top.get("users") else { return Ok(Users::default()) };
     let entries = node.entries(Takes::Table)?;
     let mut users = Users::default();
-    for (name, node) in entries.iter().filter(|(name, _)| *name == EVERYBODY) {
+    for (name, node) in entries.iter().filter(|(name, _)| *name == OTHERS) {
         let _ = name;
         users.default = user(node, &users.default)?;
     }
-    for (name, node) in entries.iter().filter(|(name, _)| *name != EVERYBODY) {
+    for (name, node) in entries.iter().filter(|(name, _)| *name != OTHERS) {
         if name.trim().is_empty() {
-            return Err(node.error("a user needs a name").hint("write default for everybody else"));
+            return Err(node
+                .error("a user needs a name")
+                .hint("write default for all other users"));
         }
         if shown(name, false) != *name {
             return Err(node.error("a user's name is shown, and this one looks like a key"));

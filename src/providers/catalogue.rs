@@ -1,4 +1,4 @@
-//! Which providers are there, where are they, and how do they count?
+//! Providers: names, addresses, and how they count.
 
 use std::num::NonZeroU64;
 
@@ -137,7 +137,7 @@ impl Provider {
     }
 
     /// Whether it is a server that people run themselves: one that is known as such, or one of the user's own on this
-    /// machine or in this network. A provider of the catalogue that was moved there (a proxy, a stand-in) is none.
+    /// machine or in this network. A provider of the catalogue that was moved there (a proxy, a simulator) is none.
     ///
     /// ```
     /// use quotaflow::providers::Provider;

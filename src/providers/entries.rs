@@ -1,4 +1,4 @@
-//! What are the facts about each provider? One entry each; a new provider is a new entry.
+//! The provider table: one entry of facts each.
 
 use super::rate_headers::{self as headers, RateHeaders};
 use super::refusal_rows::{self, Row};
@@ -52,7 +52,7 @@ pub(super) enum Structured {
     JsonObject,
     /// Nothing: the prompt has to say it.
     Prompt,
-    /// A server that nobody knows: what is written in OpenAI's words is for it to judge, else the prompt says it.
+    /// An unknown server: what is written in OpenAI's words is for it to judge, else the prompt says it.
     Unknown,
 }
 
@@ -103,7 +103,7 @@ pub(super) struct Entry {
     pub(super) refusals: &'static [Row],
 }
 
-/// The version of Azure's API that is asked for when nobody chose another.
+/// The version of Azure's API that is asked for by default.
 pub(super) const AZURE_VERSION: &str = "2024-10-21";
 
 const OPENAI_LIKE: Entry = Entry {

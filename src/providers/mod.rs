@@ -1,4 +1,4 @@
-//! The ring that knows providers: dialects, the catalogue, and what refusals mean. Pure: bytes in, values out.
+//! Providers and their wire formats. Pure: bytes in, values out.
 //!
 //! A call meets it three times: [`Provider::encode`] makes the bytes of a request,
 //! [`Provider::decode`] reads whatever came back, [`Provider::hints`] reads what the headers say about limits.

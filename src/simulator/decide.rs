@@ -1,4 +1,4 @@
-//! What does the provider answer to this request, at this instant?
+//! The simulator's decision about each request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::settings::{
 };
 use super::stats::{Counter, Outcome, Stats, TimelineEntry};
 
-/// The stand-in without its sockets: bytes and an instant in, an answer out. The same seed, requests and instants
+/// The simulator without its sockets: bytes and an instant in, an answer out. The same seed, requests and instants
 /// give the same answers.
 ///
 /// ```
@@ -53,7 +53,7 @@ pub struct Simulator {
     serial: u64,
 }
 
-/// What the stand-in knows of a key.
+/// What the simulator knows of a key.
 #[derive(Debug)]
 struct Key {
     organization: usize,
@@ -61,7 +61,7 @@ struct Key {
 }
 
 impl Simulator {
-    /// A stand-in for these settings, with every limit unused.
+    /// A simulator for these settings, with every limit unused.
     pub fn new(settings: SimulatorSettings) -> Result<Self, SettingsError> {
         let settings = settings.checked()?;
         if let Some(tokenizer) = settings.tokens.tokenizer {

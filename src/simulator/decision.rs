@@ -1,4 +1,4 @@
-//! What was decided about a request, and how does it become an answer?
+//! The decision about a request, and its place in the statistics.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Is it this request's turn to go wrong?
+//! Fault rules at work: which one applies to a request.
 
 use super::random::Random;
 use super::settings::{FaultEffect, FaultRule, Provider};

@@ -1,4 +1,4 @@
-//! May this request of this organisation pass, and what does it take?
+//! The meters of an organisation: admission of requests.
 
 use std::collections::HashMap;
 

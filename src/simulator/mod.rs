@@ -1,4 +1,4 @@
-//! A stand-in for the providers: it speaks their dialects, counts by their rules, and fails as they fail.
+//! A simulator of the providers: dialects, limits and faults.
 //!
 //! It exists to prove the rest of this crate and to let users test without money, so it shares no limit code with
 //! the kernel: whatever both agree on was written twice, from the providers' documentation. [`Simulator`] is pure

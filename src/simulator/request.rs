@@ -1,4 +1,4 @@
-//! What does a request ask for, whichever dialect it speaks?
+//! A request as the simulator understands it, in any dialect.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ pub(super) enum Dialect {
 pub(super) enum Problem {
     NoSuchPath,
     WrongMethod,
-    /// No key, or one nobody knows.
+    /// No key, or an unknown one.
     BadKey,
     NotJson(String),
     Missing(&'static str),
@@ -246,7 +246,7 @@ fn secret_of<'a>(request: &IncomingRequest<'a>, dialect: Dialect) -> &'a str {
     }
 }
 
-/// What the stand-in reads of a body in any of the dialects; the rest is skipped.
+/// What the simulator reads of a body in any of the dialects; the rest is skipped.
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(borrow)]

@@ -1,4 +1,4 @@
-//! How does the stand-in get sockets and a clock?
+//! The simulator's server: sockets and connections.
 
 use std::fmt;
 use std::io;
@@ -23,7 +23,7 @@ use super::stream_sending;
 
 const BLOCK: usize = 64 * 1024;
 
-/// Why the stand-in could not be started.
+/// Why the simulator could not be started.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -62,7 +62,7 @@ impl std::error::Error for ServeError {
     }
 }
 
-/// A stand-in that listens; it stops when this is dropped.
+/// A simulator that listens; it stops when this is dropped.
 #[derive(Debug)]
 pub struct Running {
     /// Where it listens; with the port that the system chose when 0 was asked for.
@@ -75,7 +75,7 @@ pub struct Running {
 impl Running {
     /// Closes the listener and all connections, and waits until they are closed.
     pub async fn stop(self) {
-        // Nobody listens when the task is already gone, and then there is nothing to stop.
+        // Sending fails when the task is already gone; then there is nothing to stop.
         let _ = self.stop.send(true);
         let _ = self.accepting.await;
     }
@@ -96,7 +96,7 @@ impl Running {
     }
 }
 
-/// Starts a stand-in on a loopback address, within the current tokio runtime.
+/// Starts a simulator on a loopback address, within the current tokio runtime.
 ///
 /// Besides the providers' paths there are `GET /health`, `GET /stats` (with `?timeline=true` also who came when) and
 /// `POST /control` with `{"faults": […], "clear_faults": true, "reset_stats": true}`, each optional.
@@ -113,7 +113,7 @@ pub async fn serve(settings: SimulatorSettings, addr: SocketAddr) -> Result<Runn
     Ok(Running { addr, shared, stop, accepting })
 }
 
-/// Accepts until it is told to stop (or nobody is left to tell it); the connections end with it.
+/// Accepts until it is stopped; the connections end with it.
 async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
@@ -124,7 +124,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
                 Ok((stream, _)) => {
                     let shared = Arc::clone(&shared);
                     connections.spawn(async move {
-                        // A client that goes away in the middle is no news.
+                        // A client may go away in the middle.
                         let _ = converse(stream, &shared).await;
                     });
                 }

@@ -26,7 +26,7 @@ impl Shared {
     }
 }
 
-/// The wall clock at the start, and from then on only forward: a stand-in that steps back would refuse wrongly.
+/// The wall clock at the start, and from then on only forward: a simulator that steps back would refuse wrongly.
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
@@ -35,7 +35,7 @@ pub(super) struct Clock {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the stand-in keeps its own time, or it would share the clock of what it is to prove"
+    reason = "the simulator keeps its own time, or it would share the clock of the code under test"
 )]
 impl Clock {
     fn new() -> Self {

@@ -1,4 +1,4 @@
-//! Where do answers stand that may be given again?
+//! Cached answers of a store.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -1,4 +1,4 @@
-//! Where do ledgers stand while they are in memory?
+//! The table of ledgers in memory.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The ring that remembers ledgers. A store never knows a rule: it has one method that takes a pure closure.
+//! Stores of ledgers: in memory, or in a SQLite file.
 
 mod answers;
 mod error;

@@ -1,4 +1,4 @@
-//! Ledgers in one SQLite file that every process of the host may share, without a server.
+//! Ledgers in one SQLite file that all processes of a host may share.
 //!
 //! One row per ledger, written inside the reservation. WAL without a flush at every commit: what was committed
 //! survives the death of the process at any instant; after a power cut the last commits may be missing, never half
@@ -137,7 +137,7 @@ impl Inner {
         self.connection.prepare_cached(statement)?.execute([]).map(drop)
     }
 
-    /// Finds the ledgers and takes the file, so that they are as it says and nobody else changes them.
+    /// Finds the ledgers and takes the file, so that they are current and no other process changes them.
     fn begin(&mut self, ids: &[LedgerId]) -> rusqlite::Result<()> {
         self.places.clear();
         self.in_flight.clear();
@@ -303,7 +303,7 @@ fn refuse_what_is_too_short(path: &Path) -> Result<(), StoreError> {
             Err(StoreError {
                 trouble: StoreTrouble::Corrupt,
                 path: Some(path.to_owned()),
-                detail: format!("{} bytes are no database", file.len()),
+                detail: format!("{} bytes are not a database", file.len()),
             })
         }
         _ => Ok(()),

@@ -6,8 +6,8 @@ use super::error::StoreError;
 
 /// Remembers ledgers and changes them atomically.
 pub trait QuotaStore: Send + Sync {
-    /// Runs `act` on the ledgers named by `ids`, in their order; missing ones are empty. Nobody else, in this process
-    /// or another one, sees or changes them meanwhile. When this returns `Ok` the change survives the process.
+    /// Runs `act` on the ledgers named by `ids`, in their order; missing ones are empty. No other thread, in this process
+    /// or another one, sees or changes them until it returns. When this returns `Ok` the change survives the process.
     ///
     /// # Errors
     /// [`StoreError`]: nothing was changed, but for calls in flight that `act` ended: they have ended for this process.

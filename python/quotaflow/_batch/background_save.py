@@ -17,7 +17,7 @@ _PATIENCE = 0.2
 class Keeper:
     """Does something now and then while the driver of a batch is elsewhere: in other code, for a long time.
 
-    The driver has the batch for itself but in `with keeper:`.
+    The driver has the batch alone, except in `with keeper:`.
 
     >>> kept = Event()
     >>> keeper = Keeper()
@@ -39,7 +39,7 @@ class Keeper:
         self._thread: Thread | None = None
 
     def start(self, keep: Callable[[], object]) -> None:
-        """From now on `keep` is done on a thread of this object; what it raises, the driver meets as well."""
+        """Start a thread that calls `keep` from now on; what it raises, the driver meets as well."""
         self._keep = keep
         thread = Thread(target=self._watch, name="quotaflow-keeper", daemon=True)
         thread.start()

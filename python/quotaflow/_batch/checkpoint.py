@@ -67,7 +67,7 @@ class Checkpoint:
             raise
 
     def known(self, key: bytes) -> int | None:
-        """Where the reply to this prompt stands, if an earlier run got one."""
+        """Return where the reply to this prompt stands, if an earlier run got one."""
         return self._known.get(key)
 
     def add(self, index: int, line: str) -> int:
@@ -105,7 +105,7 @@ class Checkpoint:
             raise trouble from error
 
     def lines(self) -> Lines:
-        """For reading what is written, now and after this is closed."""
+        """Open the lines for reading, now and after this is closed."""
         return Lines(self._path, self)
 
     def unsaved_at(self, offset: int) -> bytes | None:
@@ -113,7 +113,7 @@ class Checkpoint:
         return self._unsaved.get(offset)
 
     def close(self) -> None:
-        """Lets go of the file. Closing twice is fine."""
+        """Let go of the file. Closing twice is fine."""
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
@@ -323,11 +323,11 @@ class SavedResults(Results):
         return original < len(self._offsets) and self._offsets[original] >= 0
 
     def save(self, *, sync: bool) -> None:
-        """Everything so far stands in the file."""
+        """Write everything so far to the file."""
         self._checkpoint.save(sync=sync)
 
     def close(self) -> None:
-        """Lets another run have the file."""
+        """Let another run have the file."""
         self._checkpoint.close()
 
 
@@ -442,7 +442,7 @@ def _header(job: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _lines_of(file: int) -> Iterator[tuple[int, bytes]]:
-    """Each line with its offset; the last one may have no end."""
+    """Return each line with its offset; the last one may have no end."""
     os.lseek(file, 0, os.SEEK_SET)
     offset, rest = 0, b""
     while chunk := os.read(file, _READ):

@@ -79,7 +79,7 @@ class BatchOptions:
         try:
             _, target = self._caller.core.asked(self.usual)
         except QuotaflowError:
-            return asked  # each prompt says for itself, or says nothing that could be sent
+            return asked  # each prompt has its own options, or none that could be sent
         return asked | {"default model": target}
 
     def start(self) -> BatchRun:
@@ -88,7 +88,7 @@ class BatchOptions:
         return self._caller.core.batch(self.usual, _most_sockets() if most is None else most)
 
     def with_own(self, call: dict[str, Any], params: dict[str, Any]) -> tuple[CallOptions, Wanted | None]:
-        """Return the options of a prompt that says some for itself, and the shape that its answer is to have."""
+        """Return the options of a prompt with its own arguments, and the shape of its answer."""
         params, wanted = self._shapes.handed_on(self._arguments.params | params)
         asked = self._arguments._replace(**call, params=params)
         deadline = _earlier(asked.deadline, self._arguments.deadline)
@@ -163,7 +163,7 @@ def _seconds(deadline: object) -> float | None:
 
 
 def _most_sockets() -> int | None:
-    """No more calls at once than this process may open sockets for; `None` when that is no matter."""
+    """Return no more calls at once than this process may open sockets for; `None` when that is no matter."""
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -91,7 +91,7 @@ class RemainingTime:
         self._asked_of = self._resumed = 0
 
     def seconds(self, tally: Tally, total: int | None, run: BatchRun | None) -> float | None:
-        """How long the rest takes, in seconds; `None` when that is not known.
+        """Return how long the rest takes, in seconds; `None` when that is not known.
 
         Args:
             tally: what is done.

@@ -33,7 +33,7 @@ class Silence:
         """Show the progress."""
 
     def end(self) -> None:
-        """Leaves what was shown last."""
+        """Leave what was shown last."""
 
 
 class Told(Silence):
@@ -84,14 +84,14 @@ class Bar(Silence):
         self._is_shown = False
 
     def show(self, progress: BatchProgress) -> None:
-        """Draws it."""
+        """Draw it."""
         if not self._is_shown:
             self._is_shown = True
             self._live.start()
         self._live.update(_Drawn(progress), refresh=True)
 
     def end(self) -> None:
-        """Leaves the bar as it is."""
+        """Leave the bar as it is."""
         if self._is_shown:
             self._live.stop()
 
@@ -122,7 +122,7 @@ class _Drawn:
 
 
 def shown_to(progress: object) -> Silence:
-    """Who is shown it, for `progress=`.
+    """Return the display for `progress=`.
 
     Raises:
         InvalidArgumentError: it is none of `None`, `True`, `False` or a function.
@@ -137,7 +137,7 @@ def shown_to(progress: object) -> Silence:
 
 
 def in_words(progress: BatchProgress) -> str:
-    """One line with everything in it.
+    """Return one line with everything in it.
 
     >>> from quotaflow import BatchProgress
     >>> in_words(BatchProgress(done=40, total=100, failed=2, seconds=10.0, remaining_seconds=75.0))

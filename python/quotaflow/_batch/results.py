@@ -165,7 +165,7 @@ class Results:
         return range(size) if max(self._items, default=-1) == size - 1 else sorted(self._items)
 
     def save(self, *, sync: bool) -> None:
-        """Nothing: memory is all there is."""
+        """Do nothing: memory is all there is."""
 
     def found(
         self,
@@ -174,8 +174,8 @@ class Results:
         identity: str | int | None,  # noqa: ARG002
         wanted: Wanted | None,  # noqa: ARG002
     ) -> BatchItem | None:
-        """Nothing was there before."""
+        """Return nothing: there is no earlier run."""
         return None
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""

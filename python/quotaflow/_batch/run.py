@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from quotaflow._structured.repair import Rounds, Wanted
     from quotaflow.reply import Reply
 
-    # Prompt, options, whether those are the usual ones, what the answer is held to, and what the prompt says for
-    # itself: of the call, and for the provider.
+    # Prompt, options, whether those are the usual ones, what the answer is held to, and the prompt's own
+    # arguments: of the call, and for the provider.
     _Call = tuple[str | bytes, CallOptions, bool, Wanted | None, dict[str, Any], dict[str, Any]]
 
 # Finished without being sent: no more of them at a time, so that answers are looked at in between.
@@ -75,7 +75,7 @@ class BatchWork:
         try:
             self._question = options.question(self._usual, {})
         except QuotaflowError:
-            self._question = b""  # prompts that say nothing for themselves will meet the same
+            self._question = b""  # prompts without their own options will meet the same error
         self._errors_as_text = options.errors_as_text
         self._seen = DigestTable()
         # How often a prompt was met that is to be sent each time.
@@ -90,7 +90,7 @@ class BatchWork:
         self._next = 0
         # Number of a call: digest, id, whether what is wrong with it may be wrong with all of them.
         self._flying: dict[int, tuple[bytes, str | int | None, bool]] = {}
-        # Of those whose answer is to have a shape: their rounds, and the options they said for themselves.
+        # Of those whose answer is to have a shape: their rounds, and their own options.
         self._shaped: dict[int, tuple[Rounds, tuple[dict[str, Any], dict[str, Any]]]] = {}
         # Those that are the same: number, id, and how they are sent when the first one fails by itself.
         self._joined: dict[int, list[tuple[int, str | int | None, _Call | None]]] = {}
@@ -119,7 +119,7 @@ class BatchWork:
         return Results(None) if keeps_all else Results(_MOST_REMEMBERED, self._seen)
 
     def carried_out(self) -> Batch:
-        """Everything, when all is finished; what ends it before has in its `batch` what was finished."""
+        """Run the batch to its end; an error that ends it early has in its `batch` what was finished."""
         finished = self.finished()
         try:
             for _ in finished:
@@ -201,7 +201,7 @@ class BatchWork:
             self._keeper.start(self._keep)
 
     def batch(self) -> Batch:
-        """Everything that is finished."""
+        """Return everything that is finished."""
         return Batch(self._results, self.tally.summary(self._watched.seconds, self._watched.lost))
 
     def _goes_on(self) -> bool:
@@ -571,7 +571,7 @@ class BatchWork:
         return handed
 
     def _total(self) -> int | None:
-        """How many prompts there are, if that is known."""
+        """Return how many prompts there are, if that is known."""
         if self._all_read:
             return self._next
         total = self._prompts.total
@@ -616,7 +616,7 @@ class BatchWork:
         raise error
 
     def _goes_with(self, error: BaseException) -> None:
-        """Who catches what ended the batch finds in it what was finished."""
+        """Attach what was finished to the error that ends the batch."""
         with suppress(Exception):  # the exception may take no attributes
             error.batch = self.batch()  # type: ignore[attr-defined]
 

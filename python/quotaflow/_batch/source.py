@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # A line that is longer than this is no prompt but a file without lines.
 _LONGEST_LINE = 64 * 1024 * 1024
 _EXPECTED = "pass a list, a generator, or the path of a .jsonl file"
-# What a prompt may say for itself of the call; everything else in its dict is a parameter of the provider.
+# Arguments of the call that a prompt may have itself; everything else in its dict is a provider's parameter.
 CALL_OPTIONS = (
     "task_name", "provider", "model", "retry", "fallback", "max_retries", "retry_delay", "system", "priority",
     "timeout", "user", "deadline", "skip_rate_limit",
@@ -42,7 +42,7 @@ _OF_THE_ANSWER = ("task_name", "provider", "model", "system", "fallback")
 
 
 def what_answers_depend_on(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Those arguments of a call that another answer may come from; the others say when and how it is sent.
+    """Return those arguments of a call that another answer may come from; the others say when and how it is sent.
 
     >>> what_answers_depend_on({"model": "gpt-4o", "priority": 1})
     {'model': 'gpt-4o'}
@@ -184,7 +184,7 @@ class Prompts:
 
 
 def _lines_in(path: Path) -> int:
-    """How many lines of a file are not blank."""
+    """Return how many lines of a file are not blank."""
     count, blank = 0, True
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -226,7 +226,7 @@ def read_prompt(
         raise InvalidPromptError(f"the prompt has {what}", hint="give it one of prompt, messages, template")
     for name in _OF_THE_BATCH:
         if name in given:
-            hint = f"pass {name} to the batch; for itself a prompt may say {', '.join(CALL_OPTIONS)} and cache"
+            hint = f"pass {name} to the batch; a prompt itself may have {', '.join(CALL_OPTIONS)} and cache"
             raise InvalidPromptError(f"{name} belongs to the whole batch and to no prompt", hint=hint)
     own = {name: given[name] for name in CALL_OPTIONS if name in given}
     identity = given.get("id")

@@ -166,14 +166,14 @@ class Tally:
         return self.successful + self.unfit - self.shared - self.cached
 
     def paid(self, cost: Decimal | None) -> None:
-        """One more answer with its price."""
+        """Count one more answer with its price."""
         if cost is None:
             self.without_cost += 1
         else:
             self.cost = cost if self.cost is None else self.cost + cost
 
     def summary(self, seconds: float, waited: Mapping[str, float]) -> BatchSummary:
-        """Everything so far."""
+        """Return everything so far."""
         times = sorted(self.latencies)
         return BatchSummary(
             total=self.done,

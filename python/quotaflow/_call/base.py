@@ -78,7 +78,7 @@ class Base:
         return self._caller.hooks.on(event, hook)
 
     def queue(self) -> list[QueuedCall]:
-        """Every call that waits in this process, line by line, in the order in which they will be served.
+        """Return every call that waits in this process, line by line, in the order in which they will be served.
 
         Behind them stand those that pause after a failure, by the end of their pause. Every tenth turn, which
         belongs to the one who waited longest, is left out of account.

@@ -53,12 +53,16 @@ class Caller:
             # A child of a fork inherits hooks and not the thread that calls them.
             self.hooks.ensure()
         debug = self._logs_at(_DEBUG)
-        params = given.params
-        kinds = tuple(map(type, params.values()))
-        if given.on_retry is not None or given.deadline is not None or not _PLAIN.issuperset(kinds):
+        _, _, _, retry, fallback, retries, delay, _, priority, timeout, deadline, _, skips, hook, params = given
+        kinds = tuple(map(type, params.values())) if params else ()
+        if hook is not None or deadline is not None or not _PLAIN.issuperset(kinds):
             return self._make(given, debug)
-        # Equal is not enough: True == 1 == 1.0, and one of them may be wrong where another is right.
-        known = (given[:-1], debug, tuple(map(type, given)), kinds, tuple(params.items()))
+        # Equal is not enough: True == 1 == 1.0, and one of them may be wrong where another is right. Types one by
+        # one, for this runs once a call.
+        known = (
+            given[:-1], debug, type(retry), type(fallback), type(retries), type(delay), type(priority),
+            type(timeout), type(skips), kinds, tuple(params.items()) if params else (),
+        )  # fmt: skip
         try:
             options = self._known.get(known)
         except TypeError:  # not hashable, so it is a wrong argument, and the check says which

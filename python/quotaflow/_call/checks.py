@@ -96,7 +96,7 @@ def optional_whole(name: str, value: object, most: int) -> int | None:
 
 
 def span(name: str, value: object) -> float:
-    """Seconds or a timedelta, as seconds."""
+    """Return seconds or a timedelta, as seconds."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= _LONGEST_SPAN:
         return float(seconds)
@@ -104,7 +104,7 @@ def span(name: str, value: object) -> float:
 
 
 def optional_span(name: str, value: object) -> float | None:
-    """Seconds or a timedelta, as seconds, or `None`."""
+    """Return seconds or a timedelta, as seconds, or `None`."""
     return None if value is None else span(name, value)
 
 

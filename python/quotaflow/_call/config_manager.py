@@ -65,11 +65,11 @@ class ManagedConfig:
         }
 
     def knows_keys_by(self, status: Callable[[], str]) -> None:
-        """Where the labels of the keys that are in use can be read: `Core.status`."""
+        """Set where the labels of the keys in use can be read: `Core.status`."""
         self._labels = status
 
     def make_options(self, given: CallArguments, debug: bool) -> CallOptions:
-        """As `options.make_options`, with the target of a task that the core does not know filled in."""
+        """Do as `options.make_options`, with the target of a task that the core does not know filled in."""
         known, task_name = self.config["models"], given.task_name
         if (
             isinstance(task_name, str)
@@ -167,7 +167,7 @@ def managed_config(config: object) -> ManagedConfig | None:
 
 
 def state_of(manager: object) -> str | None:
-    """Where quotas are remembered for a program with this config manager; `None` when it does not say.
+    """Return where quotas are remembered for a program with this config manager; `None` when it does not say.
 
     That is a file of quotaflow where the manager keeps its caches; the manager's own file there is left alone. All
     objects that are given the manager ask here, so that they share one state.
@@ -224,7 +224,7 @@ def _targets(entry: Target | list[Target]) -> list[Target]:
 
 
 def _keys_and_address(target: Target) -> list[str]:
-    """Every key of a target, by name or itself, and its address, as plain texts."""
+    """Return every key of a target, by name or itself, and its address, as plain texts."""
     backups = target.get("backup_keys", [])
     keys = [target.get("key"), *(backups if isinstance(backups, list | tuple) else [backups])]
     names = [name for key in keys if isinstance(key, str) for name in key.split(",")]

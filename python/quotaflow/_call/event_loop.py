@@ -22,22 +22,25 @@ class _Here(threading.local):
 _here = _Here()
 
 
-def running_loop_and_port() -> tuple[AbstractEventLoop, LoopPort | None]:
-    """Return the running loop and its port, made at first; no port when the loop cannot watch sockets.
+def running_loop_and_port() -> tuple[AbstractEventLoop, LoopPort]:
+    """Return the running loop and its port, which is made at first.
 
     Raises:
         RuntimeError: no event loop runs in this thread.
     """
     loop = get_running_loop()
-    if _here.loop is not loop:
-        _here.loop, _here.port = loop, _port_of(loop)
-    return loop, _here.port
+    port = _here.port
+    if _here.loop is not loop or port is None:
+        _here.port = port = _port_of(loop)
+        _here.loop = loop
+    return loop, port
 
 
-def _port_of(loop: AbstractEventLoop) -> LoopPort | None:
+def _port_of(loop: AbstractEventLoop) -> LoopPort:
     port = LoopPort()
     try:
         loop.add_reader(port.fileno(), port.drain)
     except NotImplementedError:
-        return None
+        # It is woken by call_soon_threadsafe instead, as Windows' proactor.
+        return LoopPort(watches_sockets=False)
     return port

@@ -182,7 +182,7 @@ def config_json(name: str, value: object) -> str | None:
 
 
 def state_address(state: object) -> str | None:
-    """Where quotas are remembered: `memory`, a path or an address, as text."""
+    """Return where quotas are remembered: `memory`, a path or an address, as text."""
     if state is None:
         return None
     if isinstance(state, str | PathLike):

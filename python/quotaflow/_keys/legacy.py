@@ -55,7 +55,7 @@ _RATE_WORDS = tuple(map(words_of, RATE))
 
 
 def kind_of_words(error: object) -> str | None:
-    """`quota`, `rate`, or `None`, by what the error says.
+    """Return `quota`, `rate`, or `None`, by what the error says.
 
     >>> kind_of_words(RuntimeError("Daily limit exceeded")), kind_of_words("3000 RPM"), kind_of_words("warpmap")
     ('quota', 'rate', None)
@@ -70,7 +70,7 @@ def kind_of_words(error: object) -> str | None:
 
 
 def read_entries(path: Path) -> dict[str, Any] | None:
-    """Names and the days they were used up on (`YYYY-MM-DD`, if all is well); `None` when nothing can be read.
+    """Return names and the days they were used up on (`YYYY-MM-DD`); `None` when nothing can be read.
 
     What is wrong with it is logged as a warning; the file stays as it is.
     """

@@ -208,7 +208,7 @@ class APIKeyManager:
         return self._word(key_env) == "available"
 
     def get_quota_status(self) -> dict[str, str]:
-        """`available`, `failed` or `quota_exhausted_until_…` for each name.
+        """Return `available`, `failed` or `quota_exhausted_until_…` for each name.
 
         What follows is `midnight_pt` (Gemini) or `midnight_utc` while the key comes back when the present day ends
         there, else the moment in UTC.
@@ -219,7 +219,7 @@ class APIKeyManager:
         return {name: self._word(name) for name in self._names}
 
     def force_quota_reset_check(self) -> None:
-        """Nothing needs to be checked: whatever is closed is closed until a moment, and open after it.
+        """Do nothing: what is closed is closed until a moment, and open after it.
 
         >>> manager.force_quota_reset_check()
         """
@@ -291,7 +291,7 @@ class APIKeyManager:
         return _made_again, (self._names, self.state_file, self._given, self._state)
 
     def _judge(self, error: object, provider: str) -> tuple[str | None, Verdict | None]:
-        """`quota`, `rate` or `None`, and what the error means."""
+        """Return `quota`, `rate` or `None`, and what the error means."""
         verdict = classify_error(error, None if provider == UNKNOWN else provider)
         if verdict is None:
             return legacy.kind_of_words(error), None

@@ -84,7 +84,7 @@ class Ring(NamedTuple):
         self.core.reset(provider, label)
 
     def day_ends(self, name: str, day: object) -> float | None:
-        """When a day, `YYYY-MM-DD`, ends at the provider of a key; `None` when it is none."""
+        """Return when a day, `YYYY-MM-DD`, ends at the provider of a key; `None` when it is none."""
         if not isinstance(day, str) or not day.isascii():
             return None
         return self.core.day_ends(self.keys.places[name].provider, day)
@@ -94,7 +94,7 @@ class Ring(NamedTuple):
         return self._day(name, max(time.time(), until - _SPREAD))[0]
 
     def used_up(self, name: str, until: float) -> str:
-        """`quota_exhausted_until_…`, as callers compare it."""
+        """Return `quota_exhausted_until_…`, as callers compare it."""
         midnight = self._day(name, time.time())[1]
         if abs(until - midnight) <= _SPREAD:
             return f"quota_exhausted_until_midnight_{'utc' if midnight % A_DAY == 0 else 'pt'}"

@@ -36,11 +36,11 @@ class FailedKeys(set[str]):
         self._look()
 
     def discard(self, name: object, /) -> None:
-        """Lets a key be used again, unless it is used up or cannot be a key."""
+        """Let a key be used again, unless it is used up or cannot be a key."""
         self.become(self._look() - {name})
 
     def remove(self, name: object, /) -> None:
-        """As `discard`; a `KeyError` when it is not there."""
+        """Do as `discard`; raise `KeyError` when it is not there."""
         if name not in self._look():
             raise KeyError(_NOT_THERE)
         self.discard(name)
@@ -53,7 +53,7 @@ class FailedKeys(set[str]):
         raise KeyError(_NOT_THERE)
 
     def clear(self) -> None:
-        """Lets all be used again."""
+        """Let all be used again."""
         self.become(())
 
     def update(self, *others: Iterable[str]) -> None:
@@ -61,11 +61,11 @@ class FailedKeys(set[str]):
         self.become(self._look().union(*others))
 
     def difference_update(self, *others: Iterable[object]) -> None:
-        """Lets those be used again."""
+        """Let those be used again."""
         self.become(self._look().difference(*others))
 
     def intersection_update(self, *others: Iterable[object]) -> None:
-        """Lets all but those be used again."""
+        """Let all but those be used again."""
         self.become(self._look().intersection(*others))
 
     def symmetric_difference_update(self, other: Iterable[str], /) -> None:
@@ -165,7 +165,7 @@ class ExhaustedKeys(dict[str, str]):
         self._look()
 
     def pop(self, name: str, /, *default: Any) -> Any:
-        """Lets a key be used again, and gives its day."""
+        """Let a key be used again, and give its day."""
         known = self._look()
         if name in known:
             del self[name]
@@ -174,13 +174,13 @@ class ExhaustedKeys(dict[str, str]):
         return known.get(name, *default)
 
     def popitem(self) -> tuple[str, str]:
-        """Lets one be used again, and gives its name and day."""
+        """Let one be used again, and give its name and day."""
         item = self._look().popitem()
         del self[item[0]]
         return item
 
     def clear(self) -> None:
-        """Lets all be used again."""
+        """Let all be used again."""
         self.become({})
 
     def update(self, *others: Any, **days: str) -> None:

@@ -184,7 +184,7 @@ class Bookkeeping:
         return stated
 
     def status(self, key: str | None = None) -> dict[str, Any]:
-        """Every key, or those with this label, with its health, limits and blocks, and the waiting calls.
+        """Return every key, or those with this label, with its health, limits and blocks, and the waiting calls.
 
         >>> [entry["state"] for entry in limiter.status("OPENAI_API_KEY")["keys"]]
         ['healthy']
@@ -203,7 +203,7 @@ class Bookkeeping:
         return snapshot
 
     def reset(self, key: str | None = None, provider: str | None = None) -> int:
-        """Forgets what was used and closed, of one key or one provider. Returns how many ledgers were cleared.
+        """Forget what was used and closed, of one key or one provider. Return how many ledgers were cleared.
 
         Args:
             key: only of the key with this label; `None` for all. The name of a provider that labels no key is
@@ -234,7 +234,7 @@ class Bookkeeping:
         return True
 
     def clear(self) -> int:
-        """Forgets what was used and closed, of everything. Returns how many ledgers were cleared.
+        """Forget what was used and closed, of everything. Return how many ledgers were cleared.
 
         >>> limiter.clear() >= 0
         True

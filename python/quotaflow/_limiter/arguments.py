@@ -40,7 +40,7 @@ class Asked:
         self._open = self._prepared(model)
 
     def _prepared(self, model: str | None) -> dict[str, inspect.Parameter]:
-        """Hands `model` on where it is taken; returns the parameters that a permit fills."""
+        """Hand `model` on where it is taken; return the parameters that a permit fills."""
         try:
             signature = inspect.signature(self._fn)
             bound = set(signature.bind_partial(*self._args, **self._kwargs).arguments)
@@ -81,14 +81,14 @@ class Asked:
 
 
 def refused_result(result: Any) -> InvalidArgumentError | None:
-    """Why this result is none: it would only begin after its permit has ended."""
+    """Return why this result is none: it would only begin after its permit has ended."""
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         return InvalidArgumentError("fn returned a generator", hint=_GENERATOR_HINT)
     return None
 
 
 def refused_awaitable(result: Any) -> InvalidArgumentError | None:
-    """Why `run` cannot use this result; a coroutine is closed, since it is not awaited."""
+    """Return why `run` cannot use this result; a coroutine is closed, since it is not awaited."""
     if not inspect.isawaitable(result):
         return None
     if inspect.iscoroutine(result):

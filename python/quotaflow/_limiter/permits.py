@@ -7,6 +7,7 @@ from quotaflow.errors import ClosedError, InvalidArgumentError, QuotaflowError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import Future
     from types import TracebackType
     from typing import NoReturn, TypeAlias
 
@@ -93,7 +94,7 @@ class Permit:
         return verdict
 
     def release(self) -> None:
-        """Nothing was sent: all of it is given back."""
+        """Give all of it back: nothing was sent."""
         self._call.release()
 
     def ends_with(self, error: BaseException | None) -> None:
@@ -166,11 +167,19 @@ def granted(call: GuardedCall) -> Permit:
 
 async def permitted(call: GuardedCall) -> Permit:
     """Return the next permit of a call. Who is cancelled while it waits leaves nothing counted."""
+    from quotaflow._call.event_loop import running_loop_and_port
+
+    number: int | None = None
     try:
-        return Permit(call, await call.apermit())
+        loop, port = running_loop_and_port()
+        future: Future[Granted] = loop.create_future()
+        number = call.apermit(port, future)
+        return Permit(call, await future)
     except ClosedError:
         raise closed() from None
     except BaseException:
+        if number is not None:
+            port.cancel(number)
         call.release()
         raise
 

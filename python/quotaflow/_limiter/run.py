@@ -81,7 +81,7 @@ async def _awaited(result: Awaitable[Any]) -> Any:
 
 
 def _failed(permit: Permit, error: BaseException) -> Exception | None:
-    """Books it; the error if it may be tried again, once the kernel agrees."""
+    """Book the failure; return the error if the call may be tried again."""
     if not isinstance(error, Exception):
         permit.ends_with(error)
         return None

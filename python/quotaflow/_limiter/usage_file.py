@@ -65,7 +65,7 @@ def save_usage(path: str | os.PathLike[str], status: Mapping[str, Any]) -> None:
 
 
 def load_usage(path: str | os.PathLike[str], take_over: Callable[[str], int]) -> int:
-    """Hands the keys of a file that `save_usage` wrote to `take_over`; raises `StateError` for any other file."""
+    """Hand the keys of a file that `save_usage` wrote to `take_over`; raise `StateError` for any other file."""
     source = Path(path)
     try:
         content = json.loads(source.read_text(encoding="utf-8"))

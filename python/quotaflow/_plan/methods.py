@@ -55,7 +55,7 @@ class PlanMethods:
         deadline: datetime | float | None = None,
         **params: Any,
     ) -> Plan:
-        """When `send_batch` would finish, what each key would do, what it costs, and which limit decides that.
+        """Forecast `send_batch`: when it finishes, what each key does, what it costs, which limit decides.
 
         The quotas are gone through in virtual time from what is used and closed now, by the code that decides for
         real calls; nothing is sent and nothing is counted. Ten thousand prompts take some tenths of a second.

@@ -257,7 +257,7 @@ def _moment(seconds: float) -> datetime:
 
 
 def _dollars(amount: Decimal) -> str:
-    """Dollars as people say them.
+    """Return dollars as people say them.
 
     >>> from decimal import Decimal
     >>> _dollars(Decimal("0.0004213")), _dollars(Decimal("12.3456"))
@@ -271,7 +271,7 @@ def _clock(moment: datetime) -> str:
 
 
 def _span(seconds: float) -> str:
-    """Seconds as people say them.
+    """Return seconds as people say them.
 
     >>> _span(0.25), _span(75), _span(7_260), _span(200_000)
     ('0.2 s', '1 min 15 s', '2 h 1 min', '2 d 7 h')

@@ -39,7 +39,7 @@ class PlannedPrompts:
         self.why_refused: str | None = None
         self._core = core
         self._places: dict[str, int] = {}
-        # What is asked beside a prompt that says nothing for itself.
+        # What is asked beside a prompt without its own options.
         self._usually = b""
         if counted is None:
             self._read(options)
@@ -49,7 +49,7 @@ class PlannedPrompts:
     def _read(self, options: BatchOptions) -> None:
         prompts = Prompts(options.prompts)
         with suppress(QuotaflowError):
-            # Prompts that say nothing for themselves will meet the same.
+            # Prompts without their own options will meet the same error.
             self._usually = options.question(options.usual, {})
         held: list[tuple[int, str | bytes]] = []
         with _Seen(options) as seen:
@@ -72,7 +72,7 @@ class PlannedPrompts:
         self._size(held)
 
     def _way(self, given: object, options: BatchOptions) -> tuple[int, bytes, str | bytes]:
-        """Which of the options a prompt is sent with, what makes it another one than its text, and the prompt."""
+        """Return the place of a prompt's options, the digest of what is asked beside it, and the prompt."""
         if type(given) is str and given and not given.isspace():
             return 0, self._usually, given
         prompt, _, call, more = read_prompt(given, options.render)
@@ -92,7 +92,7 @@ class PlannedPrompts:
             self.why_refused = str(error)
 
     def _size(self, held: list[tuple[int, str | bytes]]) -> None:
-        """Sizes of some prompts, those with the same options together."""
+        """Return sizes of some prompts, those with the same options together."""
         together: dict[int, list[int]] = {}
         for number, (place, _) in enumerate(held):
             together.setdefault(place, []).append(number)

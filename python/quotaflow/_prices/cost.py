@@ -48,7 +48,7 @@ def _when(attempts: Sequence[tuple[Any, ...]]) -> float:
 
 
 def dollars(picodollars: int) -> Decimal:
-    """Picodollars as US dollars, exact whatever the decimal context.
+    """Return picodollars as US dollars, exact whatever the decimal context.
 
     >>> dollars(2_500_000), dollars(3 * 10**12)
     (Decimal('0.0000025'), Decimal('3'))
@@ -60,7 +60,7 @@ def dollars(picodollars: int) -> Decimal:
 
 
 def warn_once(provider: str, model: str) -> None:
-    """Warns once in this process that the price of this model is not known."""
+    """Warn once in this process that the price of this model is not known."""
     token = object()
     if _warned.setdefault((provider, model), token) is token:
         from quotaflow._call.logs import logger

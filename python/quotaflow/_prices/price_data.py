@@ -121,7 +121,7 @@ def _rule(clause: Any) -> Any:
 
 
 def _rates(prices: Any) -> list[Any]:
-    """Picodollars by unit, in the order of the units; with tiers, by how long the whole prompt is."""
+    """Return picodollars by unit, in the order of the units; with tiers, by how long the whole prompt is."""
     row = [_rate(getattr(prices, name, None), per) for name, per in _UNITS.items()]
     while row and row[-1] is None:
         row.pop()
@@ -139,5 +139,5 @@ def _rate(price: Any, per: int) -> Any:
 
 
 def _picodollars(price: Decimal, per: int) -> int:
-    """Whole picodollars for one unit; what is less is a rounding error of floating point."""
+    """Return whole picodollars for one unit; what is less is a rounding error of floating point."""
     return round(price * _PICODOLLARS / per)

@@ -245,7 +245,7 @@ def _headers(error: BaseException, response: object) -> list[tuple[str, str]]:
 
 
 def _pairs(items: Iterable[Any]) -> list[tuple[str, str]]:
-    """Headers as text; at most so many, for `items` may be anything."""
+    """Return headers as text; at most so many, for `items` may be anything."""
     return [(_header(name), _header(value)) for name, value in islice(items, _MOST_HEADERS)]
 
 
@@ -303,7 +303,7 @@ def _text(error: object) -> str:
 
 
 def _valid(text: str) -> str:
-    """`text` without halves of characters, which nothing can encode."""
+    """Return `text` without halves of characters, which nothing can encode."""
     return text if text.isascii() else str.encode(text, errors="replace").decode()
 
 

@@ -182,7 +182,7 @@ class Retrying:
     async def _awaited(
         self, attempts: Attempts, attempt: OneAttempt, result: Awaitable[Any], again: Callable[[], Any]
     ) -> Any:
-        """Goes on in a task with an attempt that was begun by calling a plain function."""
+        """Go on in a task with an attempt that was begun by calling a plain function."""
         with attempt:
             return await result
         async for following in attempts:
@@ -204,7 +204,7 @@ class Retrying:
         return self._clock()
 
     def sleep(self, seconds: float) -> None:
-        """Pauses a thread."""
+        """Pause a thread."""
         slept = (self._sleep or time.sleep)(seconds)
         if inspect.isawaitable(slept):
             if inspect.iscoroutine(slept):
@@ -212,7 +212,7 @@ class Retrying:
             raise InvalidArgumentError("sleep must be awaited", hint="pass one that blocks, or use async code")
 
     async def asleep(self, seconds: float) -> None:
-        """Pauses a task."""
+        """Pause a task."""
         if self._sleep is None:
             import asyncio
 
@@ -359,19 +359,19 @@ def _on_retry_raised() -> None:
 
 
 def check_callable(name: str, given: Any, *, may_be_none: bool = False) -> None:
-    """Refuses what cannot be called."""
+    """Refuse what cannot be called."""
     if not (callable(given) or (given is None and may_be_none)):
         raise wrong_type(name, given, "pass a function")
 
 
 def check_provider(given: Any) -> None:
-    """Refuses what is no name."""
+    """Refuse what is no name."""
     if given is not None and not isinstance(given, str):
         raise wrong_type("provider", given, "pass its name")
 
 
 def check_tried(fn: Any) -> None:
-    """Refuses what cannot be decorated."""
+    """Refuse what cannot be decorated."""
     if inspect.isclass(fn) or not callable(fn):
         what = f"the class {fn.__name__}" if inspect.isclass(fn) else f"something of type {type(fn).__name__}"
         raise InvalidArgumentError(f"{what} cannot be tried again", hint="decorate a function or a method")
@@ -380,7 +380,7 @@ def check_tried(fn: Any) -> None:
 
 
 def check_retry_on(given: Any) -> None:
-    """Refuses what names no errors."""
+    """Refuse what names no errors."""
     types = given if isinstance(given, tuple) else (given,) if isinstance(given, type) else ()
     for one in types:
         if not (isinstance(one, type) and issubclass(one, BaseException)):

@@ -171,7 +171,7 @@ class PromptStream(_Stream):
                 return piece
 
     def events(self) -> Iterator[Piece]:
-        """Everything that arrives, as `Piece`s; what was iterated before is not given again.
+        """Return everything that arrives, as `Piece`s; what was iterated before is not given again.
 
         >>> stream = llm.stream_prompt("Name a river.", model="gpt-4o-mini")
         >>> {piece.kind for piece in stream.events()}
@@ -253,7 +253,7 @@ class AsyncPromptStream(_Stream):
                 return piece
 
     def events(self) -> AsyncIterator[Piece]:
-        """Everything that arrives, as `Piece`s; what was iterated before is not given again.
+        """Return everything that arrives, as `Piece`s; what was iterated before is not given again.
 
         >>> import asyncio
         >>> async def kinds():
@@ -293,8 +293,6 @@ class AsyncPromptStream(_Stream):
         from quotaflow._call.event_loop import running_loop_and_port
 
         loop, port = running_loop_and_port()
-        if port is None:
-            return await self._call.anext_anywhere()
         future: Future[list[Item]] = loop.create_future()
         number = self._call.anext(port, future)
         try:

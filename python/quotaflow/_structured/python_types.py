@@ -139,7 +139,7 @@ class TypeShape:
         return {"anyOf": [schema for schema, _ in ways]} | said, make
 
     def _fit(self, schema: dict[str, Any], value: Any, made: Any) -> int:
-        """How well a value fits: unchanged best of all, and an object with the most of its fields."""
+        """Return how well a value fits: unchanged best of all, and an object with the most of its fields."""
         if isinstance(value, dict):
             part = self._defs.get(schema.get("$ref", "").rpartition("/")[2], schema)
             return sum(name in part.get("properties", ()) for name in value)
@@ -341,7 +341,7 @@ def _extras(field: dataclasses.Field[Any]) -> dict[str, Any]:
 
 
 def _choice(choices: Sequence[tuple[Any, Any]], place: str, said: dict[str, Any]) -> tuple[dict[str, Any], _Make]:
-    """One of these: what JSON says, and what it means; `True` is not 1."""
+    """Return one of these: what JSON says, and what it means; `True` is not 1."""
     values = [value.value if isinstance(value, Enum) else value for value, _ in choices]
     if any(type(value) not in _PLAIN for value in values):
         raise InvalidArgumentError(

@@ -175,7 +175,7 @@ class Rounds:
         return self._first is not None
 
     def stood_in_line(self, seconds: float) -> None:
-        """For so long the first round waited where that is no part of its time."""
+        """Add seconds that the first round waited and that are no part of its time."""
         self._began += seconds
 
     def asked(self, arguments: CallArguments) -> Iterator[tuple[object, CallArguments]]:

@@ -60,7 +60,7 @@ def _compiled(template: str) -> tuple[JinjaTemplate, frozenset[str], frozenset[s
 
 
 def _used_as_values(parsed: nodes.Template) -> Iterator[str]:
-    """Names that are more than called: what Jinja has of that name is a function and no value for a prompt."""
+    """Return names that are more than called: what Jinja has of that name is a function, not a value."""
     called = {id(call.node) for call in parsed.find_all(nodes.Call)}
     for name in parsed.find_all(nodes.Name):
         if name.ctx == "load" and id(name) not in called:
@@ -68,7 +68,7 @@ def _used_as_values(parsed: nodes.Template) -> Iterator[str]:
 
 
 def _provided_for(parsed: nodes.Template) -> Iterator[str]:
-    """Names that the template can do without: it asks whether they are there, or has something in their place."""
+    """Return names that the template can do without: it tests for them, or has a default in their place."""
     for test in parsed.find_all(nodes.Test):
         if test.name in {"defined", "undefined"} and isinstance(test.node, nodes.Name):
             yield test.node.name

@@ -34,7 +34,7 @@ class Turns:
         self._left = _MOST_TURNS
 
     def range(self, *bounds: int) -> range:
-        """`range`, until it has been enough."""
+        """Yield as `range` does, until the turns are used up."""
         turns = range(*bounds)
         self._left -= len(turns)
         if self._left < 0:
@@ -70,7 +70,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self.filters[name] = _weighed(self.filters[name], weigh)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Reckons, after a look at how much it would come to."""
+        """Compute, after a check of how much it would come to."""
         if operator == "**" and isinstance(right, int | float):
             if abs(right) > _LARGEST_POWER:
                 raise SecurityError(f"a power of more than {_LARGEST_POWER}")
@@ -135,7 +135,7 @@ def _few_bits(bits: float) -> None:
 
 
 def _weight(value: object, depth: int = 0) -> int:
-    """About how many characters it is as text, never much less."""
+    """Return about how many characters it is as text, never much less."""
     if isinstance(value, str | bytes):
         return len(value)
     if isinstance(value, list | tuple | set | frozenset | dict) and depth < _DEEPEST:
@@ -206,7 +206,7 @@ def _rounded(_: Any, precision: Any = 0, *__: Any, **___: Any) -> None:
 
 
 def _of_few(_: Any, *others: Any, **named: Any) -> None:
-    """For what pads or splits: no number is larger than loops may be long."""
+    """Refuse numbers larger than loops may be long, for what pads or splits."""
     if any(isinstance(number, int) and number > _MOST_TURNS for number in (*others, *named.values())):
         raise SecurityError(f"a width of more than {_MOST_TURNS:,}")
 

@@ -59,7 +59,7 @@ def sequence(*steps: Any, name: str | None = None) -> Runnable[Any, Any]:
 
 
 def invoke(llm: Any, prompt: object, config: Any, kwargs: dict[str, Any]) -> Reply:
-    """One call under a config, which its callbacks see as that of a chat model."""
+    """Send one call under a config; its callbacks see a chat model."""
     value, under = _prompt_value(prompt), _config(config)
     return _reply(ChatQuotaflow(llm=llm).generate_prompt([value], **_told(under), **kwargs), kwargs)
 
@@ -87,7 +87,7 @@ async def astream(llm: Any, prompt: object, config: Any, kwargs: dict[str, Any])
 
 
 def batch(llm: Any, inputs: Any, config: Any, return_exceptions: bool, kwargs: dict[str, Any]) -> list[Any]:
-    """Many calls, each under its config, from LangChain's threads."""
+    """Send many calls, each under its config, from LangChain's threads."""
     made: list[Any] = borrowed(llm, "batch")(inputs, config, return_exceptions=return_exceptions, **kwargs)
     return made
 

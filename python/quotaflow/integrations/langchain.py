@@ -163,7 +163,7 @@ class ChatQuotaflow(BaseChatModel):
         return params
 
     def get_num_tokens(self, text: str) -> int:
-        """About how many tokens a text is, as calls are reckoned before they are sent; it loads no tokenizer.
+        """Estimate the tokens of a text, as calls are estimated before they are sent; it loads no tokenizer.
 
         Four ASCII characters or one other character a token, and a tenth more.
 

@@ -130,7 +130,7 @@ def _tool_call(call: dict[str, Any]) -> ToolCall | InvalidToolCall:
 
 
 def _parts(call: dict[str, Any]) -> tuple[str | None, str | None, str]:
-    """Id, name and arguments of a call in the OpenAI shape; some servers leave things out."""
+    """Return id, name and arguments of a call in the OpenAI shape; some servers leave things out."""
     function = call.get("function") or {}
     arguments = function.get("arguments") or ""
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
@@ -168,7 +168,7 @@ def reply_of(generation: ChatGeneration) -> Reply:
 
 
 def response_metadata(reply: Reply) -> dict[str, Any]:
-    """Where an answer came from and how, as plain values; the key is its label."""
+    """Return where an answer came from and how, as plain values; the key is its label."""
     return {
         "model_name": reply.model,
         "provider": reply.provider,

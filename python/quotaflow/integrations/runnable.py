@@ -58,7 +58,7 @@ class RunnableMethods:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
-            """Everything else a Runnable has is taken from LangChain's class, and only once that is loaded."""
+            """Take everything else of a Runnable from LangChain's class, once that is loaded."""
             side = None if name.startswith("__") else _langchain_side()
             if side is None:
                 text = f"{type(self).__name__!r} object has no attribute {name!r}"
@@ -325,7 +325,7 @@ def _needed_langchain_side() -> ModuleType:
 
 
 def _max_concurrency(config: Config | Sequence[Config] | None) -> int | None:
-    """How many calls at once a config allows; `None` when it does not say."""
+    """Return how many calls at once a config allows; `None` when it does not say."""
     from quotaflow.errors import InvalidArgumentError
 
     first = config[0] if isinstance(config, list | tuple) and config else config

@@ -1,4 +1,19 @@
-//! A batch: many calls together, their results handed over in groups.
+//! A batch of calls: many calls in flight, few crossings of the Python border.
+//!
+//! Python reads prompts and results; the engine sends, waits and retries. They meet a few hundred times a second at
+//! most. `BatchRun.wants` says how many more calls to start (`kernel::batch_intake`). `put` starts them, each a task
+//! of `Engine::send`. `take` returns finished ones. `wait` sleeps until a quarter of the calls in flight has ended,
+//! or 256 answers are ready, or 5 ms after the first. The background thread that drives unattended calls drives a
+//! batch too, so slow code between two items of `iter_batch` holds nothing up.
+//!
+//! A call of a batch that finds its line full tries again a moment later. Its `timeout` begins when it leaves the
+//! line.
+//!
+//! What a batch waits for is reported by its calls (`Request.watch`): each counts in the batch's `Gauge` while it
+//! waits, and the first in line names the limit. A second in which fifty calls wait is one second lost, not fifty.
+//!
+//! Two prompts are the same when their resolved calls are the same: `Question` digests provider, address, model,
+//! parameters and instructions.
 
 pub(super) mod time_left;
 
@@ -19,7 +34,7 @@ use super::dispatch::types::Target;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::Intake;
 
-/// A call of a batch that came to its end: the number it was put in with, and its outcome.
+/// A finished call of a batch: the number it was put in with, and its outcome.
 pub type Finished = (u64, Result<Answer, Error>);
 
 /// Calls that are under way together. Dropping it ends them all.
@@ -28,7 +43,7 @@ pub struct Batch {
     /// What its calls are mostly like.
     pub(super) usual: Request,
     most: Option<usize>,
-    /// Before which most of them stand; none when the usual call cannot be made.
+    /// The target most of them wait for; `None` when the usual call cannot be made.
     target: Option<Arc<Target>>,
     gauge: Arc<Gauge>,
     shared: Arc<Shared>,
@@ -46,15 +61,15 @@ struct State {
     entering: Vec<(u64, Request)>,
     running: HashMap<u64, (AbortHandle, Arc<Watch>)>,
     finished: Vec<Finished>,
-    /// How many came to their end so far.
+    /// How many are finished so far.
     came: u64,
-    /// Whether the bell rang since somebody looked.
+    /// Whether the bell rang since [`Batch::take`].
     rung: bool,
     /// Whether it will ring in a moment.
     ringing_soon: bool,
 }
 
-/// What a batch has still to do, and how its calls are made.
+/// The rest of a batch, and how its calls are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Undone {
     /// Prompts that were not sent, those in line included.
@@ -63,15 +78,15 @@ pub(in crate::engine) struct Undone {
     pub(in crate::engine) waiting: usize,
     /// How many calls were sent and have no answer yet.
     pub(in crate::engine) in_flight: usize,
-    /// The most at once, if somebody said so.
+    /// The most at once, if there is a maximum.
     pub(in crate::engine) most: Option<usize>,
-    /// Tokens of a prompt and of an answer, if any answer told.
+    /// Tokens of a prompt and of an answer, once an answer reported them.
     pub(in crate::engine) size: Option<(u64, u64)>,
 }
 
-/// When so many answers are there, it is worth looking at them.
+/// The bell rings when this many answers are ready.
 const ENOUGH: usize = 256;
-/// No answer lies about for longer than this before the bell rings.
+/// No answer waits longer than this for the bell.
 const SOON: Duration = Duration::from_millis(5);
 
 impl fmt::Debug for Batch {
@@ -100,7 +115,7 @@ impl Calls {
         most: Option<usize>,
         bell: impl Fn() + Send + Sync + 'static,
     ) -> Batch {
-        // What is wrong with the usual call is said when it is made; a call of its own model may be right.
+        // An error of the usual call is raised when it is made; a call with another model may be valid.
         let route = self.route(usual).unwrap_or_default();
         let lanes: usize = route.iter().map(|stop| stop.target.lanes().lanes.len()).sum();
         let target = route.first().map(|stop| stop.target.clone());
@@ -125,7 +140,7 @@ impl Calls {
 }
 
 impl Batch {
-    /// How many more calls are wanted now: never more than half of what the line they may come to stand in has room for.
+    /// How many more calls to start now: never more than half of the free room in their waiting line.
     pub fn wants(&self) -> usize {
         let waiting = self.gauge.waiting();
         let room = self.target.as_ref().map_or(usize::MAX, |target| {
@@ -150,14 +165,14 @@ impl Batch {
         }
     }
 
-    /// Everything that came to its end since this was asked last.
+    /// The calls that finished since the last `take`.
     pub fn take(&self) -> Vec<Finished> {
         let mut state = self.shared.state.lock();
         state.rung = false;
         std::mem::take(&mut state.finished)
     }
 
-    /// Waits on this thread until the bell rings or `patience` is over; says whether it rang.
+    /// Waits on this thread until the bell rings or `patience` is over. Returns whether it rang.
     pub fn wait(&self, patience: Duration) -> bool {
         let mut state = self.shared.state.lock();
         if !state.rung {
@@ -166,33 +181,33 @@ impl Batch {
         state.rung
     }
 
-    /// How many calls came to no end yet.
+    /// How many calls are not finished.
     pub fn under_way(&self) -> usize {
         self.shared.state.lock().under_way()
     }
 
-    /// How many of them wait and for what, and how much time was lost to what.
+    /// How many of them wait and for what, and how much time each limit cost.
     pub fn reading(&self) -> Reading {
         self.gauge.read(self.calls.dispatch.now())
     }
 
-    /// What is to be done until `left` more prompts are answered.
+    /// The rest until `left` more prompts are answered.
     pub(super) fn undone(&self, left: u64, size: Option<(u64, u64)>) -> Undone {
         let waiting = self.gauge.waiting();
         let state = self.shared.state.lock();
-        // What was begun a moment ago neither waits nor was sent.
+        // A call that began a moment ago neither waits nor was sent.
         let sent = state.running.values().filter(|(_, watch)| watch.was_sent()).count();
         let in_flight = state.running.len().saturating_sub(waiting).min(sent);
         let done = in_flight.saturating_add(state.finished.len()) as u64;
         Undone { unsent: left.saturating_sub(done), waiting, in_flight, most: self.most, size }
     }
 
-    /// Calls that were never sent are dropped; those that were go on. Says which were dropped.
+    /// Drops the calls that were never sent; the others go on. Returns the numbers of the dropped ones.
     pub fn withdraw(&self) -> Vec<u64> {
         self.end(|watch| !watch.was_sent())
     }
 
-    /// Drops all calls; says which. What was sent stays counted against the quotas.
+    /// Drops all calls. Returns their numbers. What was sent stays counted against the quotas.
     pub fn abandon(&self) -> Vec<u64> {
         self.end(|_| true)
     }
@@ -227,7 +242,7 @@ async fn enter(calls: Arc<Calls>, gauge: Arc<Gauge>, shared: Arc<Shared>) {
         ask.watch = Some(watch.clone());
         let calls = calls.clone();
         let place = Place { number, shared: Some(shared.clone()) };
-        // A task keeps room for whatever it was made with.
+        // A task keeps room for everything it was made with.
         let ask = Box::new(ask);
         let task = tokio::spawn(async move {
             let outcome = calls.send_boxed(ask).await.map(alone);
@@ -237,7 +252,7 @@ async fn enter(calls: Arc<Calls>, gauge: Arc<Gauge>, shared: Arc<Shared>) {
     }
 }
 
-/// The answer without room it does not need. A body is a piece of the buffer its connection read into, ten times as
+/// The answer without spare memory. A body is a piece of the buffer its connection read into, ten times as
 /// large, and many answers of a batch are kept.
 fn alone(mut answer: Answer) -> Answer {
     answer.raw = Bytes::copy_from_slice(&answer.raw);
@@ -246,7 +261,7 @@ fn alone(mut answer: Answer) -> Answer {
     answer
 }
 
-/// A call's place in its batch: whatever happens to the call, it comes to an end.
+/// A call's place in its batch: it finishes in any case, even when the call panics.
 struct Place {
     number: u64,
     shared: Option<Arc<Shared>>,
@@ -272,7 +287,7 @@ impl Drop for Place {
 impl Shared {
     fn finish(self: Arc<Self>, number: u64, outcome: Result<Answer, Error>) {
         let mut state = self.state.lock();
-        // Who was dropped is not in it any more, and has nothing to tell.
+        // A call that was dropped is not in it any more.
         if state.running.remove(&number).is_none() {
             return;
         }

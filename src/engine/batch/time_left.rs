@@ -1,4 +1,4 @@
-//! How long is it until the rest of a batch is answered?
+//! The estimated time left of a batch.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use crate::engine::call::request::Request;
 use crate::error::Error;
 use crate::kernel::{MOST_AT_ONCE, ONE_BY_ONE, PlannedManner, Rest, time_left};
 
-/// Of more prompts than this the rest is judged by so many.
+/// A longer rest is judged by this many prompts.
 const GONE_THROUGH: u64 = 2_000;
-/// How large a prompt is while none was answered.
+/// The size of a prompt before the first answer, in tokens.
 const USUAL_TOKENS: u64 = 100;
-/// Few of a batch stand in line.
+/// How many calls of a batch stand in line at most.
 const FEW_WAIT: usize = 64;
 
 impl Calls {
-    /// How long it takes until everything is answered that `undone` says, by the quotas as they are now: calls like
-    /// `ask`, after those that wait before them. What is refused on the way takes no time.
+    /// The time until everything in `undone` is answered, by the quotas as they are now: calls like `ask`, after those
+    /// that wait before them. Refused calls take no time.
     pub(in crate::engine) fn time_left(
         &self,
         ask: &Request,
@@ -48,8 +48,8 @@ impl Calls {
 }
 
 impl Batch {
-    /// How long it takes until `left` more prompts are answered, those under way included, if they are like the usual
-    /// call of this batch and have so many tokens, and their answers. Takes some ten milliseconds.
+    /// The time until `left` more prompts are answered, those under way included, if they are like the usual call of
+    /// this batch. `size` is the tokens of a prompt and of an answer. Takes some ten milliseconds.
     ///
     /// # Errors
     /// [`Error`] when the usual call has no route, or the state cannot be read.

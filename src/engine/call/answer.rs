@@ -1,4 +1,7 @@
-//! The answer to a call: its text, its usage and how it came about.
+//! The answer to a call: its text, its usage, its cost and its attempts.
+//!
+//! `Answer::cost` works when `reply.cost` is read: from the usage, the user's prices, and the body (its own price, the
+//! service tier, the model that answered).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +15,18 @@ use crate::error::{Attempt, Spent};
 use crate::kernel::{Moment, Usage};
 use crate::providers::prices::OwnPrices;
 
-/// An answer and how it came about.
+/// An answer with its usage and all attempts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// The text; empty when the model only calls tools.
     pub text: String,
-    /// Who answered.
+    /// The provider that answered.
     pub provider: String,
     /// The model asked for.
     pub model: String,
     /// The label of the key that paid.
     pub key: String,
-    /// What the answer itself used; `None` when the provider did not say. See [`Answer::usage_of_all`].
+    /// What the answer itself used; `None` when the provider did not report it. See [`Answer::usage_of_all`].
     pub usage: Option<Usage>,
     /// What attempts of a stream used that broke off before.
     pub spent_before: Spent,
@@ -39,22 +42,22 @@ pub struct Answer {
     pub latency: Duration,
     /// From the call to the first piece of a stream; `None` when it was none.
     pub first_token: Option<Duration>,
-    /// Every attempt, the answered one last; none when the answer was given before.
+    /// Every attempt, the answered one last; none when the answer was cached.
     pub attempts: Vec<Attempt>,
-    /// Whether it was given before to the same question, and is given again without being billed.
+    /// Whether it was cached, or is the answer to an identical call: it is not billed again.
     pub cached: bool,
-    /// Where it stands if it would be given again.
+    /// Its place in the cache, if it is cached.
     pub kept_as: Option<KeptAs>,
 }
 
 impl Answer {
-    /// What was used, by attempts of a stream that broke off before as well; `None` when the provider did not say.
+    /// The usage, attempts of a stream included that broke off before; `None` when the provider did not report it.
     pub fn usage_of_all(&self) -> Option<Usage> {
         self.usage.map(|usage| usage.plus(&self.spent_before.usage))
     }
 
-    /// What it cost, in picodollars, attempts of a stream included that broke off before: nothing when it was given
-    /// before; `None` when nobody knows the price, or the provider did not say what was used.
+    /// What it cost, in picodollars, attempts of a stream included that broke off before: nothing when it was cached;
+    /// `None` when the price or the usage is unknown.
     pub fn cost(&self) -> Option<u64> {
         if self.cached {
             return Some(0);

@@ -1,4 +1,16 @@
 //! The answer cache (`cache=`), and one request for identical calls in flight.
+//!
+//! A question is a digest over provider, base URL, model, messages and parameters of the stop that the call is at. So
+//! the answer of a fallback is cached for calls to that fallback. The store is asked before anything is reserved, and
+//! again when the call moves to another stop. A hit reserves nothing and costs nothing.
+//!
+//! Identical calls at the same time share a `Flight`. Each stands in line for itself, with its own priority, user and
+//! patience. The first whose request leaves is waited for by the others, later ones included. They receive its
+//! answer, or a refusal that would meet all of them (`Remedy::is_none`). After any other failure, the request of the
+//! next one leaves. A lane reserved by a call that waits this way was never used, and is given back.
+//!
+//! Not cached: truncated, withheld or empty answers, and answers that turn out not to fit their `response_format`
+//! (`forget`). A store that fails is a warning.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -22,7 +34,7 @@ use crate::kernel::{Event, Moment, Usage};
 use crate::providers::Message;
 use crate::stores::KeptAnswer;
 
-/// An answer as it is kept. No question and no key is in it.
+/// An answer as it is stored. No question and no key is in it.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     text: String,
@@ -37,7 +49,7 @@ struct Kept {
 }
 
 impl Calls {
-    /// How old an answer may be that is given again; `None` when none may be.
+    /// How old a cached answer may be; `None` when none may be used.
     pub(in crate::engine) fn answers_hold(&self, wish: CacheWish) -> Option<Duration> {
         let configured = &self.settings.answer_cache;
         match wish {
@@ -47,7 +59,7 @@ impl Calls {
         }
     }
 
-    /// The answer that was kept, if there is one; a store that cannot be read has none.
+    /// The cached answer, if there is one; a store that cannot be read has none.
     pub(in crate::engine) fn given_before(
         &self,
         question: &QuestionDigest,

@@ -1,6 +1,4 @@
-//! What did an answer cost, and what will one cost?
-//!
-//! The provider's own word wins, then the user's prices, then published ones. Amounts are picodollars, 10⁻¹² US dollars.
+//! The estimated cost of a call before it is sent.
 
 use super::Calls;
 use super::request::Request;
@@ -28,7 +26,7 @@ pub struct CostEstimate {
 }
 
 impl Calls {
-    /// What the prompt of `ask` will cost; `None` when nobody knows the price of its model. Sends nothing and needs no
+    /// What the prompt of `ask` will cost; `None` when the price of its model is unknown. Sends nothing and needs no
     /// key.
     pub(in crate::engine) fn estimate_cost(
         &self,

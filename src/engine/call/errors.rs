@@ -6,7 +6,7 @@ use crate::config::limit_name;
 use crate::engine::dispatch::types::Target;
 use crate::error::{Error, ErrorKind, Spent, Status, UserLimit};
 use crate::kernel::{
-    FailureClass, GiveUp, Late, Moment, Obstacle, OwnLimit, Period, Refusal, Resource, dollars,
+    FailureClass, GiveUp, Late, Moment, Obstacle, Period, Refusal, RefusedBy, Resource, dollars,
 };
 use crate::providers::ChatRequest;
 
@@ -30,6 +30,9 @@ pub(in crate::engine) fn error(
                 facts.hint = hint(failure.class);
             })
         }
+        GiveUp::TooFar(refusal) | GiveUp::TooLarge(refusal) if refusal.is_by_user() => {
+            user_limit(&refusal, now)
+        }
         GiveUp::TooFar(refusal) => too_far(&refusal, target, has_deadline),
         GiveUp::TooLarge(refusal) => {
             let message = format!("{}: the request {}", target.name, refusal.obstacle);
@@ -47,7 +50,6 @@ pub(in crate::engine) fn error(
             format!("{}: too many calls wait already", target.name),
         )
         .hint("send fewer calls at once, or raise queue.max_size in the config"),
-        GiveUp::OwnLimit(limit) => own_limit(&limit, now),
         GiveUp::TooLate(late) => too_late(late, target, now),
     };
     error.with(|facts| facts.retry_after = retry_after)
@@ -157,7 +159,8 @@ pub(in crate::engine) fn too_many_tokens(
 }
 
 fn key(target: &Target, refusal: &Refusal) -> Option<String> {
-    target.vendor.keys.get(refusal.lane).map(|key| key.label.clone())
+    let lane = refusal.lane()?;
+    target.vendor.keys.get(lane).map(|key| key.label.clone())
 }
 
 fn too_far(refusal: &Refusal, target: &Target, has_deadline: bool) -> Error {
@@ -185,8 +188,12 @@ fn too_far(refusal: &Refusal, target: &Target, has_deadline: bool) -> Error {
 }
 
 /// Which limit of its user stands in the way of a call.
-fn own_limit(own: &OwnLimit, now: Moment) -> Error {
-    let (message, limit) = match &own.obstacle {
+fn user_limit(refusal: &Refusal, now: Moment) -> Error {
+    let (used, ahead) = match refusal.by {
+        RefusedBy::User { used, ahead } => (used, ahead),
+        RefusedBy::Lane(_) => (0, 0),
+    };
+    let (message, limit) = match &refusal.obstacle {
         Obstacle::TooLarge { limit, requested, .. } if limit.resource == Resource::Spend => {
             (format!("the call may cost {}, and its user has {limit}", dollars(*requested)), limit)
         }
@@ -194,10 +201,10 @@ fn own_limit(own: &OwnLimit, now: Moment) -> Error {
             format!("the call asks for {requested} of at most {most} that its user has ({limit})"),
             limit,
         ),
-        Obstacle::Limit { limit, until, .. } if own.ahead > 0 => (
+        Obstacle::Limit { limit, until, .. } if ahead > 0 => (
             format!(
                 "this user has {limit}, and {} of its calls go before this one, whose turn is in {} s at the earliest",
-                own.ahead,
+                ahead,
                 until.since(now).as_secs() + 1
             ),
             limit,
@@ -205,7 +212,7 @@ fn own_limit(own: &OwnLimit, now: Moment) -> Error {
         Obstacle::Limit { limit, until, .. } => (
             format!(
                 "this user has used {} of {limit}; there is more in {} s",
-                in_words(limit.resource, own.used),
+                in_words(limit.resource, used),
                 until.since(now).as_secs() + 1
             ),
             limit,
@@ -213,14 +220,13 @@ fn own_limit(own: &OwnLimit, now: Moment) -> Error {
         other => return Error::new(ErrorKind::Internal, other.to_string()),
     };
     let limit_name = limit_name(limit.resource, limit.period).unwrap_or_default();
-    let first = match own.obstacle {
+    let first = match refusal.obstacle {
         Obstacle::TooLarge { .. } => "shorten the prompt, lower max_tokens",
         _ => "wait for retry_after",
     };
     let hint = format!("{first}, or raise {limit_name} of the user in the config");
     Error::new(ErrorKind::UserLimit, message).hint(hint).with(|facts| {
-        facts.user_limit =
-            Some(UserLimit { name: limit_name, used: own.used, amount: limit.amount.get() });
+        facts.user_limit = Some(UserLimit { name: limit_name, used, amount: limit.amount.get() });
     })
 }
 

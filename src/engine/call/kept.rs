@@ -10,7 +10,7 @@ use crate::stores::StoreError;
 /// A question as a digest: provider, model, messages and parameters. The question itself is not kept.
 pub(in crate::engine) type QuestionDigest = [u8; 32];
 
-/// Where an answer stands that would be given again.
+/// The place of a cached answer.
 #[derive(Clone)]
 pub struct KeptAs {
     dispatch: Weak<Dispatch>,
@@ -22,7 +22,7 @@ impl KeptAs {
         KeptAs { dispatch: Arc::downgrade(dispatch), name }
     }
 
-    /// Forgets it: it turned out not to be what was asked for. A state that cannot be written is a warning.
+    /// Forgets it, because it does not fit what was asked for. A state that cannot be written is a warning.
     pub fn forget(&self) {
         let Some(dispatch) = self.dispatch.upgrade() else { return };
         if let Err(error) = dispatch.store.forget_answers(Some(&self.name)) {

@@ -1,4 +1,4 @@
-//! What is asked of whom, whatever the prompt is?
+//! The identity of a call apart from its prompt: provider, model and parameters.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,20 @@ use super::Calls;
 use super::request::Request;
 use crate::error::Error;
 
-/// What the answers to calls follow from beside their prompts.
+/// What determines the answers of calls beside their prompts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The provider that is asked first.
+    /// The first provider of the route.
     pub provider: String,
     /// The model.
     pub model: String,
-    /// A digest of provider, address, model, parameters and instructions: the same for calls that differ in how they say
-    /// the same, or in when and how they are sent.
+    /// A digest of provider, address, model, parameters and instructions: the same for calls that resolve to
+    /// the same, and independent of when and how they are sent.
     pub digest: [u8; 32],
 }
 
 impl Calls {
-    /// What such calls ask, with `system` before each prompt: names, tasks and what the config says are resolved. Needs
-    /// no key.
+    /// What such calls ask, with `system` before each prompt: names, tasks and the config are resolved. Needs no key.
     pub(in crate::engine) fn question(
         &self,
         ask: &Request,
@@ -46,7 +45,7 @@ impl Calls {
             base_url: &vendor.provider.base_url,
             model: &named.model,
             system,
-            // Of two with the same name the caller's comes last, and stays.
+            // Of two with the same name the caller's comes last and is kept.
             params: params.map(|(name, value)| (name.as_str(), value)).collect(),
         };
         let text = serde_json::to_vec(&parts).unwrap_or_default();

@@ -11,8 +11,7 @@ use crate::error::Attempt;
 use crate::kernel::Moment;
 use crate::providers::Message;
 
-/// Is told of an attempt that failed and will be followed by another one. Called on the engine's threads; must return
-/// at once.
+/// Called for every failed attempt that another one follows, on the engine's threads; must return at once.
 #[derive(Clone)]
 pub struct RetryHook(pub Arc<dyn Fn(&Attempt) + Send + Sync>);
 
@@ -22,7 +21,7 @@ impl fmt::Debug for RetryHook {
     }
 }
 
-/// One call, as the caller wants it.
+/// One call with its options.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The conversation; never empty.
@@ -49,24 +48,24 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// When the answer must be there.
     pub deadline: Option<Moment>,
-    /// On whose behalf: those of one priority share the lines by user, and the user's own limits hold. `None`: nobody's
-    /// in particular.
+    /// The user on whose behalf it is: calls of one priority share the lines by user, and the user's own limits hold.
+    /// `None`: no user.
     pub user: Option<String>,
     /// Go ahead of the local limits; what is used is still counted.
     pub skip_rate_limit: bool,
-    /// Whether an answer to the same question may be given again, and how old it may be. Default: as configured.
+    /// Whether a cached answer may be used, and how old it may be. Default: as configured.
     pub cache: CacheWish,
-    /// Is told of every attempt that another one follows.
+    /// Called for every failed attempt that another one follows.
     pub on_retry: Option<RetryHook>,
-    /// Whom it tells that it waits, and when it is sent; for calls of a batch, which wait for quota as long as it takes
-    /// and for room in a line that is full.
+    /// Records that it waits, and that it was sent; for calls of a batch, which wait for quota as long as it takes and
+    /// for room in a full line.
     pub watch: Option<Arc<Watch>>,
 }
 
-/// Whether a call takes an answer that was given before.
+/// Whether a call may take a cached answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheWish {
-    /// As the config says (`answer_cache.always`).
+    /// As configured (`answer_cache.always`).
     #[default]
     AsConfigured,
     /// Never.
@@ -76,7 +75,7 @@ pub enum CacheWish {
 }
 
 impl Request {
-    /// A question with everything else at its default.
+    /// A request with everything else at its default.
     pub fn new(messages: Vec<Message>) -> Self {
         Request {
             messages,

@@ -1,4 +1,4 @@
-//! Where does a call go, and where next?
+//! The route of a call: its target and its fallbacks, checked and in order.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,7 +13,7 @@ use crate::engine::world::observer::Notice;
 use crate::error::{Error, ErrorKind};
 use crate::providers::{ChatRequest, Provider};
 
-/// A target that is written in a route, or why this call cannot be sent there; `None` once it was taken.
+/// A target of a route, or the error of sending this call there; `None` once it was taken.
 type Checked = Option<Result<Stop, Error>>;
 
 /// One stop of a route: a target and the parameters the call has there.
@@ -21,12 +21,12 @@ type Checked = Option<Result<Stop, Error>>;
 pub(crate) struct Stop {
     pub(crate) target: Arc<Target>,
     pub(crate) params: Map<String, Value>,
-    /// The prompt in the model's tokens, once it was asked for; see [`Stop::counted`].
+    /// The prompt in the model's tokens, once counted; see [`Stop::counted`].
     pub(crate) counted: OnceLock<Option<u64>>,
 }
 
 impl Calls {
-    /// The targets to ask, checked, in the order that the strategy gives them: the primary and the fallbacks.
+    /// The primary target and the fallbacks, checked, in the order of the strategy.
     pub(crate) fn route(&self, ask: &Request) -> Result<Vec<Stop>, Error> {
         let routes = &self.settings.routes;
         let task = ask.task_name.as_deref().and_then(|task| routes.tasks.get(task));
@@ -42,7 +42,7 @@ impl Calls {
                 Ok(stop) if stops.iter().any(|known| Arc::ptr_eq(&known.target, &stop.target)) => {}
                 Ok(stop) => stops.push(stop),
                 Err(error) if place == 0 && stops.is_empty() => return Err(error),
-                // What a fallback cannot do for this call is no reason to refuse it to the others.
+                // A fallback that cannot serve this call is no reason to fail it.
                 Err(error) => {
                     let name = named(place).map_or_else(String::new, |named| {
                         format!(" {}/{}", named.provider, named.model)
@@ -63,10 +63,10 @@ impl Calls {
         }
     }
 
-    /// Every target of the route as it is written, the primary first.
+    /// Every target of the route in the order of the config, the primary first.
     fn written(&self, ask: &Request, planned: Option<&Named>, fallbacks: &[Named]) -> Vec<Checked> {
         let mut written = vec![Some(self.primary(ask, planned))];
-        // Without fallbacks, only a strategy asks what else there is.
+        // Without fallbacks, only a strategy considers other targets.
         if ask.fallback || self.settings.strategy != Strategy::default() {
             let stop = |named: &Named| self.stop(&named.provider, &named.model, &named.params, ask);
             written.extend(fallbacks.iter().map(stop).map(Some));
@@ -74,7 +74,7 @@ impl Calls {
         written
     }
 
-    /// The places of the written targets in the order of the strategy; `named` is what stands there in the config.
+    /// The places of these targets in the order of the strategy; `named` is the entry of the config at a place.
     fn order<'c>(
         &self,
         ask: &Request,
@@ -87,7 +87,7 @@ impl Calls {
         }
         let is_named = ask.provider.is_some() || ask.model.is_some();
         let wanted = written.iter().enumerate().map(|(place, stop)| {
-            // What cannot serve the call keeps its place: others must not move up to where it was to be at no cost.
+            // A target that cannot serve the call keeps its place, so that no paid one moves up to the place of a free one.
             let (local, free) = match stop {
                 Some(Ok(stop)) => (stop.target.vendor.local, stop.target.is_free()),
                 _ => {

@@ -8,7 +8,7 @@ use super::errors;
 use super::request::RetryHook;
 use super::route::Stop;
 use crate::engine::dispatch::backoff::{A_PAUSE, pause};
-use crate::engine::dispatch::gauge::{Waits, Watch, named, named_own};
+use crate::engine::dispatch::gauge::{Waits, Watch, named};
 use crate::engine::dispatch::line::{Newcomer, Place, Rank};
 use crate::engine::dispatch::reservation::ReserveResult;
 use crate::engine::dispatch::types::{HeldReservation, Target, Waited};
@@ -17,7 +17,7 @@ use crate::engine::world::observer::Notice;
 use crate::error::{Attempt, Error, ErrorKind};
 use crate::kernel::{
     Action, Amounts, BreakerState, Call, CallPolicy, Change, Demand, Ending, Event, Failure,
-    FailureClass, Hints, Moment, Obstacle, Patience, Refusal, SameLane,
+    FailureClass, Hints, Moment, Patience, Refusal, RefusedBy, SameLane,
 };
 use crate::stores::StoreError;
 
@@ -66,7 +66,6 @@ pub(in crate::engine) struct Run {
     /// What the last lane asked for said, until that was told or overcome.
     refused: Option<Box<Refusal>>,
     /// A limit of its user said no, until that was told or overcome.
-    held_up_by_own: Option<Box<Obstacle>>,
     /// Whether an attempt was sent that counts as a request of its user.
     is_again: bool,
     /// Since when it has been waiting.
@@ -95,7 +94,6 @@ impl Run {
             held: None,
             under_way: false,
             refused: None,
-            held_up_by_own: None,
             is_again: false,
             idle_since: began,
             left_key: None,
@@ -184,7 +182,6 @@ impl Run {
         demand: &impl Fn(&Stop) -> Demand,
     ) -> Result<Event, Error> {
         self.refused = None;
-        self.held_up_by_own = None;
         let target = self.route[place].target.clone();
         let now = self.calls.dispatch.now();
         let probes = target.breaker.lock().state(now) == BreakerState::HalfOpen;
@@ -222,10 +219,6 @@ impl Run {
                 self.refused = Some(Box::new(refusal.clone()));
                 Event::NotNow(Box::new(refusal))
             }
-            ReserveResult::OwnLimit(limit) => {
-                self.held_up_by_own = Some(Box::new(limit.obstacle.clone()));
-                Event::OwnLimit(Box::new(limit))
-            }
         })
     }
 
@@ -238,9 +231,8 @@ impl Run {
     ) -> Result<(Place, Option<Waits>), Box<Waited>> {
         let target = self.route[place].target.clone();
         let demand = Demand { is_again: self.is_again, ..demand(&self.route[place]) };
-        let own = self.held_up_by_own.as_deref().map(named_own);
         let refused = self.refused.as_ref();
-        let reason = refused.map(|refusal| named(&refusal.obstacle, &target.name)).or(own);
+        let reason = refused.map(|refusal| named(refusal, &target.name));
         let waits = self.waits(reason);
         self.tell_of_wait(&target);
         let watch = self.manner.watch.clone();
@@ -262,7 +254,6 @@ impl Run {
             Waited::NotNow(refusal) => Event::NotNow(Box::new(refusal)),
             Waited::Never(refusal) => Event::Never(refusal.map(Box::new)),
             Waited::LineFull => Event::LineFull,
-            Waited::OwnLimit(limit) => Event::OwnLimit(Box::new(limit)),
             Waited::TooLate(late) => Event::TooLate(late),
             Waited::Cleared => {
                 return Err(errors::cleared(&self.route[self.call.target()].target));
@@ -447,15 +438,13 @@ impl Run {
 
     fn tell_of_wait(&mut self, target: &Target) {
         let name = target.name.clone();
-        self.calls.dispatch.notice(&match self.refused.take() {
-            Some(refusal) => {
-                let key = target.vendor.keys[refusal.lane].label.clone();
-                Notice::Wait { target: name, key, obstacle: refusal.obstacle }
+        self.calls.dispatch.notice(&match self.refused.take().map(|refusal| *refusal) {
+            Some(Refusal { by: RefusedBy::Lane(lane), obstacle, .. }) => {
+                let key = target.vendor.keys[lane].label.clone();
+                Notice::Wait { target: name, key, obstacle }
             }
-            None => match self.held_up_by_own.take() {
-                Some(obstacle) => Notice::UserLimitWait { target: name, obstacle: *obstacle },
-                None => Notice::QueueWait { target: name, ahead: target.line.lock().len() },
-            },
+            Some(Refusal { obstacle, .. }) => Notice::UserLimitWait { target: name, obstacle },
+            None => Notice::QueueWait { target: name, ahead: target.line.lock().len() },
         });
     }
 

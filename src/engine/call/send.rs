@@ -384,6 +384,7 @@ pub(in crate::engine) fn demand(
         is_again: false,
         ahead_of_limits,
         kept: stop.target.kept(priority),
+        user: None,
         only_key: None,
         last_resort: false,
     }

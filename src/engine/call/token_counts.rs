@@ -1,9 +1,13 @@
-//! How many tokens is a prompt, and how sure is that?
+//! Token counts of prompts: a tokenizer where it pays, an estimate elsewhere.
 //!
-//! For admission an exact count is worth its time only where something counts tokens. So a target remembers whether it
-//! has a limit on tokens, by the config or by what headers told, and only then its prompts go through the model's own
-//! tokenizer, once a call and only if they are short. Everywhere else, and until the tokenizer's tables are loaded, an
-//! estimate is reserved that the ledger corrects by what bills taught ([`crate::kernel::InputFactor`]).
+//! A prompt for an OpenAI model is counted with its tokenizer when the target has a token limit
+//! (`Target.counts_tokens`), the prompt has at most 32 KiB, and the tables are loaded. The first such call starts a
+//! thread that loads them (0.2 s, 50 MB), and is estimated itself. The count is kept in the call's stop, so retries
+//! do not count again. Up to eight prompts that were billed before the tables were loaded are kept
+//! (`Target.uncounted`) until a plan or an estimate needs counts. Only `Engine::start` enables this: in virtual time
+//! the result would depend on loading time. Tools, response formats and pictures are always estimated, because their
+//! form before the model is not public. Long texts are split between words where no token can reach across. The
+//! library panics on text that its patterns cannot split; that is caught and becomes an estimate.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,10 +23,10 @@ use crate::error::Error;
 use crate::kernel::{InputFactor, OutputSizes};
 use crate::providers::{ChatRequest, Content, Tokenizer};
 
-/// A longer prompt is estimated for admission: its count would hold up the calls beside it.
+/// A longer prompt is estimated for admission: counting it would delay other calls. In bytes.
 const LONGEST_COUNTED: u64 = 32 * 1024;
 
-/// So many prompts are kept that were billed before they could be counted.
+/// How many prompts are kept that were billed before they could be counted.
 const MOST_UNCOUNTED: usize = 8;
 
 /// How many tokens a prompt is.
@@ -32,7 +36,7 @@ pub struct PromptSize {
     pub provider: String,
     /// The model it is for.
     pub model: String,
-    /// The tokens: counted, or estimated and corrected by what bills of the model taught.
+    /// The tokens: counted, or estimated and corrected by earlier bills of the model.
     pub tokens: u64,
     /// No more than this, 95 times of 100; the same as `tokens` when they were counted.
     pub at_most: u64,
@@ -40,17 +44,17 @@ pub struct PromptSize {
     pub is_exact: bool,
 }
 
-/// What answers of a model taught.
+/// What was learned from the answers of a model.
 #[derive(Clone, Debug, Default)]
 pub(in crate::engine) struct Lessons {
     pub(in crate::engine) inputs: InputFactor,
-    /// What bills say of prompts that were counted.
+    /// The bills of prompts that were counted.
     pub(in crate::engine) counts: InputFactor,
     pub(in crate::engine) outputs: OutputSizes,
 }
 
 impl Stop {
-    /// The prompt counted with the model's own tokenizer, where that matters and takes no time to speak of.
+    /// The prompt counted with the model's own tokenizer, where that matters and takes little time.
     pub(in crate::engine) fn counted(&self, calls: &Calls, request: &ChatRequest) -> Option<u64> {
         if !self.target.counts_tokens.load(Ordering::Relaxed) {
             return None;
@@ -70,16 +74,14 @@ impl Stop {
 }
 
 impl Stop {
-    /// Something else is asked: what was counted does not hold any more.
+    /// The prompt changed: its count no longer holds.
     pub(in crate::engine) fn forget_count(&mut self) {
         self.counted.take();
     }
 }
 
 impl Calls {
-    /// From now on prompts for targets with a limit on tokens are counted with the model's own tokenizer, once its tables
-    /// are loaded, which happens beside the calls. [`Engine::start`] does that; in a world of one's own it would make
-    /// what happens depend on how long loading takes.
+    /// Counts prompts for targets with a token limit with the model's own tokenizer, once its tables are loaded.
     pub(in crate::engine) fn count_exactly(&self) {
         self.counts_exactly.store(true, Ordering::Relaxed);
     }
@@ -132,8 +134,8 @@ impl Calls {
         Ok(self.lessons(&target)?.inputs.expected(ChatRequest::estimated_tokens(text)))
     }
 
-    /// A prompt was billed that was not counted when it left, because the tables were not loaded: a few are kept until
-    /// somebody counts, so that what bills say of counts is known from the first ones on.
+    /// Keeps a prompt that was billed, but not counted because the tables were not loaded. A few are kept until counts
+    /// are needed, so that the bills correct counts from the first one on.
     pub(in crate::engine) fn compare_later(
         &self,
         held: &mut HeldReservation,
@@ -179,7 +181,7 @@ impl Calls {
         Ok(())
     }
 
-    /// What is known of a target's prompts and answers, from the key that knows most.
+    /// What was learned of a target's prompts and answers, from the key with most answers.
     pub(in crate::engine) fn lessons(&self, target: &Arc<Target>) -> Result<Lessons, Error> {
         let lanes: Arc<Lanes> = target.lanes();
         let mut lessons = Lessons::default();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::engine::world::clock::Clock;
-use crate::kernel::{Moment, Obstacle, Resource};
+use crate::kernel::{Moment, Obstacle, Refusal, Resource};
 
 /// What the calls of one batch tell of their waits.
 #[derive(Debug, Default)]
@@ -147,13 +147,9 @@ impl Drop for Waits {
 }
 
 /// What stands in the way, in words that stay the same while it does: no amount that is learned anew, no instant.
-pub(in crate::engine) fn named(obstacle: &Obstacle, target: &str) -> String {
-    format!("{} at {target}", kind_of(obstacle))
-}
-
-/// The same of a limit of the user's own.
-pub(in crate::engine) fn named_own(obstacle: &Obstacle) -> String {
-    format!("{} of its user", kind_of(obstacle))
+pub(in crate::engine) fn named(refusal: &Refusal, target: &str) -> String {
+    let kind = kind_of(&refusal.obstacle);
+    if refusal.is_by_user() { format!("{kind} of its user") } else { format!("{kind} at {target}") }
 }
 
 fn kind_of(obstacle: &Obstacle) -> String {

@@ -1,4 +1,4 @@
-//! Which keys turned out to share a quota?
+//! Quota groups that are learned: keys of one organisation share a quota.
 
 use std::sync::Arc;
 
@@ -36,11 +36,11 @@ impl Dispatch {
             .chain(from.iter().flat_map(|(old, new)| [old.clone(), new.clone()]))
             .collect();
         let stored = self.store.update(&ids, &mut |ledgers| {
-            // Answers that came together all name it; the first of them moves the key.
+            // Several answers at once may name it; the first one moves the key.
             if *key.group() != *before {
                 return;
             }
-            // In one with what it used, so that whoever settles finds both where they were or both moved.
+            // Together with its usage, so that a settling call finds both at the old place or both at the new one.
             vendor.move_key(place, &group);
             ledgers.get_mut(0).join(&group);
             // A key that moves out of a group others stay in leaves what it used behind: that may count twice.
@@ -58,7 +58,7 @@ impl Dispatch {
         }
     }
 
-    /// What was learned about groups before this process began.
+    /// Restores the groups that were learned before this process began.
     pub(in crate::engine) fn remember_groups(
         &self,
         vendor: &Vendor,

@@ -29,6 +29,19 @@ impl Lanes {
     }
 }
 
+/// Brings the ledger of the user's limits, the last one, under them. Says its place, if there are any.
+pub(in crate::engine) fn conform_user(
+    ledgers: &mut Ledgers<'_>,
+    lanes: &Lanes,
+    user: &User,
+    now: Moment,
+) -> Option<usize> {
+    let own = user.own.as_ref()?;
+    let place = lanes.ids.len();
+    ledgers.get_mut(place).conform(&own.limits, now);
+    Some(place)
+}
+
 /// Brings the ledgers under their limits, once for each.
 pub(in crate::engine) fn conform(ledgers: &mut Ledgers<'_>, lanes: &Lanes, now: Moment) {
     for (place, configured) in lanes.configured.iter().enumerate() {

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::gauge::{Watch, named, named_own};
+use super::gauge::{Watch, named};
 use super::lanes::{conform, with_own};
 use super::reservation::ReserveResult;
 use super::types::{Dispatch, HeldReservation, Line, Target, Vendor, Waited, Waiter};
 use super::users::User;
 use crate::kernel::{
-    Amounts, Demand, Late, Ledger, Moment, Obstacle, Origin, OwnLimit, Paid, Patience, Refusal,
-    Standing, Ticket, WaitingLine, eta, own_eta,
+    Amounts, Demand, Late, Ledger, Moment, Obstacle, Origin, Paid, Patience, Refusal, Standing,
+    Ticket, WaitingLine, eta, user_eta,
 };
 use crate::stores::StoreError;
 
@@ -46,7 +46,7 @@ pub(crate) enum Rank {
 impl Line {
     pub(crate) fn new(most: usize) -> Self {
         let waiters = WaitingLine::new(most);
-        Line { waiters, served: false, in_the_way: None, own_limits: BTreeMap::new() }
+        Line { waiters, served: false, in_the_way: None, user_limits: BTreeMap::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -92,8 +92,8 @@ impl Line {
     }
 
     /// Which limit of the user's own holds it up.
-    pub(in crate::engine) fn own_limit(&self, user: &str, now: Moment) -> Option<&Obstacle> {
-        self.own_limits.get(user).filter(|own| own.until().is_some_and(|until| until > now))
+    pub(in crate::engine) fn user_limit(&self, user: &str, now: Moment) -> Option<&Obstacle> {
+        self.user_limits.get(user).filter(|own| own.until().is_some_and(|until| until > now))
     }
 
     /// The user of the one with `ticket` is held up by a limit of its own: nobody waits for that.
@@ -101,7 +101,7 @@ impl Line {
         &mut self,
         ticket: Ticket,
         user: &User,
-        own: OwnLimit,
+        obstacle: Obstacle,
         until: Moment,
         now: Moment,
     ) {
@@ -109,8 +109,8 @@ impl Line {
         let crowd = 1 + self.waiters.set_aside_count() / LOOKED_AT_A_SECOND;
         let soon = now + LOOK_AGAIN.saturating_mul(u32::try_from(crowd).unwrap_or(u32::MAX));
         self.waiters.set_aside(ticket, until.min(soon));
-        self.own_limits.retain(|_, own| own.until().is_some_and(|until| until > now));
-        self.own_limits.insert(user.name.clone(), own.obstacle);
+        self.user_limits.retain(|_, own| own.until().is_some_and(|until| until > now));
+        self.user_limits.insert(user.name.clone(), obstacle);
     }
 }
 
@@ -210,7 +210,7 @@ impl Dispatch {
         let (Rank::New(_), Patience::Until(end)) = (rank, patience) else { return Ok(None) };
         let (ahead, own_ahead) = {
             let line = target.line.lock();
-            (line.waiters.ahead_of(standing), line.waiters.own_ahead_of(standing))
+            (line.waiters.ahead_of(standing), line.waiters.ahead_of_tenant(standing))
         };
         let is_own_concern = user.own.is_some() && own_ahead.requests > 0;
         if ahead.requests == 0 && !is_own_concern {
@@ -233,11 +233,11 @@ impl Dispatch {
                 let place = lanes.ids.len();
                 ledgers.get_mut(place).conform(&own.limits, now);
                 held_up =
-                    own_turn(ledgers.get(place), &through(&own_ahead), own_ahead.requests, now);
+                    user_refusal(ledgers.get(place), &through(&own_ahead), own_ahead.requests, now);
             }
         })?;
-        if let Some(own) = held_up.filter(|own| own.until().is_some_and(|until| until > end)) {
-            return Ok(Some(Waited::OwnLimit(own)));
+        if let Some(refusal) = held_up.filter(|refusal| refusal.at.is_some_and(|at| at > end)) {
+            return Ok(Some(Waited::NotNow(refusal)));
         }
         let in_time = at.is_some_and(|at| at <= end);
         let is_late = ahead.requests > 0 && !in_time;
@@ -266,12 +266,12 @@ impl Vendor {
 }
 
 /// The limit of its user that decides when it is the turn of a call behind `ahead` others of theirs.
-fn own_turn(ledger: &Ledger, through: &Amounts, ahead: u64, now: Moment) -> Option<OwnLimit> {
-    let (limit, at) = own_eta(ledger, through, now)?;
+fn user_refusal(ledger: &Ledger, through: &Amounts, ahead: u64, now: Moment) -> Option<Refusal> {
+    let (limit, at) = user_eta(ledger, through, now)?;
     let until = at.unwrap_or(Moment::FAR_FUTURE);
     let obstacle = Obstacle::Limit { limit, until, is_kept: false };
     let used = ledger.used_of(&obstacle, now);
-    Some(OwnLimit { obstacle, used, may_return: false, ahead })
+    Some(Refusal::by_user(obstacle, used, ahead, false))
 }
 
 /// Whose turn it is.
@@ -361,12 +361,14 @@ async fn serve(dispatch: Arc<Dispatch>, target: Arc<Target>) {
         let mut outcome =
             match dispatch.try_reserve(&target, &head.demand, &head.excluded, &head.user) {
                 Ok(ReserveResult::Reserved(held)) => Waited::Reserved(held),
-                Ok(ReserveResult::Never(refusal)) => Waited::Never(refusal),
-                Err(error) => Waited::StateFailed(error),
-                Ok(ReserveResult::OwnLimit(own)) => {
-                    held_up(&dispatch, &target, ticket, &head, own);
+                Ok(ReserveResult::NotNow(refusal) | ReserveResult::Never(Some(refusal)))
+                    if refusal.is_by_user() =>
+                {
+                    held_up(&dispatch, &target, ticket, &head, refusal);
                     continue;
                 }
+                Ok(ReserveResult::Never(refusal)) => Waited::Never(refusal),
+                Err(error) => Waited::StateFailed(error),
                 Ok(ReserveResult::NotNow(refusal)) => {
                     let now = dispatch.now();
                     target.line.lock().in_the_way = Some(refusal.clone());
@@ -377,7 +379,7 @@ async fn serve(dispatch: Arc<Dispatch>, target: Arc<Target>) {
                             Elsewhere::NotBefore(at) => also = at,
                         }
                     }
-                    let in_time = refusal.at.is_none_or(|at| head.patience.covers(at, now));
+                    let in_time = refusal.is_worth_waiting(head.patience, now);
                     let may_wait_for_refund =
                         refusal.may_return && head.may_wait_for_refund && !in_time;
                     let refund_deadline = may_wait_for_refund
@@ -386,7 +388,7 @@ async fn serve(dispatch: Arc<Dispatch>, target: Arc<Target>) {
                         || refund_deadline.is_some_and(|refund_deadline| now < refund_deadline)
                     {
                         if let Some(watch) = &head.watch {
-                            watch.is_held_up_by(named(&refusal.obstacle, &target.name), now);
+                            watch.is_held_up_by(named(&refusal, &target.name), now);
                         }
                         rest(
                             &dispatch,
@@ -424,21 +426,28 @@ async fn serve(dispatch: Arc<Dispatch>, target: Arc<Target>) {
     }
 }
 
-/// A limit of its own user stands in the way of somebody: it waits aside, or is told if it cannot wait so long.
-fn held_up(dispatch: &Dispatch, target: &Target, ticket: Ticket, asking: &Asking, own: OwnLimit) {
+/// A limit of its user refuses a call: it waits aside, or ends if it cannot wait so long.
+fn held_up(
+    dispatch: &Dispatch,
+    target: &Target,
+    ticket: Ticket,
+    asking: &Asking,
+    refusal: Refusal,
+) {
     let now = dispatch.now();
     if let Some(watch) = &asking.watch {
-        watch.is_held_up_by(named_own(&own.obstacle), now);
+        watch.is_held_up_by(named(&refusal, &target.name), now);
     }
     let mut line = target.line.lock();
     let refund_deadline =
-        own.may_return.then(|| line.refund_deadline(ticket, asking.patience, now));
+        refusal.may_return.then(|| line.refund_deadline(ticket, asking.patience, now));
     let refund_deadline = refund_deadline.filter(|refund_deadline| now < *refund_deadline);
-    match own.worth_waiting(asking.patience, now).or(refund_deadline) {
-        Some(until) => line.set_aside(ticket, &asking.user, own, until, now),
+    let in_time = refusal.at.filter(|_| refusal.is_worth_waiting(asking.patience, now));
+    match in_time.or(refund_deadline) {
+        Some(until) => line.set_aside(ticket, &asking.user, refusal.obstacle, until, now),
         None => {
             if let Some(waiter) = line.waiters.leave(ticket) {
-                let _ = waiter.reply.send(Waited::OwnLimit(own).into());
+                let _ = waiter.reply.send(Waited::NotNow(refusal).into());
             }
         }
     }
@@ -469,7 +478,11 @@ fn admit_elsewhere(
         .collect();
     match dispatch.try_reserve(target, &asking.demand, &excluded, &asking.user) {
         Ok(ReserveResult::Reserved(held)) => admit(target, ticket, held),
-        Ok(ReserveResult::OwnLimit(own)) => held_up(dispatch, target, ticket, &asking, own),
+        Ok(ReserveResult::NotNow(refusal) | ReserveResult::Never(Some(refusal)))
+            if refusal.is_by_user() =>
+        {
+            held_up(dispatch, target, ticket, &asking, refusal)
+        }
         Ok(ReserveResult::NotNow(refusal)) => return Elsewhere::NotBefore(refusal.at),
         _ => return Elsewhere::NotBefore(None),
     }

@@ -1,7 +1,10 @@
 //! The price book of this process, and the cost of an answer by it.
 //!
-//! The provider's own figure comes first, then the user's prices, then published ones. Amounts are picodollars, 10⁻¹² US
-//! dollars.
+//! The provider's own figure comes first, then the user's prices, then published ones. Prices are whole picodollars
+//! (10⁻¹² US dollars) per token, so costs are exact sums (64 bits: more than $18,446,744.07 is reported as that).
+//! `snapshot.json` is read when the first cost is asked for. A model is matched to a price as `genai-prices` does. Prices
+//! that had ended when the snapshot was made are left out. Python looks for a newer `genai-prices` before the first cost;
+//! once taken, its prices hold for the process.
 
 use std::sync::OnceLock;
 

@@ -10,7 +10,9 @@ use super::lanes::conform;
 use super::types::{Dispatch, Target};
 use super::users::User;
 use crate::error::Error;
-use crate::kernel::{Amounts, Ledger, LedgerId, Ledgers, Moment, Obstacle, Standing, eta, own_eta};
+use crate::kernel::{
+    Amounts, Ledger, LedgerId, Ledgers, Moment, Obstacle, Standing, eta, user_eta,
+};
 use crate::stores::StoreError;
 
 /// One call that waits.
@@ -137,7 +139,7 @@ impl Dispatch {
             for (place, (standing, waiter)) in line.in_order().enumerate() {
                 sum = sum.plus(&standing.size);
                 ahead.push(sum);
-                let own = line.own_limit(&standing.tenant, now);
+                let own = line.user_limit(&standing.tenant, now);
                 own_ends.push(own.and_then(Obstacle::until));
                 let own = own.map(|own| format!("of its user: {own}"));
                 count_own(&mut own_lines, waiter.user(), place, &standing.size);
@@ -213,7 +215,7 @@ impl Dispatch {
         })?;
         let stride = ends.len().div_ceil(ESTIMATED);
         for ((_, line), ledger) in lines.into_values().zip(&copies) {
-            let of = |ahead: &Amounts| match own_eta(ledger, ahead, now) {
+            let of = |ahead: &Amounts| match user_eta(ledger, ahead, now) {
                 Some((_, at)) => at,
                 None => Some(now),
             };

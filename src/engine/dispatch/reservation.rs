@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::lanes::{Lanes, conform, with_own};
+use super::lanes::{Lanes, conform, conform_user, with_own};
 use super::types::{Dispatch, HeldReservation, Target};
 use super::users::User;
 use crate::engine::world::observer::Notice;
 use crate::kernel::{
-    Amounts, Change, Choice, Demand, Ending, Hints, Ledgers, Moment, Obstacle, Outcome, OwnLimit,
-    Refusal, Reservation, Usage, observe_headers, reserve, reserve_anyway, reserve_for, settle,
-    settle_own,
+    Amounts, Change, Choice, Demand, Ending, Hints, Ledgers, Moment, Obstacle, Outcome, Refusal,
+    Reservation, Usage, observe_headers, reserve, reserve_anyway, settle,
 };
 use crate::stores::StoreError;
 
@@ -20,8 +19,6 @@ pub(crate) enum ReserveResult {
     Reserved(Box<HeldReservation>),
     NotNow(Refusal),
     Never(Option<Refusal>),
-    /// A limit of the user stands in the way.
-    OwnLimit(OwnLimit),
 }
 
 impl Dispatch {
@@ -35,7 +32,7 @@ impl Dispatch {
     ) -> Result<ReserveResult, StoreError> {
         let lanes = target.lanes();
         let now = self.now();
-        let mut choice = Ok(Choice::Never(None));
+        let mut choice = Choice::Never(None);
         let mut candidates = None;
         let mut has_moved = false;
         self.store.update(&with_own(&lanes.ids, user), &mut |ledgers| {
@@ -47,22 +44,13 @@ impl Dispatch {
             if self.world.observer.wants_decisions() {
                 candidates = Some(describe(ledgers, target, &lanes, now));
             }
-            choice = match &user.own {
-                None => Ok(reserve(ledgers, &lanes.lanes, excluded, demand, now)),
-                Some(own) => {
-                    let place = lanes.ids.len();
-                    ledgers.get_mut(place).conform(&own.limits, now);
-                    reserve_for(place, ledgers, &lanes.lanes, excluded, demand, now)
-                }
-            };
+            let user = conform_user(ledgers, &lanes, user, now);
+            let demand = Demand { user, ..*demand };
+            choice = reserve(ledgers, &lanes.lanes, excluded, &demand, now);
         })?;
         if has_moved {
             return self.try_reserve(target, demand, excluded, user);
         }
-        let choice = match choice {
-            Ok(choice) => choice,
-            Err(limit) => return Ok(ReserveResult::OwnLimit(limit)),
-        };
         Ok(match choice {
             Choice::Reserved(reservation) => {
                 if let Some(candidates) = candidates {
@@ -278,12 +266,9 @@ impl HeldReservation {
                     return;
                 }
                 conform(ledgers, lanes, now);
-                *change = settle(ledgers, &lanes.lanes[0], &self.reservation, *outcome, now);
-                if let Some(own) = &self.user.own {
-                    let ledger = ledgers.get_mut(lanes.ids.len());
-                    ledger.conform(&own.limits, now);
-                    settle_own(ledger, &self.reservation, outcome.ending, now);
-                }
+                let mut held = self.reservation;
+                held.user = conform_user(ledgers, lanes, &self.user, now);
+                *change = settle(ledgers, &lanes.lanes[0], &held, *outcome, now);
             });
         (written, has_moved)
     }

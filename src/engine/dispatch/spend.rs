@@ -6,7 +6,7 @@ use super::users::User;
 use crate::engine::world::observer::Notice;
 use crate::kernel::{Amounts, Configured, Moment, Price, Resource, Usage, counted};
 
-/// How many tokens of an answer are priced to know what one costs.
+/// How many tokens of an answer are priced to get the price of one.
 const SAMPLE: u64 = 1_000;
 
 /// Whether one of these limits is on cost.
@@ -14,14 +14,14 @@ pub(super) fn limits_money(limits: &Configured) -> bool {
     limits.iter().any(|limit| limit.resource == Resource::Spend)
 }
 
-/// Whether what calls of this user cost counts against a limit of the user's own.
+/// Whether the cost of calls of this user counts against a limit of the user's own.
 fn has_cost_limit(user: &User) -> bool {
     user.own.as_ref().is_some_and(|own| limits_money(&own.limits))
 }
 
 impl Dispatch {
-    /// What a call costs at `target` whose prompt is about so long, where its cost counts against a limit; `None` where
-    /// it does not, and when the price is unknown.
+    /// The price of a call at `target` with a prompt of about this size, where its cost counts against a limit; `None`
+    /// where it does not, and when the price is unknown.
     pub(in crate::engine) fn price(
         &self,
         target: &Target,
@@ -43,8 +43,8 @@ impl Dispatch {
         Some(Price { call, input, output })
     }
 
-    /// What counts of an answer that a provider billed like this: its tokens, and what it cost. `body` is the answer, for
-    /// what it says of its bill besides.
+    /// What counts against limits of an answer with this usage: its tokens and its cost. `body` is the answer, which may
+    /// contain its price.
     pub(in crate::engine) fn billed(
         &self,
         held: &HeldReservation,
@@ -63,7 +63,7 @@ impl Dispatch {
         let cost = cost.map(|cost| cost.div_ceil(MICRODOLLAR));
         if cost.is_none() && self.unpriced.lock().insert(target.name.clone()) {
             self.notice(&Notice::Warning(format!(
-                "nobody knows what {} costs: it does not count against limits on cost",
+                "the price of {} is unknown: it does not count against limits on cost",
                 target.name
             )));
         }

@@ -1,4 +1,4 @@
-//! What is going on: who is used up, who is closed, who waits?
+//! The status: keys, limits, blocks, lines; and the reset of ledgers.
 
 use std::sync::Arc;
 
@@ -17,18 +17,18 @@ use crate::kernel::{
 };
 use crate::stores::StoreError;
 
-/// Everything at one instant.
+/// The keys, limits, blocks and lines at one instant.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     /// When, in seconds since the epoch.
     pub at: f64,
     /// Every key of every provider.
     pub keys: Vec<KeyStatus>,
-    /// Every line somebody stands in.
+    /// Every line with waiting calls.
     pub waiting: Vec<WaitingStatus>,
-    /// Every target that calls with somewhere else to go avoid.
+    /// Every target that calls with a fallback avoid.
     pub avoided: Vec<AvoidedStatus>,
-    /// Keys that probably share a quota although nobody said so: put them into one `group`.
+    /// Keys that probably share a quota and are not in one group: put them into one `group`.
     pub suspects: Vec<SuspectStatus>,
 }
 
@@ -110,14 +110,14 @@ pub struct LimitStatus {
     pub remaining: u64,
     /// When all of it is back, in seconds since the epoch.
     pub reset: f64,
-    /// Who said so.
+    /// Where the limit comes from.
     pub source: crate::kernel::Source,
-    /// When it was learned, in seconds since the epoch; it is forgotten seven days after it was told last. `None` for a
-    /// limit that was not learned.
+    /// When it was learned, in seconds since the epoch; it is forgotten seven days after the provider last
+    /// reported it. `None` for a limit that was not learned.
     pub learned_at: Option<f64>,
 }
 
-/// A line.
+/// A waiting line.
 #[derive(Clone, Debug, Serialize)]
 pub struct WaitingStatus {
     /// `provider/model`.
@@ -127,7 +127,7 @@ pub struct WaitingStatus {
 }
 
 impl Dispatch {
-    /// What is going on.
+    /// The status now.
     pub(in crate::engine) fn status(&self) -> Result<Status, StoreError> {
         let now = self.now();
         let mut status = Status {
@@ -139,7 +139,7 @@ impl Dispatch {
         };
         let stored = self.store.ids()?;
         for vendor in self.known_vendors() {
-            // A local server nobody has asked yet has nothing to tell; what was sent there before a restart is told.
+            // A local server that was not used yet is left out, unless it was used before a restart.
             let keyless = vendor.ledger_id(NO_KEY, "");
             let used = stored.iter().any(|id| id.as_str().starts_with(keyless.as_str()));
             let vendor = if used { self.without_key(vendor) } else { vendor };
@@ -223,7 +223,7 @@ impl Dispatch {
         Ok(status)
     }
 
-    /// Opens and empties the ledgers of a provider or of one of its keys; of all when neither is named. Says how many.
+    /// Opens and empties the ledgers of a provider or of one of its keys; of all when neither is named. Returns how many.
     pub(in crate::engine) fn reset(
         &self,
         provider: Option<&str>,
@@ -244,7 +244,7 @@ impl Dispatch {
                 .flat_map(|vendor| &vendor.keys)
                 .map(|key| key.label.as_str())
                 .collect();
-            // What was asked for may be a key: only what there is is told.
+            // What was asked for may be a key, so it is not repeated.
             let error = Error::argument("key", "there is no key with this label");
             return Err(error.hint(format!("the labels are {}", known.join(", "))));
         }
@@ -285,7 +285,7 @@ pub(in crate::engine) fn ledgers_of(
         .collect()
 }
 
-/// The end of what holds for a day or longer: a used-up limit, whatever it counts, or a refusal that said so.
+/// The end of what holds for a day or longer: a used-up limit, whatever it counts, or a block.
 fn exhausted_until(ledger: &Ledger, now: Moment) -> Option<Moment> {
     let least = Amounts { requests: 1, input_tokens: 1, output_tokens: 1, spend: 0 };
     let limits = [Period::Day, Period::Month].into_iter().filter_map(|period| {
@@ -335,7 +335,7 @@ impl Target {
     }
 }
 
-/// The model whose name no model has: what is stated of all of them.
+/// The name that stands for all models.
 const ALL: &str = "*";
 
 impl Dispatch {

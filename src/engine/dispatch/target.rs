@@ -18,7 +18,7 @@ pub(super) fn is_given_away(provider: &Provider, model: &str) -> bool {
 }
 
 impl Target {
-    /// Whether an answer costs no money: one's own server, or a model that OpenRouter gives away.
+    /// Whether an answer costs no money: the user's own server, or a free model of OpenRouter.
     pub(crate) fn is_free(&self) -> bool {
         self.vendor.local || is_given_away(&self.vendor.provider, &self.model)
     }
@@ -50,7 +50,7 @@ impl Target {
         self.latency.lock().mean()
     }
 
-    /// Keys of different groups that are always refused together here, and how often they were.
+    /// Keys of different groups that are always refused together here, and how often.
     pub(crate) fn suspects(&self) -> Vec<(usize, usize, u32)> {
         let keys = &self.vendor.keys;
         let suspects = self.suspects.lock();
@@ -72,7 +72,7 @@ impl Target {
         Arc::ptr_eq(&self.lanes.read(), lanes)
     }
 
-    /// How many thousandths of every limit a call of this priority leaves to those that matter more.
+    /// How many thousandths of every limit a call of this priority leaves to more important ones.
     pub(crate) fn kept(&self, priority: u8) -> u16 {
         if priority >= MATTERS {
             return 0;
@@ -80,7 +80,7 @@ impl Target {
         ((1.0 - self.pacing.pause_threshold).clamp(0.0, 1.0) * 1000.0).round() as u16
     }
 
-    /// How a call here is tried again, where it says so itself and where it does not.
+    /// The retry policy of a call here; what the call does not set comes from the config.
     pub(crate) fn retries(
         &self,
         max_retries: Option<u32>,

@@ -22,8 +22,8 @@ use super::users::{User, UserRoll};
 use crate::config::{Pacing, ProviderSettings};
 use crate::engine::world::World;
 use crate::kernel::{
-    Breaker, Configured, Demand, Late, Moment, Obstacle, OwnLimit, Paid, Patience, Refusal,
-    Reservation, SharedQuotaSuspicion, Usage, WaitingLine,
+    Breaker, Configured, Demand, Late, Moment, Obstacle, Paid, Patience, Refusal, Reservation,
+    SharedQuotaSuspicion, Usage, WaitingLine,
 };
 use crate::providers::prices::OwnPrices;
 use crate::providers::{ChatRequest, Provider, Tokenizer};
@@ -114,7 +114,7 @@ pub(crate) struct Line {
     /// What stood in the way of the head when it was last tried.
     pub(super) in_the_way: Option<Refusal>,
     /// The limits of their own that hold users up.
-    pub(super) own_limits: BTreeMap<Arc<str>, Obstacle>,
+    pub(super) user_limits: BTreeMap<Arc<str>, Obstacle>,
 }
 
 /// A call that waits in a line.
@@ -140,8 +140,6 @@ pub(crate) enum Waited {
     /// At the head of the line it turned out to be too far away.
     NotNow(Refusal),
     Never(Option<Refusal>),
-    /// A limit of its user lasts longer than it can wait.
-    OwnLimit(OwnLimit),
     /// Too many go before it.
     TooLate(Late),
     StateFailed(StoreError),

@@ -1,6 +1,10 @@
-//! What does somebody who uses our keys elsewhere tell us about one?
+//! Marks set by hand on keys (`APIKeyManager`): failed, used up, available again.
 //!
-//! What is marked stands in the same ledgers as what our own calls meet, so every process that shares the state knows.
+//! `APIKeyManager` sends nothing. Its keys are variables, and their ledgers are the ones that prompts use. A mark
+//! becomes a block: of the key alone for an invalid key, else of its group over all models, because no model is
+//! named. A failure about a model closes nothing. Questions are answered from all ledgers of the key: a block or a
+//! used-up meter of a day or longer at any model means used up, a block of class `auth` means failed. A minute's
+//! refusal does not count. Opening a key removes its blocks and its day counts at every model.
 
 use std::sync::Arc;
 
@@ -11,13 +15,11 @@ use crate::kernel::{
     Failure, FailureClass, LedgerId, Moment, Origin, Scope, Until, close, day_ends, day_turns,
 };
 
-/// Where days turn at providers that document no zone of their own.
+/// The time zone of days at providers that document none.
 const NO_ZONE: &str = "UTC";
 
 impl Dispatch {
-    /// Closes a key for what somebody else's request met: what [`FailureClass`] and scope say, over all models, for
-    /// whoever uses a key elsewhere need not say for which. Says until when; `None` when such a failure closes nothing,
-    /// and when it is about one model of the provider.
+    /// Closes a key for the failure of a request that was sent elsewhere.
     pub(in crate::engine) fn close_key(
         &self,
         provider: &str,
@@ -36,7 +38,7 @@ impl Dispatch {
         Ok(closed.map(|block| block.until))
     }
 
-    /// Closes a key until it is opened again, or until an instant: somebody says that it does not work.
+    /// Marks a key as invalid: closes it until an instant, or until it is opened again.
     pub(in crate::engine) fn disable_key(
         &self,
         provider: &str,
@@ -50,7 +52,7 @@ impl Dispatch {
         self.close_key(provider, label, &failure).map(drop)
     }
 
-    /// A key is used up until the day turns at its provider: what is said of a key when nothing more is known.
+    /// Marks a key as used up until an instant, or until the day turns at its provider.
     pub(in crate::engine) fn exhaust_key(
         &self,
         provider: &str,
@@ -79,9 +81,7 @@ impl Dispatch {
         Ok(day_ends(date, vendor.provider.reset_zone.unwrap_or(NO_ZONE)))
     }
 
-    /// Opens what is closed for a key, at every model: what its quota closed, and with `also_disabled` everything.
-    /// What was counted of days and months is forgotten, for it would close the key again; minutes and hours stay
-    /// counted. Says whether there was anything.
+    /// Opens what is closed for a key, at every model. Returns whether anything changed.
     pub(in crate::engine) fn open_key(
         &self,
         provider: &str,
@@ -106,7 +106,7 @@ impl Dispatch {
         Ok(opened)
     }
 
-    /// How one key is.
+    /// The status of one key.
     pub(in crate::engine) fn key(&self, provider: &str, label: &str) -> Result<KeyStatus, Error> {
         let (vendor, place) = self.vendor_and_key(provider, label)?;
         let stored = self.store.ids()?;

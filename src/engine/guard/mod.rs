@@ -1,7 +1,10 @@
-//! The guard: rate-limit permits for calls that other code sends.
+//! Guarded calls: the quota of a call that the caller sends itself.
 //!
-//! It waits in the same lines, takes from the same ledgers and follows the same state machine as a prompt of ours.
-//! Only the sending is left to the caller, who says what came of it.
+//! `Guarded` is a `Run` without the sending. `permit()` advances the state machine to the next reservation. `settle`,
+//! `fail`, `release` or `abandon` end it. After `fail` the next `permit()` waits, rotates or gives up as for a
+//! prompt. A call without a model counts in the `*` ledger of its group alone. A 404 or 403 about its model closes
+//! nothing, because it would close all models. A name in `limits` that is no provider has no address, and one lane
+//! without a key. A dropped permit stays counted.
 
 mod key_marks;
 pub(super) mod usage_import;
@@ -28,7 +31,7 @@ use crate::secret::Secret;
 /// The model of a call that names none: it counts in its quota group only.
 const NO_MODEL: &str = "*";
 
-/// What a guarded call wants.
+/// The demand and the options of a guarded call.
 #[derive(Clone, Debug)]
 pub struct Guard {
     /// The provider: one of the catalogue, one of the config, or any name that has limits.
@@ -51,7 +54,7 @@ pub struct Guard {
     pub timeout: Option<Duration>,
     /// When it must be over.
     pub deadline: Option<Moment>,
-    /// Is told of every attempt that another one follows.
+    /// Called for every failed attempt that another one follows.
     pub on_retry: Option<RetryHook>,
 }
 
@@ -81,7 +84,7 @@ impl Guard {
     }
 }
 
-/// Leave to send one request.
+/// Permission to send one request.
 #[derive(Clone, Debug)]
 pub struct Permit {
     /// The provider.
@@ -103,7 +106,7 @@ pub struct Permit {
 pub enum Outlook {
     /// Now.
     Now,
-    /// After this long, if nobody goes before it; `None`: when a call in flight ends.
+    /// After this long, if no other call goes before it; `None`: when a call in flight ends.
     In(Option<Duration>),
     /// Never: it asks for more than a limit can hold, or there is no key.
     Never,
@@ -186,7 +189,7 @@ impl Calls {
         Ok(outlook)
     }
 
-    /// Counts a request that was sent without asking, and what came of it. Says which key it was counted for.
+    /// Counts a request that was sent without a permit, and its failure. Returns the label of its key.
     pub(in crate::engine) fn record(
         self: &Arc<Self>,
         guard: &Guard,
@@ -210,7 +213,7 @@ impl Calls {
         Ok(Demand { price, ..guard.demand(target)? })
     }
 
-    /// The target of a call that is not ours. A provider without a key here may have one elsewhere.
+    /// The target of a guarded call. A provider without a key here may have one elsewhere.
     fn guarded_target(&self, provider: &str, model: Option<&str>) -> Result<Arc<Target>, Error> {
         if model.is_some_and(|model| model.trim().is_empty()) {
             return Err(Error::argument("model", "the model's name is empty"));
@@ -223,7 +226,7 @@ impl Calls {
 impl Guarded {
     /// Waits until a request may leave.
     ///
-    /// Dropping the future gives the place in the line up.
+    /// Dropping the future gives up the place in the line.
     ///
     /// # Errors
     /// [`Error`] when it may not, with every attempt: what the last failure was, how long it would have to wait.
@@ -263,7 +266,7 @@ impl Guarded {
         }
     }
 
-    /// It went well, and took these tokens of input and output; `None`: as many as were reserved. Settling twice does
+    /// It succeeded, and took these tokens of input and output; `None`: as many as were reserved. Settling twice does
     /// nothing.
     pub fn settle(&mut self, tokens: Option<(u64, u64)>) {
         let Some(held) = self.held.take() else { return };
@@ -276,7 +279,7 @@ impl Guarded {
         let _ = self.run.answered(held, used, &Hints::default());
     }
 
-    /// It failed; [`Guarded::permit`] says whether and when it may be tried again.
+    /// It failed; the next [`Guarded::permit`] waits until it may be tried again, or fails.
     pub fn fail(&mut self, failure: Failure) {
         let Some(held) = self.held.take() else { return };
         let failure = held.target.as_guarded(held.target.vendor.redacted(failure));
@@ -284,7 +287,7 @@ impl Guarded {
         self.next = Some(self.run.failed(held, failure, &Hints::default()));
     }
 
-    /// Nobody knows what became of it: all of it stays counted.
+    /// Its outcome is unknown: all of it stays counted.
     pub fn abandon(&mut self) {
         let Some(held) = self.held.take() else { return };
         self.run.end_attempt(self.run.calls.dispatch.now(), None, None);
@@ -295,7 +298,7 @@ impl Guarded {
     pub fn release(&mut self) {
         let Some(held) = self.held.take() else { return };
         self.run.end_attempt(self.run.calls.dispatch.now(), None, None);
-        // What a store cannot write down stays counted, on the safe side.
+        // If the store cannot be written it stays counted, which is safe.
         let _ = held.settle(Ending::NeverSent, &Hints::default(), None);
     }
 
@@ -306,9 +309,9 @@ impl Guarded {
 }
 
 impl Target {
-    /// What a failure means for a call of which we know less than of a prompt. A model that does not exist, or that a
-    /// key may not use, closes nothing where the call named no model: all of them would be closed. What is no provider
-    /// has no models; something that is missing there is the request's own affair.
+    /// The failure of a guarded call, of which less is known than of a prompt. A model that does not exist, or that a key
+    /// may not use, closes nothing where the call named no model: all models would be closed. A name that is no provider
+    /// has no models, so a 404 there is an error of the request.
     fn as_guarded(&self, failure: Failure) -> Failure {
         let about_a_model =
             matches!(failure.class, FailureClass::NotFound | FailureClass::Permission);

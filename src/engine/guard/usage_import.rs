@@ -1,7 +1,7 @@
-//! What was used and refused elsewhere, and how does it come to count here as well?
+//! Import of usage and blocks that another program saved.
 //!
-//! What is taken over was written down by [`Engine::status`], perhaps by a program with another state. Nothing that
-//! counts here is forgotten for it, and taking the same over twice changes nothing.
+//! The input was written by [`Engine::status`](crate::engine::Engine::status), perhaps by a program with another state.
+//! Nothing that counts here is forgotten, and importing the same twice changes nothing.
 
 use serde::Deserialize;
 
@@ -53,8 +53,7 @@ pub struct Closed {
 }
 
 impl Dispatch {
-    /// Counts at least what is told of here, and closes what is told to be closed. Says of how many keys; those that
-    /// are not there are left out.
+    /// Counts at least the given usage, and closes what it lists as closed. Returns for how many keys.
     pub(in crate::engine) fn take_over(&self, told: &[Usage]) -> Result<usize, Error> {
         let now = self.now();
         let mut known = 0;
@@ -112,7 +111,7 @@ impl Closed {
     }
 }
 
-/// What is no time, or further away than time goes, never comes.
+/// What is no time, or too far away, never comes.
 fn moment(seconds: Option<f64>) -> Moment {
     const FURTHEST: f64 = 9e9;
     match seconds {

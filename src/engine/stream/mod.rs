@@ -1,8 +1,18 @@
-//! Streaming: an answer in pieces, and what follows if it breaks off.
+//! Streaming calls: the same call as a prompt, whose answer arrives in pieces.
 //!
-//! Nothing is read that nobody asks for: who does not take pieces leaves them with the server. Until the first piece a
-//! stream is a call like any other. After it, a failed attempt is booked with what it used, and the call ends or goes on
-//! as its caller chose, by the remedies of the same state machine.
+//! `Engine::stream` returns a `Streaming`. It is driven only by the caller that asks for the next piece, so
+//! backpressure is a socket that is not read. It is the same `Sending` and `Run` as a prompt. The transport watches
+//! the silence between two chunks, `Timeouts::for_a_piece` the time without a piece, `in_time` the deadline. Limits
+//! in the head of the answer are recorded when it arrives.
+//!
+//! - Until an attempt has produced a piece, its failure is handled as for any call.
+//! - After that, the attempt is settled as `CutOff`: what was used until then. Then the stream fails with
+//!   `ErrorKind::Interrupted`, or the call goes on elsewhere, as its remedy says. The seam is reported when the next
+//!   attempt produces a piece, so failed attempts in between are no seams.
+//! - `Resume::Continue` sends the conversation, the text so far, and the wish to continue. With no text yet it
+//!   restarts. After a finish reason it fails: a model that was done adds words when it is asked to continue.
+//! - The usage so far is kept up to date with each chunk, so a drop at any time settles correctly.
+//! - After the final event the rest of the body is read for one second at most, so that the connection can be reused.
 
 pub(super) mod parked;
 mod reader;
@@ -36,12 +46,12 @@ use crate::providers::{
 use reader::{Reading, finish_reading, gathered, nothing_said, whole_call};
 use streams::Streams;
 
-/// How a stream goes on that broke off after its first piece.
+/// How a stream continues that broke off after its first piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resume {
-    /// The prompt is asked again; what was said is void.
+    /// The prompt is sent again; the text so far is void.
     Restart,
-    /// The model is shown what was said and asked to go on from there.
+    /// The model gets the text so far and is asked to continue it.
     Continue,
 }
 
@@ -50,11 +60,11 @@ pub enum Resume {
 pub enum StreamEvent {
     /// A piece of the answer, of its thinking or of a tool call.
     Piece(StreamPiece),
-    /// From here on another attempt speaks.
+    /// From here on the pieces come from another attempt.
     Seam(Box<Seam>),
 }
 
-/// Where one attempt broke off and another one goes on. Tool calls and thinking that had begun are void.
+/// Where one attempt broke off and another one continues. Tool calls and thinking that had begun are void.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seam {
     /// Whether the text so far is void, too.
@@ -63,7 +73,7 @@ pub struct Seam {
     pub broken: Attempt,
     /// What was wrong, in the provider's words.
     pub message: String,
-    /// The provider that goes on.
+    /// The provider that continues.
     pub provider: String,
     /// Its model.
     pub model: String,
@@ -71,37 +81,37 @@ pub struct Seam {
     pub key: String,
 }
 
-/// A call whose answer comes in pieces. Nothing is sent before the first one is asked for; dropping it ends the request
-/// and settles what was used.
+/// A call whose answer comes in pieces. Nothing is sent before the first pull. Dropping it ends the request and settles
+/// what was used.
 pub struct Streaming {
     streams: Arc<Streams>,
     sending: Sending,
     resume: Option<Resume>,
-    /// The longest silence, if the call itself said.
+    /// The longest silence, if the call sets one.
     silence: Option<Duration>,
     /// How many messages the caller's own conversation has.
     asked: usize,
     state: State,
     ready: VecDeque<StreamEvent>,
-    /// What was said by attempts that broke off, as far as it counts.
+    /// The text of attempts that broke off, as far as it counts.
     before: String,
     /// What these attempts used, whether it counts or not.
     spent: Spent,
-    /// The attempt that broke off, until another one speaks.
+    /// The attempt that broke off, until another one produces a piece.
     broke: Option<Broke>,
     was_resumed: bool,
     first_token: Option<Duration>,
     answer: Option<Answer>,
-    /// What is asked, and how old an answer may be that was given before.
+    /// The question, and how old a cached answer may be.
     cache: Option<(QuestionDigest, Duration)>,
 }
 
 enum State {
-    /// The state machine is to be told this.
+    /// The next event for the state machine.
     Moving(Event),
     /// An answer is arriving.
     Reading(Box<Reading>),
-    /// It broke off, and there is no going on.
+    /// It broke off and cannot continue.
     Failed(Error),
     Over,
 }
@@ -112,7 +122,7 @@ struct Broke {
     restarts: bool,
 }
 
-/// No more than this is read ahead of who reads.
+/// No more pieces than this are read ahead.
 const MOST_AT_ONCE: usize = 256;
 const GO_ON: &str = "Your answer was cut off. Go on exactly where it stops, in the middle of a word if need be, \
     without repeating any of it and without any remark.";
@@ -153,11 +163,11 @@ impl Streams {
 }
 
 impl Streaming {
-    /// Waits for the next piece; `None` at the end of the answer. Dropping the future is cancelling the call.
+    /// Waits for the next piece; `None` at the end of the answer. Dropping the future cancels the call.
     ///
     /// # Errors
-    /// [`Error`] with all attempts; after the first piece one of kind [`crate::error::ErrorKind::Interrupted`], unless the caller's
-    /// time was over, the engine was closed or the line emptied in which it waited to go on.
+    /// [`Error`] with all attempts; after the first piece one of kind [`crate::error::ErrorKind::Interrupted`], unless
+    /// the caller's time was over, the engine was closed, or the line was cleared in which it waited to continue.
     pub async fn next(&mut self) -> Result<Option<StreamEvent>, Error> {
         if let Some(event) = self.ready.pop_front() {
             return Ok(Some(event));
@@ -196,7 +206,7 @@ impl Streaming {
         self.sending.expires
     }
 
-    /// The streams it is one of.
+    /// The streams of its engine.
     fn streams(&self) -> &Arc<Streams> {
         &self.streams
     }
@@ -205,8 +215,8 @@ impl Streaming {
         &self.streams.calls
     }
 
-    /// Ends it with `error`, which [`Streaming::next`] tells after what has arrived. What comes back is the request: its
-    /// drop ends it and settles what was used.
+    /// Ends it with `error`, which [`Streaming::next`] returns after what has arrived. Returns the aborted request: its
+    /// drop settles what was used.
     pub(super) fn stop(&mut self, error: Error) -> Option<Box<Reading>> {
         if matches!(self.state, State::Over | State::Failed(_)) {
             return None;
@@ -227,7 +237,7 @@ impl Streaming {
         matches!(self.state, State::Reading(_))
     }
 
-    /// The whole answer, once [`Streaming::next`] said that there is nothing more. Given once.
+    /// The whole answer, once [`Streaming::next`] has returned `None`. Given once.
     pub fn answer(&mut self) -> Option<Answer> {
         self.answer.take()
     }
@@ -253,7 +263,7 @@ impl Streaming {
                 continue;
             }
             nothing = None;
-            // Whoever drops this future here has cancelled the call.
+            // Dropping this future here cancels the call.
             match std::mem::replace(&mut self.state, State::Over) {
                 State::Moving(event) => match self.sending.advance(event).await? {
                     Next::Send(held) => {
@@ -269,7 +279,7 @@ impl Streaming {
         self.gather().await
     }
 
-    /// Hands out an answer that was given before to the same question, if there is one.
+    /// Hands out the cached answer to the same question, if there is one.
     fn is_given_again(&mut self) -> bool {
         let Some((name, ttl)) = self.cache else { return false };
         let run = &self.sending.run;
@@ -280,7 +290,7 @@ impl Streaming {
         true
     }
 
-    /// Takes what else is there already: whoever is given pieces should be given all of them.
+    /// Takes what else is there already, so that one pull returns all pieces that have arrived.
     async fn gather(&mut self) -> Result<(), Error> {
         let mut yielded = false;
         while self.ready.len() < MOST_AT_ONCE {
@@ -295,7 +305,7 @@ impl Streaming {
                     yielded = false;
                 }
                 None if yielded => break,
-                // Whoever reads the connection hands over one chunk at a time, and must be let to.
+                // The task that reads the connection hands over one chunk at a time and needs a turn for it.
                 None => {
                     tokio::task::yield_now().await;
                     yielded = true;
@@ -345,7 +355,7 @@ impl Streaming {
         Ok(State::Moving(run.failed(held, failure, &hints)))
     }
 
-    /// Books what the head of an answer says about limits: the rest may take minutes, or never be read.
+    /// Records the limits in the head of an answer: the rest may take minutes, or never be read.
     fn observe_headers(&self, held: &HeldReservation, hints: &Hints) {
         let (calls, vendor) = (self.calls(), &held.target.vendor);
         if let Err(error) = held.observe_headers(hints) {
@@ -383,7 +393,7 @@ impl Streaming {
         self.ready.extend(pieces.into_iter().map(StreamEvent::Piece));
     }
 
-    /// Another attempt speaks now.
+    /// The pieces come from another attempt now.
     fn tell_seam(&mut self) {
         let Some(Broke { attempt: broken, message, restarts }) = self.broke.take() else { return };
         let Some(now) = self.sending.run.attempts.last() else { return };
@@ -412,7 +422,7 @@ impl Streaming {
         let _ = run.answered(held, used, &Hints::default());
         completion.text.insert_str(0, &self.before);
         let mut answer = self.sending.finish(Some(completion))?;
-        // What was put together from two attempts is nothing to be given again.
+        // An answer that was put together from two attempts is not cached.
         if self.cache.is_some() && !self.was_resumed {
             answer = self.sending.run.calls.keep(&self.sending.question(), answer);
         }
@@ -421,10 +431,10 @@ impl Streaming {
         Ok(())
     }
 
-    /// An attempt failed; if it had spoken, in the middle of its answer.
+    /// An attempt failed; if it had produced a piece, in the middle of its answer.
     fn break_off(&mut self, reading: Reading, failure: Failure, now: Moment) {
         let Reading { held, reader, status, spoke, .. } = reading;
-        // What its head said is booked.
+        // The limits in its head are recorded already.
         let hints = Hints::default();
         let target = held.target.clone();
         let failure = target.vendor.redacted(failure);
@@ -445,7 +455,7 @@ impl Streaming {
         let broken = run.attempts.last().cloned();
         self.before.push_str(reader.text_so_far());
         let (message, class) = (failure.message.clone(), failure.class);
-        // Asked to go on, a model that was done would add to its answer; but nothing is lost by asking again.
+        // Asked to continue, a model that was done would add to its answer; asking again loses nothing.
         let was_whole = reader.is_said() && !self.before.is_empty();
         let resume = self.resume.filter(|resume| *resume == Resume::Restart || !was_whole);
         let (Some(resume), Some(attempt)) = (resume, broken) else {
@@ -455,7 +465,7 @@ impl Streaming {
             self.state = State::Failed(errors::interrupted(error, how));
             return;
         };
-        // Who has said nothing yet cannot go on from it.
+        // Without text there is nothing to continue.
         let restarts = resume == Resume::Restart || self.before.is_empty();
         if !restarts {
             let (asked, said) = (self.asked, self.before.clone());
@@ -466,7 +476,7 @@ impl Streaming {
         self.state = State::Moving(event);
     }
 
-    /// The error with everything that is known of this call, which is over.
+    /// The error with all facts of this call, which is over.
     fn failed(&mut self, error: Error) -> Error {
         self.state = State::Over;
         let error = match self.broke.take() {
@@ -489,7 +499,7 @@ fn pieces_of(answer: &Answer) -> impl Iterator<Item = StreamPiece> {
     words.chain(answer.tool_calls.iter().enumerate().map(whole_call))
 }
 
-/// The conversation of the caller, and after it what was said and the wish to hear more.
+/// The caller's conversation, then the text so far and the wish to continue.
 fn go_on(request: &mut ChatRequest, asked: usize, said: String) {
     let turn = |role, text| Message {
         role,

@@ -1,4 +1,9 @@
 //! Parked streams: where a stream is between two pulls, and what ends it there.
+//!
+//! Between two pieces a stream is parked (`ParkedStream`). The engine knows all parked streams by their deadlines.
+//! `Engine::close` ends all of them, `Engine::end_overdue` those whose time is over. Ending drops the request, which
+//! settles it; the next pull reports why. A stream that is checked out watches both conditions itself. One that is
+//! returned too late is ended on return.
 
 use std::sync::Arc;
 

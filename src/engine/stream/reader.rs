@@ -1,4 +1,4 @@
-//! What has arrived of one answer that comes in pieces, and what has it used?
+//! The reader of one streamed answer: what has arrived, and what it has used.
 
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::providers::{
 
 /// No answer is larger than this on the wire, where each word has a frame of some hundred bytes.
 const LARGEST_STREAM: usize = 256 * 1024 * 1024;
-/// What refuses a stream is no stream, and short.
+/// The body of a refusal is short.
 const LARGEST_REFUSAL: usize = 1024 * 1024;
 /// A connection is only used again when its answer was read to the end, which follows within this time or never.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -27,9 +27,9 @@ pub(in crate::engine) struct Reading {
     pub(in crate::engine) reader: StreamReader,
     pub(in crate::engine) status: u16,
     headers: Headers,
-    /// How long somebody waits for a piece of it, whatever keeps the connection alive.
+    /// The longest wait for a piece, whatever else keeps the connection alive.
     pub(in crate::engine) patience: Duration,
-    /// Whether it has said anything.
+    /// Whether it has produced a piece.
     pub(in crate::engine) spoke: bool,
     /// How many bytes of text were handed out of it, and whether any of a tool call was.
     text: usize,
@@ -53,8 +53,8 @@ impl Reading {
         reading
     }
 
-    /// Takes note of what is handed out, and adds what the whole answer has beyond it: the words of a server that
-    /// streams nothing, or of a last event that was read when the body was over.
+    /// Records what is handed out, and adds what the whole answer has beyond it: the text of a server that does not
+    /// stream, or of a last event that was read when the body was over.
     pub(in crate::engine) fn complete(
         &mut self,
         pieces: &mut Vec<StreamPiece>,
@@ -107,8 +107,8 @@ impl Reading {
         if self.reader.is_done() { self.reader.finish(&context).map(Some) } else { Ok(None) }
     }
 
-    /// Takes down what was used so far: what the provider told, or else what was reserved for the prompt and a token for
-    /// each four bytes of answer.
+    /// Records the usage so far: what the provider reported, or else what was reserved for the prompt and a token for each
+    /// four bytes of answer.
     pub(in crate::engine) fn count(&mut self) {
         let mut used = self.reader.usage_so_far().unwrap_or_default();
         if used.input_tokens == 0 {
@@ -120,7 +120,7 @@ impl Reading {
     }
 }
 
-/// What it is when there were signs of life and nothing else.
+/// The failure of a stream that was alive but had no piece in time.
 pub(in crate::engine) fn nothing_said(patience: Duration) -> Failure {
     let words = format!("no piece of the answer for {} s", patience.as_secs_f64());
     TransportFault::AnswerTimeout.failure(&words)
@@ -139,7 +139,7 @@ pub(in crate::engine) fn whole_call((index, call): (usize, &Value)) -> StreamPie
     }
 }
 
-/// The whole of what refused a stream.
+/// The whole body of a refusal.
 pub(in crate::engine) async fn gathered(opened: Opened) -> Result<Incoming, Failure> {
     let Opened { status, headers, mut body } = opened;
     let mut whole = BytesMut::new();

@@ -13,7 +13,7 @@ use crate::engine::call::errors::{closed, time_is_over};
 use crate::error::Error;
 use crate::kernel::Moment;
 
-/// The streams of an engine, and the calls they are.
+/// The streams of an engine.
 pub(in crate::engine) struct Streams {
     pub(super) calls: Arc<Calls>,
     /// Notifies streams that wait for a piece when the engine is closed.
@@ -31,7 +31,7 @@ struct Index {
 /// The deadline of a parked stream and its place among those with the same one.
 pub(super) type Number = (Moment, u64);
 
-/// A stream that can end while its caller waits for nothing.
+/// A parked stream, as far as its end is concerned.
 pub(super) trait Expiring: Send + Sync {
     /// Ends the stream if it is parked. Returns the aborted request.
     fn end(&self, error: Error) -> Option<Box<Reading>>;

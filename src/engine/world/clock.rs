@@ -1,4 +1,6 @@
-//! What time is it, and who wakes me? The only file that looks at the machine's clock.
+//! The clock: the time of day, and waiting until a moment.
+//!
+//! This is the only file that reads the machine's clock.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,7 +23,7 @@ pub trait Clock: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-/// A wait is cut into pieces of this length, so that a clock that is set meanwhile is noticed.
+/// A wait is cut into pieces of this length, so that a clock that is set during it is noticed.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 impl Clock for SystemClock {

@@ -1,4 +1,4 @@
-//! Where does randomness come from? The only file that draws it.
+//! The source of random numbers. This is the only file that draws them.
 
 use parking_lot::Mutex;
 

@@ -1,4 +1,4 @@
-//! What happened, for programs: the facts of a notice under the name of its event.
+//! Events for programs: the facts of a notice under the name of its event.
 
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ impl Events {
 }
 
 impl Notice {
-    /// What this notice is for a program, each event in JSON with its name in `event`; only those that are `wanted`.
+    /// The events of this notice in JSON, each with its name in `event`; only those that are `wanted`.
     pub fn events(&self, wanted: Events) -> Vec<Value> {
         let mut events = Vec::new();
         let mut add = |name: &'static str, facts: &dyn Fn() -> Value| {

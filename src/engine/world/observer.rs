@@ -1,11 +1,11 @@
-//! What is worth telling while calls are on their way?
+//! Notices about calls under way, and the observer that receives them.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::kernel::{Amounts, Block, Obstacle};
 
-/// Something that happened to a call. Its text is one line that says who limited whom until when.
+/// Something that happened to a call. Its text is one line: which limit or key, and until when.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Notice {
@@ -94,7 +94,7 @@ pub enum Notice {
         /// Which key.
         key: String,
     },
-    /// An attempt was answered and booked; only told when somebody listens.
+    /// An attempt was answered and settled; sent only if [`Observer::wants_settlements`].
     Settlement {
         /// Which target.
         target: String,
@@ -105,7 +105,7 @@ pub enum Notice {
         /// How long the answer took.
         lasted: Duration,
     },
-    /// A call takes a lane; only told when somebody listens.
+    /// A call takes a lane; sent only if [`Observer::wants_decisions`].
     Decision {
         /// The target.
         target: String,
@@ -157,23 +157,23 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Is told what happens. It is called on the engine's threads: it must return at once and never fail.
+/// Receives notices. It is called on the engine's threads: it must return at once and never fail.
 pub trait Observer: Send + Sync {
-    /// Takes note.
+    /// Receives one notice.
     fn notice(&self, notice: &Notice);
 
-    /// Whether somebody wants to hear of every decision; they are not even put together otherwise.
+    /// Whether notices of decisions are wanted; they are not made otherwise.
     fn wants_decisions(&self) -> bool {
         false
     }
 
-    /// Whether somebody wants to hear of every answer; they are not even put together otherwise.
+    /// Whether notices of settlements are wanted; they are not made otherwise.
     fn wants_settlements(&self) -> bool {
         false
     }
 }
 
-/// Tells nobody.
+/// Discards all notices.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

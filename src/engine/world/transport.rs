@@ -1,4 +1,6 @@
-//! How does a request reach a provider? One method is enough, so that a stand-in is ten lines.
+//! The transport: sends a request to a provider over HTTPS and returns the answer.
+//!
+//! One method is enough for a transport, so a test double is ten lines.
 
 use std::error::Error;
 use std::fmt;
@@ -50,20 +52,20 @@ impl fmt::Debug for Outgoing {
 pub struct Incoming {
     /// The HTTP status.
     pub status: u16,
-    /// The headers that mean something to us.
+    /// The headers that are used.
     pub headers: Headers,
     /// The whole body.
     pub body: Bytes,
 }
 
-/// What comes of sending.
+/// The outcome of sending.
 pub type Sending = Pin<Box<dyn Future<Output = Result<Incoming, Failure>> + Send>>;
 
 /// An answer of any status whose body is still on its way.
 pub struct Opened {
     /// The HTTP status.
     pub status: u16,
-    /// The headers that mean something to us.
+    /// The headers that are used.
     pub headers: Headers,
     /// The body. Dropping it ends the request.
     pub body: Box<dyn Chunks>,
@@ -75,13 +77,13 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// What comes of opening.
+/// The outcome of opening.
 pub type Opening = Pin<Box<dyn Future<Output = Result<Opened, Failure>> + Send>>;
 
 /// The next piece of a body, `None` at its end.
 pub type NextChunk<'a> = Pin<Box<dyn Future<Output = Result<Option<Bytes>, Failure>> + Send + 'a>>;
 
-/// A body as it arrives. What nobody asks for stays with the server.
+/// A body as it arrives. What is not read stays with the server.
 pub trait Chunks: Send {
     /// Waits for the next piece, no longer than the request's `read_timeout`. Dropping the future loses nothing.
     fn next(&mut self) -> NextChunk<'_>;
@@ -89,7 +91,7 @@ pub trait Chunks: Send {
 
 /// Sends one request and brings one answer.
 pub trait Transport: Send + Sync {
-    /// Posts `request`. A failure says whether it provably never left.
+    /// Posts `request`. A failure records whether it provably never left.
     fn post(&self, request: Outgoing) -> Sending;
 
     /// Posts `request` and leaves the body on its way. Unless a transport can do better, it comes in one piece.
@@ -115,7 +117,7 @@ impl Chunks for Whole {
 /// Answers are text of a few kilobytes; what is larger than this is no answer.
 const LARGEST_BODY: usize = 32 * 1024 * 1024;
 
-/// The real thing: reqwest with rustls.
+/// HTTPS with reqwest and rustls.
 #[derive(Clone, Debug)]
 pub struct HttpTransport {
     client: reqwest::Client,
@@ -124,7 +126,7 @@ pub struct HttpTransport {
     connect: Duration,
 }
 
-/// A server in one's own network that takes no connection within this time is not there.
+/// A server in the user's network that takes no connection within this time is not there.
 const NEAR: Duration = Duration::from_millis(300);
 
 fn client(connect: Duration) -> Result<reqwest::Client, String> {
@@ -143,7 +145,7 @@ impl HttpTransport {
     /// # Errors
     /// The words of the TLS library when it cannot be set up (no certificates on this machine).
     pub fn new(timeouts: &Timeouts) -> Result<Self, String> {
-        // Whoever installed a provider first in this process is as good as we are.
+        // A crypto provider that was installed earlier in this process is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let connect = timeouts.connect;
         Ok(HttpTransport { client: client(connect)?, near: Arc::default(), connect })
@@ -253,7 +255,7 @@ async fn whole_body(mut response: reqwest::Response, silence: Duration) -> Resul
     Ok(body.freeze())
 }
 
-/// Another key may do; this one is as good as not valid.
+/// This key is as good as invalid; another one may work.
 fn unsendable_key() -> Failure {
     let words = "the key holds characters that no header may hold";
     Failure { never_sent: true, ..Failure::new(FailureClass::Auth, Scope::Key, words) }
@@ -279,7 +281,7 @@ fn classified(error: &reqwest::Error) -> Failure {
     Failure { never_sent: true, ..fault.unwrap_or(TransportFault::Broken).failure(&detail) }
 }
 
-/// What one of the causes of a connection that did not come about says of it.
+/// The transport fault behind one cause of a failed connection.
 fn fault_of(cause: &(dyn Error + 'static)) -> Option<TransportFault> {
     if cause.is::<rustls::Error>() {
         return Some(TransportFault::Tls);

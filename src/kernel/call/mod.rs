@@ -10,9 +10,8 @@ use std::time::Duration;
 use super::failure::{Failure, FailureClass, Origin, SameLane};
 use super::ledger::Obstacle;
 use super::moment::Moment;
-use super::reserve::choose::Refusal;
 use super::reserve::demand::Patience;
-use super::reserve::user_limit::OwnLimit;
+use super::reserve::refusal::Refusal;
 use retry::RetryPolicy;
 
 /// What a call may do.
@@ -40,7 +39,7 @@ pub enum Event {
         /// Its place in the target.
         lane: usize,
     },
-    /// No lane of the target can take it now.
+    /// No lane of the target can take it now, or a limit of its user does not allow it.
     NotNow(Box<Refusal>),
     /// The target is in trouble, and the call has somewhere else to go.
     InTrouble,
@@ -50,8 +49,6 @@ pub enum Event {
     Never(Option<Box<Refusal>>),
     /// The waiting line is full.
     LineFull,
-    /// A limit of the caller itself stands in the way, wherever it goes.
-    OwnLimit(Box<OwnLimit>),
     /// So many go before it that it cannot be its turn in time.
     TooLate(Late),
     /// An answer came.
@@ -106,16 +103,14 @@ pub enum Action {
 pub enum GiveUp {
     /// The last attempt failed and nothing else may be tried.
     Failed(Box<Failure>),
-    /// Everything is closed until an instant that is too far away.
+    /// Everything is closed, or a limit of its user is used up, until an instant that is too far away.
     TooFar(Box<Refusal>),
-    /// The request is larger than the limits of every lane.
+    /// The request is larger than the limits of every lane, or than one of its user.
     TooLarge(Box<Refusal>),
     /// There is no key that could be used.
     NoLane,
     /// The waiting line is full.
     LineFull,
-    /// A limit of the caller itself stands in the way.
-    OwnLimit(Box<OwnLimit>),
     /// It cannot be its turn in time.
     TooLate(Late),
 }
@@ -200,15 +195,19 @@ impl Call {
                 let (target, excluded) = (self.target, self.excluded.clone());
                 Action::Reserve { target, excluded, last_resort: true }
             }
+            // It would stand in the way at every key and every target.
+            Event::NotNow(refusal) if refusal.is_by_user() => {
+                self.refused_by_user(GiveUp::TooFar(refusal))
+            }
             Event::NotNow(refusal) => self.next_target(GiveUp::TooFar(refusal)),
             Event::InTrouble => self.fall_back(),
+            Event::Never(Some(refusal)) if refusal.is_by_user() => {
+                self.refused_by_user(GiveUp::TooLarge(refusal))
+            }
             Event::Never(Some(refusal)) => self.next_target(GiveUp::TooLarge(refusal)),
             Event::Never(None) => self.next_target(GiveUp::NoLane),
             Event::LineFull => self.next_target(GiveUp::LineFull),
             Event::TooLate(late) => self.next_target(GiveUp::TooLate(late)),
-            Event::OwnLimit(limit) if self.can_wait_for_own(&limit, now) => self.wait(),
-            // It would stand in the way at every key and every target.
-            Event::OwnLimit(limit) => self.held_up(limit),
             Event::Answered => Action::Succeed,
             Event::Failed { failure, budget_wait, entropy } => {
                 self.after(failure, budget_wait, entropy, now)
@@ -224,8 +223,9 @@ impl Call {
     }
 
     fn can_wait_for(&self, refusal: &Refusal, now: Moment) -> bool {
-        refusal.at.is_none_or(|at| self.patience().covers(at, now))
-            || (refusal.may_return && self.may_wait_for_refund() && !self.waited_for_refund)
+        let may_wait = refusal.is_by_user() || self.may_wait_for_refund();
+        refusal.is_worth_waiting(self.patience(), now)
+            || (refusal.may_return && may_wait && !self.waited_for_refund)
     }
 
     /// Whether it waits, as long as it can, for what calls in flight may give back although quota is known to come later
@@ -234,21 +234,18 @@ impl Call {
         !self.has_next_target()
     }
 
-    fn can_wait_for_own(&self, limit: &OwnLimit, now: Moment) -> bool {
-        limit.worth_waiting(self.patience(), now).is_some()
-            || (limit.may_return && !self.waited_for_refund)
-    }
-
-    /// A limit of the caller itself ends the call. What failed before is why there is no answer.
-    fn held_up(&mut self, limit: Box<OwnLimit>) -> Action {
+    /// A limit of its user ends the call. What failed before is why there is no answer.
+    fn refused_by_user(&mut self, reason: GiveUp) -> Action {
         let Some(mut failure) = self.last_failure.take() else {
             self.blamed = self.target;
-            return Action::GiveUp(GiveUp::OwnLimit(limit));
+            return Action::GiveUp(reason);
         };
-        failure.message = format!(
-            "{}; it was not tried again because of a limit of its user: {}",
-            failure.message, limit.obstacle
-        );
+        if let Some(obstacle) = reason.obstacle() {
+            failure.message = format!(
+                "{}; it was not tried again because of a limit of its user: {obstacle}",
+                failure.message
+            );
+        }
         Action::GiveUp(GiveUp::Failed(failure))
     }
 
@@ -385,7 +382,6 @@ impl GiveUp {
         match self {
             GiveUp::Failed(failure) => failure.until.map(|until| until.at),
             GiveUp::TooFar(refusal) => refusal.at,
-            GiveUp::OwnLimit(limit) => limit.until(),
             GiveUp::TooLarge(_) | GiveUp::NoLane | GiveUp::LineFull | GiveUp::TooLate(_) => None,
         }
     }
@@ -394,7 +390,6 @@ impl GiveUp {
     pub fn obstacle(&self) -> Option<&Obstacle> {
         match self {
             GiveUp::TooFar(refusal) | GiveUp::TooLarge(refusal) => Some(&refusal.obstacle),
-            GiveUp::OwnLimit(limit) => Some(&limit.obstacle),
             GiveUp::Failed(_) | GiveUp::NoLane | GiveUp::LineFull | GiveUp::TooLate(_) => None,
         }
     }

@@ -14,11 +14,11 @@ use super::amounts::Amounts;
 use super::ledger::{Ledger, Obstacle};
 use super::limits::{Limit, Resource};
 use super::moment::Moment;
-use super::reserve::choose::{Choice, Refusal, reserve};
+use super::reserve::choose::reserve;
 use super::reserve::demand::{Demand, Patience};
 use super::reserve::lane::Ledgers;
+use super::reserve::refusal::{Choice, Refusal};
 use super::reserve::reservation::{Ending, Reservation, settle_reservation};
-use super::reserve::user_limit::{reserve_for, settle_own};
 
 pub use types::{
     Bound, Forecast, ONE_BY_ONE, PlannedManner, PlannedPrompt, PlannedShare, PlannedTarget,
@@ -63,10 +63,13 @@ struct Head {
 enum Turn {
     /// It left, or stands elsewhere, or has nowhere to go.
     Gone,
-    /// It waits, and whoever stands behind it as well.
-    Waits(Moment, Bound),
-    /// It waits for a limit of its caller's own, which holds up nobody else.
-    WaitsForOwn(Moment, Bound),
+    /// It waits.
+    Waits {
+        until: Moment,
+        bound: Bound,
+        /// For a limit of its user: only calls of that user wait behind it.
+        for_user: bool,
+    },
 }
 
 struct Forecaster<'a> {
@@ -301,14 +304,14 @@ impl Forecaster<'_> {
             let turn = self.take_turn(line, place, prompt);
             let (until, bound) = match &turn {
                 Turn::Gone => continue,
-                Turn::Waits(until, bound) | Turn::WaitsForOwn(until, bound) => (*until, bound),
+                Turn::Waits { until, bound, .. } => (*until, bound),
             };
             match &mut self.lines[line].head {
                 Some(head) => head.until = head.until.min(until),
                 head => *head = Some(Head { until, bound: bound.clone(), target }),
             }
             match turn {
-                Turn::WaitsForOwn(..) => held_up.extend(own),
+                Turn::Waits { for_user: true, .. } => held_up.extend(own),
                 _ => return,
             }
         }
@@ -318,7 +321,8 @@ impl Forecaster<'_> {
     fn take_turn(&mut self, line: usize, place: usize, prompt: PlannedPrompt) -> Turn {
         if self.under_way.len() >= self.manner.most_in_flight.max(1) {
             let ends = self.under_way.peek().map_or(self.clock, |Reverse(next)| next.ends);
-            return Turn::Waits(ends, Bound::Concurrency(self.manner.most_in_flight));
+            let bound = Bound::Concurrency(self.manner.most_in_flight);
+            return Turn::Waits { until: ends, bound, for_user: false };
         }
         let target = &self.targets[prompt.target];
         let over = |end| self.clock + target.latency > end;
@@ -327,41 +331,36 @@ impl Forecaster<'_> {
         {
             // It would be answered too late, here and everywhere.
             self.lines[line].prompts.remove(place);
-            self.gives_up(prompt, None, false);
+            self.gives_up(prompt, None);
             return Turn::Gone;
         }
         let size = prompt.input_tokens;
-        let demand = Demand { input_tokens: size, counted_tokens: Some(size), ..target.demand };
+        let (counted_tokens, user) = (Some(size), target.own);
+        let demand = Demand { input_tokens: size, counted_tokens, user, ..target.demand };
         let mut ledgers = Ledgers::new(&mut self.ledgers, &target.picked);
         let now = self.clock;
-        let choice = match target.own {
-            Some(own) => reserve_for(own, &mut ledgers, &target.lanes, &[], &demand, now),
-            None => Ok(reserve(&mut ledgers, &target.lanes, &[], &demand, now)),
-        };
         let is_stuck = self.idle > MOST_IDLE;
-        let refusal = match choice {
-            Ok(Choice::Reserved(reservation)) => {
+        let refusal = match reserve(&mut ledgers, &target.lanes, &[], &demand, now) {
+            Choice::Reserved(reservation) => {
                 self.leaves(prompt, reservation);
                 self.lines[line].prompts.remove(place);
                 return Turn::Gone;
             }
-            Ok(Choice::Never(refusal)) => {
+            // It would stand in the way at every target.
+            Choice::NotNow(refusal) | Choice::Never(Some(refusal)) if refusal.is_by_user() => {
+                let waits = refusal.is_worth_waiting(self.manner.patience, now) && !is_stuck;
+                let Some(until) = refusal.at.filter(|_| waits) else {
+                    self.lines[line].prompts.remove(place);
+                    self.gives_up(prompt, Some(refusal));
+                    return Turn::Gone;
+                };
+                return Turn::Waits { until, bound: Bound::of(refusal.obstacle), for_user: true };
+            }
+            Choice::Never(refusal) => {
                 self.moves_on(line, place, prompt, refusal);
                 return Turn::Gone;
             }
-            Ok(Choice::NotNow(refusal)) => refusal,
-            // It would stand in the way at every target.
-            Err(own) => {
-                let (at, obstacle) = (own.until(), own.obstacle.clone());
-                let refusal = Refusal { lane: 0, at, opens: at, obstacle, may_return: false };
-                let until = own.worth_waiting(self.manner.patience, now).filter(|_| !is_stuck);
-                let Some(until) = until else {
-                    self.lines[line].prompts.remove(place);
-                    self.gives_up(prompt, Some(refusal), true);
-                    return Turn::Gone;
-                };
-                return Turn::WaitsForOwn(until, Bound::of(refusal.obstacle));
-            }
+            Choice::NotNow(refusal) => refusal,
         };
         let too_far = refusal.at.is_some_and(|at| {
             let wait = at.since(self.clock);
@@ -379,7 +378,9 @@ impl Forecaster<'_> {
         // What waits for a call to end waits for nothing when there is none.
         let until = refusal.at.or(next.into_iter().chain(freed).chain(opens).min());
         match until.filter(|_| !too_far && !is_stuck) {
-            Some(until) => Turn::Waits(until, Bound::of(refusal.obstacle)),
+            Some(until) => {
+                Turn::Waits { until, bound: Bound::of(refusal.obstacle), for_user: false }
+            }
             None => {
                 self.moves_on(line, place, prompt, Some(refusal));
                 Turn::Gone
@@ -393,16 +394,16 @@ impl Forecaster<'_> {
         self.lines[line].prompts.remove(place);
         match self.targets[prompt.target].next {
             Some(next) => {
-                self.note_why(prompt, why, false);
+                self.note_why(prompt, why);
                 self.has_moved = true;
                 let line = self.targets[next].line;
                 self.lines[line].prompts.push_back(PlannedPrompt { target: next, ..prompt });
             }
-            None => self.gives_up(prompt, why, false),
+            None => self.gives_up(prompt, why),
         }
     }
 
-    fn gives_up(&mut self, prompt: PlannedPrompt, why: Option<Refusal>, is_own: bool) {
+    fn gives_up(&mut self, prompt: PlannedPrompt, why: Option<Refusal>) {
         self.idle = 0;
         self.waiting -= 1;
         if !prompt.is_ours {
@@ -414,14 +415,14 @@ impl Forecaster<'_> {
             let bound = Bound::of(obstacle.clone());
             self.wait_for(prompt.target, bound).refused += 1;
         }
-        self.note_why(prompt, why, is_own);
+        self.note_why(prompt, why);
         self.forecast.refused += 1;
     }
 
-    fn note_why(&mut self, prompt: PlannedPrompt, why: Option<Refusal>, is_own: bool) {
+    fn note_why(&mut self, prompt: PlannedPrompt, why: Option<Refusal>) {
         let (target, known) = (prompt.target, &mut self.forecast.why_refused);
         if prompt.is_ours && self.forecast.refused == 0 && known.is_none() {
-            *known = why.map(|refusal| WhyRefused { target, refusal, is_own });
+            *known = why.map(|refusal| WhyRefused { target, refusal });
         }
     }
 
@@ -463,9 +464,6 @@ impl Forecaster<'_> {
         let lane = &target.lanes[reservation.lane];
         let ending = Ending::Answered(Some(used));
         settle_reservation(&mut ledgers, lane, &reservation, ending, over.ends);
-        if let Some(own) = target.own {
-            settle_own(ledgers.get_mut(own), &reservation, ending, over.ends);
-        }
     }
 }
 

@@ -8,9 +8,9 @@ use crate::kernel::failure::FailureClass;
 use crate::kernel::ledger::Obstacle;
 use crate::kernel::limits::{Limit, Period, Refill};
 use crate::kernel::moment::Moment;
-use crate::kernel::reserve::choose::Refusal;
 use crate::kernel::reserve::demand::{Demand, Patience};
 use crate::kernel::reserve::lane::Lane;
+use crate::kernel::reserve::refusal::Refusal;
 
 /// A target of the route, as a plan sees it.
 #[derive(Clone, Debug)]
@@ -145,8 +145,6 @@ pub struct WhyRefused {
     pub target: usize,
     /// What it said.
     pub refusal: Refusal,
-    /// Whether it is a limit of the caller's own, which would stand in the way at every target.
-    pub is_own: bool,
 }
 
 /// What goes down one lane.

@@ -179,7 +179,7 @@ impl Meter {
             | (Meter::Calendar(_), Refill::Calendar { .. })
             | (Meter::InFlight, Refill::Release) => self.clone(),
             _ => {
-                let mut meter = Meter::fresh(&new);
+                let mut meter = Meter::fresh(new);
                 meter.take(new, self.used(old, 0, now), now);
                 meter
             }

@@ -39,7 +39,11 @@ pub fn eta(
 
 /// The first instant at which the limits of `ledger` alone can have let through `amounts`, and the limit that decides it;
 /// `None` when it has no limit that counts them. The instant is `None` when it is more than two months away.
-pub fn own_eta(ledger: &Ledger, amounts: &Amounts, now: Moment) -> Option<(Limit, Option<Moment>)> {
+pub fn user_eta(
+    ledger: &Ledger,
+    amounts: &Amounts,
+    now: Moment,
+) -> Option<(Limit, Option<Moment>)> {
     let counted = ledger.rules_and_meters().filter(|(rule, _)| {
         RESOURCES.contains(&rule.limit.resource) && amounts.of(rule.limit.resource) > 0
     });

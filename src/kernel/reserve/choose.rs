@@ -2,37 +2,14 @@
 
 use super::demand::Demand;
 use super::lane::{Lane, Ledgers};
+use super::refusal::{Choice, Refusal, RefusedBy};
 use super::reservation::Reservation;
+use super::user_limit;
 use crate::kernel::amounts::Amounts;
 use crate::kernel::health::key_health::DEGRADED_BELOW;
 use crate::kernel::ledger::Obstacle;
+use crate::kernel::meters::charge::AnswerCharged;
 use crate::kernel::moment::Moment;
-
-/// What the lane decided upon, or why there is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// This lane; its amounts have been taken from all its meters.
-    Reserved(Reservation),
-    /// No lane now.
-    NotNow(Refusal),
-    /// No lane ever: the request is larger than every lane's limits, or there is no lane left to try.
-    Never(Option<Refusal>),
-}
-
-/// A lane that said no, and why: the one that will say yes first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The place of the lane.
-    pub lane: usize,
-    /// When trying makes sense; `None`: when a call in flight ends.
-    pub at: Option<Moment>,
-    /// The first instant at which a lane opens whatever calls in flight do; on this lane or another one.
-    pub opens: Option<Moment>,
-    /// What stands in the way.
-    pub obstacle: Obstacle,
-    /// Whether calls in flight may give back enough before that; on this lane or another one.
-    pub may_return: bool,
-}
 
 /// Chooses among `lanes` as [`choose`] does and takes `demand` from the chosen one.
 pub fn reserve(
@@ -50,7 +27,7 @@ pub fn reserve(
 }
 
 /// Takes what was chosen.
-pub(in crate::kernel) fn take_lane(
+fn take_lane(
     ledgers: &mut Ledgers<'_>,
     lanes: &[Lane],
     reservation: &Reservation,
@@ -62,6 +39,9 @@ pub(in crate::kernel) fn take_lane(
         for place in &lanes[reservation.lane].ledgers {
             ledgers.get_mut(*place).probe_early(now);
         }
+    }
+    if let Some(user) = reservation.user {
+        ledgers.get_mut(user).take(&reservation.of_user, AnswerCharged::AtOnce, now);
     }
 }
 
@@ -75,10 +55,11 @@ pub fn reserve_anyway(
 ) -> Option<Reservation> {
     let may = |lane: &Lane| demand.only_key.is_none_or(|key| key == lane.key);
     let lane = match choose(ledgers, lanes, &[], demand, now) {
-        Choice::Reserved(reservation) => reservation.lane,
-        Choice::NotNow(refusal) | Choice::Never(Some(refusal)) => refusal.lane,
-        Choice::Never(None) => lanes.iter().position(may)?,
+        Choice::Reserved(reservation) => Some(reservation.lane),
+        Choice::NotNow(refusal) | Choice::Never(Some(refusal)) => refusal.lane(),
+        Choice::Never(None) => None,
     };
+    let lane = lane.or_else(|| lanes.iter().position(may))?;
     let (amounts, _) = demand.amounts(&lanes[lane], ledgers);
     let reservation = Reservation::new(lane, &lanes[lane], amounts, demand, ledgers, now);
     take(ledgers, &lanes[lane], &reservation);
@@ -96,8 +77,33 @@ fn take(ledgers: &mut Ledgers<'_>, lane: &Lane, reservation: &Reservation) {
 
 /// The lane among `lanes` that would take `demand` now, those `excluded` left out: one whose key did well lately before one
 /// that did not, then the least used, then the one with the fewest calls in flight, then the one that rested longest; if
-/// there is none, the one that will first. Takes nothing.
+/// there is none, the one that will first. A limit of the call's user refuses whatever the lanes say. Takes nothing.
 pub fn choose(
+    ledgers: &Ledgers<'_>,
+    lanes: &[Lane],
+    excluded: &[usize],
+    demand: &Demand,
+    now: Moment,
+) -> Choice {
+    let choice = choose_lane(ledgers, lanes, excluded, demand, now);
+    let Some(user) = demand.user else { return choice };
+    let amounts = match &choice {
+        Choice::Reserved(reservation) => reservation.amounts,
+        _ => demand.least(),
+    };
+    let of_user = demand.of_user(&amounts, ledgers.get(user));
+    match (user_limit::refusal(ledgers.get(user), &of_user, demand, now), choice) {
+        (Some(refusal), _) if refusal.at.is_none() => Choice::Never(Some(refusal)),
+        (Some(refusal), _) => Choice::NotNow(refusal),
+        (None, Choice::Reserved(mut chosen)) => {
+            (chosen.user, chosen.of_user) = (Some(user), of_user);
+            Choice::Reserved(chosen)
+        }
+        (None, choice) => choice,
+    }
+}
+
+fn choose_lane(
     ledgers: &Ledgers<'_>,
     lanes: &[Lane],
     excluded: &[usize],
@@ -128,7 +134,8 @@ pub fn choose(
             Some(obstacle @ Obstacle::TooLarge { .. }) => {
                 let may_return = false;
                 let (at, opens) = (None, None);
-                too_large = Some(Refusal { lane: place, at, opens, obstacle, may_return });
+                let by = RefusedBy::Lane(place);
+                too_large = Some(Refusal { by, at, opens, obstacle, may_return });
             }
             Some(obstacle) => {
                 may_return |= matches!(obstacle, Obstacle::Limit { .. })
@@ -138,7 +145,8 @@ pub fn choose(
                     });
                 let at = obstacle.until();
                 opens = opens.into_iter().chain(at).min();
-                let refusal = Refusal { lane: place, at, opens, obstacle, may_return: false };
+                let by = RefusedBy::Lane(place);
+                let refusal = Refusal { by, at, opens, obstacle, may_return: false };
                 if soonest.as_ref().is_none_or(|known| sooner(refusal.at, known.at)) {
                     soonest = Some(refusal);
                 }

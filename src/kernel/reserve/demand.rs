@@ -32,6 +32,8 @@ pub struct Demand {
     pub ahead_of_limits: bool,
     /// How many thousandths of every limit are left to calls that matter more (`pause_threshold`).
     pub kept: u16,
+    /// The place of the ledger of its user's limits, if it has any.
+    pub user: Option<usize>,
     /// Only this key may take it; its place in the provider's list of keys.
     pub only_key: Option<usize>,
     /// Everything is closed: a lane that is closed by our guess alone may be tried, by one call a minute.
@@ -59,6 +61,7 @@ impl Demand {
             is_again: false,
             ahead_of_limits: false,
             kept: 0,
+            user: None,
             only_key: None,
             last_resort: false,
         }
@@ -138,10 +141,17 @@ impl Demand {
         }
     }
 
-    /// What the call takes from the ledger of its user's own limits, if it takes `amounts` from its lane.
-    pub(in crate::kernel) fn of_own(&self, amounts: &Amounts, own: &Ledger) -> Amounts {
-        let spend = self.cut_spend(amounts.spend, amounts.input_tokens, own.most(Resource::Spend));
+    /// What the call takes from the ledger of its user's limits, if it takes `amounts` from its lane.
+    pub(super) fn of_user(&self, amounts: &Amounts, user: &Ledger) -> Amounts {
+        let most = user.most(Resource::Spend);
+        let spend = self.cut_spend(amounts.spend, amounts.input_tokens, most);
         Amounts { requests: u64::from(!self.is_again), spend, ..*amounts }
+    }
+
+    /// What it takes at least, wherever it goes.
+    pub(super) fn least(&self) -> Amounts {
+        let spend = self.price.map_or(0, |price| price.spend(self.input_tokens, 0));
+        Amounts { input_tokens: self.input_tokens, spend, ..Amounts::default() }
     }
 }
 

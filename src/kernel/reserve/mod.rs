@@ -3,6 +3,7 @@
 pub(super) mod choose;
 pub(super) mod demand;
 pub(super) mod lane;
+pub(super) mod refusal;
 pub(super) mod reservation;
 pub(super) mod settle;
-pub(super) mod user_limit;
+mod user_limit;

@@ -15,8 +15,10 @@ pub struct Reservation {
     pub lane: usize,
     /// What was taken.
     pub amounts: Amounts,
-    /// What was taken from the ledger of the user's own limits, if there is one.
-    pub own: Amounts,
+    /// The place of the ledger of the user's limits, if there is one.
+    pub user: Option<usize>,
+    /// What was taken from that.
+    pub of_user: Amounts,
     /// When the provider charges the answer.
     pub answer: AnswerCharged,
     /// The longest answer that the caller allows, if it said so.
@@ -55,7 +57,8 @@ impl Reservation {
                 group_model: returned(lane.group_model),
             },
             amounts,
-            own: Amounts::default(),
+            user: None,
+            of_user: Amounts::default(),
             answer: demand.answer_charged(),
             longest_answer: demand.max_output_tokens,
             estimated: demand.input_tokens,
@@ -128,7 +131,7 @@ impl Ending {
     }
 }
 
-/// Ends a reservation on every ledger of its lane. Says whether an answer opened something that was closed.
+/// Ends a reservation on every ledger of its lane, and on that of its user. Says whether an answer opened something that was closed.
 pub fn settle_reservation(
     ledgers: &mut Ledgers<'_>,
     lane: &Lane,
@@ -162,7 +165,24 @@ pub fn settle_reservation(
             Ending::Refused | Ending::Unknown | Ending::Failed | Ending::CutOff(_) => {}
         }
     }
+    if let Some(user) = held.user {
+        settle_user(ledgers.get_mut(user), held, ending, now);
+    }
     recovered
+}
+
+/// Ends what a reservation holds of the ledger of its user.
+fn settle_user(user: &mut Ledger, held: &Reservation, ending: Ending, now: Moment) {
+    user.ended(held.at);
+    user.release(&held.of_user);
+    // A call of many attempts is one request to its user; all that providers bill is the user's.
+    let used = ending.used(&held.of_user);
+    let used = Amounts { requests: used.requests.min(held.of_user.requests), ..used };
+    user.correct(&held.of_user, &used, AnswerCharged::AtOnce, held.at, now);
+    // A further attempt was not counted as one more.
+    if matches!(ending, Ending::NeverSent) && held.of_user.requests > 0 {
+        user.forget_send();
+    }
 }
 
 /// What of a bill counts against a provider's token limits.

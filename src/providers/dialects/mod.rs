@@ -1,4 +1,4 @@
-//! How is a request written and an answer read? One folder per wire format, and what they share.
+//! The dialects: wire formats of requests and answers, one folder each.
 
 mod anthropic;
 mod gemini;

@@ -1,4 +1,4 @@
-//! What do the events of a stream say, in whichever dialect?
+//! The stream state of one answer, in whichever dialect it comes.
 
 use serde_json::Value;
 

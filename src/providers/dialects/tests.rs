@@ -1,4 +1,4 @@
-//! Is a request written as each dialect wants it?
+//! Tests of the requests that each dialect writes.
 
 mod ollama;
 

@@ -1,4 +1,4 @@
-//! How are OpenAI's tools, tool calls and pictures said in other words?
+//! Tools, tool calls and pictures, read from the OpenAI shape.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! Which status and which body stand in the text of an error?
+//! HTTP status and JSON body embedded in an error text.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! Whose error is it, when nobody says?
+//! Guessing of an error's provider from host, shape, library or text.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Which words does a message have, however it puts them together?
+//! The words of an error message, for whole-word matching.
 
 use std::fmt;
 

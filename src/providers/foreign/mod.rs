@@ -1,4 +1,4 @@
-//! What does an error of somebody else's library mean?
+//! Classification of errors of other libraries.
 //!
 //! Whatever an exception says about itself is judged by the same tables as our own answers, the telling
 //! parts first: status and body, then what its type is called, then its text. In a text, a status that stands
@@ -79,7 +79,7 @@ pub struct ForeignError<'a> {
 }
 
 impl ForeignError<'_> {
-    /// What went wrong, at `now`; `None` when nobody can tell, and then nothing is to be closed
+    /// What went wrong, at `now`; `None` when it is unknown, and then nothing is to be closed
     /// and nothing to be tried again.
     ///
     /// Everything a refusal row learns from an answer (scope, delay, limit) it learns here too. The status is

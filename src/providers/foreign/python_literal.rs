@@ -1,4 +1,4 @@
-//! What does a piece of JSON or a Python literal say, whole or cut off?
+//! JSON and Python literals, whole or cut off.
 //!
 //! `str()` of a library's error often holds the provider's body as Python prints it: `{'error': None}`.
 //! One reader takes both notations. Where the text ends early, everything that is open ends with it.
@@ -123,7 +123,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A character by its number; half of a pair is replaced, nobody looks for those.
+    /// A character by its number; half of a pair is replaced.
     fn coded(&mut self, digits: usize, text: &mut String) {
         let number = self.rest.get(..digits).and_then(|code| u32::from_str_radix(code, 16).ok());
         if let Some(number) = number {

@@ -1,4 +1,4 @@
-//! What does an answer itself say about its price?
+//! The price that an answer itself states.
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What do tokens cost at these rates?
+//! Rates: the cost of tokens at given prices.
 
 use serde::Deserialize;
 

@@ -1,4 +1,4 @@
-//! What do refusals of Anthropic mean?
+//! Refusals of Anthropic.
 
 use crate::kernel::FailureClass::{
     Auth, ContextTooLong, CreditExhausted, InvalidRequest, NotFound, Overloaded, Permission,

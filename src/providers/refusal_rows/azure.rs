@@ -1,4 +1,4 @@
-//! What do refusals of Azure OpenAI mean, on its classic route, on v1 and for models of Foundry?
+//! Refusals of Azure OpenAI: classic route, v1, Foundry models.
 
 use crate::kernel::FailureClass::{
     Auth, ContentFiltered, ContextTooLong, DailyQuota, NotFound, Overloaded, Permission,

@@ -1,4 +1,4 @@
-//! What do refusals of Cerebras mean? One code for all windows: the message names which.
+//! Refusals of Cerebras; the message names the window.
 
 use crate::kernel::FailureClass::{
     Auth, CreditExhausted, DailyQuota, NotFound, Overloaded, RateLimited, TokenLimited,

@@ -1,4 +1,4 @@
-//! What do refusals of DeepSeek mean? It limits calls in flight, and most of its codes are the same word.
+//! Refusals of DeepSeek, which limits calls in flight.
 
 use crate::kernel::FailureClass::{
     Auth, ContentFiltered, ContextTooLong, CreditExhausted, InvalidRequest, Overloaded,

@@ -1,4 +1,4 @@
-//! What do refusals of Gemini mean? Its headers say nothing; everything is in the body.
+//! Refusals of Gemini; its headers hold nothing, its body everything.
 
 use crate::kernel::FailureClass::{
     Auth, ContentFiltered, ContextTooLong, CreditExhausted, DailyQuota, NotFound, Overloaded,

@@ -1,4 +1,4 @@
-//! What does a refusal mean that its provider's own rows do not know?
+//! Generic refusals, tried after the provider's own rows.
 
 use crate::kernel::FailureClass::{
     Auth, ContextTooLong, CreditExhausted, InvalidRequest, NotFound, Overloaded, Permission,

@@ -1,4 +1,4 @@
-//! What do refusals of Groq mean?
+//! Refusals of Groq.
 
 use crate::kernel::FailureClass::{
     Auth, ContextTooLong, CreditExhausted, DailyQuota, NotFound, Overloaded, Permission,

@@ -1,4 +1,4 @@
-//! What do refusals of a llama.cpp server mean? It has slots and no quotas.
+//! Refusals of llama.cpp servers, which have slots and no quotas.
 
 use crate::kernel::FailureClass::{Auth, ContextTooLong, InvalidRequest, Overloaded};
 use crate::kernel::Scope::{Call, Key, Model};

@@ -1,4 +1,4 @@
-//! What do refusals of Mistral mean? Its codes are numbers in quotes, and some bodies have only a `detail`.
+//! Refusals of Mistral; codes are quoted numbers, or only a `detail`.
 
 use crate::kernel::FailureClass::{
     Auth, ContextTooLong, CreditExhausted, InvalidRequest, NotFound, Overloaded, Permission,

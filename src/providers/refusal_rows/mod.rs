@@ -1,4 +1,4 @@
-//! The tables of refusals: one table of rows per provider, and a generic one.
+//! Tables of refusals: one per provider, and a generic one.
 
 mod anthropic;
 mod azure;

@@ -1,4 +1,4 @@
-//! What do refusals of Ollama mean, on this machine or in its cloud?
+//! Refusals of Ollama, local or in its cloud.
 
 use crate::kernel::FailureClass::{Auth, ContextTooLong, DailyQuota, NotFound, Overloaded};
 use crate::kernel::Scope::{Call, Group, GroupModel, Key, Model};

@@ -1,4 +1,4 @@
-//! What do refusals of OpenAI mean? Also read for servers that imitate it.
+//! Refusals of OpenAI, also used for servers that imitate it.
 
 use crate::kernel::FailureClass::{
     Auth, ContentFiltered, ContextTooLong, CreditExhausted, DailyQuota, NotFound, Overloaded,

@@ -1,4 +1,4 @@
-//! What do refusals of OpenRouter mean? Its own limits, its budget, and what upstream providers said.
+//! Refusals of OpenRouter: its limits, its budget, upstream errors.
 
 use crate::kernel::FailureClass::{
     Auth, ContentFiltered, ContextTooLong, CreditExhausted, DailyQuota, InvalidRequest, NotFound,
@@ -89,7 +89,7 @@ pub(in super::super) const ROWS: &[Row] = &[
     .until(Delay),
     row("openrouter-model-day", &[429], Says(&["limit_rpd/"]), DailyQuota, Model)
         .until(ResetOrMidnight),
-    // Shared by everybody: another key does not help, another model does.
+    // Shared by all users of the model: another key does not help, another model does.
     row(
         "openrouter-upstream",
         &[429],

@@ -1,4 +1,4 @@
-//! What is a row of the refusal table made of?
+//! The row of a refusal table: statuses, condition, class, scope, delay.
 
 use crate::kernel::{FailureClass, Scope};
 
@@ -83,7 +83,7 @@ pub(in super::super) enum When {
 /// Where the end of a block is read. A longer `retry-after` always holds, except for `Nothing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum UntilFrom {
-    /// Nowhere: whoever keeps the block guesses.
+    /// Nowhere: the keeper of the block guesses.
     Nothing,
     /// `retry-after` only.
     RetryAfter,

@@ -1,4 +1,4 @@
-//! What do refusals of Together mean? Its limits move: a 429 says "slower", a 503 "not your fault".
+//! Refusals of Together; its limits adapt to the load.
 
 use crate::kernel::FailureClass::{
     Auth, ContextTooLong, CreditExhausted, NotFound, Overloaded, RateLimited, ServerError, Timeout,

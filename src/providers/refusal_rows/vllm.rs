@@ -1,4 +1,4 @@
-//! What do refusals of a vLLM server mean, in its old envelope and in its new one?
+//! Refusals of vLLM servers, in the old and the new envelope.
 
 use crate::kernel::FailureClass::{Auth, ContextTooLong, NotFound, Overloaded};
 use crate::kernel::Scope::{Call, GroupModel, Key, Model};

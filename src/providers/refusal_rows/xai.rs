@@ -1,4 +1,4 @@
-//! What do refusals of xAI mean? The error is a text beside a code, and the text is what tells.
+//! Refusals of xAI; the text tells more than the code.
 
 use crate::kernel::FailureClass::{
     Auth, ContentFiltered, ContextTooLong, CreditExhausted, NotFound, Permission, RateLimited,

@@ -1,4 +1,4 @@
-//! Is an event of a stream a refusal, and what does it then mean?
+//! Refusals inside a stream.
 
 use serde_json::Value;
 

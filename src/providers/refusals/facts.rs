@@ -1,4 +1,4 @@
-//! What does the body of a refusal say, in whichever envelope it comes?
+//! The facts in the body of a refusal, in whichever envelope it comes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What does a refusal mean? Tables of rows, one per provider, and one small interpreter for all.
+//! Classification of refusals: one interpreter for all tables of rows.
 //!
 //! The provider's rows are tried first, then the generic ones; the first that fits holds.
 //! A status alone never decides: a bad key is a 400 at one provider, no credit a 429 at another.

@@ -1,4 +1,4 @@
-//! What has a stream said so far?
+//! The accumulator: an answer put together from the pieces of a stream.
 
 use std::borrow::Cow;
 
@@ -87,14 +87,14 @@ pub(in super::super) struct Fragment<'a> {
 }
 
 impl Gathered {
-    /// Adds what is said aloud.
+    /// Adds text.
     pub(in super::super) fn add_text(&mut self, text: Cow<'_, str>, pieces: &mut Vec<StreamPiece>) {
         self.text.push_str(&text);
         self.output_bytes += text.len();
         pieces.push(StreamPiece::Text(text.into_owned()));
     }
 
-    /// Adds what is thought.
+    /// Adds reasoning.
     pub(in super::super) fn add_reasoning(
         &mut self,
         text: Cow<'_, str>,

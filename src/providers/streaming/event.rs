@@ -1,4 +1,4 @@
-//! What does one event of a stream come to?
+//! Reading of one stream event: pieces, the end, or a refusal.
 
 use bytes::Bytes;
 

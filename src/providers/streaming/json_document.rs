@@ -1,4 +1,4 @@
-//! Where does a JSON document end that came instead of an event, or that is one?
+//! Boundaries of JSON documents in a stream body.
 
 /// What there is to do after a look at some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

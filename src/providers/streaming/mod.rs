@@ -1,4 +1,4 @@
-//! What does a stream say, and is it over?
+//! Reading of streamed answers, from bytes to pieces.
 //!
 //! [`Frames`] takes bytes apart into events, a `Stream` of the dialect reads one event, [`Gathered`] keeps what was said.
 

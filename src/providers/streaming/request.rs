@@ -1,4 +1,4 @@
-//! How is a stream asked for?
+//! Requests for a streamed answer.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! How is each provider asked for an answer of a given shape?
+//! Structured output: how each provider is asked for a JSON shape.
 //!
 //! A call says what it wants in `response_format`: OpenAI's `json_schema` and `json_object`, which go out as they are
 //! where they are understood, or our own `answer_schema` (`{"type", "name", "schema"}`), which leaves the way to the

@@ -1,4 +1,4 @@
-//! How does Anthropic say it?
+//! Answers in Anthropic's dialect.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! How are numbers, times and texts written on the wire?
+//! Formatting of numbers, times and texts on the wire.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// A duration as Go writes it (`4ms`, `1.146s`, `7m12s`, `1h0m3.5s`), rounded up to milliseconds so that whoever
+/// A duration as Go writes it (`4ms`, `1.146s`, `7m12s`, `1h0m3.5s`), rounded up to milliseconds so that a client that
 /// waits so long has waited long enough.
 pub(super) fn go_duration(nanos: i64) -> String {
     let millis = nanos.max(0).saturating_add(999_999) / 1_000_000;

@@ -1,4 +1,4 @@
-//! How does Gemini say it?
+//! Answers in Gemini's dialect.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! How does each provider say it?
+//! The dialects of the simulator: a decision to an answer.
 
 mod answers;
 mod anthropic;

@@ -1,4 +1,4 @@
-//! How does Ollama say it in its own dialect?
+//! Answers in Ollama's native dialect.
 
 use serde_json::{Value, json};
 

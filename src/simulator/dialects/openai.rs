@@ -1,4 +1,4 @@
-//! How do OpenAI and those who copy its dialect (Groq, OpenRouter, Ollama) say it?
+//! Answers in OpenAI's chat dialect (also Groq, OpenRouter, Ollama).
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! How does OpenRouter refuse?
+//! Refusals of OpenRouter, as the simulator writes them.
 
 use serde_json::{Value, json};
 

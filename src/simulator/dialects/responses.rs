@@ -1,4 +1,4 @@
-//! How do OpenAI and OpenRouter say it in the Responses dialect?
+//! Answers in the Responses dialect of OpenAI and OpenRouter.
 
 use serde_json::{Value, json};
 

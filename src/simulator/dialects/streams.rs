@@ -1,4 +1,4 @@
-//! How does each provider say it piece by piece?
+//! Streamed answers of each dialect.
 
 use serde_json::{Value, json};
 

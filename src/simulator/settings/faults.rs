@@ -1,4 +1,4 @@
-//! What shall go wrong, for whom, and when?
+//! Fault injection: rules of what goes wrong, for which requests.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Which limits does a key have, and how does each come back?
+//! Limit settings: kinds, amounts and refills.
 
 use std::fmt;
 
@@ -278,10 +278,8 @@ impl<'de> Deserialize<'de> for LimitsSetting {
                 }
                 if let Some(burst) = burst {
                     let rpm = limits.amounts[LimitKind::Rpm as usize].as_mut();
-                    rpm.ok_or_else(|| {
-                        de::Error::custom("burst is said of rpm, and there is no rpm")
-                    })?
-                    .burst = Some(burst);
+                    rpm.ok_or_else(|| de::Error::custom("burst needs rpm, and there is no rpm"))?
+                        .burst = Some(burst);
                 }
                 Ok(limits)
             }

@@ -1,4 +1,4 @@
-//! What was asked of the stand-in: which keys it knows, what it lets them do, and what shall go wrong?
+//! The settings of the simulator: keys, limits, faults.
 
 mod error;
 mod faults;
@@ -20,7 +20,7 @@ pub use provider::Provider;
 pub use streams::{MidStream, StreamSettings, Then};
 pub use tokens::{OutputTokens, TokenSettings, Tokenizer};
 
-/// Everything the stand-in is told. All times are seconds.
+/// All settings of the simulator. All times are seconds.
 ///
 /// ```
 /// use quotaflow::simulator::SimulatorSettings;

@@ -1,4 +1,4 @@
-//! In how many pieces does a stream come, how fast, and what breaks it in the middle?
+//! Stream settings: number of pieces, pauses, faults in the middle.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How many tokens do prompts and answers have?
+//! Token settings: the sizes of prompts and answers.
 
 use serde::Deserialize;
 use tiktoken_rs::CoreBPE;

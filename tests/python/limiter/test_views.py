@@ -266,7 +266,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_whole(
         ("\x00\xff", "was not written by"),
         ("[" * 100_000, "was not written by"),
         ('{"format": "quotaflow usage", "version": 2, "keys": []}', "has version 2"),
-        ('{"format": "quotaflow usage", "version": 1, "keys": [{"provider": 3}]}', "is no usage"),
+        ('{"format": "quotaflow usage", "version": 1, "keys": [{"provider": 3}]}', "the saved usage is invalid"),
     ],
 )
 def test_another_file_is_refused_and_nothing_loaded(

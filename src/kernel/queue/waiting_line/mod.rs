@@ -432,7 +432,7 @@ impl<T> WaitingLine<T> {
 
     /// What calls of its own tenant need, set aside or not, that will at least be served before somebody who joins as
     /// `standing` now.
-    pub fn own_ahead_of(&self, standing: &Standing) -> Amounts {
+    pub fn ahead_of_tenant(&self, standing: &Standing) -> Amounts {
         let of = |class: &Class| class.shares.waiting_of(&standing.tenant);
         let same = self.classes.get(&Reverse(standing.priority)).map(of).unwrap_or_default();
         let higher = self.classes.range(..Reverse(standing.priority));

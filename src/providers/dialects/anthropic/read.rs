@@ -1,4 +1,4 @@
-//! What is in an answer of Anthropic's messages dialect?
+//! Answers of Anthropic's messages dialect.
 
 use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};

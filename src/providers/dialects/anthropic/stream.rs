@@ -1,4 +1,4 @@
-//! What do the events of Anthropic's messages dialect say?
+//! Stream events of Anthropic's messages dialect.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

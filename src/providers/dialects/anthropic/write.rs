@@ -1,4 +1,4 @@
-//! How is a request written in Anthropic's messages dialect?
+//! Requests in Anthropic's messages dialect.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};

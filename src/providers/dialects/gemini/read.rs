@@ -1,4 +1,4 @@
-//! What is in an answer of Gemini's generateContent dialect?
+//! Answers of Gemini's generateContent dialect.
 
 use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};

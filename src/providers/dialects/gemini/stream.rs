@@ -1,4 +1,4 @@
-//! What do the chunks of Gemini's streamGenerateContent say?
+//! Stream chunks of Gemini's streamGenerateContent.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! How is a request written in Gemini's generateContent dialect?
+//! Requests in Gemini's generateContent dialect.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};

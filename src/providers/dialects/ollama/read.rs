@@ -1,4 +1,4 @@
-//! What is in an answer of Ollama's own dialect?
+//! Answers of Ollama's native chat dialect.
 
 use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};

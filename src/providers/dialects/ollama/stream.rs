@@ -1,4 +1,4 @@
-//! What do the lines of a stream of Ollama's own dialect say?
+//! Stream lines (NDJSON) of Ollama's native chat dialect.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -1,4 +1,4 @@
-//! How is a request written in Ollama's own dialect?
+//! Requests in Ollama's native chat dialect.
 
 use std::borrow::Cow;
 
@@ -205,7 +205,7 @@ fn add<'a>(turn: &mut Turn<'a>, part: &'a Value) -> Result<(), String> {
 fn called(call: &Value) -> Result<Value, InvalidRequest> {
     let (name, arguments) = tools::called(call)?;
     if !arguments.is_object() {
-        let words = format!("tool_calls: the arguments of {name} are no object");
+        let words = format!("tool_calls: the arguments of {name} are not an object");
         return Err(InvalidRequest::about("tool_calls", words));
     }
     let mut written = json!({"function": {"name": name, "arguments": arguments}});

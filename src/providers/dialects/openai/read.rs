@@ -112,7 +112,7 @@ pub(in super::super) fn read(body: &Bytes) -> Option<Answer> {
     })
 }
 
-/// Counts of a shape that nobody foresaw must not cost the caller the answer.
+/// Counts of an unknown shape must not cost the caller the answer.
 fn without_usage(body: &Bytes) -> Option<Reply> {
     let mut value: Value = serde_json::from_slice(body).ok()?;
     value.as_object_mut()?.remove("usage")?;

@@ -1,4 +1,4 @@
-//! What do the chunks of OpenAI's chat dialect say?
+//! Stream chunks of OpenAI's chat dialect.
 
 use std::fmt;
 
@@ -105,7 +105,7 @@ impl Stream {
         let chunk = match serde_json::from_str::<Chunk<'_>>(data) {
             Ok(chunk) => chunk,
             Err(_) => {
-                // Counts of a shape that nobody foresaw must not cost the caller the answer.
+                // Counts of an unknown shape must not cost the caller the answer.
                 let Some(without) = without_usage(data) else { return Told::Nonsense };
                 let Ok(chunk) = serde_json::from_str(&without) else { return Told::Nonsense };
                 return self.take(chunk, "", gathered, pieces);

@@ -1,4 +1,4 @@
-//! How is a request written in OpenAI's Responses dialect?
+//! Requests in OpenAI's Responses dialect.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -91,7 +91,7 @@ pub(in super::super) fn write(
 fn others(params: &Map<String, Value>) -> Result<Map<String, Value>, InvalidRequest> {
     let same = SAME.iter().filter_map(|name| Some((*name, param(params, name)?.clone())));
     let mut others: Map<String, Value> = same.map(|(name, value)| (name.into(), value)).collect();
-    // The dialect keeps answers at the provider unless it is told not to; nothing here would read them there.
+    // The dialect keeps answers at the provider unless the request says otherwise; nothing here would read them there.
     others.entry("store").or_insert(Value::Bool(false));
     if let Some(effort) = param(params, "reasoning_effort") {
         let reasoning = others.entry("reasoning").or_insert_with(|| json!({}));
