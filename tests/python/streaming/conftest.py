@@ -1,4 +1,4 @@
-"""Scenes of streams: a server that stops in the middle of an answer, and an interface to it."""
+"""Scenes of streams that stop in the middle, with an interface to them."""
 
 from __future__ import annotations
 
