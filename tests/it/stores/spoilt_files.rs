@@ -1,4 +1,4 @@
-//! Is a file that is not ours, damaged or too new left as it is, and is it said what to do?
+//! Foreign, damaged or too new state files: left as they are, and named.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use quotaflow::stores::{SqliteStore, StoreError, StoreTrouble};
 use rusqlite::Connection;
 
-use crate::state::{a_day, id, look, sent, sqlite, take, used};
+use crate::stores::{a_day, id, look, sent, sqlite, take, used};
 
 /// Every file of a folder with its content.
 fn everything_in(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -125,7 +125,7 @@ fn a_call_that_ends_while_its_ledger_cannot_be_read_has_ended() {
     raw.execute_batch("CREATE TABLE kept AS SELECT * FROM ledgers; UPDATE ledgers SET state = ''")
         .unwrap();
     let settled =
-        store.update(&[id("group")], &mut |ledgers| ledgers.get_mut(0).ended(crate::state::NOW));
+        store.update(&[id("group")], &mut |ledgers| ledgers.get_mut(0).ended(crate::stores::NOW));
     assert_eq!(settled.unwrap_err().trouble, StoreTrouble::Corrupt);
     assert!(take(&*store, "group", &a_day(10)).is_err());
     raw.execute_batch("DELETE FROM ledgers; INSERT INTO ledgers SELECT * FROM kept").unwrap();

@@ -1,4 +1,4 @@
-//! Does the transport say truly what happened on the wire? Against sockets that do exactly what a test wants.
+//! The transport against sockets that do exactly what a test wants.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::state::NOW;
+use crate::stores::NOW;
 
 const KEY: &str = "sk-test-planted";
 const PROMPT: &str = "a planted prompt";

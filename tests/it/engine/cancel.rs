@@ -1,4 +1,4 @@
-//! What becomes of a call that is dropped on its way?
+//! Calls that are dropped on their way.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Are prompts taken for as large as they are billed, and is each answer paid for once?
+//! Token counts: estimates corrected by bills, each answer charged once.
 
 use quotaflow::engine::TokenUsage;
 use quotaflow::providers::Tokenizer;

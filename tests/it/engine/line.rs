@@ -1,4 +1,4 @@
-//! Who waits, for how long, in which order, and who is turned away?
+//! The waiting line: who waits how long, in which order, and who is refused.
 
 use quotaflow::engine::Guard;
 

@@ -1,4 +1,4 @@
-//! Does what somebody says of a key hold for our own calls, and what these met for that somebody?
+//! Marks that a caller sets on keys, beside what calls met.
 
 use quotaflow::engine::Failure;
 use quotaflow::kernel::{Origin, Scope, Until};

@@ -1,4 +1,4 @@
-//! How many calls of a batch are under way, and what becomes of them when it ends?
+//! Batches: how many calls are under way, and what becomes of them at the end.
 
 use quotaflow::engine::Batch;
 

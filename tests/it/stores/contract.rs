@@ -1,4 +1,4 @@
-//! Does every store keep ledgers as the trait says?
+//! The contract of `QuotaStore`, held to by every store.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use quotaflow::kernel::{
 };
 use quotaflow::stores::{KeptAnswer, MemoryStore, QuotaStore, SqliteStore};
 
-use crate::state::{NOW, ONE, a_day, id, limit, look, sent, sqlite, take, used};
+use crate::stores::{NOW, ONE, a_day, id, limit, look, sent, sqlite, take, used};
 
 /// One behaviour suite, run against every store.
 macro_rules! every_store {
@@ -23,7 +23,7 @@ macro_rules! every_store {
         mod in_a_file {
             $(#[test] fn $behaviour() {
                 let folder = tempfile::tempdir().unwrap();
-                super::$behaviour(crate::state::sqlite(&folder.path().join("state.db")));
+                super::$behaviour(crate::stores::sqlite(&folder.path().join("state.db")));
             })*
         }
     };

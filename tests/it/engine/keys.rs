@@ -1,4 +1,4 @@
-//! Which key is used, which is left alone, and what is shared between them?
+//! The choice of a key, and what keys share.
 
 use quotaflow::engine::{Load, PlannedRun};
 

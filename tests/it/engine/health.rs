@@ -1,4 +1,4 @@
-//! What happens to a target, or a key, that is not well?
+//! Targets and keys that fail: blocks, circuit breakers, recovery.
 
 use super::*;
 use quotaflow::kernel::Period;

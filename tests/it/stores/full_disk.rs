@@ -1,4 +1,4 @@
-//! Does a full disk cost nothing that was counted, at whichever write it becomes full?
+//! Full disks: nothing counted is lost, at whichever write they fill up.
 //!
 //! SQLite lets its system calls be replaced, as its own tests do. Here each write of a thread whose disk is full goes to
 //! `/dev/full` instead, so that the kernel itself answers ENOSPC.
@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use quotaflow::stores::{QuotaStore, SqliteStore, StoreError, StoreTrouble};
 use rusqlite::ffi::{self, sqlite3_syscall_ptr};
 
-use crate::state::{a_day, id, look, sent, sqlite, take, used};
+use crate::stores::{a_day, id, look, sent, sqlite, take, used};
 
 thread_local! {
     /// How many more writes of this thread find room.
@@ -123,7 +123,7 @@ fn a_call_that_ends_on_a_full_disk_has_ended() {
     }
     let settle = || {
         store.update(&[id("group")], &mut |ledgers| {
-            ledgers.get_mut(0).ended(crate::state::NOW);
+            ledgers.get_mut(0).ended(crate::stores::NOW);
             ledgers.get_mut(0).record_output_size(10, None);
         })
     };

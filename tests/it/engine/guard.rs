@@ -1,4 +1,4 @@
-//! Do calls that others send wait in the same lines and count in the same ledgers as prompts?
+//! Permits for calls that others send: the same lines and ledgers as prompts.
 
 use std::time::Duration;
 

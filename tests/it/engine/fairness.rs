@@ -1,4 +1,4 @@
-//! Does everybody's turn come, however many others come and whatever anybody says to need?
+//! Fair turns: no call is passed for ever, whatever others come or ask for.
 
 use super::*;
 

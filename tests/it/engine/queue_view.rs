@@ -1,4 +1,4 @@
-//! What does the line say of itself, how is it emptied, and whom does it turn away because it is too long?
+//! The waiting line as it is shown, emptied and bounded.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Do several processes share one file, and does the death of one lose nothing?
+//! Several processes on one state file, and the death of one of them.
 //!
 //! A test starts this very binary again with a role in its environment; the same test then plays that role.
 
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use quotaflow::stores::SqliteStore;
 
-use crate::state::{a_day, sent, sqlite, take, used};
+use crate::stores::{a_day, sent, sqlite, take, used};
 
 const ROLE: &str = "QUOTAFLOW_TEST_STATE_FILE";
 
@@ -58,7 +58,8 @@ fn day(number: usize) -> String {
 
 #[test]
 fn a_hundred_permits_are_granted_a_hundred_times_by_two_processes() {
-    const NAME: &str = "processes::a_hundred_permits_are_granted_a_hundred_times_by_two_processes";
+    const NAME: &str =
+        "stores::processes::a_hundred_permits_are_granted_a_hundred_times_by_two_processes";
     let allowed = a_day(100);
     if let Some(file) = played_role() {
         let store = sqlite(&file);
@@ -103,7 +104,7 @@ fn a_hundred_permits_are_granted_a_hundred_times_by_two_processes() {
 
 #[test]
 fn a_process_that_is_killed_leaves_every_permit_counted() {
-    const NAME: &str = "processes::a_process_that_is_killed_leaves_every_permit_counted";
+    const NAME: &str = "stores::processes::a_process_that_is_killed_leaves_every_permit_counted";
     let allowed = a_day(1_000_000);
     if let Some(file) = played_role() {
         let store = sqlite(&file);
@@ -157,7 +158,8 @@ mod without_permission {
 
     use super::*;
 
-    const NAME: &str = "processes::without_permission::a_state_that_cannot_be_written_is_read_only";
+    const NAME: &str =
+        "stores::processes::without_permission::a_state_that_cannot_be_written_is_read_only";
     const NOBODY: u32 = 65_534;
 
     fn mode(path: &Path, mode: u32) {

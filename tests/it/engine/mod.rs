@@ -1,21 +1,22 @@
-//! Does the engine do what the kernel says? On paused time, with a transport that answers as a test has written down.
+//! The engine on paused time, with a transport that a test scripts.
 
-mod batching;
-mod cached;
-mod cancelling;
-mod guarding;
+mod batch;
+mod cache;
+mod cancel;
+mod fairness;
+mod guard;
+mod health;
+mod key_marks;
 mod keys;
-mod marks;
-mod queueing;
-mod retrying;
-mod routing;
-mod sizing;
-mod streaming;
-mod streams_ended;
-mod trouble;
-mod turns;
+mod line;
+mod queue_view;
+mod retry;
+mod route;
+mod stream;
+mod stream_end;
+mod token_counts;
+mod transport;
 mod users;
-mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Which targets are asked, in which order, and how patiently each?
+//! Routes: which targets are asked, in which order, with how many attempts.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! How do users share a line, and which limits of their own hold them up and nobody else?
+//! Users who share a line, and limits of their own that hold up no other user.
 
 use super::*;
 use quotaflow::error::UserLimit;

@@ -1,4 +1,4 @@
-//! Does a stream keep to quotas and time, and is it settled however it ends?
+//! Streams under quotas and time, settled however they end.
 
 use std::time::Duration;
 

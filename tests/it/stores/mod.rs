@@ -1,4 +1,11 @@
-//! What do all tests of stores need: a ledger with a limit, and one permit of it.
+//! What tests of stores share: a ledger with a limit, and one permit of it.
+
+mod compatibility;
+mod contract;
+#[cfg(target_os = "linux")]
+mod full_disk;
+mod processes;
+mod spoilt_files;
 
 use std::path::Path;
 use std::sync::Arc;

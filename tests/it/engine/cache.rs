@@ -1,4 +1,4 @@
-//! Is what was answered before given again, and is nothing asked twice at once?
+//! The response cache: hits, and equal calls at the same time.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What ends a stream besides its own end, and what is then known and counted?
+//! What ends a stream besides its own end, and what is then known and counted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,7 @@ use quotaflow::kernel::FailureClass;
 use quotaflow::providers::TransportFault;
 use serde_json::{Value, json};
 
-use super::streaming::{
-    begin, begin_with, config, end, event, first, in_flight, read, said, stream,
-};
+use super::stream::{begin, begin_with, config, end, event, first, in_flight, read, said, stream};
 use super::{Reply, Stage, Step, ask, failures, openai, pass, settle};
 
 fn lasting(seconds: u64) -> Request {

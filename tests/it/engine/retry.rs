@@ -1,4 +1,4 @@
-//! What is tried again, when, where, and when is it given up?
+//! Retries: of what, when, where, and when they end.
 
 use super::*;
 
