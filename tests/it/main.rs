@@ -10,6 +10,7 @@
 mod driver;
 #[cfg(target_os = "linux")]
 mod full_disk;
+mod fuzz_targets;
 mod law;
 mod processes;
 mod spoilt_files;
