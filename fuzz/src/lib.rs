@@ -1,4 +1,4 @@
-//! The fuzz targets: each takes any bytes and panics if a parser breaks its promise.
+//! The fuzz targets: any bytes in, a panic if a parser breaks its promise.
 //!
 //! `make fuzz` runs them under libFuzzer, `tests/it/fuzz_targets.rs` over seeds and fixtures.
 

@@ -1,4 +1,4 @@
-//! A smoke test of the fuzz targets over their seeds, whole and cut off; `make fuzz` goes further.
+//! The smoke test of the fuzz targets: each over its seeds, whole and cut off.
 
 use std::path::Path;
 
