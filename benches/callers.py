@@ -1,4 +1,4 @@
-"""How fast does one way of calling a provider go?
+"""Callers for `how_fast.py`: one process for each way of calling a provider.
 
 Run by `how_fast.py`, one process for each way. Reads jobs from stdin, one JSON object a line, and answers each
 with one: `{"in_flight": n, "seconds": s}` (0 in flight: one call after the other, each timed), `{"hold": n,
@@ -32,7 +32,7 @@ STREAM_BODY = json.dumps(
 
 
 class Bare:
-    """A bare client of somebody else: posts the bytes, reads the bytes, parses nothing."""
+    """A bare client of another library: posts the bytes, reads the bytes, parses nothing."""
 
     def __init__(self, name: str, setup: dict[str, Any]) -> None:
         self.url = setup["base_url"] + "/chat/completions"
@@ -41,7 +41,7 @@ class Bare:
         self.call: Callable[[], object] = getattr(self, name)()
 
     def http_client(self) -> Callable[[], object]:
-        """The standard library."""
+        """Return the standard library."""
         address = urlsplit(self.url)
         connection = http.client.HTTPConnection(address.netloc)
 
@@ -54,7 +54,7 @@ class Bare:
         return call
 
     def httpx(self) -> Callable[[], object]:
-        """httpx, both faces."""
+        """Make httpx clients, with threads and with asyncio."""
         import httpx
 
         client = httpx.Client()
@@ -65,11 +65,11 @@ class Bare:
         return call
 
     def aiohttp(self) -> Callable[[], object]:
-        """Nothing: aiohttp has no face for threads."""
+        """Do nothing: aiohttp has no client for threads."""
         return lambda: None
 
     def acaller(self, name: str) -> Callable[[], Awaitable[object]]:
-        """The same for asyncio; made while a loop runs."""
+        """Do the same for asyncio; made while a loop runs."""
         if name == "httpx":
             import httpx
 
@@ -95,7 +95,7 @@ class Bare:
 
 
 class Ours:
-    """quotaflow, with limits too large to stand in the way unless told otherwise."""
+    """quotaflow, with limits too large to stand in the way unless given."""
 
     def __init__(self, setup: dict[str, Any]) -> None:
         from quotaflow import LLMInterface
@@ -111,7 +111,7 @@ class Ours:
         self.pieces = setup.get("pieces")
 
     def call(self) -> object:
-        """One call, blocking; in pieces, each of which is taken, when it is asked how many there are."""
+        """Send one call, blocking; as a stream when the number of its pieces is asked for."""
         if self.pieces is None:
             return self.llm.send_prompt(PROMPT, provider="openai", model=MODEL)
         pieces = sum(1 for _ in self.llm.stream_prompt(PROMPT, provider="openai", model=MODEL))
@@ -119,7 +119,7 @@ class Ours:
         return pieces
 
     def batch(self, count: int) -> dict[str, float]:
-        """So many different prompts as one batch, and all their replies."""
+        """Send so many different prompts as one batch, and keep all their replies."""
         began = time.perf_counter()
         batch = self.llm.send_batch(
             (f"{PROMPT} {number}" for number in range(count)), provider="openai", model=MODEL, progress=False
@@ -131,7 +131,7 @@ class Ours:
         return {"per_second": count / seconds, "calls": count, "seconds": seconds, "lost": lost}
 
     def flat_batch(self, count: int) -> dict[str, float]:
-        """The same as they come, none of them kept; by how many MB memory grew after the first tenth."""
+        """Do the same as they come, none of them kept; by how many MB memory grew after the first tenth."""
         from resource import RUSAGE_SELF, getrusage
 
         began, before = time.perf_counter(), 0
@@ -144,12 +144,12 @@ class Ours:
         return {"per_second": count / (time.perf_counter() - began), "calls": count, "grown_mb": grown}
 
     def acaller(self, _name: str) -> Callable[[], Awaitable[object]]:
-        """One call, awaited."""
+        """Send one call and await it."""
         return lambda: self.llm.asend_prompt(PROMPT, provider="openai", model=MODEL)
 
 
 def one_after_the_other(call: Callable[[], object], seconds: float) -> dict[str, float]:
-    """The median of how long calls take, in microseconds."""
+    """Return the median of how long calls take, in microseconds."""
     clock, took = time.perf_counter_ns, []
     end = clock() + int(seconds * 1e9)
     before = clock()
@@ -162,7 +162,7 @@ def one_after_the_other(call: Callable[[], object], seconds: float) -> dict[str,
 
 
 async def at_once(call: Callable[[], Awaitable[object]], in_flight: int, seconds: float) -> dict[str, float]:
-    """Calls a second with so many always in flight."""
+    """Call a second with so many always in flight."""
     began = time.perf_counter()
     end = began + seconds
 
@@ -178,7 +178,7 @@ async def at_once(call: Callable[[], Awaitable[object]], in_flight: int, seconds
 
 
 async def all_answered(call: Callable[[], Awaitable[object]], count: int) -> dict[str, float]:
-    """How long it takes until all are answered, and how many never were."""
+    """Return how long it takes until all are answered, and how many never were."""
     began = time.perf_counter()
     outcomes = await asyncio.gather(*(call() for _ in range(count)), return_exceptions=True)
     lost = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -188,7 +188,7 @@ async def all_answered(call: Callable[[], Awaitable[object]], count: int) -> dic
 
 
 def main() -> int:
-    """Answers jobs until there are none."""
+    """Answer jobs until there are none."""
     name, setup = sys.argv[1], json.loads(sys.argv[2])
     caller: Any = Ours(setup) if name == "quotaflow" else Bare(name, setup)
     held = []

@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use quotaflow::engine::{Clock, SystemClock};
 use quotaflow::kernel::{
-    Amounts, AnswerCharged, Configured, Lane, Ledger, Ledgers, Limit, Moment, Need, Period,
+    Amounts, AnswerCharged, Configured, Demand, Lane, Ledger, Ledgers, Limit, Moment, Period,
     RateHint, Refill, Resource, SinceTold, Source, choose, reserve,
 };
 use quotaflow::providers::{ForeignError, Headers, Provider, WireResponse};
@@ -82,9 +82,9 @@ fn ledgers(now: Moment) -> Vec<Ledger> {
             ledger.conform(if place < KEYS { &stated } else { &none }, now);
             if place >= KEYS {
                 [Resource::Requests, Resource::Tokens].iter().for_each(|resource| {
-                    ledger.learn(&told(*resource), SinceTold::default(), now, now)
+                    ledger.learn_limit(&told(*resource), SinceTold::default(), now, now)
                 });
-                (0..20).for_each(|_| ledger.saw_output(30, None));
+                (0..20).for_each(|_| ledger.record_output_size(30, None));
             }
             ledger.take(&used, AnswerCharged::AtOnce, now);
             ledger.ended(now);
@@ -104,12 +104,12 @@ fn main() {
     let picked: Vec<usize> = (0..KEYS).flat_map(|key| [model(7, key), key]).collect();
     let lanes: Vec<Lane> =
         (0..KEYS).map(|key| Lane::new(key, 2 * key, 2 * key + 1, 2 * key + 1, None)).collect();
-    let need = Need { counts_output: true, ..Need::of(40) };
+    let demand = Demand { counts_output: true, ..Demand::of(40) };
     let mut view = Ledgers::new(&mut all, &picked);
-    let choosing = nanos(|| _ = std::hint::black_box(choose(&view, &lanes, &[], &need, now)));
+    let choosing = nanos(|| _ = std::hint::black_box(choose(&view, &lanes, &[], &demand, now)));
     tell("choosing among 50 keys at one of 20 models", "ns", choosing, 20_000);
     let reserving = nanos(|| {
-        _ = std::hint::black_box(reserve(&mut view, &lanes, &[], &need, SystemClock.now()))
+        _ = std::hint::black_box(reserve(&mut view, &lanes, &[], &demand, SystemClock.now()))
     });
     tell("the same, and taking from its meters", "ns", reserving, 20_000);
 
@@ -139,8 +139,8 @@ fn main() {
         let hints = openai.hints(&headers, now);
         let ledger = view.get_mut(0);
         for hint in hints.rates.iter().chain([&told]) {
-            ledger.heed(hint, SinceTold::default(), now, now);
-            ledger.learn(hint, SinceTold::default(), now, now);
+            ledger.apply_remaining(hint, SinceTold::default(), now, now);
+            ledger.learn_limit(hint, SinceTold::default(), now, now);
         }
     });
     tell("learning from the headers of an answer", "ns", learning, 5_000);

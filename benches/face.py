@@ -1,4 +1,4 @@
-"""What does the Python face add to a call, and what does importing it cost?
+"""Microseconds that Python adds to a call, and milliseconds that importing takes.
 
 The core is replaced by one that answers at once, so what is left is Python. Each figure is the best of many
 rounds: the machine's other work can only make a round slower.
@@ -11,7 +11,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from quotaflow import LLMInterface, interface
+from quotaflow import LLMInterface
+from quotaflow._call import base
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,18 +28,19 @@ class Answer:
 
 
 class InstantCore:
-    """Answers at once; what a call costs then is the face."""
+    """Answers at once; what a call costs then is Python."""
 
     def __init__(self, *_: object) -> None:
         self.answer = Answer()
+        self.limits_money = False
 
-    def send(self, _prompt: str, _is_messages: bool, _options: object) -> Answer:
-        """The same answer for everything."""
+    def send(self, _prompt: str | bytes, _options: object) -> Answer:
+        """Do the same answer for everything."""
         return self.answer
 
 
 def best(call: Callable[[], object]) -> float:
-    """Microseconds of one call, in the best round."""
+    """Return microseconds of one call, in the best round."""
     rounds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -49,7 +51,7 @@ def best(call: Callable[[], object]) -> float:
 
 
 def start(statement: str) -> float:
-    """Milliseconds of a fresh interpreter that runs one statement, at best."""
+    """Return milliseconds of a fresh interpreter that runs one statement, at best."""
     times = []
     for _ in range(STARTS):
         began = time.perf_counter()
@@ -59,13 +61,13 @@ def start(statement: str) -> float:
 
 
 def main() -> None:
-    """Prints one line for each figure."""
+    """Print one line for each figure."""
     instant: Any = InstantCore
-    vars(interface)["Core"] = instant
+    vars(base)["Core"] = instant
     llm = LLMInterface(state="memory")
     core: Any = InstantCore()
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital of France?"}]
-    bare = best(lambda: core.send("Capital of France?", False, None))
+    bare = best(lambda: core.send("Capital of France?", None))
     for name, call in {
         "send_prompt, defaults": lambda: llm.send_prompt("Capital of France?"),
         "send_prompt, model and system": lambda: llm.send_prompt(

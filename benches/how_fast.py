@@ -1,4 +1,4 @@
-"""How fast is it, beside what others reach on the same machine at the same time?
+"""Calls per second, beside other clients on the same machine at the same time.
 
 Prints a table: what, measured, the yardstick measured in turns with it, their ratio, what is asked, and whether
 that is reached. `make bench` runs it; `benches/README.md` says how to read it. Ends by itself in a few minutes.
@@ -41,7 +41,7 @@ def line(
     reached: bool | None = None,
     processor: str = "",
 ) -> None:
-    """One line of the table, as soon as it is known."""
+    """Print one line of the table, as soon as it is known."""
     verdict = {True: "ok", False: "MISS", None: ""}[reached]
     print(
         f"{what:<72} {measured:>10}  {yardstick:<42} {ratio:>6}  {asked:<13} {verdict:<4}  {processor}", flush=True
@@ -49,10 +49,10 @@ def line(
 
 
 def ledger(program: str) -> None:
-    """Reserve and settle."""
+    """Measure reserving and settling."""
     asked = {"memory": 2_000, "sqlite": 80_000}
-    told = subprocess.run([program], check=True, stdout=subprocess.PIPE, text=True).stdout
-    for row in map(json.loads, told.splitlines()):
+    measured = subprocess.run([program], check=True, stdout=subprocess.PIPE, text=True).stdout
+    for row in map(json.loads, measured.splitlines()):
         most, nanos, bare = asked[row["store"]], row["nanos"], row["yardstick_nanos"]
         threads = "1 thread" if row["threads"] == 1 else "8 threads (best round)"
         line(
@@ -66,9 +66,9 @@ def ledger(program: str) -> None:
 
 
 def decisions(program: str) -> None:
-    """Choosing among many keys, classifying refusals, learning from headers, the size of a ledger."""
-    told = subprocess.run([program], check=True, stdout=subprocess.PIPE, text=True).stdout
-    for row in map(json.loads, told.splitlines()):
+    """Measure choosing among many keys, classifying refusals, learning from headers, a ledger's size."""
+    measured = subprocess.run([program], check=True, stdout=subprocess.PIPE, text=True).stdout
+    for row in map(json.loads, measured.splitlines()):
         measured, most, in_time = row["measured"], row["most"], row["unit"] == "ns"
         line(
             row["what"],
@@ -81,36 +81,36 @@ def decisions(program: str) -> None:
 
 
 def in_turns(callers: Sequence[Caller], field: str, **job: float) -> dict[str, list[float]]:
-    """Lets each caller do the job once to warm up, then in turns; what each told, round by round."""
+    """Let each caller do the job once to warm up, then in turns; return each figure, round by round."""
     for caller in callers:
         caller.do(**job)
         caller.calls = caller.processor_seconds = 0.0
-    told: dict[str, list[float]] = {caller.name: [] for caller in callers}
+    measured: dict[str, list[float]] = {caller.name: [] for caller in callers}
     for turn in range(ROUNDS):
-        # Every other round backwards, so that nobody always follows the same neighbour.
+        # Every other round backwards, so that none always follows the same neighbour.
         for caller in callers if turn % 2 == 0 else reversed(callers):
-            told[caller.name].append(caller.do(**job)[field])
-    return told
+            measured[caller.name].append(caller.do(**job)[field])
+    return measured
 
 
-def ratio_of(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the ratios of neighbours in time: what slows the machine down slows both."""
-    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+def ratio_of(own: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the median of the ratios of neighbours in time: what slows the machine down slows both."""
+    return statistics.median(mine / other for mine, other in zip(own, theirs, strict=True))
 
 
 def sequential(stage: Stage, fast: Server) -> None:
-    """`send_prompt`, one call after the other."""
+    """Measure `send_prompt`, one call after the other."""
     names = ["reqwest", *OURS, "reqwest, 2 workers", "http_client", "httpx"]
     callers = [stage.caller(name, fast) for name in names]
-    told = in_turns(callers, "median_us", in_flight=0, seconds=SECONDS)
-    bare = told["reqwest"]
+    measured = in_turns(callers, "median_us", in_flight=0, seconds=SECONDS)
+    bare = measured["reqwest"]
     asked = {"quotaflow memory": 2.5, "quotaflow sqlite": 5.0}
     for caller in callers[1:]:
         name = caller.name
-        ratio, most = ratio_of(told[name], bare), asked.get(name)
+        ratio, most = ratio_of(measured[name], bare), asked.get(name)
         line(
             f"one call after the other, 0 ms: {name}",
-            f"{statistics.median(told[name]):.0f} us",
+            f"{statistics.median(measured[name]):.0f} us",
             f"{statistics.median(bare):.0f} us bare reqwest, one thread",
             f"{ratio:.2f}",
             "" if most is None else f"< {most} x",
@@ -122,18 +122,18 @@ def sequential(stage: Stage, fast: Server) -> None:
 
 
 def stream(stage: Stage, folder: Path) -> None:
-    """`stream_prompt` with a thousand pieces, one stream after the other."""
+    """Measure `stream_prompt` with a thousand pieces, one stream after the other."""
     pieces, most = 1_000, 2.0
     with server(folder, 0.0, stream={"pieces": pieces}) as at:
         bare = stage.caller("reqwest stream", at)
         callers = [bare, *(stage.caller(name, at, pieces=pieces) for name in OURS)]
-        told = in_turns(callers, "median_us", in_flight=0, seconds=SECONDS)
+        measured = in_turns(callers, "median_us", in_flight=0, seconds=SECONDS)
         for caller in callers[1:]:
-            ratio = ratio_of(told[caller.name], told[bare.name])
+            ratio = ratio_of(measured[caller.name], measured[bare.name])
             line(
                 f"a stream of {pieces:,} pieces: {caller.name}",
-                f"{statistics.median(told[caller.name]):.0f} us",
-                f"{statistics.median(told[bare.name]):.0f} us bare reqwest, unread",
+                f"{statistics.median(measured[caller.name]):.0f} us",
+                f"{statistics.median(measured[bare.name]):.0f} us bare reqwest, unread",
                 f"{ratio:.2f}",
                 f"< {most:g} x",
                 ratio < most,
@@ -144,24 +144,24 @@ def stream(stage: Stage, folder: Path) -> None:
 
 
 def processor_of(caller: Caller, other: Caller) -> str:
-    """The processor time of a call, beside that of the yardstick."""
+    """Return the processor time of a call, beside that of the yardstick."""
     return f"{caller.processor_us():.0f} to {other.processor_us():.0f} us"
 
 
 def concurrent(
     stage: Stage, at: Server, latency: str, in_flight: int, least: dict[str, float], others: Sequence[str] = ()
 ) -> None:
-    """`asend_prompt`, so many calls always in flight, beside aiohttp."""
+    """Measure `asend_prompt`, so many calls always in flight, beside aiohttp."""
     names = ["aiohttp", *OURS, *others]
     callers = [stage.caller(name, at) for name in names]
-    told = in_turns(callers, "per_second", in_flight=in_flight, seconds=SECONDS)
+    measured = in_turns(callers, "per_second", in_flight=in_flight, seconds=SECONDS)
     for caller in callers[1:]:
         name = caller.name
-        ratio, asked = ratio_of(told[name], told["aiohttp"]), least.get(name)
+        ratio, asked = ratio_of(measured[name], measured["aiohttp"]), least.get(name)
         line(
             f"asyncio, {in_flight} in flight, {latency}: {name}",
-            f"{statistics.median(told[name]):,.0f}/s",
-            f"{statistics.median(told['aiohttp']):,.0f}/s aiohttp",
+            f"{statistics.median(measured[name]):,.0f}/s",
+            f"{statistics.median(measured['aiohttp']):,.0f}/s aiohttp",
             f"{ratio:.2f}",
             "" if asked is None else f">= {asked} x",
             None if asked is None else ratio >= asked,
@@ -172,10 +172,10 @@ def concurrent(
 
 
 def batches(stage: Stage, fast: Server) -> None:
-    """`send_batch` of 10,000 different prompts, beside others with 64 in flight; and the memory of 100,000."""
+    """Measure `send_batch` of 10,000 prompts beside others with 64 in flight; and the memory of 100,000."""
     names = [*OURS, "aiohttp", "reqwest", "reqwest, 2 workers"]
     callers = {name: stage.caller(name, fast) for name in names}
-    told: dict[str, list[float]] = {name: [] for name in names}
+    measured: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(-1, 5):
         for name, caller in callers.items():
             job = {"batch": 10_000} if name in OURS else {"in_flight": 64, "seconds": SECONDS}
@@ -183,16 +183,16 @@ def batches(stage: Stage, fast: Server) -> None:
             if went.get("lost"):
                 raise RuntimeError(f"{name} lost {went['lost']:.0f} prompts")
             if turn >= 0:
-                told[name].append(went["per_second"])
-    others = ", ".join(f"{statistics.median(told[name]):,.0f}/s {name}" for name in names[2:])
+                measured[name].append(went["per_second"])
+    others = ", ".join(f"{statistics.median(measured[name]):,.0f}/s {name}" for name in names[2:])
     for name in OURS:
-        speed = statistics.median(told[name])
+        speed = statistics.median(measured[name])
         least = 25_000 if name == OURS[0] else None
         line(
             f"send_batch, 10,000 prompts, 0 ms: {name}",
             f"{speed:,.0f}/s",
             others,
-            f"{ratio_of(told[name], told['aiohttp']):.2f}",
+            f"{ratio_of(measured[name], measured['aiohttp']):.2f}",
             "" if least is None else f">= {least:,}/s",
             None if least is None else speed >= least,
         )
@@ -210,7 +210,7 @@ def batches(stage: Stage, fast: Server) -> None:
 
 
 def import_time() -> None:
-    """What an import adds to a start of Python."""
+    """Return what an import adds to a start of Python."""
 
     def start(program: str) -> float:
         began = time.perf_counter()
@@ -236,7 +236,7 @@ def import_time() -> None:
 
 
 def wheel_size() -> None:
-    """The release wheel."""
+    """Return the release wheel."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent / "target"))
     for wheel in (target / "wheels" / "release").glob("quotaflow-*.whl"):
         size = wheel.stat().st_size / 1e6
@@ -244,7 +244,7 @@ def wheel_size() -> None:
 
 
 def memory_in_flight(stage: Stage, folder: Path) -> None:
-    """What a call in flight costs in memory, measured between 100 and 10,100 of them."""
+    """Return what a call in flight costs in memory, measured between 100 and 10,100 of them."""
     more, each = 10_000, {}
     for name in ("aiohttp", *OURS):
         # A server each: it keeps the connections of calls whose caller is gone until their time is over.
@@ -273,7 +273,7 @@ def memory_in_flight(stage: Stage, folder: Path) -> None:
 
 
 def paced(stage: Stage, folder: Path, prompts: int, keys: int, rate: int, job: str) -> None:
-    """So many prompts over keys of `rate` a minute, 20 at once; both stores at the same time."""
+    """Measure prompts over keys of `rate` a minute, 20 at once; both stores at the same time."""
     burst = 20
     optimum = (prompts - keys * burst) / (keys * rate / 60)
     limits = {"rpm": {"amount": rate, "burst": burst}}
@@ -290,15 +290,15 @@ def paced(stage: Stage, folder: Path, prompts: int, keys: int, rate: int, job: s
         for caller, _ in runs.values():
             caller.start(**{job: prompts})
         for name, (caller, at) in runs.items():
-            told = caller.answer()
+            measured = caller.answer()
             refused = sum(at.stats()["refused"].values())
-            ratio = told["seconds"] / optimum
-            good = ratio <= 1.01 and refused == 0 and told["lost"] == 0
+            ratio = measured["seconds"] / optimum
+            good = ratio <= 1.01 and refused == 0 and measured["lost"] == 0
             how = "as a batch" if job == "batch" else "at once"
             line(
                 f"{prompts:,} prompts {how}, {keys} keys of {rate} RPM (bucket of {burst}): {name}",
-                f"{told['seconds']:.2f} s",
-                f"{optimum:.2f} s optimum; {refused} x 429, {told['lost']:.0f} lost",
+                f"{measured['seconds']:.2f} s",
+                f"{optimum:.2f} s optimum; {refused} x 429, {measured['lost']:.0f} lost",
                 f"{ratio:.4f}",
                 "<= 1.01, 0, 0",
                 good,
@@ -306,7 +306,7 @@ def paced(stage: Stage, folder: Path, prompts: int, keys: int, rate: int, job: s
 
 
 def main() -> int:
-    """Measures everything, or only the parts named on the command line."""
+    """Measure everything, or only the parts named on the command line."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     programs = built_programs()

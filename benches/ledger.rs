@@ -1,6 +1,6 @@
 //! What does it cost to reserve a lane and to settle it?
 //!
-//! Does what `engine/booking.rs` does for a call, over the public parts of kernel and stores, and prints one JSON object
+//! Does what `engine/dispatch/reservation.rs` does for a call, over the public parts of kernel and stores, and prints one JSON object
 //! a line: what, threads, nanoseconds a pair (wall time over pairs: the median of short batches with one thread, the
 //! best of some rounds with eight), and the same for a yardstick that is measured in between.
 
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use quotaflow::engine::{Clock, SystemClock};
 use quotaflow::kernel::{
-    Aftermath, Amounts, Choice, Configured, Ending, Lane, LedgerId, Ledgers, Limit, Moment, Need,
-    Period, RateHint, Refill, Resource, Source, book, reserve,
+    Amounts, Choice, Configured, Demand, Ending, Lane, LedgerId, Ledgers, Limit, Moment, Outcome,
+    Period, RateHint, Refill, Resource, Source, reserve, settle,
 };
 use quotaflow::stores::{MemoryStore, QuotaStore, SqliteStore};
 
@@ -65,7 +65,7 @@ impl Scene {
     }
 
     fn pair(&self, store: &dyn QuotaStore) {
-        const NEED: Need = Need {
+        const DEMAND: Demand = Demand {
             input_tokens: 40,
             counted_tokens: None,
             max_output_tokens: None,
@@ -75,6 +75,7 @@ impl Scene {
             is_again: false,
             ahead_of_limits: false,
             kept: 0,
+            user: None,
             only_key: None,
             last_resort: false,
         };
@@ -82,7 +83,7 @@ impl Scene {
         let mut choice = Choice::Never(None);
         let reserving = store.update(&self.all.ids, &mut |ledgers| {
             self.all.conform(ledgers, now);
-            choice = reserve(ledgers, &self.all.lanes, &[], &NEED, now);
+            choice = reserve(ledgers, &self.all.lanes, &[], &DEMAND, now);
         });
         reserving.unwrap();
         let Choice::Reserved(held) = choice else {
@@ -95,8 +96,8 @@ impl Scene {
         let settling = store.update(&own.ids, &mut |ledgers| {
             own.conform(ledgers, now);
             let rates = &self.hints;
-            let aftermath = Aftermath { ending, bill: None, rates, failure: None, entropy: 0.0 };
-            book(ledgers, &own.lanes[0], &held, aftermath, now);
+            let outcome = Outcome { ending, bill: None, rates, failure: None, entropy: 0.0 };
+            settle(ledgers, &own.lanes[0], &held, outcome, now);
         });
         settling.unwrap();
     }

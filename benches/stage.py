@@ -1,4 +1,4 @@
-"""Which processes take part in a measurement: servers, callers, and the programs that cargo builds."""
+"""Processes of a measurement: servers, callers, and programs that cargo builds."""
 
 # ruff: noqa: S101, S310, S603 - it runs its own programs and talks to its own server
 
@@ -30,11 +30,11 @@ CLEAN = {
 
 
 def built_programs() -> dict[str, str]:
-    """Builds the Rust programs beside this file; says where they are."""
+    """Build the Rust programs beside this file; return where they are."""
     command = ["cargo", "bench", "--locked", "--no-default-features", "--no-run", "--message-format=json"]
     command += ["--bench", "decisions", "--bench", "ledger", "--bench", "reqwest_loop", "--bench", "waiting_line"]
-    told = subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.PIPE, text=True).stdout
-    lines = [json.loads(line) for line in told.splitlines()]
+    output = subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.PIPE, text=True).stdout
+    lines = [json.loads(line) for line in output.splitlines()]
     return {line["target"]["name"]: line["executable"] for line in lines if line.get("executable")}
 
 
@@ -51,51 +51,51 @@ class Caller:
         )
 
     def start(self, **job: float) -> None:
-        """Gives it a job."""
+        """Give it a job."""
         assert self.process.stdin is not None
         text = json.dumps(job) if self.speaks_json else f"{job['in_flight']} {job['seconds']}"
         self.process.stdin.write(text + "\n")
 
     def answer(self) -> dict[str, float]:
-        """What it says about the job it was given."""
+        """Return its answer to the job."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.name} ended with exit code {self.process.wait()}")
-        told: dict[str, float] = json.loads(line)
-        return told
+        output: dict[str, float] = json.loads(line)
+        return output
 
     def do(self, **job: float) -> dict[str, float]:
-        """Gives it a job and waits for what it says."""
+        """Give it a job and wait for its answer."""
         before = self.processor()
         self.start(**job)
-        told = self.answer()
+        output = self.answer()
         self.processor_seconds += self.processor() - before
-        self.calls += told.get("calls", 0)
-        return told
+        self.calls += output.get("calls", 0)
+        return output
 
     def processor(self) -> float:
-        """The processor time all its threads have used, in seconds."""
+        """Return the processor time all its threads have used, in seconds."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def processor_us(self) -> float:
-        """The processor time a call cost it so far, in microseconds."""
+        """Return the processor time a call cost it so far, in microseconds."""
         return self.processor_seconds / self.calls * 1e6
 
     def resident_kib(self) -> int:
-        """The memory it holds."""
+        """Return the memory it holds."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
 
     def end(self) -> None:
-        """Ends it, whatever it does."""
+        """End the process, whatever it does."""
         self.process.kill()
         self.process.communicate()
 
 
 class Server:
-    """A simulator in a process of its own."""
+    """A simulator in its own process."""
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
@@ -107,7 +107,7 @@ class Server:
         return self.url + "/v1"
 
     def stats(self) -> dict[str, Any]:
-        """What it has seen."""
+        """Return what it has seen."""
         with urllib.request.urlopen(self.url + "/stats", timeout=30) as answer:
             seen: dict[str, Any] = json.load(answer)
         return seen
@@ -117,7 +117,7 @@ class Server:
 def server(
     folder: Path, latency: float, keys: list[dict[str, Any]] | None = None, **more: Any
 ) -> Iterator[Server]:
-    """A simulator that answers after `latency` seconds; one key without limits unless told otherwise."""
+    """Return a simulator that answers after `latency` seconds; one key without limits unless given."""
     known = keys or [{"key": KEY, "provider": "openai", "limits": "none"}]
     file = folder / f"server-{os.urandom(4).hex()}.json"
     file.write_text(json.dumps({"keys": known, "timeline": 0} | more), encoding="utf-8")
@@ -142,7 +142,7 @@ class Stage:
         self.callers: list[Caller] = []
 
     def caller(self, name: str, to: Server, **more: Any) -> Caller:
-        """A caller by its name.
+        """Return a caller by its name.
 
         `reqwest`, `reqwest, 2 workers`, `reqwest stream`, `http_client`,
         `httpx`, `aiohttp`, `quotaflow memory`, `quotaflow sqlite`.

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use quotaflow::config::{Arguments, ConfigArgument, Settings, Sources};
 use quotaflow::engine::{
-    Ask, Content, Engine, Entropy, Message, Outgoing, Role, Sending, Silent, SystemClock,
+    Content, Engine, Entropy, Message, Outgoing, Request, Role, Sending, Silent, SystemClock,
     Transport, World,
 };
 use quotaflow::kernel::{Amounts, Standing, WaitingLine};
@@ -104,18 +104,17 @@ async fn wait_for_a_lane() {
         ..Arguments::default()
     };
     let world = World {
-        store: Arc::new(MemoryStore::default()),
         transport: Arc::new(Mute),
         clock: Arc::new(SystemClock),
         entropy: Entropy::seeded(1),
         observer: Arc::new(Silent),
     };
     let settings = Settings::resolve(arguments, Sources::default()).unwrap();
-    let engine = Engine::in_world(settings, world).unwrap();
-    let ask = |place: usize| Ask {
+    let engine = Engine::in_world(settings, Arc::new(MemoryStore::default()), world).unwrap();
+    let ask = |place: usize| Request {
         model: Some("gpt-4o-mini".to_owned()),
         user: Some(format!("tenant {}", place % TENANTS)),
-        ..Ask::new(vec![Message {
+        ..Request::new(vec![Message {
             role: Role::User,
             content: Content::Text("Name a river in the north of Europe.".to_owned()),
             tool_calls: Vec::new(),

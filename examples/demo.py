@@ -1,4 +1,4 @@
-"""What does quotaflow do for a program with five keys, tight limits and more prompts than they allow at once?
+"""The demo: five keys, tight limits, and more prompts than they allow at once.
 
 Starts a simulator of the providers, sends `prompts.jsonl`, and shows a table, a picture (`demo.svg`) and a second
 process that still knows which keys have used up their day. Nothing leaves this machine. `make demo` runs it.
@@ -74,7 +74,7 @@ class Sent:
 
 
 async def send_all(llm: LLMInterface, prompts: Sequence[dict[str, str]], progress: Progress) -> list[Sent]:
-    """Sends all prompts, a bounded number at once, each to the provider its topic is for."""
+    """Send all prompts, a bounded number at once, each to the provider its topic is for."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def send(line: dict[str, str]) -> Sent:
@@ -85,14 +85,14 @@ async def send_all(llm: LLMInterface, prompts: Sequence[dict[str, str]], progres
                 sent = Sent(asked, reply.attempts, None)
             except CallError as error:
                 sent = Sent(asked, error.attempts, error)
-        progress.step(sent.attempts[-1].key if sent.attempts else "nobody")
+        progress.step(sent.attempts[-1].key if sent.attempts else "no key")
         return sent
 
     return list(await asyncio.gather(*(send(line) for line in prompts)))
 
 
 def marks_of(sent: Iterable[Sent], began: float) -> list[Mark]:
-    """One mark of the picture for each attempt."""
+    """Return one mark of the picture for each attempt."""
     marks = []
     for call in sent:
         for attempt in call.attempts:
@@ -109,7 +109,7 @@ def marks_of(sent: Iterable[Sent], began: float) -> list[Mark]:
 
 
 def exhausted_until(llm: LLMInterface) -> dict[str, float]:
-    """Until when (seconds since 1970) each key that has used up its day is left alone."""
+    """Return until when (seconds since 1970) each key that has used up its day is left alone."""
     return {
         key["label"]: key["exhausted_until"]
         for key in llm.status()["keys"]
@@ -118,19 +118,19 @@ def exhausted_until(llm: LLMInterface) -> dict[str, float]:
 
 
 def clock(unix: float | None) -> str:
-    """A moment as people write it, in the zone of this machine."""
+    """Return a moment as people write it, in the zone of this machine."""
     return "" if unix is None else f"{datetime.fromtimestamp(unix).astimezone():%d %b %H:%M:%S}"
 
 
 def key_rows(marks: Sequence[Mark], until: dict[str, float]) -> list[tuple[str, ...]]:
-    """The rows of the table: label, sent, waited, refused, exhausted until."""
+    """Return the rows of the table: label, sent, waited, refused, exhausted until."""
     rows: list[tuple[str, ...]] = []
     for key in KEYS:
         own = [mark for mark in marks if mark.key == key["label"]]
         refused = Counter(mark.outcome for mark in own if mark.outcome not in {"answered", "fell_back"})
         words = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(refused.items()))
         waits = [mark.waited for mark in own if mark.waited > 0.05]
-        waited = f"{len(waits)} calls, longest {max(waits):.1f} s" if waits else "nobody"
+        waited = f"{len(waits)} calls, longest {max(waits):.1f} s" if waits else "none"
         rows.append(
             (
                 key["label"],
@@ -145,7 +145,7 @@ def key_rows(marks: Sequence[Mark], until: dict[str, float]) -> list[tuple[str, 
 
 
 def proofs(sent: Sequence[Sent], marks: Sequence[Mark], later: dict[str, Any]) -> list[tuple[str, bool]]:
-    """What this demo promises to show, and whether it did."""
+    """Return what this demo promises to show, and whether it did."""
     north = {key["label"] for key in KEYS if key["organization"] == "org-north"}
     answers = [call for call in sent if call.error is None]
     rotated = any(
@@ -167,18 +167,18 @@ def proofs(sent: Sequence[Sent], marks: Sequence[Mark], later: dict[str, Any]) -
 
 
 def second_run() -> int:
-    """The same program an hour later, as far as it knows: a new process, the same state file."""
-    told = json.load(sys.stdin)
-    with LLMInterface(CONFIG, limits=LIMITS, **told["arguments"]) as llm:
+    """Run the program an hour later, as far as it knows: a new process, the same state file."""
+    given = json.load(sys.stdin)
+    with LLMInterface(CONFIG, limits=LIMITS, **given["arguments"]) as llm:
         known = exhausted_until(llm)
-        sent = asyncio.run(send_all(llm, told["prompts"], Progress(len(told["prompts"]), quiet=True)))
+        sent = asyncio.run(send_all(llm, given["prompts"], Progress(len(given["prompts"]), quiet=True)))
     keys = [attempt.key for call in sent for attempt in call.attempts]
     json.dump({"known": known, "keys": keys}, sys.stdout)
     return 0
 
 
 def main() -> int:
-    """Runs the demo; 0 when everything it promises was seen."""
+    """Run the demo; 0 when everything it promises was seen."""
     prompts = [json.loads(line) for line in (HERE / "prompts.jsonl").read_text(encoding="utf-8").splitlines()]
     enforced = [key | {"limits": ENFORCED[key["organization"]]} for key in KEYS]
     with (
@@ -229,7 +229,7 @@ def main() -> int:
 
 
 def write_picture(marks: Sequence[Mark], count: int, took: float, until: dict[str, float]) -> None:
-    """Writes `demo.svg` into the working directory."""
+    """Write `demo.svg` into the working directory."""
     refused = [mark.start for mark in marks if mark.outcome == "daily_quota"]
     exhausted = dict.fromkeys(until, min(refused)) if refused else {}
     picture = draw(

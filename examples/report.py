@@ -1,4 +1,4 @@
-"""How does the demo talk to a terminal? With rich where it is installed, else in plain text."""
+"""Terminal output of the demo: with rich where it is installed, else plain text."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Progress:
             sys.stdout.write("\n")
 
     def step(self, key: str) -> None:
-        """One more prompt is done; this key had it last."""
+        """Note that one more prompt is done; this key had it last."""
         self._done += 1
         self._by_key[key] += 1
         who = " ".join(
@@ -81,7 +81,7 @@ class Progress:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A plain table; columns as wide as they need to be, numbers to the right.
+    """Return a plain table; columns as wide as they need to be, numbers to the right.
 
     >>> print(table(("key", "sent"), [("one", "7"), ("another", "12")]))
     key      sent

@@ -1,4 +1,4 @@
-"""Who sent what when? One row for each key, one mark for each attempt, drawn as SVG without any library."""
+"""A timeline of attempts as SVG: one row for each key, one mark for each attempt."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Mark:
 def draw(
     marks: Sequence[Mark], keys: Mapping[str, str], exhausted: Mapping[str, float], title: str, subtitle: str
 ) -> str:
-    """The picture as SVG text.
+    """Return the picture as SVG text.
 
     Args:
         marks: the attempts, in any order.
@@ -145,7 +145,7 @@ def _rect(name: str, x: float, y: float, width: float, height: float) -> str:
 
 
 def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The same stretch of time without overlaps."""
+    """Do the same stretch of time without overlaps."""
     merged: list[tuple[float, float]] = []
     for start, stop in sorted(spans):
         if merged and start <= merged[-1][1]:
@@ -174,7 +174,7 @@ def _legend(y: float, used: set[str], exhausted: Mapping[str, float]) -> str:
     entries = [
         (_shape(name, 0, -4, "").replace(" mark", ""), look[0]) for name, look in LOOKS.items() if name in used
     ]
-    entries.append((_rect("wait", -10, -7, 20, 5), "somebody waited for this key"))
+    entries.append((_rect("wait", -10, -7, 20, 5), "calls waited for this key"))
     if exhausted:
         entries.append((_rect("gone", -8, -11, 16, 14), "day limit used up"))
     parts, x = [], GUTTER + 8

@@ -1,4 +1,4 @@
-//! What does a caller learn when there is no answer?
+//! Errors of a call: kind, status and facts.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -41,7 +41,7 @@ pub enum ErrorKind {
         /// What the caller was given of the answer.
         text: String,
     },
-    /// A bug of ours.
+    /// A bug of quotaflow.
     Internal,
 }
 
@@ -115,7 +115,7 @@ pub struct Attempt {
 pub struct Spent {
     /// Tokens of all of them.
     pub usage: Usage,
-    /// What that costs in picodollars; `None` when nobody knows the price of one.
+    /// What that costs in picodollars; `None` when the price of one is unknown.
     pub cost: Option<u64>,
 }
 
@@ -153,7 +153,7 @@ pub struct Facts {
     pub failure: Option<FailureClass>,
     /// The HTTP status of the last failure.
     pub http_status: Option<u16>,
-    /// How long until trying again makes sense, if anybody knows.
+    /// How long until trying again makes sense, if known.
     pub retry_after: Option<Duration>,
     /// The provider of the last attempt, or the first target.
     pub provider: Option<String>,

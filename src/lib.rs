@@ -1,4 +1,4 @@
-//! quotaflow: prompts over many keys, models and providers, as fast as their quotas allow.
+//! quotaflow: rate-limit-aware calls of LLM APIs over many keys and models.
 //!
 //! The map, from the inside out; each ring may use the ones before it:
 //!

@@ -1,4 +1,4 @@
-//! How is a key held so that it cannot be shown by accident?
+//! Secrets: keys that cannot be shown by accident.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl Secret {
         Secret(Zeroizing::new(text.into()))
     }
 
-    /// The content itself. Whoever calls this answers for where it goes.
+    /// The content itself. The caller is responsible for where it goes.
     pub fn expose(&self) -> &str {
         &self.0
     }

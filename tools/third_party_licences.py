@@ -58,7 +58,7 @@ SOFTWARE.
 
 
 def linked_packages() -> list[dict[str, Any]]:
-    """The crates of other authors that are in the wheel, by name and version."""
+    """Return the crates of other authors that are in the wheel, by name and version."""
     platforms = tomllib.loads((ROOT / "deny.toml").read_text(encoding="utf-8"))["graph"]["targets"]
     command = ["cargo", "metadata", "--locked", "--all-features", "--format-version", "1"]
     for platform in platforms:
@@ -81,7 +81,7 @@ def linked_packages() -> list[dict[str, Any]]:
 
 
 def licence_texts(package: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name and text of each licence file of a crate."""
+    """Return name and text of each licence file of a crate."""
     folder = Path(package["manifest_path"]).parent
     files = sorted(path for path in folder.rglob("*") if LICENCE_FILE.fullmatch(path.name) and path.is_file())
     if files:
@@ -95,7 +95,7 @@ def licence_texts(package: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def third_party_licences() -> str:
-    """The whole file; texts that differ only in white space stand once."""
+    """Return the whole file; texts that differ only in white space stand once."""
     packages = linked_packages()
     owners: dict[str, list[str]] = {}
     texts: dict[str, str] = {}
@@ -112,7 +112,7 @@ def third_party_licences() -> str:
 
 
 def main() -> None:
-    """Writes the file, or compares it."""
+    """Write the file, or compare it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="fail if the file does not match Cargo.lock")
     check = parser.parse_args().check

@@ -1,4 +1,4 @@
-"""What do models cost today, as the installed `genai-prices` says? Writes the snapshot that is compiled in.
+"""Writer of the price snapshot, from the installed `genai-prices`.
 
 `make prices` installs the newest release and runs this; look at the difference before you commit it.
 """
@@ -18,9 +18,10 @@ FOLDER = ROOT / "src" / "providers" / "prices"
 
 
 def main() -> None:
-    """Writes snapshot.json and the licence of what it was made from."""
+    """Write snapshot.json and the licence of what it was made from."""
     # By its path: the package cannot be imported before it is built, and it is built with the snapshot.
-    spec = importlib.util.spec_from_file_location("price_data", ROOT / "python" / "quotaflow" / "price_data.py")
+    home = ROOT / "python" / "quotaflow" / "_prices" / "price_data.py"
+    spec = importlib.util.spec_from_file_location("price_data", home)
     assert spec is not None
     assert spec.loader is not None
     price_data: Any = importlib.util.module_from_spec(spec)
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 def written(head: dict[str, str], providers: list[dict[str, Any]]) -> str:
-    """JSON with one model a line, so that differences can be read."""
+    """Return JSON with one model a line, so that differences can be read."""
 
     def compact(value: object) -> str:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

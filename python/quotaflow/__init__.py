@@ -13,10 +13,19 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from quotaflow import testing
+    from quotaflow._batch.results import Batch, BatchItem
+    from quotaflow._batch.summary import BatchProgress, BatchSummary
+    from quotaflow._keys.manager import APIKeyManager
+    from quotaflow._limiter.limiter import RateLimiter
+    from quotaflow._limiter.permits import Permit, PermitKey
+    from quotaflow._plan.plan import Plan, PlannedCost, PlannedKey, PlannedLimit
     from quotaflow._quotaflow import Verdict, __version__
-    from quotaflow.answer_shapes import ResponseFormat
-    from quotaflow.batch_summaries import BatchProgress, BatchSummary
-    from quotaflow.batches import Batch, BatchItem
+    from quotaflow._retry.classify import classify_error
+    from quotaflow._retry.retrying import Retry, retrying
+    from quotaflow._streaming.piece import Piece
+    from quotaflow._streaming.stream import AsyncPromptStream, PromptStream
+    from quotaflow._structured.response_format import ResponseFormat
+    from quotaflow._templates.render import prepare_prompt_with_context, render
     from quotaflow.errors import (
         AnswerError,
         AuthError,
@@ -61,18 +70,9 @@ if TYPE_CHECKING:
         SettledEvent,
         WaitEvent,
     )
-    from quotaflow.foreign_errors import classify_error
     from quotaflow.interface import LLMInterface
-    from quotaflow.key_manager import APIKeyManager
-    from quotaflow.permits import Permit, PermitKey
-    from quotaflow.pieces import Piece
-    from quotaflow.plans import Plan, PlannedCost, PlannedKey, PlannedLimit
-    from quotaflow.rate_limiter import RateLimiter
     from quotaflow.records import Attempt, CostEstimate, QueuedCall, Usage
     from quotaflow.reply import Reply
-    from quotaflow.streams import AsyncPromptStream, PromptStream
-    from quotaflow.templates import prepare_prompt_with_context, render
-    from quotaflow.trying_again import Retry, retrying
 
 __all__ = [
     "APIKeyManager",
@@ -148,32 +148,32 @@ __all__ = [
 ]
 
 _HOMES = {
-    "APIKeyManager": "key_manager",
-    "AsyncPromptStream": "streams",
+    "APIKeyManager": "_keys.manager",
+    "AsyncPromptStream": "_streaming.stream",
     "Attempt": "records",
-    "Batch": "batches",
-    "BatchItem": "batches",
-    "BatchProgress": "batch_summaries",
-    "BatchSummary": "batch_summaries",
+    "Batch": "_batch.results",
+    "BatchItem": "_batch.results",
+    "BatchProgress": "_batch.summary",
+    "BatchSummary": "_batch.summary",
     "BlockedEvent": "events",
     "CostEstimate": "records",
     "ExhaustedEvent": "events",
     "FallbackEvent": "events",
     "LLMInterface": "interface",
-    "Permit": "permits",
-    "PermitKey": "permits",
-    "Plan": "plans",
-    "PlannedCost": "plans",
-    "PlannedKey": "plans",
-    "PlannedLimit": "plans",
+    "Permit": "_limiter.permits",
+    "PermitKey": "_limiter.permits",
+    "Plan": "_plan.plan",
+    "PlannedCost": "_plan.plan",
+    "PlannedKey": "_plan.plan",
+    "PlannedLimit": "_plan.plan",
     "QueuedCall": "records",
-    "Piece": "pieces",
-    "PromptStream": "streams",
-    "RateLimiter": "rate_limiter",
+    "Piece": "_streaming.piece",
+    "PromptStream": "_streaming.stream",
+    "RateLimiter": "_limiter.limiter",
     "RecoveredEvent": "events",
     "Reply": "reply",
-    "ResponseFormat": "answer_shapes",
-    "Retry": "trying_again",
+    "ResponseFormat": "_structured.response_format",
+    "Retry": "_retry.retrying",
     "RetryEvent": "events",
     "RotateEvent": "events",
     "SettledEvent": "events",
@@ -181,11 +181,14 @@ _HOMES = {
     "Verdict": "_quotaflow",
     "WaitEvent": "events",
     "__version__": "_quotaflow",
-    "classify_error": "foreign_errors",
-    "prepare_prompt_with_context": "templates",
-    "render": "templates",
-    "retrying": "trying_again",
+    "classify_error": "_retry.classify",
+    "prepare_prompt_with_context": "_templates.render",
+    "render": "_templates.render",
+    "retrying": "_retry.retrying",
 }
+
+# Modules of earlier releases, for imports and pickles that name them: they are found after those of this folder.
+__path__.append(f"{__path__[0]}/_former_modules")
 
 
 def __getattr__(name: str) -> object:

@@ -2,6 +2,6 @@
 
 import sys
 
-from quotaflow.cli import main
+from quotaflow._cli import main
 
 sys.exit(main())

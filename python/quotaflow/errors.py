@@ -1,7 +1,7 @@
-"""What can go wrong, whose fault is it, and what should be done next?
+"""The exceptions: what went wrong, whose fault it is, what to do next.
 
     QuotaflowError
-    ├── ConfigError (ValueError)              what you configured cannot be meant
+    ├── ConfigError (ValueError)              the configuration is invalid
     │   └── NoKeyError                        no key for a provider the call needs
     ├── InvalidArgumentError (ValueError)     an argument is wrong
     │   └── InvalidPromptError                the prompt is wrong
@@ -44,19 +44,11 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any, ClassVar, Unpack
 
-    from quotaflow.batches import BatchItem
     from quotaflow.records import Attempt, Facts, Usage
 
 
 class QuotaflowError(Exception):
-    """Anything quotaflow raises on purpose; catch it to catch all of them.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except QuotaflowError as error:
-    ...     print(error)
-    Something is wrong — do this about it
-    """
+    """Anything quotaflow raises on purpose; catch it to catch all of them."""
 
     hint: str | None
     """What to do about it, in one sentence, if that is known."""
@@ -82,14 +74,7 @@ class QuotaflowError(Exception):
 
 
 class ConfigError(QuotaflowError, ValueError):
-    """The configuration cannot be meant: correct the field at `path`; `hint` names the nearest right one.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except ConfigError as error:
-    ...     print(error.path)
-    limits.openai.rpm
-    """
+    """The configuration is invalid: correct the field at `path`; `hint` names the nearest valid one."""
 
     path: str | None
     """Where it stands, for instance `limits.openai.rpm` or a file name; `None` when it is nowhere."""
@@ -101,10 +86,10 @@ class NoKeyError(ConfigError):
     """No key for a provider the call needs: set its environment variable or pass `keys=`.
 
     >>> try:
-    ...     llm.send_prompt("Hello")
+    ...     llm.send_prompt("Hello", provider="groq", model="llama-3.1-8b-instant")
     ... except NoKeyError as error:
     ...     print(f"a key for {error.provider} is missing")
-    a key for openai is missing
+    a key for groq is missing
     """
 
     provider: str | None
@@ -119,32 +104,19 @@ class InvalidArgumentError(QuotaflowError, ValueError):
     >>> try:
     ...     llm.send_prompt("Hello", priority=12)
     ... except InvalidArgumentError as error:
-    ...     print(error.message)
-    Something is wrong
+    ...     print(error)
+    priority is 12 — pass a whole number from 0 to 9
     """
 
 
 class InvalidPromptError(InvalidArgumentError):
-    """The prompt is empty or not text or messages: give it a string or `{"role", "content"}` mappings.
-
-    >>> try:
-    ...     llm.send_prompt("")
-    ... except InvalidPromptError as error:
-    ...     print(error.message)
-    Something is wrong
-    """
+    """The prompt is empty or not text or messages: give it a string or `{"role", "content"}` mappings."""
 
 
 class StateError(QuotaflowError):
     """The remembered quotas cannot be read or written: free the disk, correct its rights, or pass `state=`.
 
     Day quotas are not spent blindly while this lasts; nothing was sent.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except StateError as error:
-    ...     print(error.path)
-    limits.openai.rpm
     """
 
     path: str | None
@@ -154,18 +126,11 @@ class StateError(QuotaflowError):
 
 
 class CheckpointError(QuotaflowError):
-    """A batch's checkpoint cannot be used: it is another job's, in use, no checkpoint, or the disk is full.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except CheckpointError as error:
-    ...     print(error.path)
-    limits.openai.rpm
-    """
+    """A batch's checkpoint cannot be used: it is another job's, in use, no checkpoint, or the disk is full."""
 
     path: str | None
     """The file."""
-    unsaved: tuple[BatchItem, ...] = ()
+    unsaved: tuple[Any, ...] = ()
     """What was finished and could not be written down."""
 
     _facts: ClassVar[tuple[str, ...]] = ("hint", "path")
@@ -174,9 +139,10 @@ class CheckpointError(QuotaflowError):
 class ClosedError(QuotaflowError, RuntimeError):
     """The interface was closed, perhaps while this call waited, or the stream was: make a new one of it.
 
-    Whoever reads on in a stream after `close()`, or after the wait for its next piece was cancelled, gets this, so
+    Reading on in a stream after `close()`, or after the wait for its next piece was cancelled, raises this, so
     that half an answer does not look like a whole one.
 
+    >>> llm.close()
     >>> try:
     ...     llm.send_prompt("Hello")
     ... except ClosedError:
@@ -191,20 +157,13 @@ class TemplateError(QuotaflowError, ValueError):
     >>> try:
     ...     llm.render("Name a $what.", {"waht": "river"})
     ... except TemplateError as error:
-    ...     print(error.message)
-    Something is wrong
+    ...     print(error)
+    the template needs $what, which is missing — did you mean it by waht?
     """
 
 
 class CallError(QuotaflowError):
-    """A call brought no answer; `attempts` says what each try met.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except CallError as error:
-    ...     print(error.provider, error.key, len(error.attempts))
-    openai OPENAI_API_KEY 1
-    """
+    """A call brought no answer; `attempts` says what each try met."""
 
     failure: str | None = None
     """The class of the last failure in snake case, as drawn above; `None` when nothing was tried."""
@@ -235,79 +194,37 @@ class CallError(QuotaflowError):
 
 
 class RateLimitError(CallError):
-    """Too many requests for a short window, on every lane: send slower, wait, or add a quota group.
-
-    >>> try:
-    ...     llm.send_prompt("Hello", retry=False)
-    ... except RateLimitError as error:
-    ...     print(f"again in {error.retry_after} s")
-    again in 12.5 s
-    """
+    """Too many requests for a short window, on every lane: send slower, wait, or add a quota group."""
 
     failure = "rate_limited"
 
 
 class TokenLimitError(CallError):
-    """Too many tokens for a short window, or one prompt larger than it: wait `retry_after`; if `None`, shorten.
-
-    >>> try:
-    ...     llm.send_prompt("A very long text")
-    ... except TokenLimitError as error:
-    ...     print("wait" if error.retry_after else "shorten")
-    wait
-    """
+    """Too many tokens for a short window, or one prompt larger than it: wait `retry_after`; if `None`, shorten."""
 
     failure = "token_limited"
 
 
 class DailyQuotaError(CallError):
-    """The quota of a day is used up on every key: come back after `retry_after`, or add a key or provider.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except DailyQuotaError as error:
-    ...     print(error.key, "is used up")
-    OPENAI_API_KEY is used up
-    """
+    """The quota of a day is used up on every key: come back after `retry_after`, or add a key or provider."""
 
     failure = "daily_quota"
 
 
 class CreditExhaustedError(CallError):
-    """The account has no money or met its spend cap: pay or raise the cap, then `llm.reset(provider)`.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except CreditExhaustedError as error:
-    ...     print("top up", error.provider)
-    top up openai
-    """
+    """The account has no money or met its spend cap: pay or raise the cap, then `llm.reset(provider)`."""
 
     failure = "credit_exhausted"
 
 
 class OverloadedError(CallError):
-    """The provider has no capacity now, whatever the key: come back later or configure a fallback.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except OverloadedError as error:
-    ...     print(error.status)
-    429
-    """
+    """The provider has no capacity now, whatever the key: come back later or configure a fallback."""
 
     failure = "overloaded"
 
 
 class ServerError(CallError):
-    """The provider broke: come back later or configure a fallback; its support wants the message.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except ServerError as error:
-    ...     print(error.provider, error.status)
-    openai 429
-    """
+    """The provider broke: come back later or configure a fallback; its support wants the message."""
 
     failure = "server_error"
 
@@ -317,128 +234,59 @@ class CallTimeoutError(CallError, TimeoutError):
 
     So is a stream without a piece for `timeouts.piece`, however alive it is kept. The answer may still be billed.
     What `timeout=` ends is a `DeadlineExceededError`.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except TimeoutError as error:
-    ...     print(type(error).__name__)
-    CallTimeoutError
     """
 
     failure = "timeout"
 
 
 class NetworkError(CallError, ConnectionError):
-    """No connection to the provider, or it broke: look at the network, the proxy and `base_urls`.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except ConnectionError as error:
-    ...     print("cannot reach", error.provider)
-    cannot reach openai
-    """
+    """No connection to the provider, or it broke: look at the network, the proxy and `base_urls`."""
 
     failure = "network"
 
 
 class AuthError(CallError):
-    """The provider does not know this key: replace the one labelled `key`.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except AuthError as error:
-    ...     print("replace", error.key)
-    replace OPENAI_API_KEY
-    """
+    """The provider does not know this key: replace the one labelled `key`."""
 
     failure = "auth"
 
 
 class PermissionDeniedError(CallError):
-    """The key is right but may not do this: ask for access, or use another key, model or region.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except PermissionDeniedError as error:
-    ...     print(error.key, "may not use", error.model)
-    OPENAI_API_KEY may not use gpt-4o-mini
-    """
+    """The key is right but may not do this: ask for access, or use another key, model or region."""
 
     failure = "permission"
 
 
 class NotFoundError(CallError):
-    """No such model for this key: correct `model`, or use a key that has it.
-
-    >>> try:
-    ...     llm.send_prompt("Hello", model="gpt-none")
-    ... except NotFoundError as error:
-    ...     print("no model", error.model)
-    no model gpt-4o-mini
-    """
+    """No such model for this key: correct `model`, or use a key that has it."""
 
     failure = "not_found"
 
 
 class InvalidRequestError(CallError):
-    """The provider says the request is wrong: correct it; sending it again would fail again.
-
-    >>> try:
-    ...     llm.send_prompt("Hello", temperature=9)
-    ... except InvalidRequestError as error:
-    ...     print(error.message)
-    Something is wrong
-    """
+    """The provider says the request is wrong: correct it; sending it again would fail again."""
 
     failure = "invalid_request"
 
 
 class ContextTooLongError(CallError):
-    """The prompt does not fit the model's window: shorten it, or choose a model with a larger one.
-
-    >>> try:
-    ...     llm.send_prompt("A very long text")
-    ... except ContextTooLongError as error:
-    ...     print("too long for", error.model)
-    too long for gpt-4o-mini
-    """
+    """The prompt does not fit the model's window: shorten it, or choose a model with a larger one."""
 
     failure = "context_too_long"
 
 
 class ContentFilteredError(CallError):
-    """The provider will not answer this content: rephrase it; other keys would not change that.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except ContentFilteredError as error:
-    ...     print(error.failure)
-    content_filtered
-    """
+    """The provider will not answer this content: rephrase it; other keys would not change that."""
 
     failure = "content_filtered"
 
 
 class DeadlineExceededError(CallError, TimeoutError):
-    """No quota or answer before `deadline`: allow more time; `retry_after` says when there would be quota.
-
-    >>> try:
-    ...     llm.send_prompt("Hello", deadline=1_893_456_000.0)
-    ... except DeadlineExceededError as error:
-    ...     print(f"possible in {error.retry_after} s")
-    possible in 12.5 s
-    """
+    """No quota or answer before `deadline`: allow more time; `retry_after` says when there would be quota."""
 
 
 class QueueFullError(CallError):
-    """Too many calls wait already: send fewer at once, or raise the bound of the waiting line in the config.
-
-    >>> try:
-    ...     llm.send_prompt("Hello")
-    ... except QueueFullError as error:
-    ...     print(f"again in {error.retry_after} s")
-    again in 12.5 s
-    """
+    """Too many calls wait already: send fewer at once, or raise the bound of the waiting line in the config."""
 
 
 class StreamInterrupted(CallError):  # noqa: N818 - it is what happened
@@ -446,35 +294,21 @@ class StreamInterrupted(CallError):  # noqa: N818 - it is what happened
 
     `failure` says what broke it: `network` when the connection did or the answer had no end, `timeout` when the
     provider was silent for too long, or what the provider said.
-
-    >>> try:
-    ...     for piece in llm.stream_prompt("Tell me a story."):
-    ...         print(piece, end="")
-    ... except StreamInterrupted as error:
-    ...     print(error.text)
-    Once upon a ti
     """
 
     text: str | None
     """The text that had arrived, without what a restart made void."""
     usage: Usage | None
-    """The tokens of all attempts that had begun to answer: what the provider told, or else the prompt as it was
+    """The tokens of all attempts that had begun to answer: what the provider stated, or else the prompt as it was
     estimated and a token for each four bytes that had come."""
     cost: Decimal | None
-    """What these tokens cost in US dollars, or `None` when that cannot be told."""
+    """What these tokens cost in US dollars, or `None` when that is not known."""
 
     _facts = ("hint", "status", "retry_after", "provider", "model", "key", "text", "usage", "cost")
 
 
 class AnswerError(CallError, ValueError):
-    """An answer came and was paid, but has not the shape that was asked for: read `text`, or ask in another way.
-
-    >>> try:
-    ...     llm.send_prompt("Name a city.", response_format={"type": "object"})
-    ... except AnswerError as error:
-    ...     print(error.text, error.errors)
-    [] ('is a list, not an object',)
-    """
+    """An answer came and was paid, but does not have its shape: read `text`, or ask in another way."""
 
     text: str
     """What the model said; after a repair round, what it said last."""
@@ -485,7 +319,7 @@ class AnswerError(CallError, ValueError):
     usage: Usage | None
     """The tokens of all answers of this call, or `None` when the provider did not say."""
     cost: Decimal | None
-    """What all answers of this call cost in US dollars, or `None` when that cannot be told."""
+    """What all answers of this call cost in US dollars, or `None` when that is not known."""
 
     _facts = ("hint", "status", "retry_after", "provider", "model", "key", "finish_reason", "usage", "cost")
 
@@ -497,47 +331,19 @@ class AnswerError(CallError, ValueError):
 
 
 class ParseError(AnswerError):
-    """The answer holds no JSON, or not all of it: raise `max_tokens` if that cut it off, or ask more clearly.
-
-    >>> try:
-    ...     llm.send_prompt("Name a city.", response_format={"type": "object"}, max_tokens=5)
-    ... except ParseError as error:
-    ...     print(error.finish_reason)
-    length
-    """
+    """The answer holds no JSON, or not all of it: raise `max_tokens` if that cut it off, or ask more clearly."""
 
 
 class ValidationError(AnswerError):
-    """The answer is JSON of another shape, after the repair round too: ask more clearly, or ask for less.
-
-    >>> try:
-    ...     llm.send_prompt("Name a city.", response_format={"type": "object"})
-    ... except ValidationError as error:
-    ...     print(error.errors[0])
-    is a list, not an object
-    """
+    """The answer is JSON of another shape, after the repair round too: ask more clearly, or ask for less."""
 
 
 class QueueCleared(CallError):  # noqa: N818 - it tells of a deed, not of a fault
-    """`clear_queue()` took the call out of the waiting line: nothing was sent; send it again if it is wanted.
-
-    >>> try:
-    ...     llm.send_prompt("Hello", priority=1)
-    ... except QueueCleared as error:
-    ...     print(f"not sent to {error.provider}")
-    not sent to openai
-    """
+    """`clear_queue()` took the call out of the waiting line: nothing was sent; send it again if it is wanted."""
 
 
 class UserLimitError(CallError):
-    """A limit of the user in `user=` is used up: wait for `retry_after`; another key or model would not help.
-
-    >>> try:
-    ...     llm.send_prompt("Hello", user="alice")
-    ... except UserLimitError as error:
-    ...     print(f"{error.limit}: {error.used} of {error.amount}, again in {error.retry_after} s")
-    rpm: 10 of 10, again in 12.5 s
-    """
+    """A limit of the user in `user=` is used up: wait for `retry_after`; another key or model would not help."""
 
     limit: str | None
     """What the limit is called in the config, for instance `rpm` or `cost_per_day`."""

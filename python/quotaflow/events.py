@@ -1,4 +1,4 @@
-"""What can a program be told of while calls are on their way?
+"""The events of calls on their way: retries, waits, fallbacks, blocks.
 
     llm.on("blocked", lambda event: print(event.key, event.failure))
 
@@ -58,7 +58,7 @@ class WaitEvent:
     reason: str
     """What stands in the way, in words."""
     until: float | None
-    """When that ends, if anybody knows."""
+    """When that ends, if it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class BlockedEvent:
 
 @dataclass(frozen=True, slots=True)
 class ExhaustedEvent(BlockedEvent):
-    """`exhausted`: the quota of a day, or the credit, is used up. It is told as `blocked`, too."""
+    """`exhausted`: the quota of a day, or the credit, is used up. It is a `blocked` event, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +137,9 @@ class SettledEvent:
     key: str
     """The label of the key."""
     input_tokens: int | None
-    """What counts of the prompt; `None` when nobody said."""
+    """What counts of the prompt; `None` when it is not known."""
     output_tokens: int | None
-    """What counts of the answer; `None` when nobody said."""
+    """What counts of the answer; `None` when it is not known."""
     seconds: float
     """How long the answer took."""
 
@@ -169,7 +169,7 @@ KINDS: dict[str, type[Any]] = {
 
 
 def made(name: str, facts: Mapping[str, Any]) -> Any:
-    """The record of an event; what is not told is `None`, what has no place in it is left out.
+    """Return the record of an event; missing facts are `None`, unknown ones are left out.
 
     >>> made("recovered", {"provider": "groq", "model": "m", "key": "A", "news": 1})
     RecoveredEvent(provider='groq', model='m', key='A')

@@ -1,28 +1,17 @@
-"""How do I send a prompt?"""
+"""`LLMInterface`: sends prompts within the quotas of your keys."""
 
 from __future__ import annotations
 
-from quotaflow._quotaflow import Core
-from quotaflow.batching import BatchFace
-from quotaflow.costs import CostsFace
+from quotaflow._batch.methods import BatchMethods
+from quotaflow._call.base import Base
+from quotaflow._call.checks import optional_name
+from quotaflow._call.options import CallArguments, takes_a_shape, wants_text_for_errors
+from quotaflow._call.prompt import encode_prompt
+from quotaflow._plan.methods import PlanMethods
+from quotaflow._streaming.methods import StreamingMethods
 from quotaflow.errors import CallError
-from quotaflow.given_again import CacheFace
-from quotaflow.options import (
-    config_json,
-    config_source,
-    make_options,
-    managed_config,
-    optional_name,
-    state_address,
-    takes_a_shape,
-    wants_text_for_errors,
-)
-from quotaflow.planning import PlanFace
-from quotaflow.prompts import encode_prompt, unencodable_prompt
-from quotaflow.queues import QueueFace
+from quotaflow.integrations.runnable import RunnableMethods
 from quotaflow.reply import failed_reply, reply_from
-from quotaflow.runnable import RunnableFace
-from quotaflow.streaming import StreamingFace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,25 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
     from os import PathLike
-    from types import TracebackType
-    from typing import Any, Literal, Self
+    from typing import Any, Literal
 
+    from quotaflow._call.config_manager import ConfigManager
     from quotaflow._quotaflow import CallOptions, Outcome
-    from quotaflow.config_managers import ConfigManager
-    from quotaflow.events import EventName
-    from quotaflow.listening import Hooks
-    from quotaflow.records import Attempt
+    from quotaflow.records import Attempt, CostEstimate
     from quotaflow.reply import Reply
 
     Prompt = str | Sequence[Any]
 
-_DEBUG = 10  # logging.DEBUG
-_MOST_KEPT_OPTIONS = 256
-# Equal and of the same type means the same for these, which lists and tuples cannot promise.
-_PLAIN = frozenset({str, int, float, bool, type(None)})
 
-
-class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, QueueFace, CacheFace):
+class LLMInterface(RunnableMethods, StreamingMethods, BatchMethods, PlanMethods, Base):
     """Sends prompts over your keys, models and providers as fast as their quotas allow.
 
     Making one is cheap, and starts nothing: the first call does. One is enough for all threads and tasks of a
@@ -69,7 +50,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
             `reply.error`; what is wrong with the arguments, the config or the state is raised all the same.
 
     Raises:
-        ConfigError: for what cannot be meant; it names the field and the nearest right one.
+        ConfigError: the configuration is invalid; it names the field and the nearest valid one.
 
     >>> from quotaflow.testing import simulator
     >>> with simulator() as world, LLMInterface(keys=world.keys, base_urls=world.base_urls, state="memory") as llm:
@@ -78,9 +59,9 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
     ('openai', True)
     """
 
-    __slots__ = (
-        "__weakref__", "_core", "_errors_as_text", "_hooks", "_logs_at", "_make_options", "_options", "_state"
-    )  # fmt: skip
+    __slots__ = ()
+
+    _NAME = "an LLMInterface"
 
     def __init__(
         self,
@@ -92,30 +73,11 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         state: str | PathLike[str] | None = None,
         errors: Literal["raise", "text"] = "raise",
     ) -> None:
-        # Loaded now and not with the package: many programs import what they do not use.
-        from quotaflow.logs import logger
-
-        self._logs_at = logger().isEnabledFor
-        self._errors_as_text = wants_text_for_errors(errors)
-        managed = managed_config(config)
-        source, is_path = config_source(config if managed is None else managed.config)
-        self._state = state_address(managed.state if managed is not None and state is None else state)
-        self._make_options: Callable[..., CallOptions] = make_options if managed is None else managed.make_options
-        self._options: dict[tuple[object, ...], CallOptions] = {}
-        self._hooks: Hooks | None = None
-        self._core = Core(
-            source,
-            is_path,
-            config_json("keys", keys),
-            config_json("limits", limits),
-            config_json("base_urls", base_urls),
-            self._state,
-        )
-        if managed is not None:
-            managed.knows_keys_by(self._core.status)
+        errors_as_text = wants_text_for_errors(errors)
+        super().__init__(config, keys, limits, base_urls, state, errors_as_text=errors_as_text)
         if self._core.limits_money:
             # What calls cost must be known before the first one.
-            from quotaflow.newer_prices import look_once
+            from quotaflow._prices.genai_prices import look_once
 
             look_once()
 
@@ -127,8 +89,8 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         *,
         system: str | None = None,
         priority: int = 3,
@@ -139,7 +101,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Reply:
-        """Sends one prompt and waits for its answer, for quota too if need be. Safe in any number of threads.
+        """Send one prompt and wait for its answer, for quota too if need be. Safe in any number of threads.
 
         Args:
             prompt: text, a list of `{"role", "content"}` messages, or LangChain messages; not empty.
@@ -149,19 +111,20 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
             retry: whether to try again after a failure that may pass.
             fallback: whether to go on to the configured fallbacks when provider and model cannot answer.
             max_retries: how often a key that failed is tried again, 0 to 1000; the first try of each further key
-                is free. Left at 3, the config has the word: `max_retries` of the target's limits or of `retry`.
+                is free. `None` for what the config says: `max_retries` of the target's limits, else of `retry`,
+                else 3.
             retry_delay: the first back-off in seconds, or a timedelta; it doubles up to 300 s, jitter upwards.
-                Left at 1.0, the config has the word: `base_delay` of the target's limits or `retry.retry_delay`.
-                When the provider says how long to wait, that is the least.
+                `None` for what the config says: `base_delay` of the target's limits, else `retry.retry_delay`,
+                else 1 s. When the provider says how long to wait, that is the least.
             system: instructions that come before the prompt.
             priority: who is served first when several wait: 9 before 0. Equals share by user, and those of one
                 user go in order. Every tenth turn belongs to the priority of the one who waited longest.
             timeout: the seconds the whole call may take, waits included, or a timedelta; `None` for the configured
                 one. A wait that is known to be longer fails at once.
             deadline: the same as a moment: an aware datetime or seconds since 1970; `None` for never.
-            user: on whose behalf: users share the waiting lines by weight and have the limits that `users` in the
-                config states. It stays here and is not sent.
-            skip_rate_limit: whether to send without waiting for quota of ours; what is sent is still counted.
+            user: the user of the call: users share the waiting lines by weight and have the limits that `users` in
+                the config states. It stays here and is not sent.
+            skip_rate_limit: whether to send without waiting for local quota; what is sent is still counted.
             on_retry: called with each `Attempt` that another one follows, on the thread or loop that waits; what
                 it raises is reported and ignored.
             params: everything else goes to the provider: `temperature`, `max_tokens`, `tools`… Of these,
@@ -189,31 +152,24 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         >>> reply.provider, reply.attempts[-1].succeeded
         ('openai', True)
         """
-        if "response_format" in params and takes_a_shape(params["response_format"]):
-            from quotaflow.shaped_answers import send_shaped
-
-            return send_shaped(self.send_prompt, self._errors_as_text, self._core.call_timeout, prompt, params | {
-                "task_name": task_name, "provider": provider, "model": model, "retry": retry,
-                "fallback": fallback, "max_retries": max_retries, "retry_delay": retry_delay, "system": system,
-                "priority": priority, "timeout": timeout, "deadline": deadline, "user": user,
-                "skip_rate_limit": skip_rate_limit, "on_retry": on_retry,
-            })  # fmt: skip
-        options = self._options_for(
-            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority,
-            timeout, deadline, user, skip_rate_limit, params, on_retry,
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
         )  # fmt: skip
-        if type(prompt) is str and prompt and not prompt.isspace():
-            text, is_messages = prompt, False
-        else:
-            text, is_messages = encode_prompt(prompt)
+        if "response_format" in params and takes_a_shape(params["response_format"]):
+            from quotaflow._structured.repair import send_shaped
+
+            return send_shaped(self._send, self._caller, prompt, arguments)
+        return self._send(prompt, arguments)
+
+    def _send(self, prompt: object, arguments: CallArguments) -> Reply:
+        options = self._caller.options_for(arguments)
         try:
-            return reply_from(self._core.send(text, is_messages, options))
+            return reply_from(self._core.send(encode_prompt(prompt), options))
         except CallError as error:
-            if not self._errors_as_text:
+            if not self._caller.errors_as_text:
                 raise
             return failed_reply(error)
-        except UnicodeEncodeError as error:
-            raise unencodable_prompt(error) from None
 
     async def asend_prompt(
         self,
@@ -223,8 +179,8 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         model: str | None = None,
         retry: bool = True,
         fallback: bool = True,
-        max_retries: int = 3,
-        retry_delay: float | timedelta = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | timedelta | None = None,
         *,
         system: str | None = None,
         priority: int = 3,
@@ -235,7 +191,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         on_retry: Callable[[Attempt], object] | None = None,
         **params: Any,
     ) -> Reply:
-        """Sends one prompt from asyncio; parameters, answer and errors match `send_prompt`.
+        """Send one prompt from asyncio; parameters, answer and errors match `send_prompt`.
 
         Cancelling the task gives back the quota of what was not sent yet.
 
@@ -243,71 +199,192 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         >>> asyncio.run(llm.asend_prompt("Name a lake.", model="gpt-4o-mini")).finish_reason
         'stop'
         """
-        if "response_format" in params and takes_a_shape(params["response_format"]):
-            from quotaflow.shaped_answers import asend_shaped
-
-            send, usual = self.asend_prompt, self._core.call_timeout
-            return await asend_shaped(send, self._errors_as_text, usual, prompt, params | {
-                "task_name": task_name, "provider": provider, "model": model, "retry": retry,
-                "fallback": fallback, "max_retries": max_retries, "retry_delay": retry_delay, "system": system,
-                "priority": priority, "timeout": timeout, "deadline": deadline, "user": user,
-                "skip_rate_limit": skip_rate_limit, "on_retry": on_retry,
-            })  # fmt: skip
-        options = self._options_for(
-            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority,
-            timeout, deadline, user, skip_rate_limit, params, on_retry,
+        arguments = CallArguments(
+            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority, timeout,
+            deadline, user, skip_rate_limit, on_retry, params,
         )  # fmt: skip
-        if type(prompt) is str and prompt and not prompt.isspace():
-            text, is_messages = prompt, False
-        else:
-            text, is_messages = encode_prompt(prompt)
+        if "response_format" in params and takes_a_shape(params["response_format"]):
+            from quotaflow._structured.repair import asend_shaped
+
+            return await asend_shaped(self._asend, self._caller, prompt, arguments)
+        return await self._asend(prompt, arguments)
+
+    async def _asend(self, prompt: object, arguments: CallArguments) -> Reply:
+        options = self._caller.options_for(arguments)
+        encoded = encode_prompt(prompt)
         # Not before it is needed: asyncio is half of what importing it all would cost.
-        from quotaflow.event_loops import running_loop_and_port
+        from quotaflow._call.event_loop import running_loop_and_port
 
         loop, port = running_loop_and_port()
         try:
-            if port is None:
-                return reply_from(await self._core.asend_anywhere(text, is_messages, options))
             future: Future[Outcome] = loop.create_future()
-            call = self._core.asend(text, is_messages, options, port, future)
+            call = self._core.asend(encoded, options, port, future)
         except CallError as error:
-            if not self._errors_as_text:
+            if not self._caller.errors_as_text:
                 raise
             return failed_reply(error)
-        except UnicodeEncodeError as error:
-            raise unencodable_prompt(error) from None
         try:
             return reply_from(await future)
         except BaseException as error:
-            if self._errors_as_text and isinstance(error, CallError):
+            if self._caller.errors_as_text and isinstance(error, CallError):
                 return failed_reply(error)
             port.cancel(call)
             raise
 
+    def count_tokens(
+        self,
+        prompt: Prompt,
+        model: str | None = None,
+        *,
+        provider: str | None = None,
+        task_name: str | None = None,
+        system: str | None = None,
+        **params: Any,
+    ) -> int:
+        """Count the tokens of a prompt for a model. This sends nothing and needs no key.
+
+        Models of OpenAI, and its open ones elsewhere, are counted with their own tokenizer; its tables take about
+        0.2 s to load, once a process. All others are estimated, and corrected by what earlier answers of the model
+        were billed.
+
+        Args:
+            prompt: text, which is counted as it is; or a list of messages as `send_prompt` takes them, which are
+                counted with the frame that each gets.
+            model: the model; with `provider` and `task_name` it is found as `send_prompt` finds it.
+            provider: the provider, when the model's name does not show it.
+            task_name: the task whose model the config names.
+            system: instructions before the prompt; with them a text is counted as the message it becomes.
+            params: `tools` and `response_format`, as `send_prompt` takes them, are part of what is read; others
+                change nothing.
+
+        >>> llm.count_tokens("hello world", model="gpt-4o-mini")
+        2
+        >>> llm.count_tokens([{"role": "user", "content": "hello world"}], model="gpt-4o-mini")
+        9
+        """
+        options = self._options_of_what_is_read(task_name, provider, model, system, params)
+        if type(prompt) is str and not prompt and system is None:
+            return 0
+        # A blank text has tokens, too.
+        encoded = prompt if type(prompt) is str and prompt else encode_prompt(prompt)
+        alone = isinstance(encoded, str) and system is None and not params
+        return self._core.count_tokens(encoded, alone, options)
+
+    def estimate_cost(
+        self,
+        prompt: Prompt,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        *,
+        provider: str | None = None,
+        task_name: str | None = None,
+        system: str | None = None,
+        **params: Any,
+    ) -> CostEstimate | None:
+        """Return what a call will cost in US dollars, or `None` when the price of its model is not known.
+
+        Sends nothing and needs no key. Nothing is assumed to come from a prompt cache, and nothing to be tried
+        twice.
+
+        Args:
+            prompt: text or messages, as `send_prompt` takes them.
+            model: the model; with `provider` and `task_name` it is found as `send_prompt` finds it.
+            max_tokens: the longest answer the call will allow; without one nothing bounds its cost.
+            provider: the provider, when the model's name does not show it.
+            task_name: the task whose model the config names.
+            system: instructions before the prompt.
+            params: what else the call gets, as `send_prompt` takes it; `tools` and `response_format` are part of
+                what is read.
+
+        >>> estimate = llm.estimate_cost("Name a river.", model="gpt-4o-mini", max_tokens=100)
+        >>> estimate.low < estimate.expected <= estimate.high, estimate.max_output_tokens
+        (True, 100)
+        """
+        from quotaflow._prices.cost import dollars, warn_once
+        from quotaflow._prices.genai_prices import look_once
+        from quotaflow.records import CostEstimate
+
+        look_once()
+        if max_tokens is not None:
+            params["max_tokens"] = max_tokens
+        options = self._options_of_what_is_read(task_name, provider, model, system, params)
+        encoded = prompt if type(prompt) is str and prompt else encode_prompt(prompt)
+        facts, provider_name, model_name = self._core.estimate_cost(encoded, options)
+        if facts is None:
+            warn_once(provider_name, model_name)
+            return None
+        provider_name, model_name, (tokens, at_most, is_exact), output, most_output, low, expected, high = facts
+        return CostEstimate(
+            provider_name, model_name, tokens, at_most, is_exact, output, most_output,
+            dollars(low), dollars(expected), None if high is None else dollars(high),
+        )  # fmt: skip
+
+    def _options_of_what_is_read(
+        self, task_name: object, provider: object, model: object, system: object, params: dict[str, Any]
+    ) -> CallOptions:
+        """Return the options of a call whose prompt is only read and never sent."""
+        if "response_format" in params:
+            from quotaflow._structured.shapes import handed_on
+
+            params = handed_on(params)
+        return self._caller.options_for(
+            CallArguments(
+                task_name,
+                provider,
+                model,
+                True,
+                True,
+                None,
+                None,
+                system,
+                3,
+                None,
+                None,
+                None,
+                False,
+                None,
+                params,
+            )
+        )
+
+    def clear_cache(self) -> int:
+        """Forget every answer that was kept for calls with `cache=`, for all processes that share the state.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            StateError: the state cannot be written.
+
+        >>> llm.clear_cache()
+        0
+        """
+        return self._core.clear_cache()
+
     def prepare_prompt_with_context(self, template: str, data: Mapping[str, Any]) -> str:
-        """Puts `data` where `template` has `$name` or `${name}`; as `quotaflow.prepare_prompt_with_context`.
+        """Put `data` where `template` has `$name` or `${name}`; as `quotaflow.prepare_prompt_with_context`.
 
         >>> llm.prepare_prompt_with_context("Translate to $language: bread", {"language": "French"})
         'Translate to French: bread'
         """
-        from quotaflow.templates import prepare_prompt_with_context
+        from quotaflow._templates.render import prepare_prompt_with_context
 
         return prepare_prompt_with_context(template, data)
 
     def render(
         self, template: str, params: Mapping[str, Any], *, engine: Literal["auto", "jinja2", "dollar"] = "auto"
     ) -> str:
-        """A prompt from a template; as `quotaflow.render`.
+        """Return a prompt from a template; as `quotaflow.render`.
 
         >>> llm.render("Translate to $language: $text", {"language": "French", "text": "bread"})
         'Translate to French: bread'
         """
-        from quotaflow.templates import render
+        from quotaflow._templates.render import render
 
         return render(template, params, engine=engine)
 
     def status(self) -> dict[str, Any]:
-        """Every key with its health, limits, what is used and left, until when it is blocked, and who waits.
+        """Return every key with its health, limits, usage and blocks, and the waiting calls.
 
         A snapshot of plain values, made for reading and for JSON; it holds no key.
 
@@ -320,7 +397,7 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         return snapshot
 
     def reset(self, provider: str | None = None, key: str | None = None) -> int:
-        """Forgets blocks, exhaustion and used quota, for instance after credit was bought.
+        """Forget blocks, exhaustion and used quota, for instance after credit was bought.
 
         Args:
             provider: only of this provider; `None` for all.
@@ -333,100 +410,3 @@ class LLMInterface(CostsFace, RunnableFace, StreamingFace, BatchFace, PlanFace, 
         True
         """
         return self._core.reset(optional_name("provider", provider), optional_name("key", key))
-
-    def on(self, event: EventName, hook: Callable[[Any], object]) -> Callable[[], None]:
-        """Calls `hook` with a record of each event of this object; see `quotaflow.events` for which there are.
-
-        One thread of ours calls all hooks. What a hook raises is logged and ignored; while one hangs, calls go on
-        and up to 10,000 events wait.
-
-        Returns:
-            A function that removes the hook.
-
-        >>> off = llm.on("blocked", lambda event: print(event.key, event.failure))
-        >>> off()
-        """
-        if self._hooks is None:
-            from quotaflow.listening import Hooks
-
-            self._hooks = Hooks(self._core)
-        return self._hooks.on(event, hook)
-
-    def close(self) -> None:
-        """Ends it: calls that wait and streams raise `ClosedError`, and so does every later call.
-
-        Prompts that were sent come to their end. Closing twice is fine.
-
-        >>> llm.close()
-        """
-        self._core.close()
-        if self._hooks is not None:
-            self._hooks.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<LLMInterface state={self._state or 'default'!r}>"
-
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError(
-            "an LLMInterface holds keys and is not pickled: make one in each process, they share their state"
-        )
-
-    def _options_for(
-        self,
-        task_name: object,
-        provider: object,
-        model: object,
-        retry: object,
-        fallback: object,
-        max_retries: object,
-        retry_delay: object,
-        system: object,
-        priority: object,
-        timeout: object,
-        deadline: object,
-        user: object,
-        skip_rate_limit: object,
-        params: dict[str, Any],
-        on_retry: object,
-    ) -> CallOptions:
-        """Checked options, remembered: most calls of a program differ in nothing but their prompt."""
-        if self._hooks is not None:
-            # A child of a fork inherits hooks and not the thread that calls them.
-            self._hooks.ensure()
-        debug = self._logs_at(_DEBUG)
-        asked = (
-            task_name, provider, model, retry, fallback, max_retries, retry_delay, system, priority,
-            timeout, deadline, user, skip_rate_limit,
-        )  # fmt: skip
-        kinds = tuple(map(type, params.values()))
-        if on_retry is not None or deadline is not None or not _PLAIN.issuperset(kinds):
-            return self._make_options(*asked, params, on_retry, debug)
-        # Equal is not enough: True == 1 == 1.0, and one of them may be wrong where another is right.
-        kinds += (*map(type, asked[3:7]), type(priority), type(timeout), type(skip_rate_limit))
-        known = (asked, debug, kinds, tuple(params.items()))
-        try:
-            options = self._options.get(known)
-        except TypeError:  # not hashable, so it is a wrong argument, and the check says which
-            return self._make_options(*asked, params, on_retry, debug)
-        if options is None:
-            options = self._make_options(*asked, params, on_retry, debug)
-            if len(self._options) >= _MOST_KEPT_OPTIONS:
-                self._options.clear()
-            self._options[known] = options
-        return options

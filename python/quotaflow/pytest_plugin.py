@@ -1,10 +1,13 @@
-"""How do my tests get a simulator? pytest finds this plugin by itself.
+"""The pytest fixture `quotaflow_simulator`; pytest finds it by itself.
 
-def test_my_code(quotaflow_simulator):
-llm = LLMInterface(keys=quotaflow_simulator.keys, base_urls=quotaflow_simulator.base_urls, state="memory")
+A test that names it as a parameter gets a simulator of its own:
 
-@pytest.mark.quotaflow_simulator(faults=[{"when": {"first": 1}, "do": {"status": 503}}])
-def test_that_it_copes(quotaflow_simulator): ...
+    def test_my_code(quotaflow_simulator):
+        world = quotaflow_simulator
+        llm = LLMInterface(keys=world.keys, base_urls=world.base_urls, state="memory")
+
+    @pytest.mark.quotaflow_simulator(faults=[{"when": {"first": 1}, "do": {"status": 503}}])
+    def test_that_it_copes(quotaflow_simulator): ...
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ _MARK = "quotaflow_simulator"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the mark known."""
+    """Register the mark."""
     config.addinivalue_line(
         "markers", f"{_MARK}(**arguments): what quotaflow.testing.simulator() is started with for this test"
     )
@@ -30,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def quotaflow_simulator(request: pytest.FixtureRequest) -> Iterator[SimulatedProviders]:
-    """A fresh simulator for one test, started with the arguments of its `quotaflow_simulator` mark."""
+    """Return a fresh simulator for one test, started with the arguments of its `quotaflow_simulator` mark."""
     from quotaflow.testing import simulator
 
     mark = request.node.get_closest_marker(_MARK)

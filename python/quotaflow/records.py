@@ -1,4 +1,4 @@
-"""What does one attempt look like, what was used for an answer, who waits, and what may an error be told?"""
+"""Records of calls: attempts, usage, cost estimates, queued calls, error facts."""
 
 from __future__ import annotations
 
@@ -109,13 +109,13 @@ class QueuedCall:
     priority: int
     """0 to 9; higher goes first."""
     user: str | None
-    """On whose behalf it is sent."""
+    """The user it is sent for."""
     position: int
     """Its place in the line of its provider and model, from 1; those that pause after a failure come last."""
     waited: float
     """How long it has waited in this line, in seconds."""
     eta: float | None
-    """In how many seconds it will be its turn if nobody comes or goes, judged by the quotas, or its pause is over;
+    """The seconds until its turn if no call comes or goes, judged by the quotas, or until its pause is over;
     `None`: unknown."""
     tokens: int
     """How many tokens it will take, estimated: its prompt and the answer it reserves."""
@@ -124,7 +124,7 @@ class QueuedCall:
 
 
 class Facts(TypedDict, total=False):
-    """Everything an error may be told when it is made; each class keeps what it has an attribute for."""
+    """Everything an error may hold; each class keeps what it has an attribute for."""
 
     hint: str | None
     path: str | None

@@ -1,9 +1,12 @@
-"""What came back for a prompt?"""
+"""`Reply`: the text of an answer, and how it came about."""
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from decimal import Decimal
     from typing import Any, Self, SupportsIndex
 
@@ -86,7 +89,7 @@ class Reply(str):
         first_token_latency: float | None = None,
         cached: bool | None = False,
     ) -> Self:
-        """A reply made by hand, for instance to test code that takes one."""
+        """Return a reply made by hand, for instance to test code that takes one."""
         facts = _Facts()
         facts.provider = provider
         facts.model = model
@@ -103,9 +106,9 @@ class Reply(str):
         facts.parsed = parsed
         facts.repaired = bool(repaired)
         facts.cost = cost
-        reply = str.__new__(cls, text)
-        reply._outcome = facts
-        return reply
+        self = str.__new__(cls, text)
+        self._outcome = facts
+        return self
 
     @property
     def provider(self) -> str:
@@ -135,18 +138,18 @@ class Reply(str):
 
     @property
     def cost(self) -> Decimal | None:
-        """The price of this answer in US dollars, exactly; `None` when it cannot be told.
+        """The price of this answer in US dollars, exactly; `None` when it is not known.
 
-        That is so while nobody knows the price of the model, which is warned of once, or when the provider did
+        That is so while the price of the model is not known, which is warned of once, or when the provider did
         not say how many tokens were used. What the provider itself charged wins (OpenRouter), then the prices of
         the config, then published ones. Attempts that failed before are not billed and not counted here.
 
         >>> Reply("Paris", provider="openai", model="gpt-4o-mini", usage=(1_000_000, 0, 0, 0, 0)).cost
         Decimal('0.15')
         """
-        from quotaflow.costs import reply_cost
+        from quotaflow._prices.cost import reply_cost
 
-        return reply_cost(self)
+        return reply_cost(self._outcome)
 
     @property
     def latency(self) -> float:
@@ -210,12 +213,17 @@ class Reply(str):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         outcome = self._outcome
-        from quotaflow.costs import reply_cost
+        from quotaflow._prices.cost import reply_cost
 
         facts = {name: getattr(outcome, name, None) for name in _Facts.__slots__ if name != "cost"}
-        # Whoever reads it may not have the prices of this config.
-        facts["cost"] = reply_cost(self, warns=False)
+        # The reader may not have the prices of this config.
+        facts["cost"] = reply_cost(outcome, warns=False)
         return (_restore, (type(self), str(self), facts))
+
+
+# The slot of a reply, for the functions here that make replies, once a call.
+_set_outcome: Callable[[Reply, Outcome | _Facts], None] = Reply.__dict__["_outcome"].__set__
+_outcome_of: Callable[[Reply], Any] = attrgetter("_outcome")
 
 
 def _restore(cls: type[Reply], text: str, facts: dict[str, Any]) -> Reply:
@@ -223,31 +231,42 @@ def _restore(cls: type[Reply], text: str, facts: dict[str, Any]) -> Reply:
 
 
 def reply_from(outcome: Outcome) -> Reply:
-    """The reply for what Rust hands over; past `Reply.__new__`, for this runs once a call."""
+    """Return the reply for what Rust hands over; past `Reply.__new__`, for this runs once a call."""
     reply = str.__new__(Reply, outcome.text)
-    reply._outcome = outcome
+    _set_outcome(reply, outcome)
     return reply
 
 
+def quiet_cost(reply: Reply) -> Decimal | None:
+    """Return what a reply cost, without a warning when the price of its model is not known.
+
+    >>> quiet_cost(Reply("Paris", provider="openai", model="no-such-model", usage=(1, 1, 0, 0, 0))) is None
+    True
+    """
+    from quotaflow._prices.cost import reply_cost
+
+    return reply_cost(_outcome_of(reply), warns=False)
+
+
 def shaped_reply(reply: Reply, parsed: Any, first: Reply | None = None) -> Reply:
-    """The same reply with the object it holds; `first` is the answer that had to be repaired, and counts too."""
-    facts: dict[str, Any] = {name: getattr(reply._outcome, name, None) for name in _Facts.__slots__}
+    """Return the same reply with the object it holds; `first` is the repaired answer, and counts too."""
+    facts: dict[str, Any] = {name: getattr(_outcome_of(reply), name, None) for name in _Facts.__slots__}
     facts |= {"parsed": parsed, "repaired": first is not None or reply.repaired}
     if first is not None:
-        facts["usage"] = _sum_of_usage(first._outcome.usage, reply._outcome.usage)
+        facts["usage"] = _sum_of_usage(_outcome_of(first).usage, _outcome_of(reply).usage)
         facts["latency"] = first.latency + reply.latency
-        facts["attempts"] = [*first._outcome.attempts, *reply._outcome.attempts]
+        facts["attempts"] = [*_outcome_of(first).attempts, *_outcome_of(reply).attempts]
         costs = (first.cost, reply.cost)
         facts["cost"] = None if None in costs else sum(cost for cost in costs if cost is not None)
     return Reply(str(reply), **facts)
 
 
 def forget(reply: Reply) -> None:
-    """An answer that is not what was asked for is not given again to the next who asks.
+    """Drop an answer of another shape from the answer cache.
 
     >>> forget(Reply("Rome"))
     """
-    outcome: Any = reply._outcome
+    outcome: Any = _outcome_of(reply)
     if hasattr(outcome, "forget"):
         outcome.forget()
 
@@ -261,20 +280,20 @@ def _sum_of_usage(
 
 
 def numbers_of(reply: Reply) -> tuple[float, int, int, int]:
-    """Seconds, tokens of the prompt, tokens of the answer and attempts, of all rounds together.
+    """Return seconds, tokens of the prompt, tokens of the answer and attempts, of all rounds together.
 
     >>> numbers_of(Reply("3", usage=(10, 5, 0, 0, 0), latency=0.5))
     (0.5, 10, 5, 0)
     """
-    counts = reply._outcome.usage
-    return reply.latency, *((0, 0) if counts is None else counts[:2]), len(reply._outcome.attempts)
+    counts = _outcome_of(reply).usage
+    return reply.latency, *((0, 0) if counts is None else counts[:2]), len(_outcome_of(reply).attempts)
 
 
 def json_of(reply: Reply) -> str:
-    """The facts of a reply that is made of two answers, in the words of `Outcome.to_json`, and what they cost."""
+    """Return the facts of a reply that is made of two answers, as `Outcome.to_json` names them, with costs."""
     import json
 
-    outcome = reply._outcome
+    outcome = _outcome_of(reply)
     names = ("provider", "model", "key", "usage", "latency", "finish_reason", "tool_calls", "attempts")
     facts: dict[str, Any] = {"text": str(reply), **{name: getattr(outcome, name) for name in names}}
     cost = reply.cost
@@ -291,7 +310,7 @@ def json_of(reply: Reply) -> str:
 
 
 def failed_reply(error: CallError) -> Reply:
-    """The text that stands for an error, for those who want no exception.
+    """Return the text that stands for an error, for `errors="text"`.
 
     >>> from quotaflow import RateLimitError
     >>> reply = failed_reply(RateLimitError("all keys are used up", provider="openai"))

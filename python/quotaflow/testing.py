@@ -1,7 +1,7 @@
-"""How do I test without a provider?
+"""A simulator of the providers on loopback, for tests.
 
 `simulator()` starts a stand-in for the providers on loopback. It enforces its own limits, answers with the
-headers and error bodies of the provider each key plays, and breaks when it is told to.
+headers and error bodies of the provider each key plays, and fails as it is configured to.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ class SimulatedProviders:
         return by_provider
 
     def stats(self) -> dict[str, Any]:
-        """What it has seen so far: requests, refusals by kind, the largest number in flight, by key."""
+        """Return what it has seen so far: requests, refusals by kind, the largest number in flight, by key."""
         seen: dict[str, Any] = json.loads(self._running.stats())
         return seen
 
     def add_faults(self, *faults: Mapping[str, Any]) -> None:
-        """Lets more go wrong: `{"when": {"key": "OPENAI_API_KEY", "first": 2}, "do": {"status": 503}}`.
+        """Add faults: `{"when": {"key": "OPENAI_API_KEY", "first": 2}, "do": {"status": 503}}`.
 
         Raises:
-            ConfigError: a fault cannot be meant.
+            ConfigError: a fault is invalid.
         """
         self._running.add_faults(_as_json("faults", list(faults)))
 
     def stop(self) -> None:
-        """Ends it; connections in use are cut. Stopping twice is fine."""
+        """Stop it; connections in use are cut. Stopping twice is fine."""
         self._running.stop()
 
     def __enter__(self) -> Self:
@@ -93,7 +93,7 @@ def simulator(
     seed: int | None = None,
     port: int = 0,
 ) -> Iterator[SimulatedProviders]:
-    """A stand-in for the providers, for the length of a `with`.
+    """Return a stand-in for the providers, for the length of a `with`.
 
     Args:
         settings: everything at once, in the shape of the settings file; the other arguments overrule it.
@@ -111,7 +111,7 @@ def simulator(
         port: where it listens on 127.0.0.1; 0 for any free port.
 
     Raises:
-        ConfigError: the settings cannot be meant; it names the field.
+        ConfigError: the settings are invalid; it names the field.
 
     >>> with simulator(keys=[{"key": "sk-test-1", "label": "one", "provider": "openai"}]) as world:
     ...     sorted(world.base_urls), world.keys["openai"][0]["label"]
@@ -136,7 +136,7 @@ def simulator(
 
 
 def _labelled(keys: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The keys with a label each, so that both sides call them the same."""
+    """Return the keys with a label each, so that both sides call them the same."""
     return [{"label": f"key-{number}", **key} for number, key in enumerate(keys, start=1)]
 
 

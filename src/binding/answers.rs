@@ -1,8 +1,8 @@
-//! How does Python find JSON in an answer, and hold it to a schema?
+//! JSON in answers, and its validation, for Python.
 
 use pyo3::prelude::*;
 
-use super::raising::raise;
+use super::exceptions::raise;
 use crate::engine::{AnswerSchema as Schema, json_in};
 use crate::error::Error;
 

@@ -1,7 +1,7 @@
-//! How does Python hold many calls at once?
+//! Batches for Python.
 //!
 //! The interpreter is crossed into for many calls at a time: some are put in, those that came to their end are taken out.
-//! A thread of ours drives the runtime meanwhile, so nothing stands still while Python looks at answers.
+//! A thread drives the runtime until the batch is closed, so calls go on while Python looks at answers.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -13,14 +13,15 @@ use parking_lot::Mutex;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use super::call_options::CallOptions;
 use super::core::Core;
+use super::exceptions::raise;
+use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
-use super::raising::raise;
+use super::prompt::Prompt;
 use super::runtime::{LOOK_AT_SIGNALS, Threads, Unattended};
-use super::telling::{NoticeBox, Retries};
 use crate::engine::{Batch, RetryHook};
 
 /// Calls that are under way together.
@@ -55,7 +56,7 @@ impl Core {
         });
         let (bell, rope) =
             pair.map_err(|error| PyOSError::new_err(format!("no sockets can be made: {error}")))?;
-        // A full socket means that the bell was heard already.
+        // A full socket means that the loop has been woken already.
         let ring = move || drop((&rope).write(&[1]));
         Ok(BatchRun {
             unattended: Mutex::new(Some(threads.unattended()?)),
@@ -79,7 +80,7 @@ impl Core {
     ) -> PyResult<(Bound<'py, PyBytes>, String)> {
         let (_, engine, _) = self.engine(py)?;
         let options = options.get();
-        let asked = engine.asked(&options.ask, options.system.as_deref());
+        let asked = engine.question(&options.ask, options.system.as_deref());
         let asked = asked.map_err(|error| raise(py, &error))?;
         Ok((PyBytes::new(py, &asked.digest), format!("{}/{}", asked.provider, asked.model)))
     }
@@ -92,8 +93,8 @@ impl BatchRun {
         Ok(self.batch()?.wants())
     }
 
-    /// Starts calls: each a number, its prompt, whether that is messages in JSON, and its options. Gives the numbers of
-    /// those whose messages are none, and what is wrong with them.
+    /// Starts calls: each a number, its prompt, and its options. Gives the numbers of those whose messages are none, and
+    /// what is wrong with them.
     fn put(&self, py: Python<'_>, calls: &Bound<'_, PyList>) -> PyResult<Vec<(u64, String)>> {
         let batch = self.batch()?;
         let mut refused = Vec::new();
@@ -101,10 +102,9 @@ impl BatchRun {
         for call in calls.iter() {
             let call = call.cast_into::<PyTuple>()?;
             let number: u64 = call.get_item(0)?.extract()?;
-            let prompt = call.get_item(1)?.cast_into::<PyString>()?;
-            let is_messages: bool = call.get_item(2)?.extract()?;
-            let options = call.get_item(3)?.cast_into::<CallOptions>()?;
-            match options.get().ask(prompt.to_cow()?.as_ref(), is_messages) {
+            let prompt: Prompt = call.get_item(1)?.extract()?;
+            let options = call.get_item(2)?.cast_into::<CallOptions>()?;
+            match options.get().ask(&prompt) {
                 Ok(mut ask) => {
                     if self.on_retry.is_some() {
                         let retries = self.retries.clone();
@@ -122,7 +122,7 @@ impl BatchRun {
 
     /// Appends what came to its end to `into`: number, outcome or exception, seconds, tokens in, tokens out, attempts.
     /// It is appended and not returned, so that Ctrl-C finds it in one place or the other. Notices and hooks are left to
-    /// whoever drives the batch when it `tells` of none.
+    /// the driver of the batch when it `tells` of none.
     #[pyo3(signature = (into, tells = true))]
     fn take(&self, py: Python<'_>, into: &Bound<'_, PyList>, tells: bool) -> PyResult<()> {
         let mut rung = [0_u8; 64];
@@ -198,7 +198,7 @@ impl BatchRun {
         }
         if let Some(batch) = self.batch.lock().take() {
             py.detach(|| self.threads.enter(|| batch.abandon()));
-            // Calls that were dropped let go of what they hold before nobody drives the runtime any more.
+            // Dropped calls release what they hold while the runtime is still driven.
             self.threads.spawn(std::future::ready(()))?;
         }
         *self.unattended.lock() = None;

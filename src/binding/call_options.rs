@@ -1,18 +1,18 @@
-//! What did the caller choose besides the prompt?
+//! The options of a call, checked once.
 
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::engine::{Ask, CacheWish};
-use crate::engine::{Content, Message, Moment, Role};
+use super::prompt::Prompt;
+use crate::engine::{CacheWish, Moment, Request};
 use crate::error::Error;
 
 /// The options of a call, read once and used for every call that has the same.
 #[pyclass(frozen, module = "quotaflow._quotaflow")]
 pub(super) struct CallOptions {
-    pub(super) ask: Ask,
+    pub(super) ask: Request,
     pub(super) system: Option<String>,
     pub(super) on_retry: Option<Py<PyAny>>,
     pub(super) debug: bool,
@@ -44,11 +44,11 @@ impl CallOptions {
     ) -> PyResult<Self> {
         let params: Map<String, Value> = match params_json {
             Some(text) => serde_json::from_str(text).map_err(|error| {
-                super::raising::raise(py, &Error::argument("params", error.to_string()))
+                super::exceptions::raise(py, &Error::argument("params", error.to_string()))
             })?,
             None => Map::new(),
         };
-        let ask = Ask {
+        let ask = Request {
             params,
             task_name,
             provider,
@@ -67,37 +67,16 @@ impl CallOptions {
                 Some((false, _)) => CacheWish::Never,
                 Some((true, ttl)) => CacheWish::UpTo(ttl.map(Duration::from_secs_f64)),
             },
-            ..Ask::new(Vec::new())
+            ..Request::new(Vec::new())
         };
         Ok(CallOptions { ask, system, on_retry, debug })
     }
 }
 
 impl CallOptions {
-    /// The call with its prompt: text, or messages in JSON.
-    pub(super) fn ask(&self, prompt: &str, is_messages: bool) -> Result<Ask, Error> {
-        let mut messages: Vec<Message> = Vec::new();
-        if let Some(system) = &self.system {
-            messages.push(said(Role::System, system));
-        }
-        if is_messages {
-            let said: Vec<Message> = serde_json::from_str(prompt).map_err(|error| {
-                Error::argument("prompt", format!("the messages are wrong: {error}"))
-            })?;
-            messages.extend(said);
-        } else {
-            messages.push(said(Role::User, prompt));
-        }
-        Ok(Ask { messages, ..self.ask.clone() })
-    }
-}
-
-fn said(role: Role, text: &str) -> Message {
-    Message {
-        role,
-        content: Content::Text(text.to_owned()),
-        tool_calls: Vec::new(),
-        tool_call_id: None,
-        name: None,
+    /// The call with its prompt.
+    pub(super) fn ask(&self, prompt: &Prompt) -> Result<Request, Error> {
+        let messages = prompt.messages(self.system.as_deref())?;
+        Ok(Request { messages, ..self.ask.clone() })
     }
 }

@@ -1,4 +1,4 @@
-//! What does an error of somebody else's library mean, as Python sees it?
+//! Classification of other libraries' errors for Python.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::engine::{
     Until, shown,
 };
 
-/// What an error means, for whoever has to decide what to do next.
+/// The classification of an error.
 ///
 /// `quotaflow.classify_error(error)` makes it. It keeps what the engine needs to close the right lanes.
 #[pyclass(frozen, eq, module = "quotaflow._quotaflow")]
@@ -22,7 +22,7 @@ pub(crate) struct Verdict {
     judged: Moment,
 }
 
-/// What an error that was taken apart means; `None` when nobody can tell.
+/// What an error that was taken apart means; `None` when it is unknown.
 #[pyfunction]
 #[pyo3(signature = (provider, host, library, status, headers, body, kind, text))]
 #[expect(clippy::too_many_arguments, reason = "one for each thing an exception may know")]
@@ -65,7 +65,7 @@ impl Verdict {
     ) -> PyResult<Self> {
         let known = FailureClass::ALL.into_iter().find(|class| class.name() == failure);
         let Some(class) = known else {
-            return Err(PyValueError::new_err(format!("{failure:?} is no class of failures")));
+            return Err(PyValueError::new_err(format!("{failure:?} is not a failure class")));
         };
         let judged = SystemClock.now();
         let wait = retry_after.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());

@@ -4,27 +4,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use serde_json::Value;
 
-use super::any_loop;
 use super::call_options::CallOptions;
-use super::loop_port::{Arrival, LoopPort};
+use super::exceptions::raise;
+use super::loop_port::LoopPort;
+use super::mailbox::{Arrival, Mailbox};
+use super::notices::{NoticeBox, Retries};
 use super::outcome::Outcome;
-use super::overdue::Watch;
-use super::raising::raise;
+use super::prompt::Prompt;
 use super::runtime::Threads;
-use super::telling::{NoticeBox, Retries};
+use super::stream_timeouts::Watch;
 use crate::config::{Arguments, ConfigArgument, Settings, Sources};
-use crate::engine::{Ask, Engine, Events, RetryHook, Seat};
+use crate::engine::{Engine, Events, ParkedStream, Request, RetryHook, Usage};
 use crate::error::{Error, ErrorKind};
 
 struct OfProcess {
     process: u32,
     engine: Arc<Engine>,
     notices: Arc<NoticeBox>,
-    /// Ends streams that nobody reads.
+    /// Ends streams that are not being read.
     overdue: Arc<Watch>,
 }
 
@@ -95,12 +95,11 @@ impl Core {
     fn send(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
     ) -> PyResult<Outcome> {
         let options = options.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
         let (ask, retries) = with_hook(ask, options, None);
         running.notices.listen_to_decisions(options.debug);
@@ -122,23 +121,21 @@ impl Core {
     fn asend(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
         port: &Bound<'_, LoopPort>,
         future: Py<PyAny>,
     ) -> PyResult<u64> {
         let options = options.get();
-        let port = port.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let (threads, running) = self.running(py)?;
-        let mailbox = port.mailbox();
+        let mailbox = port.get().mailbox();
         let (ask, retries) = with_hook(ask, options, Some(mailbox.clone()));
         running.notices.listen_to_decisions(options.debug);
         running.notices.wakes(&mailbox);
         // What is left in the box rings no bell any more.
         running.notices.deliver(py)?;
-        let call = port.number();
+        let call = port.get().number();
         let engine = running.engine.clone();
         // A task keeps room for whatever it was made with.
         let ask = Box::new(ask);
@@ -146,35 +143,12 @@ impl Core {
             let answer = engine.send_boxed(ask).await;
             mailbox.put(call, answer.map(|answer| Arrival::Answer(Box::new(answer))));
         };
-        // Expected before it is started would be an answer nobody can miss: the loop's thread is here, not there.
+        // Registered after the start is no race: the mailbox is drained on this thread only.
         let work = threads.spawn(work)?.abort_handle();
         let on_retry = options.on_retry.as_ref().zip(retries);
         let on_retry = on_retry.map(|(hook, retries)| (hook.clone_ref(py), retries));
-        port.expect(call, future, work, on_retry, &running.notices);
+        LoopPort::expect(port, call, future, work, on_retry, &running.notices)?;
         Ok(call)
-    }
-
-    /// The same for a loop that cannot watch a socket; what there is to tell is told when the answer is there.
-    fn asend_anywhere<'py>(
-        &self,
-        py: Python<'py>,
-        prompt: &str,
-        is_messages: bool,
-        options: &Bound<'_, CallOptions>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let options = options.get();
-        let ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
-        let (threads, running) = self.running(py)?;
-        let (ask, retries) = with_hook(ask, options, None);
-        let on_retry = options.on_retry.as_ref().map(|hook| hook.clone_ref(py)).zip(retries);
-        running.notices.listen_to_decisions(options.debug);
-        let engine = running.engine.clone();
-        let tell = move |py: Python<'_>| {
-            running.notices.deliver(py)?;
-            on_retry.map_or(Ok(()), |(hook, retries)| retries.deliver(py, &hook))
-        };
-        let call = async move { engine.send(ask).await.map(Outcome) };
-        any_loop::awaitable(py, &threads, call, |py, outcome| outcome.into_py_any(py), tell)
     }
 
     /// What is going on, in JSON.
@@ -183,7 +157,10 @@ impl Core {
         let status = py.detach(|| running.engine.status());
         let status = status.map_err(|error| raise(py, &error.into()))?;
         serde_json::to_string(&status).map_err(|error| {
-            raise(py, &Error::new(ErrorKind::Internal, format!("no status: {error}")))
+            raise(
+                py,
+                &Error::new(ErrorKind::Internal, format!("the status cannot be written: {error}")),
+            )
         })
     }
 
@@ -196,13 +173,68 @@ impl Core {
         reset
     }
 
+    /// The waiting calls, in JSON.
+    fn queue(&self, py: Python<'_>) -> PyResult<String> {
+        let (_, engine, _) = self.engine(py)?;
+        let queue = py.detach(|| engine.queue());
+        let queue = queue.map_err(|error| raise(py, &error.into()))?;
+        serde_json::to_string(&queue).map_err(|error| {
+            raise(
+                py,
+                &Error::new(ErrorKind::Internal, format!("the queue cannot be written: {error}")),
+            )
+        })
+    }
+
+    /// Takes calls of a provider, of a priority below this, or all, out of the lines; says how many.
+    fn clear_queue(
+        &self,
+        py: Python<'_>,
+        provider: Option<&str>,
+        below_priority: Option<u8>,
+    ) -> PyResult<usize> {
+        let (_, engine, _) = self.engine(py)?;
+        let cleared = py.detach(|| engine.clear_queue(provider, below_priority));
+        cleared.map_err(|error| raise(py, &error))
+    }
+
+    /// Counts at least what the JSON tells of, elements of `status()["keys"]`; says of how many keys.
+    fn take_over(&self, py: Python<'_>, usage: &str) -> PyResult<usize> {
+        let told: Result<Vec<Usage>, _> = serde_json::from_str(usage);
+        let told = told.map_err(|error| {
+            let error = Error::argument("usage", format!("the saved usage is invalid: {error}"));
+            raise(py, &error.hint("pass what save_usage() has written"))
+        })?;
+        let (threads, engine, notices) = self.engine(py)?;
+        let taken = py.detach(|| threads.enter(|| engine.take_over(&told)));
+        notices.deliver(py)?;
+        taken.map_err(|error| raise(py, &error))
+    }
+
+    /// The limits and the pace of a provider in the words of the config, in JSON.
+    fn stated(&self, py: Python<'_>, provider: &str) -> PyResult<String> {
+        let (_, engine, _) = self.engine(py)?;
+        let stated = engine.stated(provider).map_err(|error| raise(py, &error))?;
+        Ok(stated.to_string())
+    }
+
+    /// Forgets all of them; says how many.
+    fn clear_cache(&self, py: Python<'_>) -> PyResult<u64> {
+        let (_, engine, _) = self.engine(py)?;
+        let forgotten = py.detach(|| engine.clear_cache());
+        forgotten.map_err(|error| raise(py, &error))
+    }
+
     /// From now on these events are kept for `next_events`; names that are none are refused.
     fn listen(&self, py: Python<'_>, kinds: Vec<String>) -> PyResult<()> {
         let mut wanted = Events::NONE;
         for kind in &kinds {
             wanted = wanted.with(kind).ok_or_else(|| {
                 let hint = format!("events are {}", Events::NAMES.join(", "));
-                raise(py, &Error::argument("event", format!("no event {kind:?}")).hint(hint))
+                raise(
+                    py,
+                    &Error::argument("event", format!("there is no event {kind:?}")).hint(hint),
+                )
             })?;
         }
         self.wanted.store(wanted.0, std::sync::atomic::Ordering::SeqCst);
@@ -228,7 +260,7 @@ impl Core {
         Ok(Some(py.detach(|| running.notices.next_events(patience))))
     }
 
-    /// Sends everybody who waits home, and ends the streams that nobody reads.
+    /// Cancels waiting calls, rejects new ones, and ends streams that are not being read.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.closed.store(true, std::sync::atomic::Ordering::Release);
         if let Some(running) = self.running.load_full()
@@ -257,8 +289,8 @@ impl Core {
         Ok((threads, running.engine.clone(), running.notices.clone()))
     }
 
-    /// Has a stream end when its time is over, whoever reads it.
-    pub(super) fn watch_stream(&self, py: Python<'_>, seat: &Seat) -> PyResult<()> {
+    /// Has a stream end when its time is over, read or not.
+    pub(super) fn watch_stream(&self, py: Python<'_>, seat: &ParkedStream) -> PyResult<()> {
         if !seat.expires() {
             return Ok(());
         }
@@ -291,7 +323,7 @@ impl Core {
             let made = OfProcess { process, engine, notices: notices.clone(), overdue };
             let made = Some(Arc::new(made));
             let before = arc_swap::Guard::into_inner(self.running.compare_and_swap(&known, made));
-            // Asked for only now: who begins to listen meanwhile either finds the engine or is found here.
+            // Read only now: a program that begins to listen at the same time either finds the engine or is found here.
             notices.listen(Events(self.wanted.load(std::sync::atomic::Ordering::SeqCst)));
             forget_if_foreign(before, process);
             forget_if_foreign(known, process);
@@ -312,10 +344,10 @@ impl Drop for Core {
 }
 
 fn with_hook(
-    ask: Ask,
+    ask: Request,
     options: &CallOptions,
-    wakes: Option<Arc<super::loop_port::Mailbox>>,
-) -> (Ask, Option<Arc<Retries>>) {
+    wakes: Option<Arc<Mailbox>>,
+) -> (Request, Option<Arc<Retries>>) {
     if options.on_retry.is_none() {
         return (ask, None);
     }
@@ -327,14 +359,14 @@ fn with_hook(
             mailbox.wake();
         }
     }));
-    (Ask { on_retry: Some(hook), ..ask }, Some(retries))
+    (Request { on_retry: Some(hook), ..ask }, Some(retries))
 }
 
 fn tree(py: Python<'_>, argument: &str, text: Option<&str>) -> PyResult<Option<Value>> {
     let parsed = text.map(serde_json::from_str).transpose();
     parsed.map_err(|error| {
-        // The text may hold keys: only the place is told.
+        // The text may hold keys: the message has only the place.
         let place = format!("line {}, column {}", error.line(), error.column());
-        raise(py, &Error::argument(argument, format!("{argument} is no JSON at {place}")))
+        raise(py, &Error::argument(argument, format!("{argument} is not valid JSON at {place}")))
     })
 }

@@ -1,11 +1,12 @@
-//! How do costs and counts of tokens reach Python? Amounts are whole picodollars; Python makes decimals of them.
+//! Costs and token counts for Python, in whole picodollars.
 
 use pyo3::prelude::*;
 
 use super::call_options::CallOptions;
 use super::core::Core;
+use super::exceptions::raise;
 use super::outcome::{Counts, Outcome};
-use super::raising::raise;
+use super::prompt::Prompt;
 use crate::engine::{
     CostEstimate, Moment, OwnPrices, PriceBook, TokenUsage, cost_of_answer, price_book,
     use_newer_prices,
@@ -32,16 +33,15 @@ impl Core {
     fn count_tokens(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         alone: bool,
         options: &Bound<'_, CallOptions>,
     ) -> PyResult<u64> {
-        let ask = options.get().ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.get().ask(&prompt).map_err(|error| raise(py, &error))?;
         let (_, engine, _) = self.engine(py)?;
-        let tokens = py.detach(|| match alone {
-            true => engine.text_size(&ask, prompt),
-            false => engine.prompt_size(&ask).map(|size| size.tokens),
+        let tokens = py.detach(|| match &prompt {
+            Prompt::Text(text) if alone => engine.text_size(&ask, text),
+            _ => engine.prompt_size(&ask).map(|size| size.tokens),
         });
         tokens.map_err(|error| raise(py, &error))
     }
@@ -50,11 +50,10 @@ impl Core {
     fn estimate_cost(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
     ) -> PyResult<(Option<Estimate>, String, String)> {
-        let ask = options.get().ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let ask = options.get().ask(&prompt).map_err(|error| raise(py, &error))?;
         let (_, engine, _) = self.engine(py)?;
         let found = py.detach(|| {
             let (provider, model) = engine.whose(&ask)?;
@@ -87,7 +86,7 @@ pub(super) fn cost_of(
         reasoning_tokens: reasoning,
     });
     let at = Moment::from_nanos((at_unix * 1e9) as i64);
-    cost_of_answer(&OwnPrices::of_nobody(), provider, model, usage.as_ref(), body, at)
+    cost_of_answer(&OwnPrices::unstated(), provider, model, usage.as_ref(), body, at)
 }
 
 /// What the prices that hold in this process were made from: `genai-prices 0.2.3`.

@@ -1,4 +1,4 @@
-//! Which prompts were seen before, in a few bytes each?
+//! A compact table of digests, for prompts of a batch seen before.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,4 +1,4 @@
-//! Who tells the engine that Python is about to fork?
+//! Fork hooks: the engine before and after `os.fork`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,7 @@ use crate::engine;
 /// Whether Python was asked to tell; a child of a fork need not ask again.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// From now on every fork that Python makes is told of, before and after.
+/// Registers the hooks that run before and after every fork by Python.
 pub(super) fn watch(py: Python<'_>) -> PyResult<()> {
     // There are no forks where this function is missing.
     let Some(register) = py.import("os")?.getattr_opt("register_at_fork")? else { return Ok(()) };

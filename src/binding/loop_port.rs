@@ -1,69 +1,27 @@
-//! How does an answer reach an asyncio event loop?
+//! The port of one asyncio event loop: futures, and what resolves them.
 //!
-//! Answers are put into a mailbox and the loop is woken through a socket it watches, once for however many there are.
-//! No thread of ours ever takes the interpreter, and sixty-four calls in flight cost a few wake-ups, not sixty-four.
+//! Answers, pieces of streams and permits are put into the [`Mailbox`], and the loop is woken once for however many
+//! there are; it drains the mailbox on its own thread. Waking it with `call_soon_threadsafe` needs the interpreter on
+//! one of our threads; with many calls in flight these and the loop take it from each other. A loop that can watch
+//! sockets is therefore woken by a byte in a socket pair. A loop without `add_reader` is woken by a ring
+//! ([`super::loop_ring`]), which is set while a call waits.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
-use super::outcome::Outcome;
-use super::raising::raise;
-use super::streaming::objects;
-use super::telling::{NoticeBox, Retries};
-use crate::engine::{Answer, StreamEvent};
-use crate::error::Error;
-
-/// What a future is resolved with.
-pub(super) enum Arrival {
-    /// The answer to a prompt.
-    Answer(Box<Answer>),
-    /// Pieces of a stream.
-    Pieces(Vec<StreamEvent>),
-}
-
-impl Arrival {
-    fn into_object(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self {
-            Arrival::Answer(answer) => Outcome(*answer).into_py_any(py),
-            Arrival::Pieces(events) => objects(py, events),
-        }
-    }
-}
-
-/// Answers for one event loop; nothing of Python is in it, so any thread may drop it.
-pub(super) struct Mailbox {
-    arrived: Mutex<Vec<(u64, Result<Arrival, Error>)>>,
-    wake: UnixStream,
-}
-
-impl Mailbox {
-    /// Puts an answer in.
-    pub(super) fn put(&self, call: u64, answer: Result<Arrival, Error>) {
-        let first = {
-            let mut arrived = self.arrived.lock();
-            arrived.push((call, answer));
-            arrived.len() == 1
-        };
-        if first {
-            self.wake();
-        }
-    }
-
-    /// Makes the loop look.
-    pub(super) fn wake(&self) {
-        // A full socket means the loop has been woken already; a closed one means nobody waits any more.
-        let _ = (&self.wake).write(&[1]);
-    }
-}
+use super::exceptions::raise;
+use super::loop_ring::ring;
+use super::mailbox::Mailbox;
+use super::notices::{NoticeBox, Retries};
+use super::runtime::Threads;
 
 struct Waiting {
     future: Py<PyAny>,
@@ -74,7 +32,8 @@ struct Waiting {
 #[pyclass(frozen, module = "quotaflow._quotaflow")]
 pub(super) struct LoopPort {
     mailbox: Arc<Mailbox>,
-    bell: UnixStream,
+    /// What the loop watches; `None` where it is woken by rings.
+    bell: Option<UnixStream>,
     waiting: Mutex<Calls>,
 }
 
@@ -86,12 +45,19 @@ struct Calls {
     /// Where the engines of these calls put what there is to tell.
     boxes: Vec<Weak<NoticeBox>>,
     last: u64,
+    /// The future that ends when a loop without a socket is to look.
+    ring: Option<Py<PyAny>>,
 }
 
 #[pymethods]
 impl LoopPort {
     #[new]
-    fn new() -> PyResult<Self> {
+    #[pyo3(signature = (watches_sockets=true))]
+    fn new(watches_sockets: bool) -> PyResult<Self> {
+        if !watches_sockets {
+            let mailbox = Arc::new(Mailbox::with_ring());
+            return Ok(LoopPort { mailbox, bell: None, waiting: Mutex::default() });
+        }
         let pair = || -> std::io::Result<(UnixStream, UnixStream)> {
             let (bell, wake) = UnixStream::pair()?;
             bell.set_nonblocking(true)?;
@@ -99,22 +65,35 @@ impl LoopPort {
             Ok((bell, wake))
         };
         let (bell, wake) = pair().map_err(|error| PyOSError::new_err(error.to_string()))?;
-        let mailbox = Arc::new(Mailbox { arrived: Mutex::default(), wake });
-        Ok(LoopPort { mailbox, bell, waiting: Mutex::default() })
+        let mailbox = Arc::new(Mailbox::with_socket(wake));
+        Ok(LoopPort { mailbox, bell: Some(bell), waiting: Mutex::default() })
     }
 
     /// What the loop watches for reading.
-    fn fileno(&self) -> i32 {
-        self.bell.as_raw_fd()
+    fn fileno(&self) -> PyResult<i32> {
+        let bell = self.bell.as_ref().map(AsRawFd::as_raw_fd);
+        bell.ok_or_else(|| PyOSError::new_err("this port has no socket"))
+    }
+
+    /// Is called by the loop when its ring ended: drains the mailbox, and sets the next ring while calls wait.
+    fn rung(port: &Bound<'_, Self>, ring: &Bound<'_, PyAny>) -> PyResult<()> {
+        if ring.call_method0("cancelled")?.is_truthy()? {
+            return Ok(());
+        }
+        port.get().waiting.lock().ring = None;
+        let drained = port.get().drain(port.py());
+        drained.and(LoopPort::set_ring(port))
     }
 
     /// Hands every answer that arrived to its future.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        let mut rung = [0_u8; 64];
-        while matches!((&self.bell).read(&mut rung), Ok(read) if read == rung.len()) {}
+        if let Some(mut bell) = self.bell.as_ref() {
+            let mut rung = [0_u8; 64];
+            while matches!(bell.read(&mut rung), Ok(read) if read == rung.len()) {}
+        }
         // Whatever is raised while telling, the answers reach their futures first.
         let mut told = self.tell(py);
-        let arrived = std::mem::take(&mut *self.mailbox.arrived.lock());
+        let arrived = self.mailbox.take();
         for (call, answer) in arrived {
             let (waiting, hook) = self.forget(call);
             let Some(waiting) = waiting else { continue };
@@ -133,11 +112,21 @@ impl LoopPort {
         told
     }
 
-    /// Nobody waits for this call any more: it is dropped, and gives back what it holds.
-    fn cancel(&self, call: u64) {
+    /// Drops a call that is no longer waited for; it gives back what it holds.
+    fn cancel(&self, py: Python<'_>, call: u64) -> PyResult<()> {
         if let (Some(waiting), _) = self.forget(call) {
             waiting.work.abort();
         }
+        let ring = {
+            let mut waiting = self.waiting.lock();
+            if waiting.by_number.is_empty() { waiting.ring.take() } else { None }
+        };
+        if let Some(ring) = ring {
+            ring.call_method0(py, "cancel")?;
+            // Its work ends even if the loop runs no callback any more.
+            self.mailbox.wake();
+        }
+        Ok(())
     }
 }
 
@@ -162,16 +151,28 @@ impl LoopPort {
     }
 
     /// `future` waits for the answer of `call`.
+    ///
+    /// # Errors
+    /// When the loop cannot be woken; the call is dropped then.
     pub(super) fn expect(
-        &self,
+        port: &Bound<'_, Self>,
         call: u64,
         future: Py<PyAny>,
         work: AbortHandle,
         on_retry: Option<Hook>,
         notices: &Arc<NoticeBox>,
-    ) {
+    ) -> PyResult<()> {
+        let this = port.get();
+        this.note(call, Waiting { future, work }, on_retry, notices);
+        if this.bell.is_some() {
+            return Ok(());
+        }
+        LoopPort::set_ring(port).or_else(|error| this.cancel(port.py(), call).and(Err(error)))
+    }
+
+    fn note(&self, call: u64, waits: Waiting, on_retry: Option<Hook>, notices: &Arc<NoticeBox>) {
         let mut waiting = self.waiting.lock();
-        waiting.by_number.insert(call, Waiting { future, work });
+        waiting.by_number.insert(call, waits);
         if let Some(on_retry) = on_retry {
             waiting.hooks.insert(call, on_retry);
         }
@@ -181,7 +182,22 @@ impl LoopPort {
         }
     }
 
-    /// Tells what there is to tell before any answer: a wait is heard of while it lasts. Costs nothing for the calls
+    /// Sets the ring of a loop without a socket, if calls wait and none is set.
+    fn set_ring(port: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (port.py(), port.get());
+        {
+            let waiting = this.waiting.lock();
+            if waiting.by_number.is_empty() || waiting.ring.is_some() {
+                return Ok(());
+            }
+        }
+        let ring = ring(py, &Threads::get()?, this.mailbox())?;
+        ring.call_method1("add_done_callback", (port.getattr("rung")?,))?;
+        this.waiting.lock().ring = Some(ring.unbind());
+        Ok(())
+    }
+
+    /// Delivers notices and retries before any answer: a wait is logged while it lasts. Costs nothing for the calls
     /// that merely wait.
     fn tell(&self, py: Python<'_>) -> PyResult<()> {
         let (boxes, hooks): (Vec<_>, Vec<_>) = {

@@ -1,28 +1,27 @@
-//! The ring that speaks Python: the only files that name pyo3. It translates and decides nothing.
+//! The Python binding: it translates and decides nothing.
 
 mod answers;
-mod any_loop;
 mod batching;
-mod caching;
 mod call_options;
+mod canonical_names;
 mod classify;
 mod core;
 mod costs;
 mod digests;
+mod exceptions;
 mod forks;
-mod guarding;
+mod guard;
 mod loop_port;
-mod naming;
+mod loop_ring;
+mod mailbox;
+mod notices;
 mod outcome;
-mod overdue;
 mod planning;
-mod queue;
-mod raising;
+mod prompt;
 mod runtime;
 mod simulate;
+mod stream_timeouts;
 mod streaming;
-mod telling;
-mod usage;
 
 use pyo3::pymodule;
 
@@ -38,6 +37,8 @@ mod _quotaflow {
     #[pymodule_export]
     use super::call_options::CallOptions;
     #[pymodule_export]
+    use super::canonical_names::{canonical_provider, digests_of_keys, whose_key, whose_variable};
+    #[pymodule_export]
     use super::classify::{Verdict, classify_error};
     #[pymodule_export]
     use super::core::Core;
@@ -46,11 +47,9 @@ mod _quotaflow {
     #[pymodule_export]
     use super::digests::DigestTable;
     #[pymodule_export]
-    use super::guarding::{GuardOptions, GuardedCall};
+    use super::guard::{GuardOptions, GuardedCall};
     #[pymodule_export]
     use super::loop_port::LoopPort;
-    #[pymodule_export]
-    use super::naming::{canonical_provider, digests_of_keys, whose_key, whose_variable};
     #[pymodule_export]
     use super::outcome::Outcome;
     #[pymodule_export]

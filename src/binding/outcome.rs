@@ -1,10 +1,11 @@
-//! What does Python get for an answer?
+//! Answers, attempts and permits as Python objects.
 
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyString};
 
-use super::raising::{attempt, attempts};
-use crate::engine::{Answer, TokenUsage};
+use crate::engine::{Answer, FailureClass, Permit, StreamEvent, StreamPiece, TokenUsage};
+use crate::error::Attempt;
 
 /// Input, output, cached, written to the cache, thinking.
 pub(super) type Counts = (u64, u64, u64, u64, u64);
@@ -102,8 +103,72 @@ impl Outcome {
         .to_string()
     }
 
+    /// Removes it from the cache of answers, if it is there: it is not what was asked for.
+    fn forget(&self, py: Python<'_>) {
+        if let Some(kept) = &self.0.kept_as {
+            py.detach(|| kept.forget());
+        }
+    }
+
     #[getter]
     fn attempts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         attempts(py, &self.0.attempts)
+    }
+}
+
+/// Attempts as the tuples that `quotaflow.records.Attempt` is made of.
+pub(super) fn attempts<'py>(py: Python<'py>, attempts: &[Attempt]) -> PyResult<Bound<'py, PyList>> {
+    PyList::new(py, attempts.iter().map(attempt))
+}
+
+type AttemptTuple<'a> =
+    (&'a str, &'a str, &'a str, Option<&'static str>, Option<u16>, f64, f64, f64);
+
+/// One attempt as a tuple.
+pub(super) fn attempt(attempt: &Attempt) -> AttemptTuple<'_> {
+    (
+        &attempt.provider,
+        &attempt.model,
+        &attempt.key,
+        attempt.failure.map(FailureClass::name),
+        attempt.status,
+        attempt.started.as_seconds(),
+        attempt.lasted.as_secs_f64(),
+        attempt.waited.as_secs_f64(),
+    )
+}
+
+/// What Python gets for a permit: provider, model, label, key, seconds waited, number of the attempt.
+pub(super) type PermitTuple = (String, Option<String>, String, Option<String>, f64, usize);
+
+/// A permit as a tuple, with the key in clear.
+pub(super) fn permit_tuple(permit: Permit) -> PermitTuple {
+    let secret = permit.secret.map(|secret| secret.expose().to_owned());
+    let waited = permit.waited.as_secs_f64();
+    (permit.provider, permit.model, permit.label, secret, waited, permit.attempt)
+}
+
+/// Pieces as Python takes them.
+pub(super) fn objects(py: Python<'_>, events: Vec<StreamEvent>) -> PyResult<Py<PyAny>> {
+    let objects = events.into_iter().map(|event| object(py, event));
+    let objects: Vec<Py<PyAny>> = objects.collect::<PyResult<_>>()?;
+    PyList::new(py, objects)?.into_py_any(py)
+}
+
+fn object(py: Python<'_>, event: StreamEvent) -> PyResult<Py<PyAny>> {
+    match event {
+        StreamEvent::Piece(StreamPiece::Text(text)) => {
+            Ok(PyString::new(py, &text).into_any().unbind())
+        }
+        StreamEvent::Piece(StreamPiece::Reasoning(text)) => ("reasoning", text).into_py_any(py),
+        StreamEvent::Piece(StreamPiece::ToolCall { index, id, name, arguments }) => {
+            ("tool_call", arguments, index, id, name).into_py_any(py)
+        }
+        StreamEvent::Seam(seam) => {
+            let broken = attempt(&seam.broken);
+            let (message, restarts) = (&seam.message, seam.restarts);
+            ("seam", message, restarts, broken, &seam.provider, &seam.model, &seam.key)
+                .into_py_any(py)
+        }
     }
 }

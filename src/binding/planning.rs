@@ -1,4 +1,4 @@
-//! When would so many prompts be answered, as Python asks it?
+//! Forecasts of workloads for Python.
 
 use std::time::Duration;
 
@@ -7,25 +7,24 @@ use pyo3::prelude::*;
 
 use super::call_options::CallOptions;
 use super::core::Core;
-use super::raising::raise;
+use super::exceptions::raise;
+use super::prompt::Prompt;
 use crate::engine::{Load, PlannedRun};
 use crate::error::{Error, ErrorKind};
 
 #[pymethods]
 impl Core {
-    /// About how many tokens each prompt is: text, or messages in JSON.
+    /// About how many tokens each prompt is.
     fn prompt_sizes(
         &self,
         py: Python<'_>,
         options: &Bound<'_, CallOptions>,
-        prompts: Vec<(String, bool)>,
+        prompts: Vec<Prompt>,
     ) -> PyResult<Vec<u64>> {
         let (_, engine, _) = self.engine(py)?;
         let options = options.get();
         let sizes = py.detach(|| {
-            let asks = prompts.iter().map(|(prompt, is_messages)| {
-                options.ask(prompt, *is_messages).map(|ask| ask.messages)
-            });
+            let asks = prompts.iter().map(|prompt| options.ask(prompt).map(|ask| ask.messages));
             engine.prompt_sizes(&options.ask, asks.collect::<Result<_, _>>()?)
         });
         sizes.map_err(|error| raise(py, &error))

@@ -1,4 +1,4 @@
-//! On which threads does the engine run, and how does a Python thread wait for it?
+//! The tokio runtime of a process, and how Python threads wait on it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tokio::runtime::Runtime;
 
 struct OfProcess {
     process: u32,
-    /// Driven by whoever blocks on it: a caller that waits sends and receives on its own thread, without handing its
+    /// Driven by the thread that blocks on it: a caller that waits sends and receives on its own thread, without handing its
     /// request to another one and back, which costs more than all of our own work.
     runtime: Runtime,
-    /// Calls that nobody blocks on: while there are any, a thread of ours drives the runtime.
+    /// The number of calls without a blocked caller: while there are any, a thread named `quotaflow` drives the runtime.
     unattended: Mutex<u64>,
     more: Condvar,
     has_driver: AtomicBool,
@@ -26,7 +26,7 @@ struct OfProcess {
 /// never touched again, not even to drop it.
 static RUNTIME: ArcSwapOption<OfProcess> = ArcSwapOption::const_empty();
 
-/// Python only sets a flag on Ctrl-C; somebody has to look at it.
+/// How often a blocked caller looks at signals: Python only sets a flag on Ctrl-C.
 pub(super) const LOOK_AT_SIGNALS: Duration = Duration::from_millis(50);
 
 /// A runtime that belongs to the process that asks.
@@ -43,10 +43,12 @@ impl Threads {
             {
                 return Ok(Threads(known.clone()));
             }
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(
-                    |error| PyRuntimeError::new_err(format!("no sockets can be watched: {error}")),
-                )?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| {
+                    PyRuntimeError::new_err(format!("the runtime cannot be started: {error}"))
+                })?;
             let made = Some(Arc::new(OfProcess {
                 process,
                 runtime,
@@ -82,7 +84,7 @@ impl Threads {
         }))
     }
 
-    /// Work that nobody blocks on; until this is dropped, a thread of ours drives the runtime.
+    /// Registers work without a blocked caller; until this is dropped, a thread drives the runtime.
     pub(super) fn unattended(&self) -> PyResult<Unattended> {
         if !self.0.has_driver.swap(true, Ordering::AcqRel) {
             let process = self.0.clone();
@@ -101,7 +103,7 @@ impl Threads {
         Ok(Unattended(self.0.clone()))
     }
 
-    /// Has connections closed that were dropped: only a runtime that runs does it, and maybe nobody blocks on it now.
+    /// Has connections closed that were dropped: only a runtime that is driven does it, and perhaps no caller blocks on it now.
     pub(super) fn hang_up(&self) {
         // Without a thread that could run it, they are closed when the next call is sent.
         drop(self.spawn(async {}));
@@ -113,20 +115,20 @@ impl Threads {
         make()
     }
 
-    /// Waits for `work` with the interpreter released. Every 50 ms `meanwhile` is called with the interpreter, after
+    /// Waits for `work` with the interpreter released. Every 50 ms `each_look` is called with the interpreter, after
     /// signals were looked at: Python code that runs first would take their exception for its own. An error of either
     /// drops `work`.
     pub(super) fn wait<T: Send>(
         &self,
         py: Python<'_>,
         work: impl Future<Output = T> + Send,
-        meanwhile: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync,
+        each_look: impl Fn(Python<'_>) -> PyResult<()> + Send + Sync,
     ) -> PyResult<T> {
         // What is dropped half done may still want its runtime.
         let _inside = self.0.runtime.enter();
         let mut work = std::pin::pin!(work);
         loop {
-            // Looking at signals may wait for the interpreter; nobody drives the runtime from here meanwhile.
+            // Looking at signals may wait for the interpreter; this thread does not drive the runtime then.
             let done = py.detach(|| {
                 self.0.runtime.block_on(async {
                     tokio::select! {
@@ -140,7 +142,7 @@ impl Threads {
                 return Ok(done);
             }
             py.check_signals()?;
-            meanwhile(py)?;
+            each_look(py)?;
         }
     }
 }

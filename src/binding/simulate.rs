@@ -1,4 +1,4 @@
-//! How does Python start the stand-in for providers?
+//! The simulator for Python.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -7,11 +7,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
-use super::raising::raise;
+use super::exceptions::raise;
 use crate::config::ConfigError;
 use crate::simulator::{FaultRule, Running, SettingsError, SimulatorSettings, serve};
 
-/// A stand-in that listens on loopback, on a thread of its own: it answers whoever asks, not only us.
+/// A simulator that listens on loopback, on a thread of its own: it answers any client.
 #[pyclass(frozen, module = "quotaflow._quotaflow")]
 pub(super) struct Simulator {
     address: String,
@@ -19,7 +19,7 @@ pub(super) struct Simulator {
     process: u32,
 }
 
-/// Starts a stand-in on 127.0.0.1; port 0 is any free one.
+/// Starts a simulator on 127.0.0.1; port 0 is any free one.
 #[pyfunction]
 pub(super) fn simulate(
     py: Python<'_>,

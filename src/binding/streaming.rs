@@ -1,4 +1,4 @@
-//! How do the pieces of an answer reach Python?
+//! Streamed answers for Python.
 //!
 //! One crossing brings all pieces that are there. Nothing is read ahead of who asks, so a consumer that stops leaves the
 //! rest with the server.
@@ -8,20 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString};
 use tokio::sync::Notify;
 
-use super::any_loop;
 use super::call_options::CallOptions;
 use super::core::Core;
-use super::loop_port::{Arrival, LoopPort, Mailbox};
-use super::outcome::Outcome;
-use super::raising::{attempt, raise};
+use super::exceptions::raise;
+use super::loop_port::LoopPort;
+use super::mailbox::{Arrival, Mailbox};
+use super::notices::{NoticeBox, Retries};
+use super::outcome::{Outcome, objects};
+use super::prompt::Prompt;
 use super::runtime::Threads;
-use super::telling::{NoticeBox, Retries};
-use crate::engine::{Answer, Found, Resume, RetryHook, Seat, StreamEvent, StreamPiece, Streaming};
+use crate::engine::{Answer, Checkout, ParkedStream, Resume, RetryHook, StreamEvent, Streaming};
 use crate::error::{Error, ErrorKind};
 
 /// A call whose answer comes in pieces. Dropped, it ends the request and settles what was used.
@@ -31,13 +30,13 @@ pub(super) struct StreamCall {
     threads: Threads,
     notices: Arc<NoticeBox>,
     on_retry: Option<(Py<PyAny>, Arc<Retries>)>,
-    /// The loop that is told of retries while it waits.
+    /// The loop that hears of retries while it waits.
     wakes: Arc<Mutex<Option<Arc<Mailbox>>>>,
 }
 
-/// What whoever waits for a piece shares with whoever closes the stream.
+/// The state that the reader of a stream shares with the one that closes it.
 struct Shared {
-    seat: Arc<Seat>,
+    seat: Arc<ParkedStream>,
     answer: Mutex<Option<Answer>>,
     is_closed: AtomicBool,
     closing: Notify,
@@ -73,12 +72,11 @@ impl StreamCall {
         future: Py<PyAny>,
     ) -> PyResult<u64> {
         let mut stream = self.take(py)?;
-        let port = port.get();
-        let mailbox = port.mailbox();
+        let mailbox = port.get().mailbox();
         *self.wakes.lock() = Some(mailbox.clone());
         self.notices.wakes(&mailbox);
         self.notices.deliver(py)?;
-        let call = port.number();
+        let call = port.get().number();
         let shared = self.shared.clone();
         let work = async move {
             let came = shared.pull(&mut stream).await;
@@ -88,27 +86,8 @@ impl StreamCall {
         let work = self.threads.spawn(work)?.abort_handle();
         let hook = self.on_retry.as_ref();
         let hook = hook.map(|(hook, retries)| (hook.clone_ref(py), retries.clone()));
-        port.expect(call, future, work, hook, &self.notices);
+        LoopPort::expect(port, call, future, work, hook, &self.notices)?;
         Ok(call)
-    }
-
-    /// The same for a loop that cannot watch a socket.
-    fn anext_anywhere<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let mut stream = self.take(py)?;
-        let shared = self.shared.clone();
-        let work = async move {
-            let came = shared.pull(&mut stream).await;
-            shared.put_back(stream, !matches!(&came, Ok(events) if !events.is_empty()));
-            came
-        };
-        let notices = self.notices.clone();
-        let hook = self.on_retry.as_ref();
-        let hook = hook.map(|(hook, retries)| (hook.clone_ref(py), retries.clone()));
-        let tell = move |py: Python<'_>| {
-            notices.deliver(py)?;
-            hook.map_or(Ok(()), |(hook, retries)| retries.deliver(py, &hook))
-        };
-        any_loop::awaitable(py, &self.threads, work, objects, tell)
     }
 
     /// The whole answer, once there are no more pieces; given once.
@@ -119,7 +98,7 @@ impl StreamCall {
         self.shared.answer.lock().take().map(Outcome)
     }
 
-    /// Ends the request and settles what was used; whoever waits for a piece is told that it was closed.
+    /// Ends the request and settles what was used; a reader that waits gets a `ClosedError`.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if !self.threads.are_of_this_process() {
             return Ok(());
@@ -130,7 +109,7 @@ impl StreamCall {
 }
 
 impl StreamCall {
-    /// The stream for whoever waits for its next piece.
+    /// Checks the stream out for one reader.
     fn take(&self, py: Python<'_>) -> PyResult<Box<Streaming>> {
         if !self.threads.are_of_this_process() {
             let error =
@@ -138,16 +117,16 @@ impl StreamCall {
             return Err(raise(py, &error.hint("begin a new one in each process")));
         }
         match self.shared.seat.take() {
-            Found::Stream(stream) => Ok(stream),
-            // Whoever waited may have been cancelled together with the stream.
-            Found::Taken if self.shared.is_closed.load(Ordering::Acquire) => {
+            Checkout::Stream(stream) => Ok(stream),
+            // The reader may have been cancelled together with the stream.
+            Checkout::Taken if self.shared.is_closed.load(Ordering::Acquire) => {
                 Err(raise(py, &closed()))
             }
-            Found::Taken => {
-                let words = "somebody else waits for the next piece of this stream";
+            Checkout::Taken => {
+                let words = "another reader waits for the next piece of this stream";
                 Err(raise(py, &Error::argument("stream", words).hint("read it from one place")))
             }
-            Found::Over => Err(raise(py, &closed())),
+            Checkout::Over => Err(raise(py, &closed())),
         }
     }
 
@@ -209,14 +188,14 @@ impl Shared {
         Ok(events)
     }
 
-    /// Nobody waits any more.
+    /// Checks the stream in again.
     fn put_back(&self, stream: Box<Streaming>, is_over: bool) {
         if is_over {
             self.seat.is_left();
             return;
         }
         self.seat.put_back(stream);
-        // Whoever closed it meanwhile did not find it.
+        // It may have been closed while it was checked out.
         if self.is_closed.load(Ordering::Acquire) {
             drop(self.seat.leave());
         }
@@ -227,51 +206,25 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "this stream was closed").hint("begin a new one")
 }
 
-/// Pieces as Python takes them.
-pub(super) fn objects(py: Python<'_>, events: Vec<StreamEvent>) -> PyResult<Py<PyAny>> {
-    let objects = events.into_iter().map(|event| object(py, event));
-    let objects: Vec<Py<PyAny>> = objects.collect::<PyResult<_>>()?;
-    PyList::new(py, objects)?.into_py_any(py)
-}
-
-fn object(py: Python<'_>, event: StreamEvent) -> PyResult<Py<PyAny>> {
-    match event {
-        StreamEvent::Piece(StreamPiece::Text(text)) => {
-            Ok(PyString::new(py, &text).into_any().unbind())
-        }
-        StreamEvent::Piece(StreamPiece::Reasoning(text)) => ("reasoning", text).into_py_any(py),
-        StreamEvent::Piece(StreamPiece::ToolCall { index, id, name, arguments }) => {
-            ("tool_call", arguments, index, id, name).into_py_any(py)
-        }
-        StreamEvent::Seam(seam) => {
-            let broken = attempt(&seam.broken);
-            let (message, restarts) = (&seam.message, seam.restarts);
-            ("seam", message, restarts, broken, &seam.provider, &seam.model, &seam.key)
-                .into_py_any(py)
-        }
-    }
-}
-
 #[pymethods]
 impl Core {
     /// Begins a call whose answer comes in pieces; `resume` is `restart`, `continue` or nothing.
     fn stream(
         &self,
         py: Python<'_>,
-        prompt: &str,
-        is_messages: bool,
+        prompt: Prompt,
         options: &Bound<'_, CallOptions>,
         resume: Option<&str>,
         idle_timeout: Option<f64>,
     ) -> PyResult<StreamCall> {
         let options = options.get();
-        let mut ask = options.ask(prompt, is_messages).map_err(|error| raise(py, &error))?;
+        let mut ask = options.ask(&prompt).map_err(|error| raise(py, &error))?;
         let resume = match resume {
             None => None,
             Some("restart") => Some(Resume::Restart),
             Some("continue") => Some(Resume::Continue),
             Some(_) => {
-                let error = Error::argument("resume", "resume is no way to go on");
+                let error = Error::argument("resume", "resume is invalid");
                 return Err(raise(py, &error.hint("pass 'restart', 'continue' or None")));
             }
         };
@@ -293,7 +246,7 @@ impl Core {
         let stream = py.detach(|| threads.enter(|| engine.stream(ask, resume, silence)));
         notices.deliver(py)?;
         let stream = stream.map_err(|error| raise(py, &error))?;
-        let seat = Seat::for_stream(stream);
+        let seat = ParkedStream::for_stream(stream);
         self.watch_stream(py, &seat)?;
         let shared = Arc::new(Shared {
             seat,

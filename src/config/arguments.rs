@@ -1,4 +1,4 @@
-//! What was handed to `LLMInterface(...)`?
+//! The arguments of `LLMInterface(...)`.
 
 use std::fmt;
 use std::path::PathBuf;

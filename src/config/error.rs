@@ -1,4 +1,4 @@
-//! What is wrong with what the user wrote, and where?
+//! Config errors, with path and hint.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

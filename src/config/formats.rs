@@ -1,4 +1,4 @@
-//! How does the text of a config file become a tree?
+//! Config formats: YAML, TOML or JSON text to one tree.
 
 use std::path::Path;
 

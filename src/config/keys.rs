@@ -1,4 +1,4 @@
-//! Which keys are there, under which labels?
+//! API keys and their labels.
 
 use crate::kernel::Limit;
 use crate::providers::Provider;

@@ -1,4 +1,4 @@
-//! Which limits did the user state, and how do they refill?
+//! Limits of a config, and how they refill.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -7,11 +7,11 @@ use crate::kernel::{Limit, Period, Refill, Resource, Source};
 use crate::providers::Provider;
 
 use super::error::ConfigError;
-use super::pacing::{self, PacingSettings};
+use super::pacing;
 use super::reader::{Node, Table};
 use super::redact::shown;
 use super::schema::{self, KEY_LIMITS, LIMIT_NAMES, LIMITS, MODEL_LIMITS, nearest};
-use super::settings::ProviderSettings;
+use super::settings::{PacingSettings, ProviderSettings};
 
 /// No provider allows more of anything per window; a larger number is a slip of the finger.
 const MOST: u64 = 1_000_000_000_000;
@@ -19,7 +19,7 @@ const MOST: u64 = 1_000_000_000_000;
 /// More calls in flight than this no process can hold.
 const MOST_IN_FLIGHT: u64 = 100_000;
 
-/// Nobody means to spend more in a day.
+/// A larger amount of dollars is a mistake.
 const MOST_DOLLARS: f64 = 1e9;
 
 const REFILLS: [&str; 3] = ["bucket", "rolling", "calendar"];

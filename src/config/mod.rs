@@ -1,4 +1,4 @@
-//! What did the user write, and what does it mean?
+//! The config: arguments, files and environment to valid settings.
 //!
 //! Arguments, a config file (YAML, TOML or JSON in one shape), the environment and a `.env` become [`Settings`] that
 //! cannot be wrong. [`Sources`] looks at the machine; everything else is pure and takes what it found.
@@ -21,12 +21,10 @@
 //! ```
 
 mod arguments;
-mod behaviour;
 mod error;
 mod formats;
 mod keys;
 mod limits;
-mod others;
 mod pacing;
 mod prices;
 mod providers;
@@ -34,23 +32,23 @@ mod reader;
 mod redact;
 mod resolve;
 mod routes;
+mod runtime;
 mod schema;
 mod settings;
 mod sources;
 mod strategy;
 #[cfg(test)]
 mod tests;
+mod unknown_sections;
 mod users;
 
 pub use arguments::{Arguments, ConfigArgument};
 pub use error::ConfigError;
 pub use limits::limit_name;
-pub use pacing::{Pacing, PacingSettings};
 pub use redact::looks_like_a_key;
 pub use settings::{
-    AnswerCache, KeySettings, ProviderSettings, RetryBudget, RetrySettings, Routes, Settings,
-    StateSetting, Target, TaskRoute, Timeouts,
+    AnswerCache, KeySettings, LocalTargets, Pacing, PacingSettings, ProviderSettings, RetryBudget,
+    RetrySettings, Routes, Settings, StateSetting, Strategy, Target, TaskRoute, Timeouts,
+    UserSettings, Users, Wanted,
 };
 pub use sources::{ConfigFile, Places, Sources};
-pub use strategy::{LocalTargets, Strategy, Wanted};
-pub use users::{UserSettings, Users};

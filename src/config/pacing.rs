@@ -1,10 +1,8 @@
-//! How are the calls of a provider paced, beside its limits?
-
-use std::time::Duration;
+//! Pacing of a provider's calls: retries, delays, request size, reserve.
 
 use super::error::ConfigError;
 use super::reader::{Node, Table};
-use super::settings::{ProviderSettings, RetrySettings};
+use super::settings::{Pacing, PacingSettings, ProviderSettings, RetrySettings};
 
 /// More retries than this are a slip of the finger.
 const MOST_RETRIES: u32 = 100;
@@ -17,38 +15,6 @@ const LARGEST_MULTIPLIER: f64 = 100.0;
 
 /// More tokens than any model reads and writes.
 const MOST_TOKENS: u64 = 1_000_000_000;
-
-/// What was said of the pace of calls, for a provider or one of its models; `None` is nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct PacingSettings {
-    /// [`Pacing::max_tokens_per_request`].
-    pub max_tokens_per_request: Option<u64>,
-    /// [`Pacing::base_delay`].
-    pub base_delay: Option<Duration>,
-    /// [`Pacing::max_retries`].
-    pub max_retries: Option<u32>,
-    /// [`Pacing::retry_multiplier`].
-    pub retry_multiplier: Option<f64>,
-    /// [`Pacing::pause_threshold`].
-    pub pause_threshold: Option<f64>,
-}
-
-/// How calls of one model are paced; made by [`ProviderSettings::pacing`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pacing {
-    /// A call whose estimated input and `max_tokens` together are more tokens than this is not sent.
-    /// Default `None`: any size.
-    pub max_tokens_per_request: Option<u64>,
-    /// The first pause after a failure, where the call does not say. Default [`RetrySettings::retry_delay`].
-    pub base_delay: Duration,
-    /// How often a call is tried again, where it does not say. Default [`RetrySettings::max_retries`].
-    pub max_retries: u32,
-    /// By how much each pause is longer than the one before; 1 or more. Default [`RetrySettings::retry_multiplier`].
-    pub retry_multiplier: f64,
-    /// The share of every limit that calls of any priority may use; the rest is kept for those of priority 5 and
-    /// above. More than 0, at most 1, which keeps nothing. Default 0.9.
-    pub pause_threshold: f64,
-}
 
 impl PacingSettings {
     /// What holds when `usual` holds where nothing was said.

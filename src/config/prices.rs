@@ -1,4 +1,4 @@
-//! What did the user say that tokens cost?
+//! Prices of a config.
 
 use super::error::ConfigError;
 use super::providers::{Providers, named, once};

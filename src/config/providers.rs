@@ -1,4 +1,4 @@
-//! Which providers are there, and at which address?
+//! Providers of a config, with dialect and base URL.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,7 +8,6 @@ use crate::providers::{Dialect, Provider};
 use super::error::ConfigError;
 use super::reader::{Node, Table};
 use super::redact::shown;
-use super::routes::provider_of;
 use super::schema::{self, Takes, nearest};
 use super::settings::ProviderSettings;
 use super::sources::Sources;
@@ -109,7 +108,7 @@ fn check_name(name: &str, node: &Node<'_>) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The address and the version of the API that the environment names. What is wrong there is only told: whoever does
+/// The address and the version of the API that the environment names. What is wrong there is only a warning: a user who does
 /// not use that provider need not mend it.
 fn look_around(provider: &mut Provider, sources: &Sources, warnings: &mut Vec<String>) {
     let variable = |name: &str| {
@@ -130,7 +129,7 @@ fn look_around(provider: &mut Provider, sources: &Sources, warnings: &mut Vec<St
         if value.len() <= 40 && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             provider.api_version = Some(value.to_owned());
         } else {
-            warnings.push(format!("{name} is ignored: it is no version such as 2024-10-21"));
+            warnings.push(format!("{name} is ignored: it is not a version such as 2024-10-21"));
         }
     }
 }
@@ -206,6 +205,17 @@ pub(super) fn once(seen: &mut Vec<String>, name: &str, node: &Node<'_>) -> Resul
     }
     seen.push(canonical);
     Ok(())
+}
+
+/// The name of a target's provider and where it stands: as written, or as its model's name tells.
+pub(super) fn provider_of(table: &Table<'_>) -> Result<String, ConfigError> {
+    if let Some(node) = table.get("provider") {
+        return Ok(node.text()?.to_owned());
+    }
+    let model = table.get("model").map(|node| node.text()).transpose()?;
+    model.and_then(Provider::for_model).map(str::to_owned).ok_or_else(|| {
+        table.node().error("`provider` is missing, and the model's name does not tell it")
+    })
 }
 
 /// The settings of the provider called `name` at `node`.

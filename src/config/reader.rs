@@ -1,4 +1,4 @@
-//! What stands at this place of the tree, and is it what belongs there?
+//! Typed reading of config nodes, with paths for errors.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Does this text look like a key that got into the wrong place?
+//! Detection of keys in the wrong place of a config.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ const KEY_BEGINNINGS: [&str; 12] =
 /// What stands in an error in place of a name that may be a key.
 pub(super) const HIDDEN: &str = "[hidden]";
 
-/// Longer words than this are nobody's provider, field or task name; a key pasted there is.
+/// Longer words than this are no name of a provider, field or task; a pasted key is.
 const LONGEST_NAME: usize = 64;
 
 /// Whether `text` begins like a key of a known provider.

@@ -1,25 +1,24 @@
-//! Who has the last word: the arguments, the config file, the environment, or the catalogue?
+//! Precedence: arguments, config file, environment, catalogue.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use super::arguments::{Arguments, ConfigArgument};
-use super::behaviour;
 use super::error::ConfigError;
 use super::formats;
 use super::keys::Keys;
 use super::limits;
-use super::others;
-use super::pacing::Pacing;
 use super::prices;
-use super::providers::{self, Providers, canonical, named, once};
+use super::providers::{self, Providers, canonical, named, once, provider_of};
 use super::reader::{Node, Table};
-use super::routes::{self, Written};
+use super::routes::Written;
+use super::runtime;
 use super::schema::{self, Takes};
-use super::settings::Settings;
+use super::settings::{Pacing, Settings};
 use super::sources::Sources;
 use super::strategy;
+use super::unknown_sections;
 use super::users;
 
 impl Settings {
@@ -44,11 +43,11 @@ impl Settings {
     pub fn resolve(mut arguments: Arguments, sources: Sources) -> Result<Settings, ConfigError> {
         let mut warnings = sources.warnings.clone();
         let mut tree = tree(&arguments, &sources)?;
-        // Which of several mistakes is told, and which key comes first, does not depend on how a format orders fields.
+        // Which of several mistakes is reported, and which key comes first, does not depend on how a format orders fields.
         let trees = [&mut arguments.keys, &mut arguments.limits, &mut arguments.base_urls];
         trees.into_iter().flatten().for_each(Value::sort_all_objects);
         tree.sort_all_objects();
-        warnings.extend(others::take_out(&mut tree));
+        warnings.extend(unknown_sections::take_out(&mut tree));
         let file = match &arguments.config {
             Some(ConfigArgument::Value(_)) => None,
             _ => sources.file.as_ref().map(|file| file.path.as_path()),
@@ -85,7 +84,7 @@ impl Settings {
         if let Some(value) = &arguments.limits {
             limits_by_provider(&root(value, "limits"), &mut providers)?;
         }
-        let retry = behaviour::retry(&top)?;
+        let retry = runtime::retry(&top)?;
         providers.values_mut().for_each(|settings| settings.usual = Pacing::from(&retry));
         gather_keys(keys, &sections, &written, &sources, &mut providers, &mut warnings)?;
 
@@ -93,13 +92,13 @@ impl Settings {
         let state = state.as_ref().map(|value| root(value, "state").taking(Takes::Text));
         Ok(Settings {
             routes: written.resolve(&mut providers)?,
-            state: behaviour::state(state.as_ref(), &top, &sources)?,
+            state: runtime::state(state.as_ref(), &top, &sources)?,
             retry,
             strategy: strategy::read(&top)?,
-            timeouts: behaviour::timeouts(&top)?,
-            queue_max_size: behaviour::queue_max_size(&top)?,
-            max_wait: behaviour::max_wait(&top)?,
-            answer_cache: behaviour::answer_cache(&top)?,
+            timeouts: runtime::timeouts(&top)?,
+            queue_max_size: runtime::queue_max_size(&top)?,
+            max_wait: runtime::max_wait(&top)?,
+            answer_cache: runtime::answer_cache(&top)?,
             prices: prices::read(&top, &mut providers)?.into(),
             users: users::users(&top)?,
             providers,
@@ -127,7 +126,7 @@ fn configure(providers: &mut Providers, name: &str, table: &Table<'_>) -> Result
     }
     let model = table.get("default_model").map(|node| node.name().map(str::to_owned));
     settings.default_model = model.transpose()?;
-    settings.timeout = table.get("timeout").map(|node| behaviour::timeout(&node)).transpose()?;
+    settings.timeout = table.get("timeout").map(|node| runtime::timeout(&node)).transpose()?;
     Ok(())
 }
 
@@ -162,7 +161,7 @@ fn gather_keys(
     let mut of_targets: BTreeMap<String, Vec<Node<'_>>> = BTreeMap::new();
     for table in written.targets() {
         let nodes = ["key", "backup_keys"].into_iter().filter_map(|name| table.get(name));
-        let provider = canonical(&routes::provider_of(table)?);
+        let provider = canonical(&provider_of(table)?);
         of_targets.entry(provider).or_default().extend(nodes);
     }
     for (name, settings) in providers {

@@ -1,11 +1,11 @@
-//! Which model answers what?
+//! Routes: the models of each task, with fallbacks.
 
 use serde_json::{Map, Value};
 
 use crate::providers::Provider;
 
 use super::error::ConfigError;
-use super::providers::{Providers, named};
+use super::providers::{Providers, named, provider_of};
 use super::reader::{Node, Table};
 use super::redact::{holds_a_key, shown};
 use super::schema::{self, Takes, nearest};
@@ -67,7 +67,7 @@ impl<'a> Written<'a> {
 fn task<'a>(name: &'a str, node: &Node<'a>) -> Result<WrittenTask<'a>, ConfigError> {
     if let Some(meant) = nearest(name, ["default", "fallback"]) {
         return Err(node
-            .error("this is too near to a name with a meaning to be a task")
+            .error("this task's name is too close to a reserved one")
             .hint(format!("did you mean `{meant}`?")));
     }
     if shown(name, false) != name {
@@ -81,17 +81,6 @@ fn task<'a>(name: &'a str, node: &Node<'a>) -> Result<WrittenTask<'a>, ConfigErr
 fn targets(node: Node<'_>) -> Result<Vec<Table<'_>>, ConfigError> {
     let node = node.taking(Takes::TableOrList);
     node.one_or_many().iter().map(|node| node.table(schema::TARGET)).collect()
-}
-
-/// The name of a target's provider and where it stands: as written, or as its model's name tells.
-pub(super) fn provider_of(table: &Table<'_>) -> Result<String, ConfigError> {
-    if let Some(node) = table.get("provider") {
-        return Ok(node.text()?.to_owned());
-    }
-    let model = table.get("model").map(|node| node.text()).transpose()?;
-    model.and_then(Provider::for_model).map(str::to_owned).ok_or_else(|| {
-        table.node().error("`provider` is missing, and the model's name does not tell it")
-    })
 }
 
 fn all(tables: &[Table<'_>], providers: &mut Providers) -> Result<Vec<Target>, ConfigError> {

@@ -1,4 +1,4 @@
-//! Which fields exist, and what does each take?
+//! The schema of a config: fields and their types.
 //!
 //! The one description of the config: the reader checks names and says what was expected from it, and suggestions for a
 //! misspelt field come from it.

@@ -1,4 +1,4 @@
-//! What holds for this process, once everything the user wrote has been read and found right?
+//! The settings of a process, read and validated.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,9 +8,6 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::pacing::{Pacing, PacingSettings};
-use super::strategy::Strategy;
-use super::users::Users;
 use crate::kernel::{Limit, Resource};
 use crate::providers::Provider;
 use crate::providers::prices::OwnPrices;
@@ -45,7 +42,10 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
-/// Which answers are kept, to be given again to whoever asks the same.
+/// The weight of a user of whom none is stated, in thousandths.
+pub(super) const USUAL_WEIGHT: u32 = 1_000;
+
+/// Which answers are kept, to be given again to the same question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerCache {
     /// How long an answer holds. Default a day.
@@ -100,7 +100,7 @@ pub struct KeySettings {
     pub limits: Option<Vec<Limit>>,
 }
 
-/// Which model answers what: JobApp's `models` with `default`, `fallback` and one entry for each task.
+/// Which model answers what: `models` with `default`, `fallback` and one entry for each task.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Routes {
     /// For calls that name neither a task with a route of its own nor a model.
@@ -136,6 +136,118 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.provider, self.model)?;
         f.debug_list().entries(self.params.keys()).finish()
+    }
+}
+
+/// What was said of the pace of calls, for a provider or one of its models; `None` is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PacingSettings {
+    /// [`Pacing::max_tokens_per_request`].
+    pub max_tokens_per_request: Option<u64>,
+    /// [`Pacing::base_delay`].
+    pub base_delay: Option<Duration>,
+    /// [`Pacing::max_retries`].
+    pub max_retries: Option<u32>,
+    /// [`Pacing::retry_multiplier`].
+    pub retry_multiplier: Option<f64>,
+    /// [`Pacing::pause_threshold`].
+    pub pause_threshold: Option<f64>,
+}
+
+/// How calls of one model are paced; made by [`ProviderSettings::pacing`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pacing {
+    /// A call whose estimated input and `max_tokens` together are more tokens than this is not sent.
+    /// Default `None`: any size.
+    pub max_tokens_per_request: Option<u64>,
+    /// The first pause after a failure, where the call does not say. Default [`RetrySettings::retry_delay`].
+    pub base_delay: Duration,
+    /// How often a call is tried again, where it does not say. Default [`RetrySettings::max_retries`].
+    pub max_retries: u32,
+    /// By how much each pause is longer than the one before; 1 or more. Default [`RetrySettings::retry_multiplier`].
+    pub retry_multiplier: f64,
+    /// The share of every limit that calls of any priority may use; the rest is kept for those of priority 5 and
+    /// above. More than 0, at most 1, which keeps nothing. Default 0.9.
+    pub pause_threshold: f64,
+}
+
+/// In which order the targets of a route are asked. The default is as they are written.
+///
+/// A target is *local* when its server is ([`ProviderSettings::is_local`]). A call that names its provider or model
+/// has that first, whatever is said here.
+///
+/// ```
+/// use quotaflow::config::{Strategy, Wanted};
+/// let (local, paid, free) = (
+///     Wanted { local: true, free: true, named: false },
+///     Wanted { local: false, free: false, named: false },
+///     Wanted { local: false, free: true, named: false },
+/// );
+/// let asked = |strategy: Strategy| strategy.order(&[paid, free, local]);
+/// assert_eq!(asked(Strategy::default()), [0, 1, 2]);
+/// assert_eq!(asked(Strategy { local: LocalTargets::First, ..Strategy::default() }), [2, 0, 1]);
+/// # use quotaflow::config::LocalTargets;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strategy {
+    /// Where local targets stand. Default: where they are written.
+    pub local: LocalTargets,
+    /// Whether a call whose first target is local may go on to others. Default true; with false it never costs money.
+    pub fallback_to_api: bool,
+    /// Whether fallbacks that cost nothing come before those that do. Default false.
+    pub cost_optimized: bool,
+}
+
+/// Where local targets stand in a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalTargets {
+    /// Where they are written.
+    #[default]
+    AsWritten,
+    /// Before all others (`use_local_first`).
+    First,
+    /// After all others (`local_last`).
+    Last,
+}
+
+/// What the order of a route depends on, of one of its targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// It is on a machine of one's own.
+    pub local: bool,
+    /// It costs nothing.
+    pub free: bool,
+    /// The call itself names it.
+    pub named: bool,
+}
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Strategy { local: LocalTargets::default(), fallback_to_api: true, cost_optimized: false }
+    }
+}
+
+/// What is stated of those on whose behalf calls are made (`user=`).
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Users {
+    /// Holds for users without an entry.
+    pub default: UserSettings,
+    /// Those with an entry of their own, by name; what it does not state is the default's.
+    pub named: BTreeMap<String, UserSettings>,
+}
+
+/// One user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserSettings {
+    /// The share of a waiting line, in thousandths; 1000 is the usual weight of 1.
+    pub weight: u32,
+    /// Limits over all targets together. They roll unless the user says otherwise.
+    pub limits: Vec<Limit>,
+}
+
+impl Default for UserSettings {
+    fn default() -> Self {
+        UserSettings { weight: USUAL_WEIGHT, limits: Vec::new() }
     }
 }
 
@@ -194,7 +306,7 @@ pub struct Timeouts {
 const PIECE: Duration = Duration::from_secs(600);
 
 impl Timeouts {
-    /// How long somebody waits for the next piece of an answer on which `silence` is the longest silence, and `asked`
+    /// How long a reader waits for the next piece of an answer on which `silence` is the longest silence, and `asked`
     /// whether the call itself asked for that: as configured, else 600 s or that silence, whichever is longer. A
     /// silence that the call asked for is allowed in any case.
     pub fn for_a_piece(&self, silence: Duration, asked: bool) -> Duration {

@@ -1,4 +1,4 @@
-//! What does this machine say: environment, `.env`, config file? The one file that may look.
+//! Sources of the config: environment, `.env`, config file.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,65 +1,9 @@
-//! Which targets of a route are asked first: those on one's own machines, or those that cost money?
+//! The strategy of a route: the order of local, free and paid targets.
 
 use super::error::ConfigError;
 use super::reader::Table;
 use super::schema;
-use super::settings::ProviderSettings;
-
-/// In which order the targets of a route are asked. The default is as they are written.
-///
-/// A target is *local* when its server is ([`ProviderSettings::is_local`]). A call that names its provider or model
-/// has that first, whatever is said here.
-///
-/// ```
-/// use quotaflow::config::{Strategy, Wanted};
-/// let (local, paid, free) = (
-///     Wanted { local: true, free: true, named: false },
-///     Wanted { local: false, free: false, named: false },
-///     Wanted { local: false, free: true, named: false },
-/// );
-/// let asked = |strategy: Strategy| strategy.order(&[paid, free, local]);
-/// assert_eq!(asked(Strategy::default()), [0, 1, 2]);
-/// assert_eq!(asked(Strategy { local: LocalTargets::First, ..Strategy::default() }), [2, 0, 1]);
-/// # use quotaflow::config::LocalTargets;
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Strategy {
-    /// Where local targets stand. Default: where they are written.
-    pub local: LocalTargets,
-    /// Whether a call whose first target is local may go on to others. Default true; with false it never costs money.
-    pub fallback_to_api: bool,
-    /// Whether fallbacks that cost nothing come before those that do. Default false.
-    pub cost_optimized: bool,
-}
-
-/// Where local targets stand in a route.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LocalTargets {
-    /// Where they are written.
-    #[default]
-    AsWritten,
-    /// Before all others (`use_local_first`).
-    First,
-    /// After all others (`local_last`).
-    Last,
-}
-
-/// What the order of a route depends on, of one of its targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// It is on a machine of one's own.
-    pub local: bool,
-    /// It costs nothing.
-    pub free: bool,
-    /// The call itself names it.
-    pub named: bool,
-}
-
-impl Default for Strategy {
-    fn default() -> Self {
-        Strategy { local: LocalTargets::default(), fallback_to_api: true, cost_optimized: false }
-    }
-}
+use super::settings::{LocalTargets, ProviderSettings, Strategy, Wanted};
 
 impl Strategy {
     /// The places of the targets that are asked, in the order in which they are; the first of `route` is the primary.

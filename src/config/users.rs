@@ -1,6 +1,5 @@
-//! Which users share a waiting line by which weights, and how much may each use?
+//! Users of a config: weights and limits.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use super::error::ConfigError;
@@ -8,37 +7,11 @@ use super::limits::{lay_over, read};
 use super::reader::{Node, Table};
 use super::redact::shown;
 use super::schema::{self, Takes};
-use crate::kernel::{Limit, Period, Refill, Resource};
+use super::settings::{USUAL_WEIGHT, UserSettings, Users};
+use crate::kernel::{Period, Refill, Resource};
 
-/// The entry that holds for everybody who has none.
-const EVERYBODY: &str = "default";
-
-/// The weight of a user of whom none is stated, in thousandths.
-const USUAL_WEIGHT: u32 = 1_000;
-
-/// What is stated of those on whose behalf calls are made (`user=`).
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Users {
-    /// Holds for everybody without an entry.
-    pub default: UserSettings,
-    /// Those with an entry of their own, by name; what it does not state is the default's.
-    pub named: BTreeMap<String, UserSettings>,
-}
-
-/// One user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserSettings {
-    /// The share of a waiting line, in thousandths; 1000 is the usual weight of 1.
-    pub weight: u32,
-    /// Limits over all targets together. They roll unless the user says otherwise.
-    pub limits: Vec<Limit>,
-}
-
-impl Default for UserSettings {
-    fn default() -> Self {
-        UserSettings { weight: USUAL_WEIGHT, limits: Vec::new() }
-    }
-}
+/// The entry that holds for users without their own.
+const OTHERS: &str = "default";
 
 impl Users {
     /// What holds for the user of this name.
@@ -63,13 +36,15 @@ pub(super) fn users(top: &Table<'_>) -> Result<Users, ConfigError> {
     let Some(node) = top.get("users") else { return Ok(Users::default()) };
     let entries = node.entries(Takes::Table)?;
     let mut users = Users::default();
-    for (name, node) in entries.iter().filter(|(name, _)| *name == EVERYBODY) {
+    for (name, node) in entries.iter().filter(|(name, _)| *name == OTHERS) {
         let _ = name;
         users.default = user(node, &users.default)?;
     }
-    for (name, node) in entries.iter().filter(|(name, _)| *name != EVERYBODY) {
+    for (name, node) in entries.iter().filter(|(name, _)| *name != OTHERS) {
         if name.trim().is_empty() {
-            return Err(node.error("a user needs a name").hint("write default for everybody else"));
+            return Err(node
+                .error("a user needs a name")
+                .hint("write default for all other users"));
         }
         if shown(name, false) != *name {
             return Err(node.error("a user's name is shown, and this one looks like a key"));

@@ -1,4 +1,4 @@
-//! When would so many prompts be answered, and which limit decides that?
+//! The plan of a batch: when it would finish, what it would cost, what limits it.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Engine;
-use super::ask::Ask;
-use super::booking::{conform, with_own};
-use super::costs::rates_of;
-use super::drive::need;
-use super::roster::Target;
-use super::route::Stop;
+use super::call::Calls;
+use super::call::errors::no_route;
+use super::call::request::Request;
+use super::call::route::Stop;
+use super::call::send::demand;
+use super::dispatch::lanes::{conform, conform_user, with_own};
+use super::dispatch::prices::rates_of;
+use super::dispatch::types::Target;
 use crate::error::{Error, ErrorKind};
 use crate::kernel::{
     Amounts, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner,
@@ -25,9 +26,9 @@ use crate::kernel::{
 };
 use crate::providers::{ChatRequest, Message, Tokenizer};
 
-/// After so many prompts it is asked whether anybody still wants to know.
+/// How many prompts are gone through between two checks whether the plan is still wanted.
 const ASKED_EVERY: u32 = 4_096;
-/// How long an answer takes when none came yet.
+/// The latency before the first answer.
 const USUAL_LATENCY: Duration = Duration::from_secs(1);
 
 /// What is to be sent, in runs of prompts of the same size.
@@ -56,7 +57,7 @@ pub struct PlannedRun {
     pub count: u64,
 }
 
-/// What would come of it.
+/// The forecast.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// When it begins, in seconds since the epoch.
@@ -71,7 +72,7 @@ pub struct Plan {
     pub refused: u64,
     /// The first reason.
     pub why_refused: Option<String>,
-    /// When all would be done by somebody who waits for every limit; `None`: never, or nothing is refused anyway.
+    /// When all would be done if calls waited for every limit; `None`: never, or nothing is refused anyway.
     pub patient_finish: Option<f64>,
     /// How many calls wait already and go first.
     pub ahead: u64,
@@ -83,9 +84,9 @@ pub struct Plan {
     pub finish_if_doubled: Option<f64>,
     /// How many would be answered then.
     pub answered_if_doubled: Option<u64>,
-    /// What it costs in picodollars, low, expected and at most; `None` when nobody knows the price of a model.
+    /// What it costs in picodollars, low, expected and at most; `None` when the price of a model is unknown.
     pub cost: Option<(u64, u64, Option<u64>)>,
-    /// The provider and the model whose price nobody knows.
+    /// The provider and the model whose price is unknown.
     pub unpriced: Option<(String, String)>,
 }
 
@@ -130,7 +131,7 @@ struct Routes {
     firsts: Vec<Option<Result<usize, Error>>>,
 }
 
-/// What makes a plan out of two ways the same one: the targets with their most output tokens, the priority, the user.
+/// What makes two ways to send the same for a plan: the targets with their most output tokens, the priority, the user.
 type Sameness = (Vec<(*const Target, Option<u64>)>, u8, bool, Option<String>);
 
 /// The ledgers of some routes as they are now, and the targets among them.
@@ -140,13 +141,14 @@ pub(super) struct Present {
     pub(super) now: Moment,
 }
 
-impl Engine {
+impl Calls {
     /// How many tokens each of these conversations will be billed as at the first target of the route: counted where the
-    /// model's tokenizer is known, else estimated and corrected by what bills taught.
-    ///
-    /// # Errors
-    /// [`Error`] when `ask` has no route, or the state cannot be read.
-    pub fn prompt_sizes(&self, ask: &Ask, prompts: Vec<Vec<Message>>) -> Result<Vec<u64>, Error> {
+    /// model's tokenizer is known, else estimated and corrected by earlier bills.
+    pub(in crate::engine) fn prompt_sizes(
+        &self,
+        ask: &Request,
+        prompts: Vec<Vec<Message>>,
+    ) -> Result<Vec<u64>, Error> {
         let route = self.route(ask)?;
         let Some(stop) = route.first() else { return Err(no_route()) };
         let tokenizer = Tokenizer::of_model(&stop.target.model)
@@ -165,28 +167,19 @@ impl Engine {
         Ok(prompts.into_iter().map(size).collect())
     }
 
-    /// What would come of sending `load` the way `ask` says, from what is used and closed now. Sends nothing and changes
-    /// nothing.
-    ///
-    /// # Errors
-    /// [`Error`] when `ask` has no route, or the state cannot be read.
-    pub fn plan(&self, ask: &Ask, load: &Load) -> Result<Plan, Error> {
+    /// The forecast for sending `load` the way `ask` says. Sends nothing and changes nothing.
+    pub(in crate::engine) fn plan(&self, ask: &Request, load: &Load) -> Result<Plan, Error> {
         let run = |(size, count): &(u64, u64)| PlannedRun { ask: 0, size: *size, count: *count };
         let runs: Vec<_> = load.sizes.iter().map(run).collect();
         let planned = self.plan_together(&[ask], &runs, load, &|| true)?;
         planned.ok_or_else(|| Error::new(ErrorKind::Internal, "a plan was left"))
     }
 
-    /// What would come of sending these runs one after the other, each the way its ask says, within the quotas that they
-    /// share; the sizes of `load` are left out of account. Where the first ask has no route that is an error; prompts of
-    /// others without one are refused. Takes some microseconds a prompt; every few thousand of them `goes_on` is asked, and when
-    /// it says no there is no plan.
-    ///
-    /// # Errors
-    /// [`Error`] when the first ask has no route, or the state cannot be read.
-    pub fn plan_together(
+    /// The forecast for sending these runs one after the other, each the way its ask says. The sizes of `load` are
+    /// ignored.
+    pub(in crate::engine) fn plan_together(
         &self,
-        asks: &[&Ask],
+        asks: &[&Request],
         runs: &[PlannedRun],
         load: &Load,
         goes_on: &dyn Fn() -> bool,
@@ -242,7 +235,7 @@ impl Engine {
         }
         let cost = self.cost_of_plan(&routes.stops, &made, &present);
         let why = made.why_refused.as_ref().map(|why| told(why, &routes.stops));
-        // For want of time alone nothing stands in the way of the first one.
+        // When only time is lacking, no limit stands in the way of the first one.
         let is_late = made.refused > 0 && matches!(patience, Patience::Until(_));
         let too_late = || is_late.then(|| "the deadline comes before their answers".to_owned());
         Ok(Some(Plan {
@@ -265,15 +258,15 @@ impl Engine {
         }))
     }
 
-    /// The targets of all ways that prompts are sent, each different one once, and their ledgers as they are now.
+    /// The targets of all ways to send, each different one once, and their ledgers as they are now.
     fn routes(
         &self,
-        asks: &[&Ask],
+        asks: &[&Request],
         runs: &[PlannedRun],
         load: &Load,
     ) -> Result<(Routes, Present), Error> {
         let mut routes = Routes::default();
-        let mut present = Gathered::new(self.clock.now());
+        let mut present = Gathered::new(self.dispatch.now());
         let mut known: HashMap<Sameness, usize> = HashMap::new();
         let mut is_used = vec![runs.is_empty(); asks.len()];
         runs.iter().for_each(|run| is_used[run.ask] = true);
@@ -311,10 +304,10 @@ impl Engine {
         Ok((routes, present.into()))
     }
 
-    /// Who waits already and will be served before what is planned: as whom they stand, and how many.
+    /// The calls that wait already and are served before the planned ones, and how many.
     fn standing_before(
         &self,
-        asks: &[&Ask],
+        asks: &[&Request],
         routes: &Routes,
         runs: &[PlannedRun],
     ) -> Vec<(PlannedPrompt, usize)> {
@@ -327,7 +320,7 @@ impl Engine {
                 continue;
             }
             seen.push(Arc::as_ptr(line));
-            let user = self.user(asks[run.ask].user.as_deref());
+            let user = self.dispatch.user(asks[run.ask].user.as_deref());
             let standing = Standing {
                 priority: asks[run.ask].priority,
                 tenant: user.name.clone(),
@@ -346,7 +339,7 @@ impl Engine {
     /// The calls of a target are alike to a price book but for the sizes of their prompts.
     ///
     /// # Errors
-    /// The provider and the model whose price nobody knows.
+    /// The provider and the model whose price is unknown.
     fn cost_of_plan(
         &self,
         stops: &[Stop],
@@ -360,7 +353,7 @@ impl Engine {
             }
             let (provider, model) = (&stop.target.vendor.provider.name, &stop.target.model);
             let unpriced = || (provider.clone(), model.clone());
-            let rates = rates_of(&self.settings.prices, provider, model, present.now);
+            let rates = rates_of(&self.dispatch.prices, provider, model, present.now);
             let rates = rates.ok_or_else(unpriced)?;
             for (size, count) in sizes {
                 let cost = |output_tokens: u64| {
@@ -371,55 +364,53 @@ impl Engine {
                 let usual = cost(planned.output_tokens).ok_or_else(unpriced)?;
                 low = low.saturating_add(cost(0).unwrap_or(usual));
                 expected = expected.saturating_add(usual);
-                let most = planned.need.max_output_tokens.and_then(cost);
+                let most = planned.demand.max_output_tokens.and_then(cost);
                 high = high.zip(most).map(|(one, other)| one.saturating_add(other));
             }
         }
         Ok((low, expected, high))
     }
 
-    /// How long such calls wait at the head of a line.
-    pub(super) fn patience(&self, ask: &Ask) -> Patience {
+    /// The patience of such calls at the head of a line.
+    pub(super) fn patience(&self, ask: &Request) -> Patience {
         ask.deadline.map_or(Patience::AtHead(self.settings.max_wait), Patience::Until)
     }
 
     /// Reads every ledger of the route, and that of the user's own limits, at one instant. An answer takes `latency` and
-    /// has `output_tokens`, if that is said.
+    /// has `output_tokens`, if given.
     pub(super) fn present(
         &self,
         route: &[Stop],
-        ask: &Ask,
+        ask: &Request,
         latency: Option<Duration>,
         output_tokens: Option<u64>,
     ) -> Result<Present, Error> {
-        let mut present = Gathered::new(self.clock.now());
+        let mut present = Gathered::new(self.dispatch.now());
         self.gather(&mut present, route, ask, latency, output_tokens)?;
         Ok(present.into())
     }
 
     /// Adds the targets of a route, with their ledgers and that of the user's own limits, as they are now. An answer takes
-    /// `latency` and has `output_tokens`, if that is said.
+    /// `latency` and has `output_tokens`, if given.
     fn gather(
         &self,
         present: &mut Gathered,
         route: &[Stop],
-        ask: &Ask,
+        ask: &Request,
         latency: Option<Duration>,
         output_tokens: Option<u64>,
     ) -> Result<(), Error> {
         let now = present.now;
-        let user = self.user(ask.user.as_deref());
+        let user = self.dispatch.user(ask.user.as_deref());
         for (place, stop) in route.iter().enumerate() {
             let lanes = stop.target.lanes();
             let ids = with_own(&lanes.ids, &user);
             let mut here = Vec::new();
-            // One that was read for another route is read again at most: what was read first stays.
+            // A ledger of another route may be read again; the first copy stays.
             if ids.iter().any(|id| !present.places.contains_key(id)) {
-                self.store.update(&ids, &mut |held| {
+                self.dispatch.store.update(&ids, &mut |held| {
                     conform(held, &lanes, now);
-                    if let Some(own) = &user.own {
-                        held.get_mut(lanes.ids.len()).conform(&own.limits, now);
-                    }
+                    conform_user(held, &lanes, &user, now);
                     here = (0..held.len()).map(|place| held.get(place).clone()).collect();
                 })?;
             }
@@ -436,7 +427,7 @@ impl Engine {
             let learned = outputs.filter_map(|place| present.ledgers[place].outputs().mean()).max();
             let output = output_tokens.or(learned).unwrap_or(USUAL_OUTPUT);
             let nothing = ChatRequest { messages: Vec::new(), params: serde_json::Map::new() };
-            let need = need(self, &nothing, stop, &user, ask.skip_rate_limit, ask.priority);
+            let demand = demand(self, &nothing, stop, &user, ask.skip_rate_limit, ask.priority);
             let line = present.lines.len();
             let line = *present.lines.entry(Arc::as_ptr(&stop.target)).or_insert(line);
             let next = present.targets.len() + 1;
@@ -444,8 +435,8 @@ impl Engine {
                 picked,
                 own: user.own.as_ref().map(|_| lanes.ids.len()),
                 lanes: lanes.lanes.clone(),
-                output_tokens: need.max_output_tokens.map_or(output, |most| output.min(most)),
-                need,
+                output_tokens: demand.max_output_tokens.map_or(output, |most| output.min(most)),
+                demand,
                 latency: latency.or(stop.target.usual_latency()).unwrap_or(USUAL_LATENCY),
                 line,
                 next: (place + 1 < route.len()).then_some(next),
@@ -480,7 +471,7 @@ impl From<Gathered> for Present {
 fn told(why: &WhyRefused, stops: &[Stop]) -> String {
     let target = &stops[why.target].target;
     let obstacle = &why.refusal.obstacle;
-    match target.vendor.keys.get(why.refusal.lane).filter(|_| !why.is_own) {
+    match why.refusal.lane().and_then(|lane| target.vendor.keys.get(lane)) {
         Some(key) => format!("{} ({}): {obstacle}", target.name, key.label),
         None => format!("the user's own limit: {obstacle}"),
     }
@@ -527,8 +518,4 @@ fn limits(stops: &[Stop], made: &Forecast) -> Vec<PlannedLimit> {
         }
     });
     waits.collect()
-}
-
-pub(super) fn no_route() -> Error {
-    Error::new(ErrorKind::Internal, "a call has no route")
 }

@@ -2,59 +2,47 @@
 //!
 //! `now` and randomness are arguments. Everything here can be run in virtual time.
 
-mod aftermath;
-mod block;
-mod breaker;
+mod amounts;
+mod batch_intake;
 mod call;
-mod charge;
-mod choose;
-mod eta;
 mod failure;
+mod forecast;
 mod health;
-mod hint;
-mod input_factor;
-mod intake;
-mod learned;
 mod ledger;
 mod limits;
 mod meters;
 mod moment;
-mod outlook;
-mod output_sizes;
-mod own_limit;
-mod plan;
-mod price;
 mod queue;
-mod reservation;
-mod retry;
-mod shares;
-mod suspects;
+mod rate_hint;
+mod reserve;
 
-pub use aftermath::{Aftermath, Change, book, close, hear};
-pub use block::{Block, Blocks};
-pub use breaker::{Breaker, BreakerState};
-pub use call::{Action, Call, CallPolicy, Event, GiveUp, Late, Patience};
-pub use charge::{AnswerCharged, Charge};
-pub use choose::{Choice, Lane, Ledgers, Need, Refusal, choose, reserve, reserve_anyway};
-pub use eta::{eta, own_eta};
+pub use amounts::{Amounts, Price, Usage};
+pub use batch_intake::{Intake, MOST_AT_ONCE};
+pub use call::retry::{RetryBudget, RetryPolicy};
+pub use call::{Action, Call, CallPolicy, Event, GiveUp, Late};
 pub use failure::{Failure, FailureClass, LimitFact, Origin, Remedy, SameLane, Scope, Until};
-pub use health::{DEGRADED_BELOW, Health};
-pub use hint::{Hints, RateHint};
-pub use input_factor::{InputFactor, SAFETY};
-pub use intake::{Intake, MOST_AT_ONCE};
-pub use ledger::{Configured, Ledger, LedgerId, Obstacle, SinceTold, Totals};
-pub use limits::{Amounts, Limit, Period, Refill, Resource, Source, Usage, dollars};
-pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
-pub use moment::Moment;
-pub use outlook::{Rest, time_left};
-pub use output_sizes::{OutputSizes, USUAL_OUTPUT};
-pub use own_limit::{OwnLimit, reserve_for, settle_own};
-pub use plan::{
+pub use forecast::time_left::{Rest, time_left};
+pub use forecast::{
     Bound, Forecast, ONE_BY_ONE, PlannedManner, PlannedPrompt, PlannedShare, PlannedTarget,
     PlannedWait, StandsFor, WhyRefused, doubled, forecast,
 };
-pub use price::Price;
-pub use queue::{Paid, Standing, Ticket, WaitingLine};
-pub use reservation::{Ending, Reservation, counted, settle};
-pub use retry::{RetryBudget, RetryPolicy};
-pub use suspects::Suspects;
+pub use health::breaker::{Breaker, BreakerState};
+pub use health::key_health::{DEGRADED_BELOW, Health};
+pub use health::shared_quota::SharedQuotaSuspicion;
+pub use ledger::block::{Block, Blocks};
+pub use ledger::input_factor::{InputFactor, SAFETY};
+pub use ledger::output_sizes::{OutputSizes, USUAL_OUTPUT};
+pub use ledger::{Configured, Ledger, LedgerId, Obstacle, Totals};
+pub use limits::{Limit, Period, Refill, Resource, Source, dollars};
+pub use meters::charge::{AnswerCharged, Charge};
+pub use meters::{Availability, Meter, Rule, day_ends, day_turns, default_burst, next_midnight};
+pub use moment::Moment;
+pub use queue::eta::{eta, user_eta};
+pub use queue::waiting_line::{Paid, Standing, Ticket, WaitingLine};
+pub use rate_hint::{Hints, RateHint, SinceTold};
+pub use reserve::choose::{choose, reserve, reserve_anyway};
+pub use reserve::demand::{Demand, Patience};
+pub use reserve::lane::{Lane, Ledgers};
+pub use reserve::refusal::{Choice, Refusal, RefusedBy};
+pub use reserve::reservation::{Ending, Reservation, counted, settle_reservation};
+pub use reserve::settle::{Change, Outcome, close, observe_headers, settle};

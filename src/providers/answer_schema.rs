@@ -1,11 +1,11 @@
-//! Does an answer fit a JSON schema, and is that one?
+//! Validation of answers against a JSON schema.
 
 use std::fmt;
 
 use jsonschema::Validator;
 use serde_json::Value;
 
-/// More faults help nobody.
+/// The most faults that are listed.
 const MOST_FAULTS: usize = 20;
 
 /// A JSON schema, ready to hold answers to it. It looks nothing up: a reference leads to a place of the schema itself.

@@ -1,4 +1,4 @@
-//! Where is the JSON in what a model said?
+//! Extraction of JSON from the text of an answer.
 
 use std::ops::Range;
 

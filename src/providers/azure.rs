@@ -1,4 +1,4 @@
-//! Under which address does a resource of Azure OpenAI answer?
+//! URLs of Azure OpenAI resources.
 //!
 //! The form of the base URL chooses the route, as it does for Microsoft's and OpenAI's SDKs:
 //!
@@ -10,7 +10,7 @@
 //! | `/openai` | classic, the model names the deployment |
 //! | anything else, mostly only a host (`AZURE_OPENAI_ENDPOINT`) | classic, `/openai` is added |
 
-/// The version that serves the models of Foundry when nobody chose another.
+/// The version that serves the models of Foundry by default.
 const FOUNDRY_VERSION: &str = "2024-05-01-preview";
 
 /// The full address for a chat; `model` has been checked to hold nothing that would need escaping.

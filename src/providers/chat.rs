@@ -1,4 +1,4 @@
-//! What is asked and what is answered, in no provider's words?
+//! Chat requests and completions, independent of any provider.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! How does a schema look to those who take only closed ones?
+//! Closing of JSON schemas for providers that take only closed ones.
 //!
 //! OpenAI's `strict` and Anthropic's formats want objects that allow no other fields, and know a part of JSON schema.
 //! What such a schema leaves out it says in descriptions, and the answer is held to the whole one afterwards. A schema

@@ -1,4 +1,4 @@
-//! How long does a provider ask us to wait, whichever way it writes that?
+//! Delays and dates a provider asks for, in every notation.
 //!
 //! Every reader here is total: any text gives a sane span or nothing.
 

@@ -1,10 +1,23 @@
-//! What are the facts about each provider? One entry each; a new provider is a new entry.
+//! The provider table: one entry of facts each.
 
-use super::catalogue::Dialect;
 use super::rate_headers::{self as headers, RateHeaders};
-use super::refusals::{self, Row};
-use super::structured::{Rules, Structured};
+use super::refusal_rows::{self, Row};
 use super::wire::KeyHeader;
+
+/// A wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI chat completions, spoken by most servers.
+    OpenAi,
+    /// Anthropic messages.
+    Anthropic,
+    /// Gemini generateContent.
+    Gemini,
+    /// OpenAI responses, spoken beside chat completions where a config asks for it.
+    Responses,
+    /// Ollama's own chat, whose streams are lines of JSON.
+    Ollama,
+}
 
 /// How a provider's limits come back, as far as its documentation says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +41,32 @@ pub(super) enum OutputCap {
     MaxTokens,
     /// `max_completion_tokens` only.
     MaxCompletionTokens,
+}
+
+/// What a provider does to keep an answer to a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Structured {
+    /// It holds answers to a JSON schema.
+    Schema(Rules),
+    /// It sees to it that an answer is a JSON object, but not which.
+    JsonObject,
+    /// Nothing: the prompt has to say it.
+    Prompt,
+    /// An unknown server: what is written in OpenAI's words is for it to judge, else the prompt says it.
+    Unknown,
+}
+
+/// Which schemas it holds answers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// OpenAI's: an object at the top; `strict` where no other fields are allowed and none is optional.
+    OpenAi,
+    /// Anthropic's: closed objects that do not hold themselves.
+    Anthropic,
+    /// Any.
+    Any,
+    /// Any, but the model does not see it: a grammar keeps it to the shape and does not tell it what for.
+    Unseen,
 }
 
 /// The facts about one provider.
@@ -64,7 +103,7 @@ pub(super) struct Entry {
     pub(super) refusals: &'static [Row],
 }
 
-/// The version of Azure's API that is asked for when nobody chose another.
+/// The version of Azure's API that is asked for by default.
 pub(super) const AZURE_VERSION: &str = "2024-10-21";
 
 const OPENAI_LIKE: Entry = Entry {
@@ -101,7 +140,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         refills: Refills::Buckets,
         output_cap: OutputCap::ByModel,
         structured: Structured::Schema(Rules::OpenAi),
-        refusals: refusals::OPENAI,
+        refusals: refusal_rows::OPENAI,
         ..OPENAI_LIKE
     },
     Entry {
@@ -116,7 +155,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         counts_cached_input: false,
         rate_headers: headers::ANTHROPIC,
         structured: Structured::Schema(Rules::Anthropic),
-        refusals: refusals::ANTHROPIC,
+        refusals: refusal_rows::ANTHROPIC,
         ..OPENAI_LIKE
     },
     Entry {
@@ -132,7 +171,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         counts_output: false,
         rate_headers: headers::NOTHING,
         structured: Structured::Schema(Rules::Any),
-        refusals: refusals::GEMINI,
+        refusals: refusal_rows::GEMINI,
         ..OPENAI_LIKE
     },
     Entry {
@@ -147,7 +186,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         rate_headers: headers::OPENROUTER,
         // What a model knows depends on who serves it.
         structured: Structured::Unknown,
-        refusals: refusals::OPENROUTER,
+        refusals: refusal_rows::OPENROUTER,
         ..OPENAI_LIKE
     },
     Entry {
@@ -159,7 +198,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         counts_cached_input: false,
         rate_headers: headers::GROQ,
         structured: Structured::JsonObject,
-        refusals: refusals::GROQ,
+        refusals: refusal_rows::GROQ,
         ..OPENAI_LIKE
     },
     Entry {
@@ -173,7 +212,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         output_cap: OutputCap::MaxTokens,
         self_hosted: true,
         structured: Structured::Schema(Rules::Unseen),
-        refusals: refusals::OLLAMA,
+        refusals: refusal_rows::OLLAMA,
         ..OPENAI_LIKE
     },
     Entry {
@@ -187,7 +226,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         output_cap: OutputCap::MaxTokens,
         renamed: &[("seed", "random_seed")],
         structured: Structured::Schema(Rules::Any),
-        refusals: refusals::MISTRAL,
+        refusals: refusal_rows::MISTRAL,
         ..OPENAI_LIKE
     },
     // It counts calls in flight, of the account at a model, and nothing else.
@@ -200,7 +239,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         rate_headers: headers::NOTHING,
         output_cap: OutputCap::MaxTokens,
         structured: Structured::JsonObject,
-        refusals: refusals::DEEPSEEK,
+        refusals: refusal_rows::DEEPSEEK,
         ..OPENAI_LIKE
     },
     Entry {
@@ -214,7 +253,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         reserves_max_tokens: false,
         rate_headers: headers::XAI,
         structured: Structured::Schema(Rules::OpenAi),
-        refusals: refusals::XAI,
+        refusals: refusal_rows::XAI,
         ..OPENAI_LIKE
     },
     Entry {
@@ -228,7 +267,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         rate_headers: headers::TOGETHER,
         output_cap: OutputCap::MaxTokens,
         structured: Structured::Schema(Rules::Any),
-        refusals: refusals::TOGETHER,
+        refusals: refusal_rows::TOGETHER,
         ..OPENAI_LIKE
     },
     Entry {
@@ -239,7 +278,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         rate_headers: headers::CEREBRAS,
         output_cap: OutputCap::MaxCompletionTokens,
         structured: Structured::Schema(Rules::OpenAi),
-        refusals: refusals::CEREBRAS,
+        refusals: refusal_rows::CEREBRAS,
         ..OPENAI_LIKE
     },
     Entry {
@@ -258,7 +297,7 @@ pub(super) static ENTRIES: [Entry; 14] = [
         base_url_envs: &["AZURE_OPENAI_ENDPOINT"],
         api_version: Some((AZURE_VERSION, "OPENAI_API_VERSION")),
         structured: Structured::Schema(Rules::OpenAi),
-        refusals: refusals::AZURE,
+        refusals: refusal_rows::AZURE,
         ..OPENAI_LIKE
     },
     Entry {
@@ -266,14 +305,14 @@ pub(super) static ENTRIES: [Entry; 14] = [
         key_envs: &["LLAMACPP_API_KEY"],
         aliases: &["llama.cpp", "llama_cpp", "llama-cpp"],
         base_url: "http://127.0.0.1:8080/v1",
-        refusals: refusals::LLAMACPP,
+        refusals: refusal_rows::LLAMACPP,
         ..OWN_SERVER
     },
     Entry {
         name: "vllm",
         base_url: "http://127.0.0.1:8000/v1",
         key_envs: &["VLLM_API_KEY"],
-        refusals: refusals::VLLM,
+        refusals: refusal_rows::VLLM,
         ..OWN_SERVER
     },
 ];
@@ -294,7 +333,7 @@ pub(super) static COMPATIBLE: Entry = Entry {
     also_speaks: &[Dialect::Responses],
     needs_key: false,
     output_cap: OutputCap::MaxTokens,
-    refusals: refusals::OPENAI,
+    refusals: refusal_rows::OPENAI,
     ..OPENAI_LIKE
 };
 

@@ -1,4 +1,4 @@
-//! What do the headers of an answer say about limits, and about whose key it was?
+//! Rate limits and organisation, read from response headers.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn hint(window: Window, trio: Trio, headers: &Headers) -> Option<RateHint> {
     }
 }
 
-/// A window of that many seconds; `None` when it is none of ours.
+/// A window of that many seconds; `None` when no [`Period`] has that length.
 fn renewed(seconds: Option<&str>) -> Option<Period> {
     match seconds {
         None | Some("60") => Some(Period::Minute),

@@ -1,4 +1,4 @@
-//! Is a server one of the user's own, on this machine or near it?
+//! Local servers, recognised by their address.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,4 +1,4 @@
-//! The ring that knows providers: dialects, the catalogue, and what refusals mean. Pure: bytes in, values out.
+//! Providers and their wire formats. Pure: bytes in, values out.
 //!
 //! A call meets it three times: [`Provider::encode`] makes the bytes of a request,
 //! [`Provider::decode`] reads whatever came back, [`Provider::hints`] reads what the headers say about limits.
@@ -11,6 +11,7 @@ mod azure;
 mod catalogue;
 mod chat;
 mod closed_schemas;
+mod codec;
 mod delays;
 mod dialects;
 mod entries;
@@ -22,6 +23,7 @@ mod params;
 pub mod prices;
 mod rate_headers;
 mod redact;
+mod refusal_rows;
 mod refusals;
 mod streaming;
 mod structured;
@@ -31,8 +33,9 @@ mod wire;
 
 pub use answer_schema::AnswerSchema;
 pub use answer_text::{JsonInText, json_in};
-pub use catalogue::{Dialect, Provider};
+pub use catalogue::Provider;
 pub use chat::{ChatRequest, Completion, Content, FinishReason, Message, Role};
+pub use entries::Dialect;
 pub use foreign::{ForeignError, shown};
 pub use naming::{provider_of_key, provider_of_variable};
 pub use streaming::{StreamPiece, StreamReader};

@@ -1,4 +1,4 @@
-//! Which provider is a key of, judged by the name of its variable or by how it begins?
+//! Detection of a key's provider, by variable name or key prefix.
 
 use super::entries::ENTRIES;
 

@@ -1,8 +1,9 @@
-//! Which parameters does a provider take, and are these right?
+//! Validation of call parameters against a provider.
 
 use serde_json::{Map, Value};
 
-use super::catalogue::{Dialect, Provider};
+use super::catalogue::Provider;
+use super::entries::Dialect;
 use super::redact;
 use super::wire::InvalidRequest;
 
@@ -161,7 +162,7 @@ fn unknown(provider: &Provider, dialect: u8, name: &str) -> InvalidRequest {
     };
     let way_out = "what is newer than this list goes into extra_body={...}";
     let message = if ELSEWHERE.contains(&name) {
-        format!("{shown} is not a parameter; it is said by an argument of the call itself")
+        format!("{shown} is not a parameter; it is an argument of the call itself")
     } else if PARAMETERS.iter().any(|(known, ..)| *known == name)
         || OF_ONE.iter().any(|(known, ..)| *known == name)
     {

@@ -1,4 +1,4 @@
-//! Which headers tell of limits, at each provider?
+//! Rate-limit headers of each provider, as a table.
 
 use crate::kernel::{Period, Resource};
 
@@ -27,7 +27,7 @@ pub(super) struct Family {
     pub(super) limit: &'static str,
     pub(super) remaining: &'static str,
     pub(super) reset: &'static str,
-    /// The limit is told for a window that is not one of ours: times the first, divided by the second.
+    /// The window of the limit is no [`Period`]: times the first, divided by the second.
     pub(super) scale: (u64, u64),
 }
 
@@ -90,7 +90,7 @@ const fn without_resets(requests: Window, tokens: Window) -> [Family; 2] {
 /// Nothing worth reading.
 pub(super) const NOTHING: RateHeaders = RateHeaders { families: &[], organization: "" };
 
-/// OpenAI, and whoever imitates it. Limits of a project stand under other names and are not read:
+/// OpenAI and its imitators. Limits of a project stand under other names and are not read:
 /// the group that is counted is the organisation.
 pub(super) const OPENAI: RateHeaders = RateHeaders {
     families: &of_openai(Window::MinuteOrDay, Window::MinuteOrDay),

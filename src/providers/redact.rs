@@ -1,4 +1,4 @@
-//! What of a provider's words may be shown? Providers echo keys, masked or whole; none may pass.
+//! Redaction of keys in the texts of providers.
 
 /// The most characters of a provider's words that are kept.
 const LONGEST: usize = 500;
@@ -70,7 +70,7 @@ fn looks_secret(word: &str) -> bool {
     word.split(['-', '_', '.', '/']).any(|run| looks_random(run, 20))
 }
 
-/// A run of letters and digits mixed, as nobody names things.
+/// A run of letters and digits mixed, unlike any name.
 fn looks_random(run: &str, least: usize) -> bool {
     let has = |test: fn(&u8) -> bool| run.bytes().any(|byte| test(&byte));
     run.len() >= least && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)

@@ -1,7 +1,7 @@
-//! How many tokens is a text, by the tokenizer of the model?
+//! Token counts by the tokenizer of the model.
 //!
 //! OpenAI's tokenizers are public, so that its models (and its open ones elsewhere) can be counted exactly. Their tables
-//! take about a fifth of a second to load and are loaded once, by whoever is willing to wait for that.
+//! take about a fifth of a second to load and are loaded once, by a caller that is willing to wait for that.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -85,7 +85,7 @@ impl Tokenizer {
         self.cell().get().is_some()
     }
 
-    /// Whether nobody was told before that its tables are wanted: who hears `true` is to load them.
+    /// Claims the loading of the tables: `true` for the first caller, who is to load them.
     pub fn begins_to_load(self) -> bool {
         let begun = match self {
             Tokenizer::O200k => &O200K_BEGUN,
@@ -160,7 +160,7 @@ impl Tokenizer {
         };
         let cell = self.cell();
         if cell.get().is_none() {
-            // Loaded before the cell is asked: a fork meanwhile must not find it busy for ever.
+            // Loaded before the cell is asked: a fork at that moment must not find it busy for ever.
             let _ = cell.set(load().ok());
         }
         cell.get()?.as_ref()

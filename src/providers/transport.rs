@@ -1,4 +1,4 @@
-//! What is an attempt that got no answer, or one that cannot be read?
+//! Transport faults: no answer, or one that cannot be read.
 //!
 //! The transport knows what happened on the wire and says it with one of these, so that every failure
 //! has its class, scope and words from this ring. None of them carries the URL: it may hold a secret.
@@ -11,7 +11,7 @@ use super::redact;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TransportFault {
-    /// Nobody listens there.
+    /// The connection was refused.
     Refused,
     /// The host's name is not known, or cannot be looked up now.
     NameNotFound,

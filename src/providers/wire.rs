@@ -1,4 +1,4 @@
-//! What goes to a provider and what comes back, as plain values?
+//! Wire requests and responses as plain values.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! How much is left of one limit, and when will there be enough?
+//! The allowance: what is left of one limit, and when there is more.
 //!
 //! Straight from the definitions and in whole numbers: a bucket is a level that rises, a rolling window is a list of
 //! what was taken when, a fixed or civil window is a counter with an end. This is on purpose not the arithmetic of

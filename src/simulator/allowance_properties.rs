@@ -1,4 +1,4 @@
-//! Is the wait that an allowance names exact, whatever happened before?
+//! Property tests: the wait that an allowance names is exact.
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn allowances(amount: u64, burst: u64) -> Vec<Allowance> {
 }
 
 proptest! {
-    /// Whoever waits as long as it says may pass, and a nanosecond earlier not.
+    /// A request that waits as long as it says may pass, and a nanosecond earlier not.
     #[test]
     fn a_wait_is_neither_too_long_nor_too_short(
         amount in 1_u64..200,

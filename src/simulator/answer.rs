@@ -1,4 +1,4 @@
-//! What comes in, and what goes back?
+//! Requests and answers of the simulator.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub enum Fault {
     ResetAfterBody,
 }
 
-/// What a request holds at the stand-in until it is over; hand it to [`Simulator::finished`](super::Simulator::finished).
+/// What a request holds at the simulator until it is over; hand it to [`Simulator::finished`](super::Simulator::finished).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "hand it to `finished`, or the request stays in flight for ever"]
 pub struct Ticket {

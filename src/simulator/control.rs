@@ -1,10 +1,10 @@
-//! What can be asked of the stand-in itself, beside the providers' paths?
+//! The simulator's control endpoints (`/health`, `/stats`, `/control`).
 
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, IncomingRequest};
-use super::fault_settings::FaultRule;
-use super::serve::Shared;
+use super::settings::FaultRule;
+use super::shared::Shared;
 use super::stats::{Stats, TimelineEntry};
 
 /// The body of `POST /control`.
@@ -25,7 +25,7 @@ struct StatsWithTimeline {
     timeline: Vec<TimelineEntry>,
 }
 
-/// The answer to a request for the stand-in itself; `None` when it is for a provider.
+/// The answer to a request for the simulator itself; `None` when it is for a provider.
 pub(super) fn answer(request: &IncomingRequest<'_>, shared: &Shared) -> Option<Answer> {
     match (request.method, request.bare_path()) {
         ("GET", "/health") => Some(Answer::json(200, br#"{"status":"ok"}"#.to_vec())),

@@ -1,22 +1,22 @@
-//! What does the provider answer to this request, at this instant?
+//! The simulator's decision about each request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{Answer, IncomingRequest, Ticket};
-use super::asked::{Asked, Directory, Problem};
 use super::decision::{Decision, Verdict};
-use super::fault_settings::{FaultEffect, FaultRule};
 use super::faults::{Faults, Occasion};
 use super::meters::{Meters, Organization, Wanted};
 use super::random::Random;
-use super::settings::{KeySettings, Latency, Provider, SettingsError, SimulatorSettings};
+use super::request::{Directory, Problem, Request};
+use super::settings::{
+    FaultEffect, FaultRule, KeySettings, Latency, OutputTokens, Provider, SettingsError,
+    SimulatorSettings, StreamSettings, TokenSettings,
+};
 use super::stats::{Counter, Outcome, Stats, TimelineEntry};
-use super::stream_settings::StreamSettings;
-use super::token_settings::{OutputTokens, TokenSettings};
 
-/// The stand-in without its sockets: bytes and an instant in, an answer out. The same seed, requests and instants
+/// The simulator without its sockets: bytes and an instant in, an answer out. The same seed, requests and instants
 /// give the same answers.
 ///
 /// ```
@@ -53,7 +53,7 @@ pub struct Simulator {
     serial: u64,
 }
 
-/// What the stand-in knows of a key.
+/// What the simulator knows of a key.
 #[derive(Debug)]
 struct Key {
     organization: usize,
@@ -61,7 +61,7 @@ struct Key {
 }
 
 impl Simulator {
-    /// A stand-in for these settings, with every limit unused.
+    /// A simulator for these settings, with every limit unused.
     pub fn new(settings: SimulatorSettings) -> Result<Self, SettingsError> {
         let settings = settings.checked()?;
         if let Some(tokenizer) = settings.tokens.tokenizer {
@@ -103,7 +103,7 @@ impl Simulator {
     ///
     /// The answer is to be sent after its `delay`, and its ticket handed to [`finished`](Self::finished) then.
     pub fn answer(&mut self, request: &IncomingRequest<'_>, now_nanos: i64) -> Answer {
-        let asked = Asked::read(&self.directory, request);
+        let asked = Request::read(&self.directory, request);
         self.decide(&asked, now_nanos).into_answer(&asked)
     }
 
@@ -156,7 +156,7 @@ impl Simulator {
     }
 
     /// Decides on a request and charges its limits.
-    pub(super) fn decide(&mut self, asked: &Asked<'_>, now: i64) -> Decision {
+    pub(super) fn decide(&mut self, asked: &Request<'_>, now: i64) -> Decision {
         self.serial += 1;
         let started = *self.started.get_or_insert(now);
         let seconds = (now - started) as f64 / 1e9;
@@ -195,7 +195,7 @@ impl Simulator {
 
     fn admit(
         &mut self,
-        asked: &Asked<'_>,
+        asked: &Request<'_>,
         seconds: f64,
         decision: &mut Decision,
     ) -> Result<(), Verdict> {
@@ -251,7 +251,7 @@ impl Simulator {
         if effect.status.is_none() && effect.shape.is_none() && !spoils {
             return Ok(());
         }
-        Err(Verdict::Struck(effect))
+        Err(Verdict::Injected(effect))
     }
 
     fn meters_of(&mut self, organization: usize, model: &str, now: i64) -> usize {

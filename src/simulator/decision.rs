@@ -1,14 +1,12 @@
-//! What was decided about a request, and how does it become an answer?
+//! The decision about a request, and its place in the statistics.
 
 use std::time::Duration;
 
-use super::answer::{Answer, Ticket};
-use super::asked::{Asked, Problem};
-use super::fault_settings::{FaultEffect, FaultShape};
+use super::answer::Ticket;
 use super::meters::{LimitView, Refusal};
-use super::settings::Provider;
-use super::stream_settings::{MidStream, Then};
-use super::words;
+use super::request::Problem;
+use super::settings::{FaultEffect, FaultShape, MidStream, Provider, Then};
+use super::verdict_status::{is_too_large, status_of_problem, status_of_refusal};
 
 /// The verdict on a request and everything needed to put it into words.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ pub(super) enum Verdict {
     Completion,
     Wrong(Problem),
     Refused(Refusal),
-    Struck(FaultEffect),
+    Injected(FaultEffect),
 }
 
 impl Decision {
@@ -53,17 +51,17 @@ impl Decision {
     pub(super) fn status(&self, provider: Provider) -> u16 {
         match &self.verdict {
             Verdict::Completion => 200,
-            Verdict::Wrong(problem) => words::status_of_problem(provider, problem),
-            Verdict::Refused(refusal) => words::status_of_refusal(provider, refusal),
-            Verdict::Struck(FaultEffect {
+            Verdict::Wrong(problem) => status_of_problem(provider, problem),
+            Verdict::Refused(refusal) => status_of_refusal(provider, refusal),
+            Verdict::Injected(FaultEffect {
                 shape: Some(FaultShape::Timeout | FaultShape::Reset | FaultShape::HalfBody),
                 ..
             }) => 0,
-            Verdict::Struck(FaultEffect {
+            Verdict::Injected(FaultEffect {
                 then: Some(MidStream { then: Then::Reset | Then::End, .. }),
                 ..
             }) => 0,
-            Verdict::Struck(effect) => effect.status.unwrap_or(200),
+            Verdict::Injected(effect) => effect.status.unwrap_or(200),
         }
     }
 
@@ -71,24 +69,16 @@ impl Decision {
     pub(super) fn reason(&self) -> &'static str {
         match &self.verdict {
             Verdict::Completion => "",
-            Verdict::Struck(_) => "injected",
+            Verdict::Injected(_) => "injected",
             Verdict::Wrong(Problem::BadKey) => "auth",
             Verdict::Wrong(Problem::NoSuchPath | Problem::NoSuchModel) => "not_found",
             Verdict::Wrong(_) => "invalid",
             Verdict::Refused(Refusal::Busy(_)) => "concurrency",
             Verdict::Refused(Refusal::Limits(broken)) => match broken.first() {
-                Some(broken) if words::is_too_large(broken) => "too_large",
+                Some(broken) if is_too_large(broken) => "too_large",
                 Some(broken) => broken.kind.name(),
                 None => "",
             },
         }
-    }
-
-    /// Puts the verdict into the provider's words; needs no lock.
-    pub(super) fn into_answer(self, asked: &Asked<'_>) -> Answer {
-        let mut answer = words::answer(&self, asked);
-        answer.delay = self.delay;
-        answer.ticket = self.ticket;
-        answer
     }
 }

@@ -1,8 +1,7 @@
-//! Is it this request's turn to go wrong?
+//! Fault rules at work: which one applies to a request.
 
-use super::fault_settings::{FaultEffect, FaultRule};
 use super::random::Random;
-use super::settings::Provider;
+use super::settings::{FaultEffect, FaultRule, Provider};
 
 /// The rules and how many requests each has seen.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
-//! Where does a request end, and how does an answer look on the wire?
+//! A minimal HTTP/1.1: request framing and response heads.
 //!
-//! A little HTTP/1.1 of its own, because the stand-in must break the protocol on purpose, which HTTP libraries
+//! A little HTTP/1.1 of its own, because the simulator must break the protocol on purpose, which HTTP libraries
 //! rightly refuse to do.
 
 use std::borrow::Cow;
@@ -8,7 +8,7 @@ use std::io::Write as _;
 
 use super::answer::Answer;
 
-/// No request of a client of ours is longer.
+/// Longer requests are refused.
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
 const LARGEST_HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 64;
@@ -102,7 +102,7 @@ fn unchunked(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Bad> {
             return Err(Bad::TooLarge);
         }
         let start = at + line;
-        // Each chunk, the empty last one too, is followed by an end of line (nobody sends trailers).
+        // Each chunk, the empty last one too, is followed by an end of line (trailers are not supported).
         let Some(chunk) = bytes.get(start..start + size + 2) else { return Ok(None) };
         if !chunk.ends_with(b"\r\n") {
             return Err(Bad::Syntax);

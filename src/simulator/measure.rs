@@ -1,4 +1,4 @@
-//! How long is a prompt, and what does it end with?
+//! The texts of a prompt: their length, and what the last one says.
 
 use std::fmt;
 

@@ -1,11 +1,10 @@
-//! May this request of this organisation pass, and what does it take?
+//! The meters of an organisation: admission of requests.
 
 use std::collections::HashMap;
 
 use super::allowance::{Allowance, Wait};
 use super::answer::Ticket;
-use super::limit_settings::{Counts, LimitKind, LimitsSetting};
-use super::settings::{PoolSettings, Provider};
+use super::settings::{Counts, LimitKind, LimitsSetting, PoolSettings, Provider};
 
 /// The limits of an organisation, and which of its meters each model uses.
 #[derive(Debug)]

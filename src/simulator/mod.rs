@@ -1,4 +1,4 @@
-//! A stand-in for the providers: it speaks their dialects, counts by their rules, and fails as they fail.
+//! A simulator of the providers: dialects, limits and faults.
 //!
 //! It exists to prove the rest of this crate and to let users test without money, so it shares no limit code with
 //! the kernel: whatever both agree on was written twice, from the providers' documentation. [`Simulator`] is pure
@@ -48,33 +48,29 @@ mod allowance;
 #[cfg(test)]
 mod allowance_properties;
 mod answer;
-mod asked;
 mod control;
 mod decide;
 mod decision;
-mod fault_settings;
+mod dialects;
 mod faults;
 mod http;
-mod limit_settings;
 mod measure;
 mod meters;
 mod random;
+mod request;
 mod serve;
 mod settings;
+mod shared;
 mod stats;
 mod stream_sending;
-mod stream_settings;
-mod token_settings;
-mod words;
+mod verdict_status;
 
 pub use answer::{Answer, Fault, IncomingRequest, Streamed, Ticket};
 pub use decide::Simulator;
-pub use fault_settings::{FaultEffect, FaultRule, FaultShape, FaultWhen};
-pub use limit_settings::{LimitKind, LimitSetting, LimitsSetting, RefillSetting};
 pub use serve::{Running, ServeError, serve};
 pub use settings::{
-    KeySettings, Latency, PoolSettings, Provider, SettingsError, SimulatorSettings, TimelineLength,
+    FaultEffect, FaultRule, FaultShape, FaultWhen, KeySettings, Latency, LimitKind, LimitSetting,
+    LimitsSetting, MidStream, OutputTokens, PoolSettings, Provider, RefillSetting, SettingsError,
+    SimulatorSettings, StreamSettings, Then, TimelineLength, TokenSettings, Tokenizer,
 };
 pub use stats::{KeyStats, Stats, TimelineEntry};
-pub use stream_settings::{MidStream, StreamSettings, Then};
-pub use token_settings::{OutputTokens, TokenSettings, Tokenizer};

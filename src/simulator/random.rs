@@ -1,4 +1,4 @@
-//! What would chance say, given the seed?
+//! A seeded random generator.
 
 /// A small generator (splitmix64): the same seed gives the same run, on every machine.
 #[derive(Clone, Debug)]

@@ -1,30 +1,29 @@
-//! How does the stand-in get sockets and a clock?
+//! The simulator's server: sockets and connections.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::answer::{Answer, Fault, IncomingRequest, Ticket};
-use super::asked::{Asked, Directory};
 use super::control;
 use super::decide::Simulator;
-use super::fault_settings::FaultRule;
 use super::http::{Arrival, Bad, arrival, write_head};
-use super::settings::{SettingsError, SimulatorSettings};
+use super::request::Request;
+use super::settings::{FaultRule, SettingsError, SimulatorSettings};
+use super::shared::Shared;
 use super::stats::{Stats, TimelineEntry};
 use super::stream_sending;
 
 const BLOCK: usize = 64 * 1024;
 
-/// Why the stand-in could not be started.
+/// Why the simulator could not be started.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -63,7 +62,7 @@ impl std::error::Error for ServeError {
     }
 }
 
-/// A stand-in that listens; it stops when this is dropped.
+/// A simulator that listens; it stops when this is dropped.
 #[derive(Debug)]
 pub struct Running {
     /// Where it listens; with the port that the system chose when 0 was asked for.
@@ -76,7 +75,7 @@ pub struct Running {
 impl Running {
     /// Closes the listener and all connections, and waits until they are closed.
     pub async fn stop(self) {
-        // Nobody listens when the task is already gone, and then there is nothing to stop.
+        // Sending fails when the task is already gone; then there is nothing to stop.
         let _ = self.stop.send(true);
         let _ = self.accepting.await;
     }
@@ -97,43 +96,7 @@ impl Running {
     }
 }
 
-/// What all connections share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) simulator: Mutex<Simulator>,
-    directory: Arc<Directory>,
-    clock: Clock,
-}
-
-/// The wall clock at the start, and from then on only forward: a stand-in that steps back would refuse wrongly.
-#[derive(Debug)]
-struct Clock {
-    started: Instant,
-    started_at: i64,
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the stand-in keeps its own time, or it would share the clock of what it is to prove"
-)]
-impl Clock {
-    fn new() -> Self {
-        let since_epoch =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Clock { started: Instant::now(), started_at: nanos(since_epoch) }
-    }
-
-    fn now(&self) -> i64 {
-        self.started_at
-            .saturating_add(nanos(Instant::now().saturating_duration_since(self.started)))
-    }
-}
-
-fn nanos(span: Duration) -> i64 {
-    i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// Starts a stand-in on a loopback address, within the current tokio runtime.
+/// Starts a simulator on a loopback address, within the current tokio runtime.
 ///
 /// Besides the providers' paths there are `GET /health`, `GET /stats` (with `?timeline=true` also who came when) and
 /// `POST /control` with `{"faults": […], "clear_faults": true, "reset_stats": true}`, each optional.
@@ -141,19 +104,16 @@ pub async fn serve(settings: SimulatorSettings, addr: SocketAddr) -> Result<Runn
     if !addr.ip().is_loopback() {
         return Err(ServeError::NotLoopback(addr));
     }
-    let mut simulator = Simulator::new(settings).map_err(ServeError::Settings)?;
+    let simulator = Simulator::new(settings).map_err(ServeError::Settings)?;
     let listener = TcpListener::bind(addr).await.map_err(|error| ServeError::Bind(addr, error))?;
     let addr = listener.local_addr().map_err(|error| ServeError::Bind(addr, error))?;
-    let clock = Clock::new();
-    simulator.start(clock.started_at);
-    let directory = simulator.directory();
-    let shared = Arc::new(Shared { simulator: Mutex::new(simulator), directory, clock });
+    let shared = Arc::new(Shared::new(simulator));
     let (stop, stopped) = watch::channel(false);
     let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
     Ok(Running { addr, shared, stop, accepting })
 }
 
-/// Accepts until it is told to stop (or nobody is left to tell it); the connections end with it.
+/// Accepts until it is stopped; the connections end with it.
 async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
@@ -164,7 +124,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
                 Ok((stream, _)) => {
                     let shared = Arc::clone(&shared);
                     connections.spawn(async move {
-                        // A client that goes away in the middle is no news.
+                        // A client may go away in the middle.
                         let _ = converse(stream, &shared).await;
                     });
                 }
@@ -261,7 +221,7 @@ fn answer_to(request: &IncomingRequest<'_>, shared: &Shared) -> Answer {
     if let Some(answer) = control::answer(request, shared) {
         return answer;
     }
-    let asked = Asked::read(&shared.directory, request);
+    let asked = Request::read(&shared.directory, request);
     let decision = {
         let mut simulator = shared.simulator.lock();
         // The clock is read under the lock, so that the simulator never sees time go back.

@@ -1,4 +1,4 @@
-//! What has the stand-in seen so far?
+//! Statistics and timeline of the simulator.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -42,7 +42,7 @@ pub struct KeyStats {
 pub struct TimelineEntry {
     /// When it came, in seconds since the start.
     pub seconds: f64,
-    /// The label of its key; empty when nobody knows the key.
+    /// The label of its key; empty when the key is unknown.
     pub key: String,
     /// The status it got; 0 when there was no whole answer.
     pub status: u16,

@@ -1,4 +1,4 @@
-//! How does a stream reach the client, piece by piece?
+//! Sending of a stream, with its pauses and faults.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -14,8 +14,8 @@ const BLOCK: usize = 64 * 1024;
 
 /// Sends a stream in HTTP's chunks, one for each event; `false` when the connection is over.
 ///
-/// `leave` is called before the last bytes, so that whoever has them finds the slot free. What the client sends
-/// meanwhile goes to `buffer`.
+/// `leave` is called before the last bytes, so that the client that has them finds the slot free. What the client sends
+/// during the stream goes to `buffer`.
 pub(super) async fn send(
     stream: &mut TcpStream,
     answer: &Answer,
@@ -71,7 +71,7 @@ pub(super) async fn send(
     }
 }
 
-/// Waits, unless the client goes away meanwhile.
+/// Waits, unless the client goes away.
 async fn wait(stream: &mut TcpStream, pause: Duration, buffer: &mut Vec<u8>) -> io::Result<()> {
     let over = tokio::time::sleep(pause);
     tokio::pin!(over);

@@ -1,10 +1,10 @@
-//! Where do answers stand that may be given again?
+//! Cached answers of a store.
 
 use std::collections::{HashMap, VecDeque};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::KeptAnswer;
+use super::store::KeptAnswer;
 use crate::kernel::Moment;
 
 /// Answers in memory, the oldest first.

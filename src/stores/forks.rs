@@ -1,7 +1,7 @@
-//! What becomes of an open state file when the process forks?
+//! Fork safety of an open state file.
 //!
 //! SQLite keeps half of its locks in the memory of the process. A child that inherits a connection believes in locks
-//! that only its parent holds, and whoever closes first takes the log away from under the other. So no file is open at
+//! that only its parent holds, and the first to close it removes the log that the other still uses. So no file is open at
 //! the instant of a fork: who forks says so before and after, and each process opens the file again when it needs it.
 
 use std::path::{Path, PathBuf};
@@ -11,8 +11,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use super::error::StoreError;
 use super::sqlite::SqliteStore;
-use super::{KeptAnswer, QuotaStore, StoreError};
+use super::store::{KeptAnswer, QuotaStore};
 use crate::kernel::{Ledger, LedgerId, Ledgers, Moment};
 
 /// A [`SqliteStore`] that is closed while the process forks.
@@ -48,7 +49,7 @@ struct Gate {
 
 static FILES: ArcSwapOption<OfProcess> = ArcSwapOption::const_empty();
 
-/// A fork takes milliseconds, and seconds on a machine that has too much to do: whoever opens the file before it is over
+/// A fork takes milliseconds, and seconds on a machine that has too much to do: a thread that opens the file before it is over
 /// gives the child locks that are none. One that was never said to be over must not stop everything for ever.
 const LONGEST_FORK: Duration = Duration::from_secs(60);
 
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn who_needs_the_file_meanwhile_waits_for_the_end_of_the_fork() {
+    fn a_thread_that_needs_the_file_waits_for_the_end_of_the_fork() {
         let folder = tempfile::tempdir().unwrap();
         let store = ForkSafeStore::open(&folder.path().join("state.sqlite"), "salt").unwrap();
         before_fork();

@@ -3,8 +3,9 @@
 use parking_lot::Mutex;
 
 use super::answers::Answers;
-use super::shelf::Shelf;
-use super::{KeptAnswer, QuotaStore, StoreError};
+use super::error::StoreError;
+use super::ledger_table::LedgerTable;
+use super::store::{KeptAnswer, QuotaStore};
 use crate::kernel::{LedgerId, Ledgers, Moment};
 
 /// Remembers in memory: for tests and throw-away use (`state="memory"`).
@@ -18,7 +19,7 @@ use crate::kernel::{LedgerId, Ledgers, Moment};
 /// ```
 #[derive(Default)]
 pub struct MemoryStore {
-    shelf: Mutex<(Shelf, Vec<usize>)>,
+    table: Mutex<(LedgerTable, Vec<usize>)>,
     answers: Mutex<Answers>,
 }
 
@@ -28,16 +29,16 @@ impl QuotaStore for MemoryStore {
         ids: &[LedgerId],
         act: &mut dyn FnMut(&mut Ledgers<'_>),
     ) -> Result<(), StoreError> {
-        let (shelf, places) = &mut *self.shelf.lock();
+        let (table, places) = &mut *self.table.lock();
         places.clear();
-        places.extend(ids.iter().map(|id| shelf.place(id)));
-        act(&mut Ledgers::new(&mut shelf.ledgers, places));
-        places.iter().for_each(|place| shelf.keep(*place));
+        places.extend(ids.iter().map(|id| table.place(id)));
+        act(&mut Ledgers::new(&mut table.ledgers, places));
+        places.iter().for_each(|place| table.keep(*place));
         Ok(())
     }
 
     fn ids(&self) -> Result<Vec<LedgerId>, StoreError> {
-        Ok(self.shelf.lock().0.kept_ids())
+        Ok(self.table.lock().0.kept_ids())
     }
 
     fn salt(&self) -> &str {

@@ -1,4 +1,4 @@
-//! Ledgers in one SQLite file that every process of the host may share, without a server.
+//! Ledgers in one SQLite file that all processes of a host may share.
 //!
 //! One row per ledger, written inside the reservation. WAL without a flush at every commit: what was committed
 //! survives the death of the process at any instant; after a power cut the last commits may be missing, never half
@@ -11,8 +11,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ffi};
 
-use super::shelf::Shelf;
-use super::{KeptAnswer, QuotaStore, StoreError, StoreTrouble, answers};
+use super::answers;
+use super::error::{StoreError, StoreTrouble};
+use super::ledger_table::LedgerTable;
+use super::store::{KeptAnswer, QuotaStore};
 use crate::kernel::{Amounts, Ledger, LedgerId, Ledgers, Moment};
 
 /// The layout of the file; a file with a higher number is not touched.
@@ -29,8 +31,8 @@ pub struct SqliteStore {
 
 struct Inner {
     connection: Connection,
-    shelf: Shelf,
-    /// For each place on the shelf: the state of the file in which it was last read or written.
+    table: LedgerTable,
+    /// For each place on the table: the state of the file in which it was last read or written.
     read_at: Vec<i64>,
     places: Vec<usize>,
     in_flight: Vec<(u64, Amounts)>,
@@ -60,7 +62,7 @@ impl SqliteStore {
         let salt = prepare(&mut connection, path, salt)?;
         let inner = Inner {
             connection,
-            shelf: Shelf::default(),
+            table: LedgerTable::default(),
             read_at: Vec::new(),
             places: Vec::new(),
             in_flight: Vec::new(),
@@ -83,7 +85,7 @@ impl QuotaStore for SqliteStore {
         let begun = inner.begin(ids);
         // Without the file it acts on what this process remembers, and only its ends of calls are kept: they have ended
         // whether that can be written down or not.
-        let mut ledgers = Ledgers::new(&mut inner.shelf.ledgers, &inner.places);
+        let mut ledgers = Ledgers::new(&mut inner.table.ledgers, &inner.places);
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut ledgers)));
         let outcome = begun.and_then(|()| if acted.is_ok() { inner.write(ids) } else { Ok(()) });
         if outcome.is_err() || acted.is_err() {
@@ -135,17 +137,17 @@ impl Inner {
         self.connection.prepare_cached(statement)?.execute([]).map(drop)
     }
 
-    /// Finds the ledgers and takes the file, so that they are as it says and nobody else changes them.
+    /// Finds the ledgers and takes the file, so that they are current and no other process changes them.
     fn begin(&mut self, ids: &[LedgerId]) -> rusqlite::Result<()> {
         self.places.clear();
         self.in_flight.clear();
         for id in ids {
-            let place = self.shelf.place(id);
+            let place = self.table.place(id);
             self.places.push(place);
-            let ledger = &self.shelf.ledgers[place];
-            self.in_flight.push((ledger.in_flight(), ledger.held()));
+            let ledger = &self.table.ledgers[place];
+            self.in_flight.push((ledger.in_flight(), ledger.reserved()));
         }
-        self.read_at.resize(self.shelf.ledgers.len(), i64::MIN);
+        self.read_at.resize(self.table.ledgers.len(), i64::MIN);
         self.execute("BEGIN IMMEDIATE")?;
         let version: i64 = self
             .connection
@@ -167,7 +169,7 @@ impl Inner {
             "INSERT INTO ledgers (name, state) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET state = ?2",
         )?;
         for (id, place) in ids.iter().zip(&self.places) {
-            let ledger = &mut self.shelf.ledgers[*place];
+            let ledger = &mut self.table.ledgers[*place];
             if ledger.take_changed() {
                 write.execute((id.as_str(), to_json(ledger)?))?;
             }
@@ -184,7 +186,7 @@ impl Inner {
             Some(state) => from_json(&state)?,
             None => Ledger::default(),
         };
-        let ledger = &mut self.shelf.ledgers[place];
+        let ledger = &mut self.table.ledgers[place];
         stored.keep_local(std::mem::take(ledger));
         *ledger = stored;
         Ok(())
@@ -196,10 +198,10 @@ impl Inner {
         // When even this fails there is no transaction left to end.
         let _ = self.execute("ROLLBACK");
         for (place, (before, held)) in self.places.iter().zip(&self.in_flight) {
-            let ledger = &mut self.shelf.ledgers[*place];
+            let ledger = &mut self.table.ledgers[*place];
             if ledger.in_flight() > *before {
-                let taken = ledger.held().minus(held);
-                ledger.let_go(&taken);
+                let taken = ledger.reserved().minus(held);
+                ledger.release(&taken);
             }
             while ledger.in_flight() > *before {
                 ledger.forget_in_flight();
@@ -301,7 +303,7 @@ fn refuse_what_is_too_short(path: &Path) -> Result<(), StoreError> {
             Err(StoreError {
                 trouble: StoreTrouble::Corrupt,
                 path: Some(path.to_owned()),
-                detail: format!("{} bytes are no database", file.len()),
+                detail: format!("{} bytes are not a database", file.len()),
             })
         }
         _ => Ok(()),

@@ -124,7 +124,7 @@ fn a_call_that_ends_on_a_full_disk_has_ended() {
     let settle = || {
         store.update(&[id("group")], &mut |ledgers| {
             ledgers.get_mut(0).ended(crate::state::NOW);
-            ledgers.get_mut(0).saw_output(10, None);
+            ledgers.get_mut(0).record_output_size(10, None);
         })
     };
     let settled = with_room(0, settle);

@@ -1,4 +1,4 @@
-//! Do the parts that touch the world keep their promises: stores, transport, driver, and the law of the rings?
+//! Tests of what touches the world (stores, transport, engine) and of the law of rings.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,6 +7,8 @@
     reason = "the helpers of tests fail tests too"
 )]
 
+mod circles;
+mod compatibility;
 mod driver;
 #[cfg(target_os = "linux")]
 mod full_disk;

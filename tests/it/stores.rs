@@ -205,10 +205,10 @@ fn ledgers_come_back_from_the_file_as_they_were() {
                     NOW,
                 );
             }
-            ledger.learn(&told, SinceTold::default(), NOW, NOW);
+            ledger.learn_limit(&told, SinceTold::default(), NOW, NOW);
             ledger.block(block.clone(), NOW);
             ledger.join("org-acme");
-            (0..20).for_each(|_| ledger.saw_output(77, None));
+            (0..20).for_each(|_| ledger.record_output_size(77, None));
         })
         .unwrap();
     let before = state(&*store, NOW);

@@ -1,4 +1,4 @@
-"""What do tests share?"""
+"""Fixtures of all tests: a clean environment, the simulator, interfaces."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from looking import MODEL, ONE_A_MINUTE, WIDE
-from scripted import Options, ScriptedCore
+from probes import MODEL, ONE_A_MINUTE, WIDE
+from scripted_core import Options, ScriptedCore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,14 +26,35 @@ def ctrl_c_is_heard() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# What decides how rich draws; each test starts from the same terminal.
+TERMINAL = {
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "COLORTERM",
+    "COLUMNS",
+    "FORCE_COLOR",
+    "JPY_PARENT_PID",
+    "LINES",
+    "NO_COLOR",
+    "TTY_COMPATIBLE",
+    "TTY_INTERACTIVE",
+}
+
+
 @pytest.fixture(autouse=True)
-def no_keys_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing a person has in their environment or home folder reaches a test."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No key, proxy, setting or file of the machine, and no property of its terminal, reaches a test."""
     import os
 
     for name in list(os.environ):
-        if name.startswith(("QUOTAFLOW_", "LANGCHAIN_", "LANGSMITH_", "LC_")) or "_API_KEY" in name:
+        if (
+            name.startswith(("QUOTAFLOW_", "LANGCHAIN_", "LANGSMITH_", "LC_"))
+            or "_API_KEY" in name
+            or name.lower().endswith("_proxy")
+            or name in TERMINAL
+        ):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -44,8 +65,8 @@ def no_keys_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 def scripted(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedCore]:
     """Interfaces of this test reach a scripted double instead of Rust."""
     monkeypatch.setattr(ScriptedCore, "made", [], raising=False)
-    monkeypatch.setattr("quotaflow.interface.Core", ScriptedCore)
-    monkeypatch.setattr("quotaflow.options.CallOptions", Options)
+    monkeypatch.setattr("quotaflow._call.base.Core", ScriptedCore)
+    monkeypatch.setattr("quotaflow._call.options.CallOptions", Options)
     return ScriptedCore
 
 

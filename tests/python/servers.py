@@ -1,4 +1,4 @@
-"""What does a server look like that says exactly what a test wants?"""
+"""A server on loopback that answers exactly what a test wants."""
 
 from __future__ import annotations
 

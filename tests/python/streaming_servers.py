@@ -1,4 +1,4 @@
-"""What does a stream look like that says exactly what a test wants?"""
+"""Servers that stream exactly what a test wants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a server look like that calls tools and keeps to a schema, as far as one can without a mind?"""
+"""A server that calls tools and keeps to a schema."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 //! Does what was planned come true?
 
 use proptest::prelude::*;
-use quotaflow::engine::{Ask, Load, Plan as Planned};
+use quotaflow::engine::{Load, Plan as Planned, Request};
 use serde_json::{Value, json};
 
 use crate::world::{Ended, Plan, World, ask, ask_task, max_tokens};
@@ -25,7 +25,7 @@ fn plan(keys: u64, limits: &Value, latency: &Value, output: &Value) -> Plan {
     }
 }
 
-fn load(prompts: u64, prompt: &Ask, engine: &quotaflow::engine::Engine) -> Load {
+fn load(prompts: u64, prompt: &Request, engine: &quotaflow::engine::Engine) -> Load {
     let size = engine.prompt_sizes(prompt, vec![prompt.messages.clone()]).unwrap()[0];
     Load {
         sizes: vec![(size, prompts)],
@@ -38,7 +38,7 @@ fn load(prompts: u64, prompt: &Ask, engine: &quotaflow::engine::Engine) -> Load 
 /// Plans, sends, and says what was planned and in how many seconds everybody was answered.
 async fn planned_and_done(
     world: &World,
-    prompt: Ask,
+    prompt: Request,
     prompts: u64,
     warm: u64,
 ) -> (Planned, f64, Vec<Ended>) {

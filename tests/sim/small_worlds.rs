@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use quotaflow::engine::Ask;
+use quotaflow::engine::Request;
 use quotaflow::kernel::Moment;
 use serde_json::{Map, Value, json};
 
@@ -172,7 +172,7 @@ impl Small {
         }
     }
 
-    fn ask(&self, asked: &Asked) -> Ask {
+    fn ask(&self, asked: &Asked) -> Request {
         let model = if self.provider == "openai" { "gpt-4o-mini" } else { "gemini-2.5-flash" };
         let mut ask = ask(self.provider, model, &"word ".repeat(asked.words));
         ask.priority = asked.priority;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quotaflow::engine::{Ask, Clock, Engine};
+use quotaflow::engine::{Clock, Engine, Request};
 use quotaflow::error::ErrorKind;
 use quotaflow::kernel::Moment;
 use serde_json::{Value, json};
@@ -43,9 +43,9 @@ fn plan(seed: u64, users: Value) -> Plan {
 }
 
 /// A call of a user with an answer of at most so many tokens.
-fn call(user: &str, priority: u8, most: u64) -> Ask {
+fn call(user: &str, priority: u8, most: u64) -> Request {
     let user = Some(user.to_owned());
-    Ask { user, priority, params: max_tokens(most), ..ask("openai", GPT, "Go") }
+    Request { user, priority, params: max_tokens(most), ..ask("openai", GPT, "Go") }
 }
 
 /// How many tokens were billed for an answer.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quotaflow::engine::{Ask, Clock, Engine};
+use quotaflow::engine::{Clock, Engine, Request};
 use quotaflow::kernel::{Moment, Period, Resource};
 use quotaflow::stores::{MemoryStore, QuotaStore, SqliteStore};
 use serde_json::{Value, json};
@@ -115,7 +115,7 @@ fn outages() -> Value {
 /// What happens at an instant of the week.
 enum Happening {
     Call {
-        ask: Box<Ask>,
+        ask: Box<Request>,
         dropped_after: Option<Duration>,
     },
     /// The process ends in the middle of things and another one begins.

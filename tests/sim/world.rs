@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use quotaflow::config::{Arguments, ConfigArgument, Settings, Sources};
-use quotaflow::engine::{self, Answer, Ask, Clock, Engine, Entropy, TokioClock};
+use quotaflow::engine::{self, Answer, Clock, Engine, Entropy, Request, TokioClock};
 use quotaflow::error::{Error, ErrorKind};
 use quotaflow::kernel::{FailureClass, Moment};
 use quotaflow::providers::{Content, Message, Role};
@@ -111,13 +111,12 @@ impl World {
         transport: Arc<dyn engine::Transport>,
     ) -> Arc<Engine> {
         let world = engine::World {
-            store,
             transport,
             clock: self.watch.clone(),
             entropy: Entropy::seeded(self.seed),
             observer: self.trace.clone(),
         };
-        Engine::in_world(self.settings.clone(), world).unwrap()
+        Engine::in_world(self.settings.clone(), store, world).unwrap()
     }
 
     /// A process that remembers in memory.
@@ -129,7 +128,7 @@ impl World {
     pub(crate) fn call(
         &self,
         engine: &Arc<Engine>,
-        ask: Ask,
+        ask: Request,
         drop_after: Option<Duration>,
     ) -> impl Future<Output = Ended> + Send + use<> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
@@ -162,7 +161,7 @@ impl World {
     }
 
     /// One call, carried out to its end.
-    pub(crate) async fn carry_out(&self, engine: &Arc<Engine>, ask: Ask) -> Ended {
+    pub(crate) async fn carry_out(&self, engine: &Arc<Engine>, ask: Request) -> Ended {
         self.call(engine, ask, None).await
     }
 
@@ -225,15 +224,15 @@ const TROUBLES: [FailureClass; 4] = [
 ];
 
 /// A question to one model.
-pub(crate) fn ask(provider: &str, model: &str, prompt: &str) -> Ask {
-    let mut ask = Ask::new(vec![question(prompt)]);
+pub(crate) fn ask(provider: &str, model: &str, prompt: &str) -> Request {
+    let mut ask = Request::new(vec![question(prompt)]);
     (ask.provider, ask.model) = (Some(provider.to_owned()), Some(model.to_owned()));
     ask
 }
 
 /// A question for a task of the config.
-pub(crate) fn ask_task(task: &str, prompt: &str) -> Ask {
-    let mut ask = Ask::new(vec![question(prompt)]);
+pub(crate) fn ask_task(task: &str, prompt: &str) -> Request {
+    let mut ask = Request::new(vec![question(prompt)]);
     ask.task_name = Some(task.to_owned());
     ask
 }

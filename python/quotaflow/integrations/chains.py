@@ -1,4 +1,4 @@
-"""How does an `LLMInterface` take part in LangChain's chains and callbacks, once LangChain is there?"""
+"""`LLMInterface` in LangChain's chains and callbacks; needs LangChain."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from quotaflow._call.checks import wrong_type
 from quotaflow.integrations.langchain import ChatQuotaflow  # first: it says what to install
 
 from langchain_core.messages import AnyMessage, convert_to_messages  # isort: skip
@@ -13,10 +14,10 @@ from langchain_core.prompt_values import ChatPromptValue, ChatPromptValueConcret
 from langchain_core.runnables import Runnable, RunnableSequence, ensure_config
 from langchain_core.runnables.base import coerce_to_runnable
 
-from quotaflow.errors import InvalidArgumentError, InvalidPromptError
+from quotaflow._call.options import takes_a_shape
+from quotaflow._structured.repair import Wanted
+from quotaflow.errors import InvalidPromptError
 from quotaflow.integrations.messages import reply_of
-from quotaflow.options import takes_a_shape
-from quotaflow.shaped_answers import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
     from langchain_core.runnables import RunnableConfig
 
-    from quotaflow.interface import LLMInterface
     from quotaflow.reply import Reply
 
 
@@ -43,8 +43,8 @@ class _TextRunnable(Runnable[Any, str]):
         return str
 
 
-def borrowed(llm: LLMInterface, name: str) -> Any:
-    """A member of LangChain's Runnable, as if the interface had inherited it."""
+def borrowed(llm: Any, name: str) -> Any:
+    """Return a member of LangChain's Runnable, as if the interface had inherited it."""
     try:
         member = inspect.getattr_static(_TextRunnable, name)
     except AttributeError:
@@ -54,50 +54,46 @@ def borrowed(llm: LLMInterface, name: str) -> Any:
 
 
 def sequence(*steps: Any, name: str | None = None) -> Runnable[Any, Any]:
-    """A chain of these."""
+    """Return a chain of these."""
     return RunnableSequence(*map(coerce_to_runnable, steps), name=name)
 
 
-def invoke(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[str, Any]) -> Reply:
-    """One call under a config, told to its callbacks as that of a chat model."""
+def invoke(llm: Any, prompt: object, config: Any, kwargs: dict[str, Any]) -> Reply:
+    """Send one call under a config; its callbacks see a chat model."""
     value, under = _prompt_value(prompt), _config(config)
     return _reply(ChatQuotaflow(llm=llm).generate_prompt([value], **_told(under), **kwargs), kwargs)
 
 
-async def ainvoke(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[str, Any]) -> Reply:
-    """The same for asyncio."""
+async def ainvoke(llm: Any, prompt: object, config: Any, kwargs: dict[str, Any]) -> Reply:
+    """Do the same for asyncio."""
     value, under = _prompt_value(prompt), _config(config)
     return _reply(await ChatQuotaflow(llm=llm).agenerate_prompt([value], **_told(under), **kwargs), kwargs)
 
 
-def stream(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[str, Any]) -> Iterator[str]:
-    """The text of one call in pieces under a config, told to its callbacks as that of a chat model."""
+def stream(llm: Any, prompt: object, config: Any, kwargs: dict[str, Any]) -> Iterator[str]:
+    """Yield the text of one call in pieces under a config; its callbacks see a chat model."""
     value, under = _prompt_value(prompt), _named(_config(config))
     for chunk in ChatQuotaflow(llm=llm).stream(value, under, **kwargs):
         if text := str(chunk.text):
             yield text
 
 
-async def astream(llm: LLMInterface, prompt: object, config: Any, kwargs: dict[str, Any]) -> AsyncIterator[str]:
-    """The same for asyncio."""
+async def astream(llm: Any, prompt: object, config: Any, kwargs: dict[str, Any]) -> AsyncIterator[str]:
+    """Do the same for asyncio."""
     value, under = _prompt_value(prompt), _named(_config(config))
     async for chunk in ChatQuotaflow(llm=llm).astream(value, under, **kwargs):
         if text := str(chunk.text):
             yield text
 
 
-def batch(
-    llm: LLMInterface, inputs: Any, config: Any, return_exceptions: bool, kwargs: dict[str, Any]
-) -> list[Any]:
-    """Many calls, each under its config, from LangChain's threads."""
+def batch(llm: Any, inputs: Any, config: Any, return_exceptions: bool, kwargs: dict[str, Any]) -> list[Any]:
+    """Send many calls, each under its config, from LangChain's threads."""
     made: list[Any] = borrowed(llm, "batch")(inputs, config, return_exceptions=return_exceptions, **kwargs)
     return made
 
 
-async def abatch(
-    llm: LLMInterface, inputs: Any, config: Any, return_exceptions: bool, kwargs: dict[str, Any]
-) -> list[Any]:
-    """The same for asyncio."""
+async def abatch(llm: Any, inputs: Any, config: Any, return_exceptions: bool, kwargs: dict[str, Any]) -> list[Any]:
+    """Do the same for asyncio."""
     made: list[Any] = await borrowed(llm, "abatch")(inputs, config, return_exceptions=return_exceptions, **kwargs)
     return made
 
@@ -106,17 +102,16 @@ def _config(config: Any) -> RunnableConfig:
     try:
         return ensure_config(config)
     except (AttributeError, TypeError):
-        kind = type(config).__name__
-        raise InvalidArgumentError(f"config is of type {kind}", hint="pass a RunnableConfig or None") from None
+        raise wrong_type("config", config, "pass a RunnableConfig or None") from None
 
 
 def _named(config: RunnableConfig) -> RunnableConfig:
-    """The config, in which a run without a name has that of the interface."""
+    """Return the config, in which a run without a name has that of the interface."""
     return {**config, "run_name": config.get("run_name") or _NAME}
 
 
 def _told(config: RunnableConfig) -> dict[str, Any]:
-    """What LangChain's models are told of a config; a run without a name has that of the interface."""
+    """Return a config's arguments for LangChain's models; a run without a name has the interface's."""
     return {
         "callbacks": config.get("callbacks"),
         "tags": config.get("tags"),

@@ -1,6 +1,6 @@
-"""How do I use my keys and quotas as a chat model of LangChain?
+"""`ChatQuotaflow`: a chat model of LangChain over your keys and quotas.
 
-pip install 'quotaflow[langchain]'
+It needs LangChain, which `pip install 'quotaflow[langchain]'` brings.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from langchain_core.utils.function_calling import convert_to_openai_function, co
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from quotaflow._streaming.methods import awhole_answer, whole_answer
 from quotaflow.errors import InvalidArgumentError
 from quotaflow.integrations.messages import chunk_from, generation_from, last_chunk_from, openai_messages
 from quotaflow.interface import LLMInterface
-from quotaflow.streaming import awhole_answer, whole_answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -65,7 +65,7 @@ class ChatQuotaflow(BaseChatModel):
     in the last one.
 
     Args:
-        llm: the interface to use, shared with whoever else has it; or else one is made of the next five, which
+        llm: the interface to use, which other code may share; or else one is made of the next five, which
             mean what they mean to `LLMInterface`.
         config: the configuration, or its path; none of these five is kept here, shown or serialised.
         keys: keys by provider.
@@ -75,7 +75,7 @@ class ChatQuotaflow(BaseChatModel):
         fields: the fields below, all of which a call can overrule: `chat.invoke("…", model="…")`.
 
     Raises:
-        ConfigError: the configuration cannot be meant.
+        ConfigError: the configuration is invalid.
 
     >>> chat = ChatQuotaflow(llm=llm, model="gpt-4o-mini", temperature=0)
     >>> message = chat.invoke([("system", "Be brief."), ("human", "Name a river.")])
@@ -108,18 +108,18 @@ class ChatQuotaflow(BaseChatModel):
     """The seconds a whole call may take, waits included."""
     retry: bool = True
     """Whether to try again after a failure that may pass."""
-    max_retries: int = 3
-    """How often a key that failed is tried again; at 3 the config has the last word."""
-    retry_delay: _Seconds = 1.0
-    """The first back-off in seconds; at 1.0 the config has the last word."""
+    max_retries: int | None = None
+    """How often a key that failed is tried again; `None` for what the config says (3)."""
+    retry_delay: _Seconds | None = None
+    """The first back-off in seconds; `None` for what the config says (1)."""
     fallback: bool = True
     """Whether to go on to the configured fallbacks."""
     user: str | None = None
-    """On whose behalf; it stays here and is not sent."""
+    """The user of the call; it stays here and is not sent."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Whatever else goes to the provider with every call: `top_p`, `seed`…"""
     streaming: bool = False
-    """Whether `invoke` streams too, so that callbacks are told of each token."""
+    """Whether `invoke` streams too, so that callbacks see each token."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class ChatQuotaflow(BaseChatModel):
         return params
 
     def get_num_tokens(self, text: str) -> int:
-        """About how many tokens a text is, as calls are reckoned before they are sent; it loads no tokenizer.
+        """Estimate the tokens of a text, as calls are estimated before they are sent; it loads no tokenizer.
 
         Four ASCII characters or one other character a token, and a tenth more.
 
@@ -177,7 +177,7 @@ class ChatQuotaflow(BaseChatModel):
         return tokens + ceil(tokens / 10)
 
     def _arguments(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """What `send_prompt` is given besides the messages; a call has the last word."""
+        """Return what `send_prompt` is given besides the messages; the call's own arguments win."""
         made = {name: getattr(self, name) for name in _ASKED} | self.params
         made |= {"stop": stop or self.stop or None} | kwargs
         return {name: value for name, value in made.items() if value is not None}
@@ -234,7 +234,7 @@ class ChatQuotaflow(BaseChatModel):
         yield last_chunk_from(stream.reply)
 
     def _streamed(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a stream; what LangChain was given cannot be taken back, so none is resumed."""
+        """Return the arguments of a stream; what LangChain was given cannot be taken back, so none is resumed."""
         arguments = self._arguments(stop, kwargs)
         if "resume" in arguments:
             raise InvalidArgumentError(
@@ -251,7 +251,7 @@ class ChatQuotaflow(BaseChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """A model that may call these tools.
+        """Return a model that may call these tools.
 
         Args:
             tools: functions, Pydantic models, typed dicts, LangChain's tools, or dicts in a provider's shape.
@@ -286,7 +286,7 @@ class ChatQuotaflow(BaseChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """A model whose answers have this shape.
+        """Return a model whose answers have this shape.
 
         Args:
             schema: a Pydantic model, which the answer is then an instance of, or a typed dict, a JSON schema, or
@@ -305,19 +305,19 @@ class ChatQuotaflow(BaseChatModel):
         if schema is None and method != "json_mode":
             raise ValueError(f"{method} needs a schema")
         is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
-        told: dict[str, Any] = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
+        traced: dict[str, Any] = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
         parser: BaseOutputParser[Any]
         if method == "function_calling":
             tool = convert_to_openai_tool(schema, strict=strict)
             name = tool["function"]["name"]
-            model = self.bind_tools([tool], tool_choice=name, **told, **kwargs)
+            model = self.bind_tools([tool], tool_choice=name, **traced, **kwargs)
             if is_class:
                 parser = PydanticToolsParser(tools=[schema], first_tool_only=True)
             else:
                 parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
         else:
             form = {"type": "json_object"} if method == "json_mode" else _json_schema(schema, strict)
-            model = self.bind(response_format=form, **(told if schema else {}), **kwargs)
+            model = self.bind(response_format=form, **(traced if schema else {}), **kwargs)
             parser = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
         if not include_raw:
             return model | parser

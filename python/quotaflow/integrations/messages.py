@@ -1,4 +1,4 @@
-"""How do LangChain's messages become a prompt, and a reply one of LangChain's messages?"""
+"""LangChain's messages as prompts, and replies as LangChain's messages."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from langchain_core.messages.utils import convert_to_openai_messages
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 from pydantic import Field
 
-from quotaflow.costs import reply_cost
 from quotaflow.errors import InvalidPromptError
-from quotaflow.reply import Reply
+from quotaflow.reply import Reply, quiet_cost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_core.messages import BaseMessage
 
-    from quotaflow.pieces import Piece
+    from quotaflow._streaming.piece import Piece
     from quotaflow.records import Usage
 
 _FIELDS = ("role", "content", "tool_calls", "tool_call_id", "name")
@@ -44,19 +43,19 @@ _NOT_SENT = frozenset(
 
 
 class ReplyGeneration(ChatGeneration):
-    """A generation that still has the reply it was made of, as long as nobody writes it down."""
+    """A generation that still has the reply it was made of, as long as it is not serialised."""
 
     reply: Any = Field(default=None, exclude=True, repr=False)
     """The `Reply`."""
 
     @classmethod
     def lc_id(cls) -> list[str]:
-        """What it is read back as: caches outside the process know LangChain's own class only."""
+        """Return the class it is read back as: caches outside the process know LangChain's own class only."""
         return ChatGeneration.lc_id()
 
 
 def openai_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
-    """The messages as `send_prompt` takes them, pictures and files in the OpenAI shape whatever theirs was.
+    """Return the messages as `send_prompt` takes them, pictures and files in the OpenAI shape whatever theirs was.
 
     Raises:
         InvalidPromptError: a message holds what has no such shape; the text of it is not shown.
@@ -83,7 +82,7 @@ def _sendable(value: Any) -> Any:
 
 
 def generation_from(reply: Reply) -> ReplyGeneration:
-    """A reply as LangChain's generation, with the message in it."""
+    """Return a reply as LangChain's generation, with the message in it."""
     calls = [_tool_call(call) for call in reply.tool_calls]
     message = AIMessage(
         content=str(reply),
@@ -97,7 +96,7 @@ def generation_from(reply: Reply) -> ReplyGeneration:
 
 
 def chunk_from(piece: Piece) -> ChatGenerationChunk | None:
-    """A piece of a stream as LangChain's; `None` for what the model thinks, which stays out of messages."""
+    """Return a piece of a stream as LangChain's; `None` for what the model thinks, which stays out of messages."""
     if piece.kind == "text":
         return ChatGenerationChunk(message=AIMessageChunk(content=str(piece)))
     if piece.kind == "tool_call":
@@ -107,7 +106,7 @@ def chunk_from(piece: Piece) -> ChatGenerationChunk | None:
 
 
 def last_chunk_from(reply: Reply) -> ChatGenerationChunk:
-    """What is known at the end of a stream, as its last piece; all that was said has been given."""
+    """Return what is known at the end of a stream, as its last chunk, without text."""
     message = AIMessageChunk(
         content="",
         usage_metadata=usage_metadata(reply.usage),
@@ -118,7 +117,7 @@ def last_chunk_from(reply: Reply) -> ChatGenerationChunk:
 
 
 def _tool_call(call: dict[str, Any]) -> ToolCall | InvalidToolCall:
-    """A tool call as LangChain has it; arguments that are no object of JSON are shown as the model wrote them."""
+    """Return a tool call as LangChain has it; invalid arguments are shown as the model wrote them."""
     number, name, text = _parts(call)
     try:
         arguments = json.loads(text or "{}")
@@ -131,7 +130,7 @@ def _tool_call(call: dict[str, Any]) -> ToolCall | InvalidToolCall:
 
 
 def _parts(call: dict[str, Any]) -> tuple[str | None, str | None, str]:
-    """Id, name and arguments of a call in the OpenAI shape; some servers leave things out."""
+    """Return id, name and arguments of a call in the OpenAI shape; some servers leave things out."""
     function = call.get("function") or {}
     arguments = function.get("arguments") or ""
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
@@ -139,7 +138,7 @@ def _parts(call: dict[str, Any]) -> tuple[str | None, str | None, str]:
 
 
 def reply_of(generation: ChatGeneration) -> Reply:
-    """The reply behind a generation; made of what the message knows, when it came from a cache or a stream."""
+    """Return the reply behind a generation; made from the message when it came from a cache or a stream."""
     if isinstance(generation, ReplyGeneration) and isinstance(generation.reply, Reply):
         return generation.reply
     message = generation.message
@@ -169,7 +168,7 @@ def reply_of(generation: ChatGeneration) -> Reply:
 
 
 def response_metadata(reply: Reply) -> dict[str, Any]:
-    """Where an answer came from and how, as plain values; the key is its label."""
+    """Return where an answer came from and how, as plain values; the key is its label."""
     return {
         "model_name": reply.model,
         "provider": reply.provider,
@@ -177,15 +176,15 @@ def response_metadata(reply: Reply) -> dict[str, Any]:
         "key": reply.key,
         "latency": reply.latency,
         "first_token_latency": reply.first_token_latency,
-        # A price that nobody knows is warned of where somebody asks for it.
-        "cost": None if (cost := reply_cost(reply, warns=False)) is None else float(cost),
+        # An unknown price is warned of where it is asked for.
+        "cost": None if (cost := quiet_cost(reply)) is None else float(cost),
         "cached": reply.cached,
         "attempts": [asdict(attempt) for attempt in reply.attempts],
     }
 
 
 def usage_metadata(usage: Usage | None) -> UsageMetadata | None:
-    """The tokens as LangChain counts them; a detail that is 0 may be unknown and is left out."""
+    """Return the tokens as LangChain counts them; a detail that is 0 may be unknown and is left out."""
     if usage is None:
         return None
     made = UsageMetadata(

@@ -1,4 +1,4 @@
-//! Does each mistake name its place and what was meant?
+//! Tests of config errors: each names its path and a suggestion.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Are files found in their order, and do three formats say the same?
+//! Tests of config files: search order and three formats.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Which keys are found, and what is said about odd ones?
+//! Tests of API keys in a config.
 
 use serde_json::json;
 

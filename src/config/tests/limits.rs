@@ -1,4 +1,4 @@
-//! Do limits mean what was written?
+//! Tests of limits in a config.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Does the config hold what it promises?
+//! Tests of the config.
 
 mod errors;
 mod files;

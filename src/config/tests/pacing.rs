@@ -1,4 +1,4 @@
-//! Does what is said beside the limits hold where it was said?
+//! Tests of pacing settings.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who wins: arguments, config, environment, catalogue?
+//! Tests of precedence between arguments, config and environment.
 
 use std::path::Path;
 use std::time::Duration;

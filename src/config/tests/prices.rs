@@ -1,4 +1,4 @@
-//! Are the user's prices read as they were meant, and is what cannot be meant refused with its place?
+//! Tests of prices in a config.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Do `models` become routes?
+//! Tests of routes in a config.
 
 use serde_json::json;
 

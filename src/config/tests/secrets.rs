@@ -1,4 +1,4 @@
-//! Is a planted key ever shown, even from the wrong place?
+//! Tests that no key is shown, even from the wrong place.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Is a strategy understood, and is it known which servers are local?
+//! Tests of routing strategies and local servers.
 
 use serde_json::json;
 

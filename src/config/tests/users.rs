@@ -1,4 +1,4 @@
-//! Are users read as they were meant, and is every slip named with its place?
+//! Tests of users in a config.
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Does a call do what it should in every case?
 
 use super::*;
-use crate::kernel::{Block, FailureClass, Origin, Scope, Until};
+use crate::kernel::{Block, FailureClass, Origin, RefusedBy, Scope, Until};
 
 const NOW: Moment = Moment::from_seconds(1_800_000_000);
 
@@ -23,8 +23,8 @@ fn failed_with(failure: Failure) -> Event {
     Event::Failed { failure: Box::new(failure), budget_wait: Duration::ZERO, entropy: 0.0 }
 }
 
-fn reserve(target: usize, barred: &[usize]) -> Action {
-    Action::Reserve { target, barred: barred.to_vec(), last_resort: false }
+fn reserve(target: usize, excluded: &[usize]) -> Action {
+    Action::Reserve { target, excluded: excluded.to_vec(), last_resort: false }
 }
 
 fn closed_for(seconds: u64) -> Event {
@@ -36,7 +36,7 @@ fn closed_for(seconds: u64) -> Event {
     let block = Block::after(&failure, 0, NOW, 0.0).unwrap();
     let obstacle = Obstacle::Block(block);
     let (at, opens) = (Some(until), Some(until));
-    Event::NotNow(Refusal { lane: 0, at, opens, obstacle, may_return: false }.into())
+    Event::NotNow(Refusal { by: RefusedBy::Lane(0), at, opens, obstacle, may_return: false }.into())
 }
 
 /// Feeds the events and returns the actions that followed.
@@ -179,7 +179,7 @@ fn what_may_be_given_back_is_waited_for_once_by_who_has_nowhere_else_to_go() {
 }
 
 #[test]
-fn an_own_limit_ends_the_call_with_what_failed_before() {
+fn a_limit_of_its_user_ends_the_call_with_what_failed_before() {
     let limit = || {
         let limit = crate::kernel::Limit {
             resource: crate::kernel::Resource::Tokens,
@@ -190,10 +190,11 @@ fn an_own_limit_ends_the_call_with_what_failed_before() {
         };
         let until = NOW + Duration::from_secs(40_000);
         let obstacle = Obstacle::Limit { limit, until, is_kept: false };
-        Event::OwnLimit(OwnLimit { obstacle, used: 1, may_return: false, ahead: 0 }.into())
+        Event::NotNow(Refusal::by_user(obstacle, 1, 0, false).into())
     };
     let actions = run(&mut call(2), vec![Event::Begin, limit()]);
-    assert!(matches!(actions[1], Action::GiveUp(GiveUp::OwnLimit(_))));
+    let Action::GiveUp(GiveUp::TooFar(refusal)) = &actions[1] else { panic!("{:?}", actions[1]) };
+    assert!(refusal.is_by_user(), "{refusal:?}");
     let broke = failed_with(Failure::new(FailureClass::ServerError, Scope::Call, "it burns"));
     let events = vec![Event::Begin, Event::Reserved { lane: 0 }, broke, Event::Rested, limit()];
     let actions = run(&mut call(1), events);
@@ -243,8 +244,8 @@ proptest::proptest! {
         let mut attempts = 0;
         loop {
             action = match action {
-                Action::Reserve { barred, .. } => {
-                    match (0..3).map(|n| (n + lanes[attempts]) % 3).find(|lane| !barred.contains(lane)) {
+                Action::Reserve { excluded, .. } => {
+                    match (0..3).map(|n| (n + lanes[attempts]) % 3).find(|lane| !excluded.contains(lane)) {
                         Some(lane) => call.step(NOW, Event::Reserved { lane }),
                         None => call.step(NOW, Event::Never(None)),
                     }

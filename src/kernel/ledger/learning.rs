@@ -1,37 +1,12 @@
 //! What does a ledger learn: of limits from providers and their refusals, of sizes from bills?
 
 use super::{Ledger, Obstacle};
-use crate::kernel::hint::RateHint;
-use crate::kernel::input_factor::InputFactor;
-use crate::kernel::learned::{Refused, only_watches};
+use crate::kernel::ledger::input_factor::InputFactor;
+use crate::kernel::ledger::learned_limits::{Refused, only_watches};
+use crate::kernel::ledger::output_sizes::{OutputSizes, USUAL_OUTPUT};
 use crate::kernel::limits::{Limit, Period, Resource, Source};
 use crate::kernel::moment::Moment;
-use crate::kernel::output_sizes::{OutputSizes, USUAL_OUTPUT};
-
-/// In what our count differs from what a provider had counted when it told what was left, without either being wrong.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SinceTold {
-    /// By how many tokens the prompt was thought to be longer than it is, which settling gives back; less than nothing
-    /// when it was thought to be shorter, which settling takes.
-    pub over_prompt: i64,
-    /// Tokens of answers that turned out shorter than what the provider had charged for them when it told.
-    pub answers_returned: u64,
-}
-
-impl SinceTold {
-    /// What we would have counted by now where the provider told that `used` of a limit on `resource` were used.
-    fn counted_here(self, resource: Resource, used: u64) -> u64 {
-        let SinceTold { over_prompt, answers_returned } = self;
-        match resource {
-            Resource::Tokens => {
-                used.saturating_add_signed(over_prompt).saturating_sub(answers_returned)
-            }
-            Resource::InputTokens => used.saturating_add_signed(over_prompt),
-            Resource::OutputTokens => used.saturating_sub(answers_returned),
-            _ => used,
-        }
-    }
-}
+use crate::kernel::rate_hint::{RateHint, SinceTold};
 
 impl Ledger {
     /// Whether the user stated the limit that `hint` tells of, or a lower one.
@@ -44,13 +19,13 @@ impl Ledger {
     }
 
     /// Takes the provider's word on what a limit is: it replaces what we assumed. A call that left at `sent` was told.
-    pub fn learn(&mut self, hint: &RateHint, since: SinceTold, sent: Moment, now: Moment) {
+    pub fn learn_limit(&mut self, hint: &RateHint, since: SinceTold, sent: Moment, now: Moment) {
         if self.is_stated(hint) {
             return;
         }
-        if self.learned.hear(hint, now) {
+        if self.learned.observe(hint, now) {
             self.relearn(now);
-            self.heed(hint, since, sent, now);
+            self.apply_remaining(hint, since, sent, now);
         } else {
             self.changed |= self.learned.refresh(hint, now);
         }
@@ -150,7 +125,13 @@ impl Ledger {
     }
 
     /// Takes the provider's word on what is left of a limit that is known: never believe more than that.
-    pub fn heed(&mut self, hint: &RateHint, since: SinceTold, sent: Moment, now: Moment) {
+    pub fn apply_remaining(
+        &mut self,
+        hint: &RateHint,
+        since: SinceTold,
+        sent: Moment,
+        now: Moment,
+    ) {
         let Some(remaining) = hint.remaining else { return };
         let Some(effective) = &self.rules else { return };
         for (rule, counted) in effective.rules.iter().zip(&mut self.meters) {
@@ -198,12 +179,12 @@ impl Ledger {
 
     /// Remembers how long an answer was. One that `most` cut short says that answers are at least that long, which is
     /// news only if they were thought to be shorter.
-    pub fn saw_output(&mut self, tokens: u64, most: Option<u64>) {
+    pub fn record_output_size(&mut self, tokens: u64, most: Option<u64>) {
         let was_cut = most.is_some_and(|most| most > 0 && tokens >= most);
         if was_cut && tokens < self.outputs.longest().unwrap_or(USUAL_OUTPUT) {
             return;
         }
-        self.outputs.saw(tokens);
+        self.outputs.record(tokens);
         self.changed = true;
     }
 
@@ -213,8 +194,8 @@ impl Ledger {
     }
 
     /// Learns that a prompt of this estimate was billed as `billed` tokens.
-    pub fn saw_input(&mut self, estimated: u64, billed: u64) {
-        self.changed |= self.inputs.saw(estimated, billed);
+    pub fn record_input_size(&mut self, estimated: u64, billed: u64) {
+        self.changed |= self.inputs.record(estimated, billed);
     }
 
     /// By how much bills contradict what was counted with the model's own tokenizer.
@@ -223,8 +204,8 @@ impl Ledger {
     }
 
     /// Learns that a prompt of this count was billed as `billed` tokens.
-    pub fn saw_count(&mut self, counted: u64, billed: u64) {
-        self.changed |= self.counts.saw(counted, billed);
+    pub fn record_token_count(&mut self, counted: u64, billed: u64) {
+        self.changed |= self.counts.record(counted, billed);
     }
 
     /// From now on what is counted is what will be billed: a plan has corrected it already.

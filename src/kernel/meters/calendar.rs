@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{ToSpan, Zoned};
 use serde::{Deserialize, Serialize};
 
-use super::{Availability, Rule};
+use super::rule::{Availability, Rule};
 use crate::kernel::limits::Period;
 use crate::kernel::moment::Moment;
 

@@ -1,13 +1,13 @@
-//! How much of one limit is left, and when is there enough?
+//! Meters: the state of one limit, as token bucket, rolling or calendar window.
 //!
 //! A meter is the state of one limit. There are three, one file each, because providers refill in three ways; they
 //! share the questions of [`Meter`] and differ in what they must remember.
 
 mod bucket;
 mod calendar;
+pub(super) mod charge;
 mod rolling;
-
-use std::time::Duration;
+mod rule;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,98 +16,11 @@ pub use bucket::default_burst;
 use calendar::Calendar;
 pub use calendar::{day_ends, day_turns, next_midnight};
 use rolling::Rolling;
+pub use rule::{Availability, Rule};
 
-use super::charge::Charge;
-use super::limits::{Limit, Period, Refill, Resource};
+use super::limits::Refill;
 use super::moment::Moment;
-
-/// Whether an amount can be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Availability {
-    /// Now.
-    Now,
-    /// Not before this instant, if nobody takes anything meanwhile.
-    At(Moment),
-    /// When a call in flight ends; nobody can say when that is.
-    WhenOneEnds,
-    /// Never: it is more than the limit can hold.
-    Never {
-        /// The most that can ever be taken at once.
-        most: u64,
-    },
-}
-
-/// A limit made ready for counting: what does not change from call to call is worked out once.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    /// The limit as it was stated.
-    pub limit: Limit,
-    /// How late a request may reach the provider after it was counted here. What is given back by time is given back
-    /// this much later, so that a provider that saw the requests later than we did does not see too many.
-    pub guard: Duration,
-    zone: jiff::tz::TimeZone,
-}
-
-/// How much later than us a provider may see a request: connection set-up and queueing on the way.
-const ARRIVAL_GUARD: Duration = Duration::from_millis(100);
-/// How far a provider's wall clock may be from ours when a civil day turns.
-const CLOCK_GUARD: Duration = Duration::from_secs(2);
-
-impl Rule {
-    /// Makes a limit ready. A zone that the tz database does not know counts as UTC; config refuses it earlier.
-    pub fn new(limit: Limit) -> Self {
-        let (guard, zone) = match &limit.refill {
-            Refill::Calendar { zone } => {
-                (CLOCK_GUARD, jiff::tz::TimeZone::get(zone).unwrap_or(jiff::tz::TimeZone::UTC))
-            }
-            _ => (ARRIVAL_GUARD, jiff::tz::TimeZone::UTC),
-        };
-        Rule { limit, guard, zone }
-    }
-
-    /// Whether two rules count the same thing.
-    pub fn counts_like(&self, resource: Resource, period: Period) -> bool {
-        self.limit.resource == resource && self.limit.period == period
-    }
-
-    /// The most that can pass at once.
-    pub fn most(&self) -> u64 {
-        match self.limit.refill {
-            Refill::Bucket { burst } => burst.get().min(self.amount()),
-            _ => self.amount(),
-        }
-    }
-
-    /// What must be there for `amount` to be taken while the last `kept` thousandths of what the limit can hold stay
-    /// untouched, for those who matter more: of a bucket those of its burst. What takes more than the rest all by itself
-    /// needs all there is.
-    pub fn with_kept(&self, amount: u64, kept: u16) -> u64 {
-        let most = self.most();
-        if amount == 0 || kept == 0 || amount > most {
-            return amount;
-        }
-        let kept = u128::from(most) * u128::from(kept) / 1000;
-        amount.saturating_add(u64::try_from(kept).unwrap_or(u64::MAX)).min(most)
-    }
-
-    fn amount(&self) -> u64 {
-        self.limit.amount.get()
-    }
-
-    fn window(&self) -> Duration {
-        self.limit.period.length()
-    }
-
-    /// A meter on which nothing has been counted.
-    pub fn fresh_meter(&self) -> Meter {
-        match self.limit.refill {
-            Refill::Bucket { .. } => Meter::Bucket(Bucket::full()),
-            Refill::Rolling => Meter::Rolling(Rolling::default()),
-            Refill::Calendar { .. } => Meter::Calendar(Calendar::default()),
-            Refill::Release => Meter::InFlight,
-        }
-    }
-}
+use charge::Charge;
 
 /// The state of one limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +37,16 @@ pub enum Meter {
 }
 
 impl Meter {
+    /// A meter of this rule on which nothing has been counted.
+    pub fn fresh(rule: &Rule) -> Meter {
+        match rule.limit.refill {
+            Refill::Bucket { .. } => Meter::Bucket(Bucket::full()),
+            Refill::Rolling => Meter::Rolling(Rolling::default()),
+            Refill::Calendar { .. } => Meter::Calendar(Calendar::default()),
+            Refill::Release => Meter::InFlight,
+        }
+    }
+
     /// Whether `amount` can be taken at `now`; `in_flight` calls are under way on this ledger.
     pub fn availability(
         &self,
@@ -256,7 +179,7 @@ impl Meter {
             | (Meter::Calendar(_), Refill::Calendar { .. })
             | (Meter::InFlight, Refill::Release) => self.clone(),
             _ => {
-                let mut meter = new.fresh_meter();
+                let mut meter = Meter::fresh(new);
                 meter.take(new, self.used(old, 0, now), now);
                 meter
             }
@@ -269,7 +192,7 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
-    use crate::kernel::Source;
+    use crate::kernel::limits::{Limit, Period, Resource, Source};
 
     fn rule(amount: u64, refill: Refill) -> Rule {
         let amount = NonZeroU64::new(amount).unwrap();

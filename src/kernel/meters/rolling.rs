@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Availability, Rule};
+use super::rule::{Availability, Rule};
 use crate::kernel::moment::Moment;
 
 /// What was taken and when, oldest first. Few takes are remembered one by one; many are put together in slices of the

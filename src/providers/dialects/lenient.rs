@@ -1,4 +1,4 @@
-//! How are fields read that servers write in more than one type, without failing the whole answer?
+//! Lenient fields: values that servers write in more than one type.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,10 +1,10 @@
-//! What do the events of a stream say, in whichever dialect?
+//! The stream state of one answer, in whichever dialect it comes.
 
 use serde_json::Value;
 
 use crate::kernel::Usage;
 
-use super::super::catalogue::Dialect;
+use super::super::entries::Dialect;
 use super::super::streaming::{Gathered, StreamPiece, Told};
 use super::{anthropic, gemini, ollama, openai, responses};
 

@@ -1,4 +1,4 @@
-//! Is a request written as each dialect wants it?
+//! Tests of the requests that each dialect writes.
 
 mod ollama;
 
@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::kernel::{Amounts, Moment};
 
-use super::super::catalogue::{Dialect, Provider};
+use super::super::catalogue::Provider;
 use super::super::chat::{ChatRequest, Message};
+use super::super::entries::Dialect;
 use super::super::wire::{Headers, InvalidRequest, KeyHeader, WireRequest, WireResponse};
 
 fn request(messages: Value, params: Value) -> ChatRequest {

@@ -1,10 +1,10 @@
-//! How are OpenAI's tools, tool calls and pictures said in other words?
+//! Tools, tool calls and pictures, read from the OpenAI shape.
 
 use serde_json::{Map, Value, json};
 
 use super::super::chat::Message;
 use super::super::wire::InvalidRequest;
-use super::param;
+use super::shared::param;
 
 /// A function that the model may call.
 pub(super) struct Function<'a> {

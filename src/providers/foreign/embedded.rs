@@ -1,8 +1,8 @@
-//! Which status and which body stand in the text of an error?
+//! HTTP status and JSON body embedded in an error text.
 
 use serde_json::{Map, Value, json};
 
-use super::literal;
+use super::python_literal;
 
 /// Words after which a number of three digits is a status.
 const STATUS_WORDS: [&str; 12] = [
@@ -183,7 +183,7 @@ pub(super) fn body(text: &str) -> Option<Value> {
         return Some(body);
     }
     let starts = text.match_indices('{').take(MOST_TRIED);
-    starts.filter_map(|(at, _)| literal::read(&text[at..])).find(is_of_an_error)
+    starts.filter_map(|(at, _)| python_literal::read(&text[at..])).find(is_of_an_error)
 }
 
 /// Whether this is how a provider wraps an error.

@@ -1,4 +1,4 @@
-//! Which words of a message tell what went wrong? Whole words only; the first family that fits holds.
+//! Word families that tell the failure class; the first that fits holds.
 
 use crate::kernel::FailureClass::{
     Auth, ContentFiltered, ContextTooLong, CreditExhausted, DailyQuota, NotFound, Overloaded,
@@ -8,7 +8,7 @@ use crate::kernel::Scope::{Call, Group, GroupModel, Key, Model};
 use crate::kernel::{FailureClass, Scope};
 
 use super::super::transport::TransportFault;
-use super::words::Words;
+use super::message_words::Words;
 
 /// What a family of words stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) struct Family {
     /// Beside which statuses it is believed; the first stands for it when none was told.
     pub(super) statuses: &'static [u16],
     pub(super) means: Means,
-    /// Whoever names a delay knows better.
+    /// A delay that the text names replaces it.
     pub(super) vague: bool,
     /// Providers that use these words for something else.
     not_of: &'static [&'static str],
@@ -68,7 +68,7 @@ const MET: &[&str] = &[
     "many requests", "too many", "upstream", "refused", "triggered", "depleted",
 ];
 
-/// The families. Money before days, days before minutes: the longest closure that is told holds.
+/// The families. Money before days, days before minutes: the longest closure that is named holds.
 #[rustfmt::skip] // words stand side by side here, as in a sentence
 static FAMILIES: &[Family] = &[
     family(&["disk quota", "inotify watch", "too many open files"], &[], &[], Means::Nothing),

@@ -1,4 +1,4 @@
-//! What does an error of somebody else's library mean?
+//! Classification of errors of other libraries.
 //!
 //! Whatever an exception says about itself is judged by the same tables as our own answers, the telling
 //! parts first: status and body, then what its type is called, then its text. In a text, a status that stands
@@ -6,9 +6,9 @@
 
 mod embedded;
 mod families;
-mod literal;
-mod origin;
-mod words;
+mod guess_provider;
+mod message_words;
+mod python_literal;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use super::transport::TransportFault;
 use super::wire::{Headers, WireResponse};
 use super::{delays, redact, refusals};
 use families::{Family, Means};
-use words::Words;
+use message_words::Words;
 
 /// What is read of a text, in bytes.
 const LONGEST_TEXT: usize = 20_000;
@@ -79,7 +79,7 @@ pub struct ForeignError<'a> {
 }
 
 impl ForeignError<'_> {
-    /// What went wrong, at `now`; `None` when nobody can tell, and then nothing is to be closed
+    /// What went wrong, at `now`; `None` when it is unknown, and then nothing is to be closed
     /// and nothing to be tried again.
     ///
     /// Everything a refusal row learns from an answer (scope, delay, limit) it learns here too. The status is
@@ -244,10 +244,10 @@ impl Case<'_> {
         let error = self.error;
         let known = error.provider.cloned();
         known
-            .or_else(|| error.host.and_then(origin::by_host))
-            .or_else(|| origin::by_shape(self.headers, body))
-            .or_else(|| error.library.and_then(origin::by_library))
-            .or_else(|| origin::by_sign(self.text))
+            .or_else(|| error.host.and_then(guess_provider::by_host))
+            .or_else(|| guess_provider::by_shape(self.headers, body))
+            .or_else(|| error.library.and_then(guess_provider::by_library))
+            .or_else(|| guess_provider::by_sign(self.text))
             .unwrap_or_else(|| Provider::compatible("", ""))
     }
 }

@@ -1,4 +1,4 @@
-//! Is every way to write an error read as what it is?
+//! Tests of the classification of other libraries' errors.
 
 use proptest::prelude::*;
 

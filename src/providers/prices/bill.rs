@@ -1,9 +1,9 @@
-//! What does an answer itself say about its price?
+//! The price that an answer itself states.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::PICODOLLARS;
+use super::rates::PICODOLLARS;
 
 /// Ten thousand million of xAI's ticks are a US dollar.
 const TICK: u64 = PICODOLLARS / 10_000_000_000;

@@ -1,4 +1,4 @@
-//! Which model of which provider has which price?
+//! The price book: published prices by provider and model.
 //!
 //! The book is data: `snapshot.json`, written by `make prices` from the Python package `genai-prices` (MIT, see
 //! `LICENSE-genai-prices` beside it), or a newer release of that package as Python hands it over in the same shape.
@@ -92,7 +92,7 @@ impl PriceBook {
         &self.made_from
     }
 
-    /// The prices of `model` at `provider`, in our names; `None` when nobody knows them.
+    /// The prices of `model` at `provider`, in our names; `None` when they are not known.
     ///
     /// ```
     /// use quotaflow::providers::prices::PriceBook;

@@ -1,4 +1,4 @@
-//! When does a price hold, and is there a date in the name of a model?
+//! Periods of validity of prices, and dates in model names.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;

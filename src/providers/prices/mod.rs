@@ -1,4 +1,4 @@
-//! What does an answer cost?
+//! Prices of answers, in whole picodollars.
 //!
 //! [`PriceBook`] knows the published prices, [`OwnPrices`] what the user stated, [`Bill`] what the provider's own answer
 //! says. All amounts are whole picodollars (10⁻¹² US dollars): the smallest price there is, for one token, is thousands.
@@ -13,7 +13,4 @@ mod rules;
 pub use bill::Bill;
 pub use book::{ModelPrices, PriceBook};
 pub use own::OwnPrices;
-pub use rates::Rates;
-
-/// Picodollars in a US dollar.
-pub const PICODOLLARS: u64 = 1_000_000_000_000;
+pub use rates::{PICODOLLARS, Rates};

@@ -1,4 +1,4 @@
-//! What did the user say that tokens cost, and where do they cost nothing?
+//! Prices that the user stated, and servers that cost nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,8 @@ pub struct OwnPrices {
 }
 
 impl OwnPrices {
-    /// Where somebody stated nothing: free are the servers that people run themselves, at their usual addresses.
-    pub fn of_nobody() -> Self {
+    /// Without any statement of the user: free are the servers that people run themselves, at their usual addresses.
+    pub fn unstated() -> Self {
         let mut prices = OwnPrices::default();
         for name in Provider::names() {
             if Provider::find(name).is_some_and(|provider| provider.is_self_hosted()) {
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_stated_price_wins_and_servers_of_ones_own_are_free() {
         let rates = |dollars| Rates::of(dollars, dollars, None, None, None, None);
-        let mut prices = OwnPrices::of_nobody();
+        let mut prices = OwnPrices::unstated();
         assert_eq!(prices.rates("openai", "m"), None);
         assert_eq!(prices.rates("ollama", "llama3"), Some(rates(0.0)));
         prices.state("ollama", "*", rates(1.0));

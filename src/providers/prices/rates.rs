@@ -1,9 +1,11 @@
-//! What do tokens cost at these rates?
+//! Rates: the cost of tokens at given prices.
 
 use serde::Deserialize;
 
-use super::PICODOLLARS;
 use crate::kernel::Usage;
+
+/// Picodollars in a US dollar.
+pub const PICODOLLARS: u64 = 1_000_000_000_000;
 
 /// What one unit costs, in picodollars.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -1,4 +1,4 @@
-//! Is this name of a model one that a price is for?
+//! Matching of model names against price rules.
 
 use std::sync::OnceLock;
 

@@ -1,10 +1,7 @@
-//! Is an event of a stream a refusal, and what does it then mean?
+//! Refusals inside a stream.
 
 use serde_json::Value;
 
-use crate::kernel::Failure;
-
-use super::super::catalogue::Provider;
 use super::super::wire::WireResponse;
 use super::facts::Facts;
 
@@ -30,19 +27,15 @@ pub(in super::super) fn could_be(event: &str, text: &str) -> bool {
     REFUSALS.contains(&event) || MARKS.iter().any(|mark| text.contains(mark))
 }
 
-/// The refusal in an event, or `None` when it is an ordinary one, a comment or the end.
-pub(in super::super) fn in_event(
-    provider: &Provider,
-    event: &str,
-    response: &WireResponse<'_>,
-) -> Option<Failure> {
+/// The facts of the refusal in an event, or `None` when it is an ordinary one, a comment or the end.
+pub(super) fn refusal<'a>(event: &str, response: &WireResponse<'a>) -> Option<Facts<'a>> {
     let named = REFUSALS.contains(&event);
     if !could_be(event, std::str::from_utf8(response.body).unwrap_or("")) {
         return None;
     }
     let facts = Facts::of_event(response, named);
-    let refusal = named || !facts.error().is_null() || ended_badly(&facts.whole);
-    refusal.then(|| super::judged(provider, &facts))
+    let is_refusal = named || !facts.error().is_null() || ended_badly(&facts.whole);
+    is_refusal.then_some(facts)
 }
 
 fn ended_badly(whole: &Value) -> bool {

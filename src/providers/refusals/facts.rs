@@ -1,4 +1,4 @@
-//! What does the body of a refusal say, in whichever envelope it comes?
+//! The facts in the body of a refusal, in whichever envelope it comes.
 
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use crate::kernel::{LimitFact, Moment};
 
 use super::super::delays;
 use super::super::wire::WireResponse;
-use super::limit;
 
 /// A refusal, taken apart once for all rows.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ pub(super) struct Facts<'a> {
     pub(super) quotas: Vec<(String, Option<u64>)>,
     /// How long the body asks to wait.
     pub(super) delay: Option<Duration>,
-    /// The limit that was hit.
+    /// The limit that was hit; the judge fills it in.
     pub(super) limit: Option<LimitFact>,
 }
 
@@ -146,7 +145,6 @@ impl<'a> Facts<'a> {
             delay,
             limit: None,
         };
-        facts.limit = limit::named(&facts);
         if (200..300).contains(&response.status) {
             facts.status = facts.embedded_status().unwrap_or(response.status);
         }

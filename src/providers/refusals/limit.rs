@@ -1,4 +1,4 @@
-//! Which limit does a refusal name, and how large is it?
+//! The limit a refusal names: resource, period, size, what is left.
 
 use serde_json::Value;
 
@@ -91,7 +91,7 @@ pub(super) fn rates(provider: &Provider, facts: &Facts<'_>) -> Vec<RateHint> {
     rates
 }
 
-/// OpenRouter copies its headers into the body; whoever relays it may keep only that.
+/// OpenRouter copies its headers into the body; a relay may keep only that.
 fn copied(provider: &Provider, facts: &Facts<'_>) -> Option<Vec<RateHint>> {
     let copied = facts.error().pointer("/metadata/headers")?.as_object()?;
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

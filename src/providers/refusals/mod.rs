@@ -1,29 +1,13 @@
-//! What does a refusal mean? Tables of rows, one per provider, and one small interpreter for all.
+//! Classification of refusals: one interpreter for all tables of rows.
 //!
 //! The provider's rows are tried first, then the generic ones; the first that fits holds.
 //! A status alone never decides: a bad key is a 400 at one provider, no credit a 429 at another.
 
-mod anthropic;
-mod azure;
-mod cerebras;
-mod deepseek;
 mod event;
 mod facts;
-mod gemini;
-mod generic;
-mod groq;
 mod limit;
-mod llamacpp;
-mod mistral;
-mod ollama;
-mod openai;
-mod openrouter;
-mod row;
 #[cfg(test)]
 mod tests;
-mod together;
-mod vllm;
-mod xai;
 
 use std::time::Duration;
 
@@ -33,31 +17,34 @@ use crate::kernel::{Failure, FailureClass, Moment, Origin, Period, RateHint, Res
 
 use super::catalogue::Provider;
 use super::entries::Refills;
+use super::refusal_rows::{GENERIC, LAST, Row, UntilFrom, When};
 use super::wire::WireResponse;
 use super::{delays, redact};
 use facts::Facts;
-use row::{UntilFrom, When};
 
-pub(super) use anthropic::ROWS as ANTHROPIC;
-pub(super) use azure::ROWS as AZURE;
-pub(super) use cerebras::ROWS as CEREBRAS;
-pub(super) use deepseek::ROWS as DEEPSEEK;
-pub(super) use event::{could_be, in_event};
-pub(super) use gemini::ROWS as GEMINI;
-pub(super) use groq::ROWS as GROQ;
-pub(super) use llamacpp::ROWS as LLAMACPP;
-pub(super) use mistral::ROWS as MISTRAL;
-pub(super) use ollama::ROWS as OLLAMA;
-pub(super) use openai::ROWS as OPENAI;
-pub(super) use openrouter::ROWS as OPENROUTER;
-pub(super) use row::Row;
-pub(super) use together::ROWS as TOGETHER;
-pub(super) use vllm::ROWS as VLLM;
-pub(super) use xai::ROWS as XAI;
+pub(super) use event::could_be;
 
 /// What an answer that is not one means.
 pub(super) fn judge(provider: &Provider, response: &WireResponse<'_>) -> Failure {
-    judged(provider, &Facts::of(response))
+    judged(provider, &facts_of(response))
+}
+
+/// The refusal in an event of a stream, or `None` when it is an ordinary one, a comment or the end.
+pub(super) fn in_event(
+    provider: &Provider,
+    event: &str,
+    response: &WireResponse<'_>,
+) -> Option<Failure> {
+    Some(judged(provider, &with_limit(event::refusal(event, response)?)))
+}
+
+fn facts_of<'a>(response: &WireResponse<'a>) -> Facts<'a> {
+    with_limit(Facts::of(response))
+}
+
+fn with_limit(mut facts: Facts<'_>) -> Facts<'_> {
+    facts.limit = limit::named(&facts);
+    facts
 }
 
 fn judged(provider: &Provider, facts: &Facts<'_>) -> Failure {
@@ -84,24 +71,24 @@ fn judged(provider: &Provider, facts: &Facts<'_>) -> Failure {
 
 /// What the body of a refusal says about limits, as headers would.
 pub(super) fn limits_told(provider: &Provider, response: &WireResponse<'_>) -> Vec<RateHint> {
-    limit::rates(provider, &Facts::of(response))
+    limit::rates(provider, &facts_of(response))
 }
 
 /// The name of the row that judges an answer.
 pub(super) fn row_of(provider: &Provider, response: &WireResponse<'_>) -> &'static str {
-    find(provider, &Facts::of(response)).id
+    find(provider, &facts_of(response)).id
 }
 
 /// All rows that can judge answers of this provider, in the order in which they are tried.
 pub(super) fn rows(provider: &Provider) -> impl Iterator<Item = &'static Row> {
-    provider.entry.refusals.iter().chain(generic::ROWS)
+    provider.entry.refusals.iter().chain(GENERIC)
 }
 
 fn find(provider: &Provider, facts: &Facts<'_>) -> &'static Row {
     let fits = |row: &&Row| {
         (row.statuses.is_empty() || row.statuses.contains(&facts.status)) && holds(&row.when, facts)
     };
-    rows(provider).find(fits).unwrap_or(&generic::LAST)
+    rows(provider).find(fits).unwrap_or(&LAST)
 }
 
 fn holds(when: &When, facts: &Facts<'_>) -> bool {

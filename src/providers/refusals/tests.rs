@@ -1,4 +1,4 @@
-//! Do the readers of refusals bear anything, and do the limits of a body say what they should?
+//! Property tests of the refusal readers.
 
 use bytes::Bytes;
 use proptest::prelude::*;

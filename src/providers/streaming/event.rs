@@ -1,4 +1,4 @@
-//! What does one event of a stream come to?
+//! Reading of one stream event: pieces, the end, or a refusal.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use super::super::catalogue::Provider;
 use super::super::transport::TransportFault;
 use super::super::wire::WireResponse;
 use super::super::{dialects, refusals};
-use super::{Gathered, StreamPiece, Told};
+use super::accumulator::{Gathered, StreamPiece, Told};
 
 /// An answer of which more was said than this is a failure, so that memory is bounded.
 pub(super) const LARGEST_ANSWER: usize = 32 << 20;

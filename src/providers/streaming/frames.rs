@@ -1,4 +1,4 @@
-//! Where does one event of a stream end and the next begin? (server-sent events, split anywhere)
+//! Server-sent events: splits a body that arrives in arbitrary parts.
 
 /// An event that is larger than this is none.
 pub(super) const LARGEST_EVENT: usize = 8 << 20;

@@ -1,12 +1,12 @@
-//! What does a stream say, and is it over?
+//! Reading of streamed answers, from bytes to pieces.
 //!
 //! [`Frames`] takes bytes apart into events, a `Stream` of the dialect reads one event, [`Gathered`] keeps what was said.
 
-mod asking;
+mod accumulator;
 mod event;
 mod frames;
-mod gathered;
-mod plain;
+mod json_document;
+mod request;
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
@@ -21,44 +21,10 @@ use super::transport::TransportFault;
 use super::wire::WireResponse;
 use event::{LARGEST_ANSWER, judged, too_large};
 use frames::{Frames, LARGEST_EVENT};
-use plain::Plain;
+use json_document::Plain;
 
-pub(super) use gathered::{Fragment, Gathered};
-
-/// Something a stream said, as it came.
-///
-/// All pieces of one kind put together are what [`Completion`] has in the end.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StreamPiece {
-    /// Some of the text; never empty.
-    Text(String),
-    /// Some of what the model thinks before it speaks; never empty.
-    Reasoning(String),
-    /// Some of a call of a tool. Fragments of several calls may take turns.
-    ToolCall {
-        /// Which call, counted from 0.
-        index: usize,
-        /// The id of the call, with the first fragment that tells it and never again.
-        id: Option<String>,
-        /// The name of the tool, with the first fragment that tells it and never again.
-        name: Option<String>,
-        /// The next part of its arguments, which are JSON in the end; may be empty.
-        arguments: String,
-    },
-}
-
-/// What an event told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
-    /// There is more to come.
-    More,
-    /// It was the last.
-    End,
-    /// Nothing that can be read.
-    Nonsense,
-    /// More than an answer can hold.
-    TooMuch,
-}
+pub use accumulator::StreamPiece;
+pub(super) use accumulator::{Fragment, Gathered, Told};
 
 #[derive(Debug)]
 enum Framing {
@@ -233,9 +199,9 @@ impl StreamReader {
                         false => (LARGEST_ANSWER, "a body in one piece"),
                     };
                     match plain.take(&mut bytes, largest) {
-                        plain::Found::Document => self.document(context, pieces)?,
-                        plain::Found::Nothing => {}
-                        plain::Found::TooLarge => return Err(too_large(what, largest)),
+                        json_document::Found::Document => self.document(context, pieces)?,
+                        json_document::Found::Nothing => {}
+                        json_document::Found::TooLarge => return Err(too_large(what, largest)),
                     }
                 }
             }

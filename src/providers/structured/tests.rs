@@ -1,4 +1,4 @@
-//! Is each provider asked for a shape in the way it knows?
+//! Tests of structured output per provider.
 
 use super::*;
 use serde_json::Map;

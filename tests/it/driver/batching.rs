@@ -8,9 +8,9 @@ fn batch(stage: &Stage, most: Option<usize>) -> Batch {
     stage.engine.batch(&ask("usual"), most, || {})
 }
 
-fn calls(prompts: std::ops::Range<u64>) -> Vec<(u64, Ask)> {
+fn calls(prompts: std::ops::Range<u64>) -> Vec<(u64, Request)> {
     prompts
-        .map(|number| (number, Ask { priority: 2, ..ask(&format!("prompt {number}")) }))
+        .map(|number| (number, Request { priority: 2, ..ask(&format!("prompt {number}")) }))
         .collect()
 }
 
@@ -137,7 +137,7 @@ async fn a_person_goes_before_what_a_batch_has_waiting() {
     let batch = batch(&stage, None);
     batch.put(calls(0..50));
     settle().await;
-    let person = stage.send_aside(Ask { priority: 5, ..ask("a person") }).await;
+    let person = stage.send_aside(Request { priority: 5, ..ask("a person") }).await;
     person.await.unwrap().unwrap();
     assert!(stage.now() <= 3.1, "answered at {}", stage.now());
     assert!(batch.under_way() > 40);
@@ -166,7 +166,10 @@ async fn the_time_of_a_call_begins_when_it_leaves_the_line() {
     let batch = batch(&stage, None);
     let timeout = Some(Duration::from_secs(2));
     batch.put(
-        calls(0..60).into_iter().map(|(number, ask)| (number, Ask { timeout, ..ask })).collect(),
+        calls(0..60)
+            .into_iter()
+            .map(|(number, ask)| (number, Request { timeout, ..ask }))
+            .collect(),
     );
     pass(70.0).await;
     settle().await;
@@ -205,14 +208,14 @@ async fn a_line_that_is_full_fails_no_call_of_a_batch() {
 }
 
 /// How long a batch says that `prompts` take, and how long they took.
-async fn told_and_true(config: Value, usual: Ask, prompts: u64) -> (f64, f64) {
+async fn told_and_true(config: Value, usual: Request, prompts: u64) -> (f64, f64) {
     let stage = Stage::new(config, (0..prompts).map(|_| Reply::good().after(1)));
     let batch = stage.engine.batch(&usual, None, || {});
     let (mut next, mut done, mut told) = (0, 0, None);
     let began = stage.now();
     while done < prompts {
         let wanted = (batch.wants() as u64).min(prompts - next);
-        let call = |number| (number, Ask { messages: ask("x").messages, ..usual.clone() });
+        let call = |number| (number, Request { messages: ask("x").messages, ..usual.clone() });
         batch.put((next..next + wanted).map(call).collect());
         next += wanted;
         settle().await;
@@ -228,8 +231,8 @@ async fn told_and_true(config: Value, usual: Ask, prompts: u64) -> (f64, f64) {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_left_is_what_the_quotas_make_of_it() {
-    let low = Ask { priority: 2, ..ask("x") };
-    let bob = Ask { user: Some("bob".to_owned()), ..low.clone() };
+    let low = Request { priority: 2, ..ask("x") };
+    let bob = Request { user: Some("bob".to_owned()), ..low.clone() };
     let plain = |limits| openai(&["sk-a"], limits);
     let mut shared = openai(&["sk-a", "sk-b"], json!({"rpm": 60}));
     shared["providers"]["openai"]["keys"] =

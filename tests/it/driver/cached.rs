@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use quotaflow::engine::{Ask, CacheWish};
+use quotaflow::engine::{CacheWish, Request};
 use quotaflow::error::ErrorKind;
 use quotaflow::kernel::FailureClass;
 use serde_json::{Value, json};
 
 use super::{Reply, Stage, ask, is_failure, openai, pass, settle};
 
-fn kept(prompt: &str) -> Ask {
-    Ask { cache: CacheWish::UpTo(None), ..ask(prompt) }
+fn kept(prompt: &str) -> Request {
+    Request { cache: CacheWish::UpTo(None), ..ask(prompt) }
 }
 
 fn stage(replies: impl IntoIterator<Item = Reply>) -> Stage {
@@ -37,7 +37,7 @@ async fn what_differs_in_anything_is_another_question() {
         other.params.insert(name.to_owned(), value);
         other
     };
-    let other_model = Ask { model: Some("gpt-other".to_owned()), ..kept("one") };
+    let other_model = Request { model: Some("gpt-other".to_owned()), ..kept("one") };
     let asked =
         [kept("one"), kept("two"), with("temperature", json!(0.5)), other_model, ask("one")];
     let stage = stage(asked.iter().map(|_| Reply::good()));
@@ -52,8 +52,10 @@ async fn what_differs_in_anything_is_another_question() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_too_old_is_asked_for_anew() {
     let stage = stage([Reply::good(), Reply::good()]);
-    let wish =
-        |seconds| Ask { cache: CacheWish::UpTo(Some(Duration::from_secs(seconds))), ..kept("one") };
+    let wish = |seconds| Request {
+        cache: CacheWish::UpTo(Some(Duration::from_secs(seconds))),
+        ..kept("one")
+    };
     stage.send(wish(60)).await.unwrap();
     pass(59.0).await;
     assert!(stage.send(wish(60)).await.unwrap().cached);
@@ -104,9 +106,9 @@ async fn a_refusal_is_told_to_all_who_wait_and_is_not_kept() {
 #[tokio::test(start_paused = true)]
 async fn who_has_less_time_leaves_alone_and_whose_time_is_over_is_not_the_others() {
     let stage = stage([Reply::silence(), Reply::good()]);
-    let short = Ask { timeout: Some(Duration::from_secs(2)), ..kept("one") };
+    let short = Request { timeout: Some(Duration::from_secs(2)), ..kept("one") };
     let asks = stage.send_aside(short.clone()).await;
-    let waits = stage.send_aside(Ask { timeout: Some(Duration::from_secs(1)), ..short }).await;
+    let waits = stage.send_aside(Request { timeout: Some(Duration::from_secs(1)), ..short }).await;
     let patient = stage.send_aside(kept("one")).await;
     assert_eq!(waits.await.unwrap().unwrap_err().kind, ErrorKind::Deadline);
     assert!((0.9..1.1).contains(&stage.now()));
@@ -121,7 +123,7 @@ async fn the_config_may_switch_it_on_for_all_and_a_call_off() {
     let stage = Stage::new(config, [Reply::good(), Reply::good()]);
     stage.send(ask("one")).await.unwrap();
     assert!(stage.send(ask("one")).await.unwrap().cached);
-    let never = Ask { cache: CacheWish::Never, ..ask("one") };
+    let never = Request { cache: CacheWish::Never, ..ask("one") };
     assert!(!stage.send(never).await.unwrap().cached);
 }
 
@@ -137,9 +139,9 @@ fn slow(replies: impl IntoIterator<Item = Reply>) -> Stage {
 async fn who_is_urgent_does_not_wait_in_the_place_of_who_asked_first() {
     let stage = slow([Reply::good(), Reply::good(), Reply::good(), Reply::good()]);
     stage.send(ask("something else")).await.unwrap();
-    let others = stage.send_aside(Ask { priority: 2, ..ask("others") }).await;
-    let batch = stage.send_aside(Ask { priority: 1, ..kept("one") }).await;
-    let person = stage.send_aside(Ask { priority: 9, ..kept("one") }).await;
+    let others = stage.send_aside(Request { priority: 2, ..ask("others") }).await;
+    let batch = stage.send_aside(Request { priority: 1, ..kept("one") }).await;
+    let person = stage.send_aside(Request { priority: 9, ..kept("one") }).await;
     assert!(!person.await.unwrap().unwrap().cached);
     assert!((9.0..11.0).contains(&stage.now()), "{}", stage.now());
     assert!(batch.await.unwrap().unwrap().cached, "and the batch has the same answer at once");
@@ -153,7 +155,7 @@ async fn who_is_urgent_does_not_wait_in_the_place_of_who_asked_first() {
 async fn who_does_not_try_again_fails_alone() {
     let replies = [Reply::refusal(503, "overloaded").after(1), Reply::good()];
     let stage = stage(replies);
-    let asks = stage.send_aside(Ask { retry: false, ..kept("one") }).await;
+    let asks = stage.send_aside(Request { retry: false, ..kept("one") }).await;
     let waits = stage.send_aside(kept("one")).await;
     assert!(is_failure(&asks.await.unwrap().unwrap_err(), FailureClass::Overloaded));
     assert!(!waits.await.unwrap().unwrap().cached);
@@ -164,8 +166,8 @@ async fn who_does_not_try_again_fails_alone() {
 async fn who_is_sent_home_goes_alone() {
     let stage = slow([Reply::good(), Reply::good()]);
     stage.send(ask("something else")).await.unwrap();
-    let cleared = stage.send_aside(Ask { priority: 1, ..kept("one") }).await;
-    let stays = stage.send_aside(Ask { priority: 5, ..kept("one") }).await;
+    let cleared = stage.send_aside(Request { priority: 1, ..kept("one") }).await;
+    let stays = stage.send_aside(Request { priority: 5, ..kept("one") }).await;
     stage.engine.clear_queue(None, Some(5)).unwrap();
     assert_eq!(cleared.await.unwrap().unwrap_err().kind, ErrorKind::QueueCleared);
     assert!(!stays.await.unwrap().unwrap().cached);
@@ -174,7 +176,7 @@ async fn who_is_sent_home_goes_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_users_own_limit_holds_up_nobody_else_with_the_same_question() {
     let stage = slow([Reply::good(), Reply::good()]);
-    let alice = |prompt: &str| Ask { user: Some("alice".to_owned()), ..kept(prompt) };
+    let alice = |prompt: &str| Request { user: Some("alice".to_owned()), ..kept(prompt) };
     stage.send(alice("one")).await.unwrap();
     let held_up = stage.send_aside(alice("two")).await;
     let bob = stage.send_aside(kept("two")).await;
@@ -213,13 +215,13 @@ async fn an_answer_of_a_fallback_is_not_the_first_targets() {
             "fallback": [{"provider": "groq", "model": "quick"}],
         },
     });
-    let anywhere = || Ask { model: None, ..kept("one") };
+    let anywhere = || Request { model: None, ..kept("one") };
     let no_credit = || Reply::refusal(402, "You have insufficient credit");
     let stage = Stage::new(config, [no_credit(), Reply::good()]);
     assert_eq!(stage.send(anywhere()).await.unwrap().provider, "groq");
     let again = stage.send(anywhere()).await.unwrap();
     assert_eq!((again.provider.as_str(), again.cached), ("groq", true), "openai is closed");
-    let error = stage.send(Ask { fallback: false, ..anywhere() }).await.unwrap_err();
+    let error = stage.send(Request { fallback: false, ..anywhere() }).await.unwrap_err();
     assert!(is_failure(&error, FailureClass::CreditExhausted) || error.attempts.is_empty());
     assert_eq!(stage.sent().len(), 2);
     assert_eq!(stage.keys_of("groq").iter().map(|key| key.in_flight).sum::<u64>(), 0);

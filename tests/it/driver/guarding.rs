@@ -93,9 +93,9 @@ async fn prompts_leave_the_last_tenth_as_well_and_a_threshold_of_one_keeps_nothi
         let replies = (0..pass).map(|_| Reply::good());
         let stage = Stage::new(openai(&["sk-a"], limits(threshold)), replies);
         for _ in 0..pass {
-            stage.send(Ask { priority, ..ask("one") }).await.unwrap();
+            stage.send(Request { priority, ..ask("one") }).await.unwrap();
         }
-        let error = stage.send(Ask { priority, ..ask("too many") }).await.unwrap_err();
+        let error = stage.send(Request { priority, ..ask("too many") }).await.unwrap_err();
         assert!(is_failure(&error, FailureClass::DailyQuota), "{threshold} {priority}: {error:?}");
     }
 }

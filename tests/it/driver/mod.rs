@@ -26,8 +26,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use quotaflow::config::{Arguments, ConfigArgument, Settings, Sources};
 use quotaflow::engine::{
-    Answer, Ask, Chunks, Clock, Engine, Entropy, Incoming, KeyStatus, NextChunk, Notice, Observer,
-    Opened, Opening, Outgoing, Sending, TokioClock, Transport, World,
+    Answer, Chunks, Clock, Engine, Entropy, Incoming, KeyStatus, NextChunk, Notice, Observer,
+    Opened, Opening, Outgoing, Request, Sending, TokioClock, Transport, World,
 };
 use quotaflow::error::{Error, ErrorKind};
 use quotaflow::kernel::{FailureClass, Moment};
@@ -307,13 +307,12 @@ impl Stage {
         });
         let lines = Arc::new(Lines::default());
         let world = World {
-            store: store.clone(),
             transport: transport.clone(),
             clock: Arc::new(clock),
             entropy: Entropy::seeded(7),
             observer: lines.clone(),
         };
-        let engine = Engine::in_world(settings, world).unwrap();
+        let engine = Engine::in_world(settings, store.clone(), world).unwrap();
         Stage { engine, store, clock, transport, lines, config }
     }
 
@@ -322,12 +321,12 @@ impl Stage {
         Stage::on(self.store.clone(), self.clock, self.config.clone(), replies)
     }
 
-    pub(crate) async fn send(&self, ask: Ask) -> Result<Answer, Error> {
+    pub(crate) async fn send(&self, ask: Request) -> Result<Answer, Error> {
         self.engine.send(ask).await
     }
 
     /// Sends in a task of its own, and lets it come as far as it can without time.
-    pub(crate) async fn send_aside(&self, ask: Ask) -> Aside {
+    pub(crate) async fn send_aside(&self, ask: Request) -> Aside {
         let engine = self.engine.clone();
         let task = tokio::spawn(async move { engine.send(ask).await });
         settle().await;
@@ -405,7 +404,7 @@ pub(crate) async fn pass(seconds: f64) {
 }
 
 /// A question to OpenAI.
-pub(crate) fn ask(prompt: &str) -> Ask {
+pub(crate) fn ask(prompt: &str) -> Request {
     let message = Message {
         role: Role::User,
         content: Content::Text(prompt.to_owned()),
@@ -413,7 +412,7 @@ pub(crate) fn ask(prompt: &str) -> Ask {
         tool_call_id: None,
         name: None,
     };
-    let mut ask = Ask::new(vec![message]);
+    let mut ask = Request::new(vec![message]);
     ask.model = Some("gpt-test".to_owned());
     ask
 }

@@ -20,10 +20,10 @@ async fn the_queue_says_who_waits_for_what_and_for_how_long() {
     let mut asides = vec![stage.send_aside(ask("first")).await];
     asides.push(stage.send_aside(ask("second")).await);
     let params = serde_json::Map::from_iter([("max_tokens".to_owned(), json!(100))]);
-    let third = Ask { user: Some("ann".to_owned()), params, ..ask("third") };
+    let third = Request { user: Some("ann".to_owned()), params, ..ask("third") };
     asides.push(stage.send_aside(third).await);
     pass(1.0).await;
-    asides.push(stage.send_aside(Ask { priority: 7, ..ask("person") }).await);
+    asides.push(stage.send_aside(Request { priority: 7, ..ask("person") }).await);
     let queue = stage.engine.queue().unwrap();
     assert_eq!(queue.len(), 3);
     let places: Vec<_> = queue.iter().map(|one| (one.priority, one.position)).collect();
@@ -65,9 +65,9 @@ async fn clearing_ends_those_who_wait_and_leaves_the_others() {
     let first = stage.send_aside(ask("first")).await;
     let mut batch = Vec::new();
     for _ in 0..3 {
-        batch.push(stage.send_aside(Ask { priority: 1, ..ask("batch") }).await);
+        batch.push(stage.send_aside(Request { priority: 1, ..ask("batch") }).await);
     }
-    let person = stage.send_aside(Ask { priority: 6, ..ask("person") }).await;
+    let person = stage.send_aside(Request { priority: 6, ..ask("person") }).await;
     assert_eq!(stage.engine.clear_queue(Some("anthropic"), None).unwrap(), 0);
     assert_eq!(stage.engine.clear_queue(Some("openai"), Some(5)).unwrap(), 3);
     for aside in batch {
@@ -92,16 +92,16 @@ async fn a_deadline_that_those_ahead_leave_no_time_for_is_refused_at_once() {
     for _ in 0..40 {
         asides.push(stage.send_aside(ask("batch")).await);
     }
-    let by = |seconds| Ask { deadline: Some(stage.at(seconds)), ..ask("hurried") };
+    let by = |seconds| Request { deadline: Some(stage.at(seconds)), ..ask("hurried") };
     // 39 wait: the fortieth turn from now comes after 240 seconds.
     let error = stage.send(by(180)).await.unwrap_err();
     assert_eq!((&error.kind, stage.now()), (&ErrorKind::Deadline, 0.0));
     assert!(error.message.contains("39 calls go before this one"), "{error}");
-    let timeout = Ask { timeout: Some(Duration::from_secs(180)), ..ask("hurried") };
+    let timeout = Request { timeout: Some(Duration::from_secs(180)), ..ask("hurried") };
     assert_eq!(stage.send(timeout).await.unwrap_err().kind, ErrorKind::Deadline);
     assert_eq!(stage.now(), 0.0);
     // With a higher priority nobody goes before it, and with more time all may.
-    let urgent = stage.send_aside(Ask { priority: 6, ..by(180) }).await;
+    let urgent = stage.send_aside(Request { priority: 6, ..by(180) }).await;
     urgent.await.unwrap().unwrap();
     assert!(within(stage.now(), 6.0, 6.2));
     for aside in asides {
@@ -117,7 +117,7 @@ async fn a_deadline_that_can_just_be_met_is_taken() {
     for _ in 0..11 {
         asides.push(stage.send_aside(ask("batch")).await);
     }
-    let just = Ask { deadline: Some(stage.at(69)), ..ask("just") };
+    let just = Request { deadline: Some(stage.at(69)), ..ask("just") };
     asides.push(stage.send_aside(just).await);
     for aside in asides {
         aside.await.unwrap().unwrap();
@@ -132,7 +132,7 @@ async fn a_large_prompt_keeps_its_turn_until_the_meter_is_full_enough() {
     let stage = Stage::new(openai(&["sk-a"], limits), (0..400).map(|_| Reply::good()));
     let sized = |prompt: &str, most: u64| {
         let params = serde_json::Map::from_iter([("max_tokens".to_owned(), json!(most))]);
-        Ask { params, ..ask(prompt) }
+        Request { params, ..ask(prompt) }
     };
     let mut asides = Vec::new();
     for _ in 0..12 {
@@ -184,7 +184,7 @@ async fn two_thousand_who_wait_are_listed_and_sent_home() {
         .map(|place| {
             let engine = stage.engine.clone();
             let user = Some(format!("user {}", place % 7));
-            tokio::spawn(async move { engine.send(Ask { user, ..ask("waits") }).await })
+            tokio::spawn(async move { engine.send(Request { user, ..ask("waits") }).await })
         })
         .collect();
     while stage.waiting() < 2_000 {

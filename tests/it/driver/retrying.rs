@@ -13,8 +13,8 @@ fn with_fallback() -> Value {
 }
 
 /// A question to whatever the config names.
-fn ask_default() -> Ask {
-    Ask { model: None, ..ask("hello") }
+fn ask_default() -> Request {
+    Request { model: None, ..ask("hello") }
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,7 +80,7 @@ async fn an_overloaded_provider_gets_one_more_chance_and_then_the_fallback_answe
 async fn without_fallback_the_first_provider_is_all_there_is() {
     let overloaded = (0..4).map(|_| Reply::refusal(529, "Overloaded"));
     let stage = Stage::new(with_fallback(), overloaded);
-    let error = stage.send(Ask { fallback: false, ..ask_default() }).await.unwrap_err();
+    let error = stage.send(Request { fallback: false, ..ask_default() }).await.unwrap_err();
     assert_eq!(failures(&error), [Some(FailureClass::Overloaded); 4]);
     assert_eq!(error.provider.as_deref(), Some("anthropic"));
 }
@@ -103,9 +103,9 @@ async fn a_broken_server_is_tried_four_times_with_growing_pauses() {
 #[tokio::test(start_paused = true)]
 async fn retry_and_max_retries_are_obeyed() {
     for (question, attempts) in [
-        (Ask { retry: false, ..ask("hello") }, 1),
-        (Ask { max_retries: Some(0), ..ask("hello") }, 1),
-        (Ask { max_retries: Some(1), ..ask("hello") }, 2),
+        (Request { retry: false, ..ask("hello") }, 1),
+        (Request { max_retries: Some(0), ..ask("hello") }, 1),
+        (Request { max_retries: Some(1), ..ask("hello") }, 2),
     ] {
         let stage =
             Stage::new(openai(&["sk-a"], json!({})), (0..9).map(|_| Reply::refusal(500, "boom")));
@@ -137,7 +137,10 @@ async fn a_retry_after_on_an_answer_is_ignored() {
     let reply = || Reply::good_message().header("retry-after", "36");
     let stage = Stage::new(config, [reply(), reply()]);
     for _ in 0..2 {
-        stage.send(Ask { model: Some("claude-test".to_owned()), ..ask("hello") }).await.unwrap();
+        stage
+            .send(Request { model: Some("claude-test".to_owned()), ..ask("hello") })
+            .await
+            .unwrap();
     }
     assert_eq!((stage.now(), stage.states_of("anthropic")), (0.0, vec!["healthy"]));
 }
@@ -146,7 +149,7 @@ async fn a_retry_after_on_an_answer_is_ignored() {
 async fn what_never_left_is_given_back_and_what_may_have_left_is_not() {
     let sent_with = async |fault| {
         let stage = Stage::new(openai(&["sk-a"], json!({"rpd": 9})), [Reply::fault(fault)]);
-        let error = stage.send(Ask { retry: false, ..ask("hello") }).await.unwrap_err();
+        let error = stage.send(Request { retry: false, ..ask("hello") }).await.unwrap_err();
         assert_eq!(error.attempts.len(), 1);
         let key = stage.keys_of("openai").remove(0);
         let day = key.limits.iter().find(|limit| limit.limit == 9).unwrap();

@@ -25,10 +25,10 @@ fn route(strategy: Value) -> Value {
 }
 
 /// Which targets are asked, in order, when none answers.
-async fn asked(strategy: Value, change: impl Fn(Ask) -> Ask) -> Vec<String> {
+async fn asked(strategy: Value, change: impl Fn(Request) -> Request) -> Vec<String> {
     let refusals = (0..9).map(|_| Reply::refusal(402, "You have insufficient credit"));
     let stage = Stage::new(route(strategy), refusals);
-    let question = Ask { model: None, ..ask("hello") };
+    let question = Request { model: None, ..ask("hello") };
     let error = stage.send(change(question)).await.unwrap_err();
     error.attempts.iter().map(|attempt| attempt.provider.clone()).collect()
 }
@@ -61,13 +61,13 @@ async fn the_strategy_orders_the_route() {
 #[tokio::test(start_paused = true)]
 async fn what_the_call_names_comes_first_and_a_task_keeps_its_own_fallbacks() {
     let first = json!({"use_local_first": true});
-    let named = |ask| Ask { provider: Some("groq".into()), model: Some("own".into()), ..ask };
+    let named = |ask| Request { provider: Some("groq".into()), model: Some("own".into()), ..ask };
     // Without credit, the other model of Groq is not asked at all.
     let order = ["groq", "home", "openrouter"];
     assert_eq!(asked(first.clone(), named).await, order);
-    let alone = |ask| Ask { fallback: false, ..ask };
+    let alone = |ask| Request { fallback: false, ..ask };
     assert_eq!(asked(first, alone).await, ["home"]);
-    let letter = |ask| Ask { task_name: Some("letter".into()), ..ask };
+    let letter = |ask| Request { task_name: Some("letter".into()), ..ask };
     assert_eq!(asked(json!({"local_last": true}), letter).await, ["groq", "home"]);
     assert_eq!(asked(json!({"fallback_to_api": false}), letter).await, ["home"]);
 }
@@ -78,17 +78,17 @@ async fn a_local_target_that_cannot_serve_the_call_is_left_out() {
     // Anthropic's dialect has no log probabilities.
     config["providers"]["home"]["dialect"] = json!("anthropic");
     let stage = Stage::new(config.clone(), [Reply::good()]);
-    let question = Ask { model: None, ..ask("hello") };
+    let question = Request { model: None, ..ask("hello") };
     let params = json!({"logprobs": true}).as_object().unwrap().clone();
-    let answer = stage.send(Ask { params: params.clone(), ..question }).await.unwrap();
+    let answer = stage.send(Request { params: params.clone(), ..question }).await.unwrap();
     assert_eq!(answer.provider, "openai");
     assert!(stage.was_told("fallback home/small is left out"), "{:?}", stage.lines());
 
     // Where it must not cost anything, what cannot be had at home is not bought either.
     config["strategy"]["fallback_to_api"] = json!(false);
     let stage = Stage::new(config, []);
-    let question = Ask { model: None, ..ask("hello") };
-    let error = stage.send(Ask { params, ..question }).await.unwrap_err();
+    let question = Request { model: None, ..ask("hello") };
+    let error = stage.send(Request { params, ..question }).await.unwrap_err();
     assert!(matches!(error.kind, ErrorKind::InvalidArgument { .. }), "{error:?}");
 }
 
@@ -99,9 +99,9 @@ fn sized(limits: Value) -> Value {
     })
 }
 
-fn long(words: usize, max_tokens: u64) -> Ask {
+fn long(words: usize, max_tokens: u64) -> Request {
     let params = json!({ "max_tokens": max_tokens }).as_object().unwrap().clone();
-    Ask { model: None, params, ..ask(&"word ".repeat(words)) }
+    Request { model: None, params, ..ask(&"word ".repeat(words)) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +114,7 @@ async fn a_call_that_is_too_large_for_a_target_is_not_sent_there() {
     assert!(stage.was_told(told), "{:?}", stage.lines());
 
     let stage = Stage::new(sized(limits.clone()), []);
-    let error = stage.send(Ask { fallback: false, ..long(4_000, 1_000) }).await.unwrap_err();
+    let error = stage.send(Request { fallback: false, ..long(4_000, 1_000) }).await.unwrap_err();
     assert!(is_failure(&error, FailureClass::ContextTooLong), "{error:?}");
     assert_eq!(
         error.message,
@@ -124,8 +124,11 @@ async fn a_call_that_is_too_large_for_a_target_is_not_sent_there() {
     assert_eq!((error.provider.as_deref(), error.model.as_deref()), (Some("groq"), Some("quick")));
 
     let stage = Stage::new(sized(limits.clone()), [Reply::good()]);
-    let roomy =
-        Ask { provider: Some("groq".into()), model: Some("roomy".into()), ..long(4_000, 1_000) };
+    let roomy = Request {
+        provider: Some("groq".into()),
+        model: Some("roomy".into()),
+        ..long(4_000, 1_000)
+    };
     assert_eq!(stage.send(roomy).await.unwrap().provider, "groq");
 
     let stage = Stage::new(sized(limits), [Reply::good()]);
@@ -145,7 +148,7 @@ async fn each_target_is_tried_again_as_its_limits_say() {
     ] {
         let stage = Stage::new(sized(limits.clone()), (0..9).map(|_| Reply::refusal(500, "boom")));
         let (max_retries, seconds) = change.unzip();
-        let question = Ask {
+        let question = Request {
             provider: Some("groq".into()),
             model: Some(model.into()),
             fallback: false,

@@ -21,7 +21,7 @@ fn billed(prompt_tokens: u64) -> Reply {
     Reply::answer(200, json!({"model": "m", "choices": [choice], "usage": usage}))
 }
 
-fn asked(provider: &str, model: &str, prompt: &str, max_tokens: u64) -> Ask {
+fn asked(provider: &str, model: &str, prompt: &str, max_tokens: u64) -> Request {
     let mut ask = ask(prompt);
     ask.provider = Some(provider.to_owned());
     ask.model = Some(model.to_owned());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quotaflow::engine::{Ask, Found, Overdue, Resume, Seat, Streaming};
+use quotaflow::engine::{Checkout, Overdue, ParkedStream, Request, Resume, Streaming};
 use quotaflow::error::{Error, ErrorKind};
 use quotaflow::kernel::FailureClass;
 use quotaflow::providers::TransportFault;
@@ -14,27 +14,27 @@ use super::streaming::{
 };
 use super::{Reply, Stage, Step, ask, failures, openai, pass, settle};
 
-fn lasting(seconds: u64) -> Ask {
-    Ask { timeout: Some(Duration::from_secs(seconds)), ..ask("Tell me a story.") }
+fn lasting(seconds: u64) -> Request {
+    Request { timeout: Some(Duration::from_secs(seconds)), ..ask("Tell me a story.") }
 }
 
-fn taken(seat: &Seat) -> Box<Streaming> {
+fn taken(seat: &ParkedStream) -> Box<Streaming> {
     match seat.take() {
-        Found::Stream(stream) => stream,
+        Checkout::Stream(stream) => stream,
         other => panic!("no stream but {other:?}"),
     }
 }
 
 /// A stream in its seat, whose first piece was read.
-async fn seated(stage: &Stage, ask: Ask) -> Arc<Seat> {
-    let seat = Seat::for_stream(stage.engine.stream(ask, None, None).unwrap());
+async fn seated(stage: &Stage, ask: Request) -> Arc<ParkedStream> {
+    let seat = ParkedStream::for_stream(stage.engine.stream(ask, None, None).unwrap());
     let mut stream = taken(&seat);
     first(&mut stream).await;
     seat.put_back(stream);
     seat
 }
 
-async fn told(seat: &Seat) -> Error {
+async fn told(seat: &ParkedStream) -> Error {
     read(*taken(seat)).await.2.unwrap_err()
 }
 
@@ -63,10 +63,10 @@ async fn a_stream_that_nobody_reads_ends_when_its_time_is_over() {
 #[tokio::test(start_paused = true)]
 async fn one_that_is_put_back_too_late_ends_in_its_seat() {
     let stage = Stage::new(config(), [two_words()]);
-    let seat = Seat::for_stream(stage.engine.stream(lasting(60), None, None).unwrap());
+    let seat = ParkedStream::for_stream(stage.engine.stream(lasting(60), None, None).unwrap());
     let mut stream = taken(&seat);
     first(&mut stream).await;
-    assert!(matches!(seat.take(), Found::Taken));
+    assert!(matches!(seat.take(), Checkout::Taken));
     pass(60.0).await;
     // Whoever has it is told by itself.
     assert_eq!(stage.engine.end_overdue(), Overdue::default());
@@ -162,7 +162,7 @@ fn broken() -> Reply {
     Reply::stream(vec![said("Once "), Step::Breaks(TransportFault::Broken)])
 }
 
-async fn resumed(stage: &Stage, ask: Ask) -> (String, Error) {
+async fn resumed(stage: &Stage, ask: Request) -> (String, Error) {
     let (text, _, outcome) =
         read(stage.engine.stream(ask, Some(Resume::Restart), None).unwrap()).await;
     (text, outcome.unwrap_err())
@@ -183,7 +183,7 @@ async fn a_limit_of_its_user_that_stops_it_does_not_cost_the_text() {
     // Enough for the first attempt, and not for the second one beside what that used.
     config["users"] = json!({"alice": {"tpd": 1_020}});
     let stage = Stage::new(config, [broken()]);
-    let mut ask = Ask { user: Some("alice".to_owned()), ..ask("Tell me a story.") };
+    let mut ask = Request { user: Some("alice".to_owned()), ..ask("Tell me a story.") };
     ask.params.insert("max_tokens".to_owned(), json!(1_000));
     let (text, error) = resumed(&stage, ask).await;
     assert_eq!(text, "Once ");

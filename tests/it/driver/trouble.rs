@@ -15,8 +15,8 @@ fn home_first() -> Value {
     })
 }
 
-fn anywhere(prompt: &str) -> Ask {
-    Ask { model: None, ..ask(prompt) }
+fn anywhere(prompt: &str) -> Request {
+    Request { model: None, ..ask(prompt) }
 }
 
 fn refused() -> Reply {
@@ -59,10 +59,10 @@ async fn a_call_without_another_target_is_not_held_up_by_the_breaker() {
     replies.push(Reply::good());
     let stage = Stage::new(openai(&["sk-a"], json!({})), replies);
     for _ in 0..5 {
-        stage.send(Ask { retry: false, ..ask("hello") }).await.unwrap_err();
+        stage.send(Request { retry: false, ..ask("hello") }).await.unwrap_err();
     }
     assert_eq!(stage.engine.status().unwrap().avoided.len(), 1);
-    stage.send(Ask { retry: false, ..ask("hello") }).await.unwrap();
+    stage.send(Request { retry: false, ..ask("hello") }).await.unwrap();
     assert!(stage.engine.status().unwrap().avoided.is_empty());
 }
 
@@ -71,7 +71,7 @@ async fn what_the_provider_broke_is_not_the_keys_fault() {
     let broken = (0..8).map(|_| Reply::refusal(529, "overloaded"));
     let stage = Stage::new(openai(&["sk-a"], json!({})), broken);
     for _ in 0..8 {
-        stage.send(Ask { retry: false, ..ask("hello") }).await.unwrap_err();
+        stage.send(Request { retry: false, ..ask("hello") }).await.unwrap_err();
     }
     let keys = stage.keys_of("openai");
     assert_eq!((keys[0].state, keys[0].health), ("healthy", 100));
@@ -197,7 +197,7 @@ async fn a_clock_that_was_stepped_back_holds_nothing_up_for_longer_than_was_mean
     for _ in 0..2 {
         stage.send(ask("hello")).await.unwrap();
     }
-    stage.send(Ask { retry: false, ..ask("hello") }).await.unwrap_err();
+    stage.send(Request { retry: false, ..ask("hello") }).await.unwrap_err();
     // The clock goes back an hour, and a process begins.
     let clock = TokioClock::starting_at(START.before(Duration::from_secs(3_600)));
     let after = Stage::on(stage.store.clone(), clock, stage.config.clone(), [Reply::good()]);

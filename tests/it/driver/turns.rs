@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn as_user(user: &str, most: u64) -> Ask {
+fn as_user(user: &str, most: u64) -> Request {
     let params = serde_json::Map::from_iter([("max_tokens".to_owned(), json!(most))]);
-    Ask { user: Some(user.to_owned()), params, ..ask(user) }
+    Request { user: Some(user.to_owned()), params, ..ask(user) }
 }
 
 /// Keeps five newcomers waiting, each somebody else with one call, until `over`.
@@ -29,7 +29,7 @@ async fn a_second_call_is_not_passed_by_ever_new_users() {
         for place in 0..5 {
             newcomers.push(stage.send_aside(as_user(&format!("before {place}"), 50)).await);
         }
-        let one = || Ask { user: user.clone(), ..as_user("x", 50) };
+        let one = || Request { user: user.clone(), ..as_user("x", 50) };
         let own = [stage.send_aside(one()).await, stage.send_aside(one()).await];
         newcomers.extend(with_newcomers(&stage, || own.iter().all(Aside::is_finished)).await);
         assert!(stage.now() < 25.0, "{}", stage.now());
@@ -77,7 +77,7 @@ async fn persons_who_use_up_everything_keep_nobody_out_for_ever() {
     // Ten a second come back; eleven persons a second want one.
     let limits = json!({"rpm": {"amount": 600, "refill": "bucket", "burst": 600}});
     let stage = Stage::new(openai(&["sk-a"], limits), (0..3_000).map(|_| Reply::good()));
-    let at = |priority: u8, prompt: &str| Ask { priority, ..ask(prompt) };
+    let at = |priority: u8, prompt: &str| Request { priority, ..ask(prompt) };
     for _ in 0..600 {
         stage.send_aside(at(6, "before")).await;
     }
@@ -106,10 +106,10 @@ async fn who_skips_the_limits_stands_before_everybody_when_a_key_is_closed() {
     let stage = Stage::new(openai(&["sk-a"], limits), replies);
     let mut asides = Vec::new();
     for _ in 0..13 {
-        asides.push(stage.send_aside(Ask { priority: 9, ..ask("waits") }).await);
+        asides.push(stage.send_aside(Request { priority: 9, ..ask("waits") }).await);
     }
     pass(1.4).await;
-    let now = Ask { skip_rate_limit: true, priority: 3, ..ask("now") };
+    let now = Request { skip_rate_limit: true, priority: 3, ..ask("now") };
     let skips = stage.send_aside(now).await;
     let queue = stage.engine.queue().unwrap();
     assert_eq!((queue[0].priority, queue[0].position, queue.len()), (3, 1, 14));
@@ -132,7 +132,7 @@ async fn a_tenth_of_a_burst_is_kept_for_persons() {
     }
     assert_eq!((stage.sent().len(), stage.waiting()), (18, 12), "of a burst of twenty");
     for _ in 0..2 {
-        stage.send(Ask { priority: 5, ..ask("person") }).await.unwrap();
+        stage.send(Request { priority: 5, ..ask("person") }).await.unwrap();
     }
     assert!(within(stage.now(), 0.0, 0.01), "{}", stage.now());
     for aside in batch {
@@ -150,7 +150,7 @@ async fn who_pauses_after_a_failure_is_listed_and_sent_home() {
     );
     let mut asides = Vec::new();
     for (priority, user) in [(2, "ann"), (6, "bob"), (2, "cid")] {
-        asides.push(stage.send_aside(Ask { priority, ..as_user(user, 10) }).await);
+        asides.push(stage.send_aside(Request { priority, ..as_user(user, 10) }).await);
     }
     pass(1.0).await;
     let queue = stage.engine.queue().unwrap();

@@ -13,7 +13,7 @@ fn one_at_a_time() -> Value {
 async fn a_call_ends_when_its_time_is_over() {
     let stage = Stage::new(openai(&["sk-a"], json!({})), [Reply::silence()]);
     let timeout = Some(Duration::from_secs(5));
-    let error = stage.send(Ask { timeout, ..ask("hello") }).await.unwrap_err();
+    let error = stage.send(Request { timeout, ..ask("hello") }).await.unwrap_err();
     assert_eq!((&error.kind, stage.now()), (&ErrorKind::Deadline, 5.0));
     assert_eq!(failures(&error), [Some(FailureClass::Timeout)]);
     let key = stage.keys_of("openai").remove(0);
@@ -22,19 +22,19 @@ async fn a_call_ends_when_its_time_is_over() {
     let stage = Stage::new(openai(&["sk-a"], json!({})), [Reply::silence()]);
     let deadline = Some(stage.at(9));
     let timeout = Some(Duration::from_secs(60));
-    let error = stage.send(Ask { timeout, deadline, ..ask("hello") }).await.unwrap_err();
+    let error = stage.send(Request { timeout, deadline, ..ask("hello") }).await.unwrap_err();
     assert_eq!((&error.kind, within(stage.now(), 9.0, 9.01)), (&ErrorKind::Deadline, true));
     // One that has passed is no other mistake than one that passes on the way.
-    let late = stage.send(Ask { deadline, ..ask("hello") }).await.unwrap_err();
+    let late = stage.send(Request { deadline, ..ask("hello") }).await.unwrap_err();
     assert_eq!((&late.kind, stage.sent().len()), (&ErrorKind::Deadline, 1));
     let guard = Guard { deadline, ..Guard::new("openai") };
     assert_eq!(stage.engine.guard(&guard).unwrap_err().kind, ErrorKind::Deadline);
 }
 
 /// A call that reserves so many tokens for its answer.
-fn reserving(max_tokens: u64, timeout: Option<u64>) -> Ask {
+fn reserving(max_tokens: u64, timeout: Option<u64>) -> Request {
     let params = serde_json::Map::from_iter([("max_tokens".to_owned(), json!(max_tokens))]);
-    Ask { params, timeout: timeout.map(Duration::from_secs), ..ask("hello") }
+    Request { params, timeout: timeout.map(Duration::from_secs), ..ask("hello") }
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,9 +59,9 @@ async fn what_calls_in_flight_cannot_give_back_is_told_at_once() {
     let limits = json!({"tpm": 30_000, "pause_threshold": 1.0});
     let stage = Stage::new(openai(&["sk-a"], limits), [Reply::silence(), Reply::silence()]);
     let prompt = "abcd ".repeat(16_000);
-    let long = || Ask { model: Some("gpt-strange".to_owned()), ..ask(&prompt) };
-    let _first = stage.send_aside(Ask { timeout: None, ..long() }).await;
-    let second = Ask { timeout: Some(Duration::from_secs(5)), ..long() };
+    let long = || Request { model: Some("gpt-strange".to_owned()), ..ask(&prompt) };
+    let _first = stage.send_aside(Request { timeout: None, ..long() }).await;
+    let second = Request { timeout: Some(Duration::from_secs(5)), ..long() };
     let error = stage.send(second).await.unwrap_err();
     assert_eq!((&error.kind, stage.now()), (&ErrorKind::Deadline, 0.0));
     // And nobody waits for a call that does not end.
@@ -80,11 +80,11 @@ async fn a_wait_that_cannot_end_in_time_is_not_begun() {
     let refused = Reply::refusal(429, "Rate limit reached").header("retry-after", "60");
     let stage = Stage::new(openai(&["sk-a"], json!({})), [refused]);
     let timeout = Some(Duration::from_secs(10));
-    let error = stage.send(Ask { timeout, ..ask("hello") }).await.unwrap_err();
+    let error = stage.send(Request { timeout, ..ask("hello") }).await.unwrap_err();
     assert_eq!((stage.now(), error.attempts.len()), (0.0, 1));
     assert_eq!(error.retry_after, Some(Duration::from_secs(60)));
     // The block is known now: not even an attempt.
-    let error = stage.send(Ask { timeout, ..ask("hello") }).await.unwrap_err();
+    let error = stage.send(Request { timeout, ..ask("hello") }).await.unwrap_err();
     assert_eq!(
         (&error.kind, error.failure),
         (&ErrorKind::Deadline, Some(FailureClass::RateLimited))
@@ -108,7 +108,7 @@ async fn higher_priority_goes_first_and_equals_in_order() {
     for (priority, prompt) in
         [(3, "first"), (2, "low"), (5, "middle 1"), (9, "high"), (5, "middle 2"), (2, "low 2")]
     {
-        asides.push(stage.send_aside(Ask { priority, ..ask(prompt) }).await);
+        asides.push(stage.send_aside(Request { priority, ..ask(prompt) }).await);
     }
     assert_eq!(stage.waiting(), 5);
     for aside in asides {
@@ -155,7 +155,7 @@ async fn closing_sends_those_who_wait_home_and_lets_the_others_end() {
 async fn who_skips_the_limits_is_not_held_up_and_is_counted() {
     let stage = Stage::new(openai(&["sk-a"], json!({"rpd": 1})), [Reply::good(), Reply::good()]);
     stage.send(ask("first")).await.unwrap();
-    stage.send(Ask { skip_rate_limit: true, ..ask("second") }).await.unwrap();
+    stage.send(Request { skip_rate_limit: true, ..ask("second") }).await.unwrap();
     let key = stage.keys_of("openai").remove(0);
     assert_eq!((key.sent, key.limits[0].used, key.limits[0].remaining), (2, 2, 0));
     let error = stage.send(ask("third")).await.unwrap_err();
@@ -169,7 +169,7 @@ async fn who_skips_the_limits_is_not_held_up_and_is_counted() {
 async fn what_is_kept_for_urgent_calls_is_theirs_even_in_the_turn_of_an_old_one() {
     let limits = json!({"rpm": {"amount": 20, "refill": "rolling"}});
     let stage = Stage::new(openai(&["sk-a"], limits), (0..40).map(|_| Reply::good().after(1)));
-    let at = |priority: u8, prompt: &str| Ask { priority, ..ask(prompt) };
+    let at = |priority: u8, prompt: &str| Request { priority, ..ask(prompt) };
     for _ in 0..18 {
         stage.send_aside(at(3, "first")).await;
     }

@@ -20,13 +20,13 @@ pub(super) struct Level {
     since: Moment,
     /// The later the instants, the sooner it would be full.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    later: Vec<Supposed>,
+    later: Vec<IfFullAt>,
 }
 
 /// When it would be full again at the latest, had it been full at any instant from `from` to `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
-struct Supposed {
+struct IfFullAt {
     from: Moment,
     to: Moment,
     full_at: Moment,
@@ -39,15 +39,15 @@ const MOST: usize = 8;
 /// As files have it, which are written with every call: the first instant, and how many nanoseconds after it the others are.
 type Stored = (Moment, u64, u64);
 
-impl From<Stored> for Supposed {
-    fn from((from, to, full_at): Stored) -> Supposed {
+impl From<Stored> for IfFullAt {
+    fn from((from, to, full_at): Stored) -> IfFullAt {
         let [to, full_at] = [to, full_at].map(|after| from + Duration::from_nanos(after));
-        Supposed { from, to, full_at }
+        IfFullAt { from, to, full_at }
     }
 }
 
-impl From<Supposed> for Stored {
-    fn from(Supposed { from, to, full_at }: Supposed) -> Stored {
+impl From<IfFullAt> for Stored {
+    fn from(IfFullAt { from, to, full_at }: IfFullAt) -> Stored {
         let after = |at: Moment| u64::try_from(at.since(from).as_nanos()).unwrap_or(u64::MAX);
         (from, after(to), after(full_at))
     }
@@ -99,7 +99,7 @@ impl Level {
         self.later.retain(|supposed| supposed.full_at > had_it_been_full);
         // At one and the same instant the first that was taken tells of all.
         if self.later.last().map_or(self.since, |supposed| supposed.to) != now {
-            self.later.push(Supposed { from: now, to: now, full_at: had_it_been_full });
+            self.later.push(IfFullAt { from: now, to: now, full_at: had_it_been_full });
         }
         if self.later.len() > MOST {
             self.merge_nearest();
@@ -134,7 +134,7 @@ impl Level {
         }
         // What is full latest counts; instants before that one are forgotten.
         let latest = self.later.iter().enumerate().rev().max_by_key(|(_, later)| later.full_at);
-        if let Some((place, &Supposed { from, full_at, .. })) = latest
+        if let Some((place, &IfFullAt { from, full_at, .. })) = latest
             && full_at >= self.full_at
         {
             (self.since, self.full_at) = (from, full_at);
@@ -171,7 +171,7 @@ impl Level {
         }
         if self.since > at {
             // It was not full then after all; if it had been, it would be full when it was thought to be.
-            let supposed = Supposed { from: self.since, to: self.since, full_at: self.full_at };
+            let supposed = IfFullAt { from: self.since, to: self.since, full_at: self.full_at };
             self.later.insert(0, supposed);
             self.since = at;
         }
@@ -296,7 +296,7 @@ mod tests {
                 }
                 prop_assert!(level.full_at.max(now) >= truth);
                 prop_assert!(level.full_at.max(now) <= truth.max(now) + longest);
-                let in_order = |a: &Supposed, b: &Supposed| a.to < b.from && a.full_at > b.full_at;
+                let in_order = |a: &IfFullAt, b: &IfFullAt| a.to < b.from && a.full_at > b.full_at;
                 prop_assert!(level.later.is_sorted_by(in_order), "{:?}", level);
             }
         }

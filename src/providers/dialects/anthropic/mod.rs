@@ -1,4 +1,4 @@
-//! How does Anthropic's messages dialect write a request and an answer?
+//! Anthropic's messages dialect.
 
 mod read;
 mod stream;

@@ -1,4 +1,4 @@
-//! What is in an answer of Anthropic's messages dialect?
+//! Answers of Anthropic's messages dialect.
 
 use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::kernel;
 
 use super::super::lenient::{Count, Text};
-use super::super::{Answer, finish_reason, tools};
+use super::super::shared::{Answer, finish_reason};
+use super::super::tools;
 
 /// A full window ends an answer as a full cap does; there is text to show for it.
 pub(super) const FINISH_REASONS: [(&str, &str); 6] = [

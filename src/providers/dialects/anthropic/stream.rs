@@ -1,11 +1,11 @@
-//! What do the events of Anthropic's messages dialect say?
+//! Stream events of Anthropic's messages dialect.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::super::streaming::{Fragment, Gathered, StreamPiece, Told};
-use super::super::finish_reason;
 use super::super::lenient::Word;
+use super::super::shared::finish_reason;
 use super::read::{FINISH_REASONS, Usage, count};
 
 /// More blocks than any answer has.

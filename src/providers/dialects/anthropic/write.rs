@@ -1,4 +1,4 @@
-//! How is a request written in Anthropic's messages dialect?
+//! Requests in Anthropic's messages dialect.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
 use super::super::super::wire::{InvalidRequest, WireRequest};
+use super::super::shared::{Way, instructions, output_cap, param, posted, stops};
 use super::super::tools::{self, Choice, Format, Picture, Tool};
-use super::super::{Way, instructions, output_cap, param, posted, stops};
 
 /// The version of the dialect that is spoken here.
 const VERSION: &str = "2023-06-01";

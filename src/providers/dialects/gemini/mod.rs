@@ -1,4 +1,4 @@
-//! How does Gemini's generateContent dialect write a request and an answer?
+//! Gemini's generateContent dialect.
 
 mod read;
 mod stream;

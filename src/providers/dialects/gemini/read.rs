@@ -1,4 +1,4 @@
-//! What is in an answer of Gemini's generateContent dialect?
+//! Answers of Gemini's generateContent dialect.
 
 use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::kernel;
 
 use super::super::lenient::{Count, Text};
-use super::super::{Answer, finish_reason, tools};
+use super::super::shared::{Answer, finish_reason};
+use super::super::tools;
 
 pub(super) const FINISH_REASONS: [(&str, &str); 14] = [
     ("STOP", "stop"),

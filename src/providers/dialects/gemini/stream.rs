@@ -1,9 +1,9 @@
-//! What do the chunks of Gemini's streamGenerateContent say?
+//! Stream chunks of Gemini's streamGenerateContent.
 
 use serde_json::{Map, Value, json};
 
 use super::super::super::streaming::{Fragment, Gathered, StreamPiece, Told};
-use super::super::finish_reason;
+use super::super::shared::finish_reason;
 use super::read::{FINISH_REASONS, Part, Reply, count, is_broken};
 
 /// About what a part takes beside its text.

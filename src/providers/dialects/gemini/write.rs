@@ -1,4 +1,4 @@
-//! How is a request written in Gemini's generateContent dialect?
+//! Requests in Gemini's generateContent dialect.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -6,8 +6,10 @@ use serde_json::{Map, Value, json};
 use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
 use super::super::super::wire::{InvalidRequest, WireRequest};
+use super::super::shared::{
+    Way, instructions, param, posted, say_in_their_words, texts, versioned,
+};
 use super::super::tools::{self, Choice, Format, Picture, Tool};
-use super::super::{Way, instructions, param, posted, say_in_their_words, texts, versioned};
 
 /// Parameters of `generationConfig` that only have another name there.
 const CONFIG: [(&str, &str); 9] = [

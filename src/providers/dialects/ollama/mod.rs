@@ -1,4 +1,4 @@
-//! How does Ollama's own chat dialect (`/api/chat`) write a request and an answer?
+//! Ollama's native chat dialect (`/api/chat`).
 
 mod read;
 mod stream;

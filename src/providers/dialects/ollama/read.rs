@@ -1,4 +1,4 @@
-//! What is in an answer of Ollama's own dialect?
+//! Answers of Ollama's native chat dialect.
 
 use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::kernel;
 
 use super::super::lenient::{Count, Text};
-use super::super::{Answer, finish_reason};
+use super::super::shared::{Answer, finish_reason};
 
 #[derive(Deserialize)]
 struct Reply {

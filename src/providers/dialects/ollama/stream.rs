@@ -1,11 +1,11 @@
-//! What do the lines of a stream of Ollama's own dialect say?
+//! Stream lines (NDJSON) of Ollama's native chat dialect.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::super::streaming::{Fragment, Gathered, StreamPiece, Told};
-use super::super::finish_reason;
 use super::super::lenient::{Count, Word};
+use super::super::shared::finish_reason;
 use super::read::{Call, count};
 
 /// Reads the lines of one answer.

@@ -1,4 +1,4 @@
-//! How is a request written in Ollama's own dialect?
+//! Requests in Ollama's native chat dialect.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
 use super::super::super::wire::{InvalidRequest, WireRequest};
+use super::super::shared::{Way, param, posted, say_in_their_words};
 use super::super::tools::{self, Choice, Format, Picture, Tool};
-use super::super::{Way, param, posted, say_in_their_words};
 
 /// Parameters that stand among `options` there: ours, its own.
 const OPTIONS: [(&str, &str); 9] = [
@@ -205,7 +205,7 @@ fn add<'a>(turn: &mut Turn<'a>, part: &'a Value) -> Result<(), String> {
 fn called(call: &Value) -> Result<Value, InvalidRequest> {
     let (name, arguments) = tools::called(call)?;
     if !arguments.is_object() {
-        let words = format!("tool_calls: the arguments of {name} are no object");
+        let words = format!("tool_calls: the arguments of {name} are not an object");
         return Err(InvalidRequest::about("tool_calls", words));
     }
     let mut written = json!({"function": {"name": name, "arguments": arguments}});

@@ -1,4 +1,4 @@
-//! What do the chunks of OpenAI's chat dialect say?
+//! Stream chunks of OpenAI's chat dialect.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::super::super::streaming::{Fragment, Gathered, StreamPiece, Told};
 use super::super::lenient::{Text, Word};
-use super::{FINISH_REASONS, Usage, count, finish_reason};
+use super::super::shared::finish_reason;
+use super::read::{FINISH_REASONS, Usage, count};
 
 /// What comes after the last chunk.
 const END: &str = "[DONE]";
@@ -104,7 +105,7 @@ impl Stream {
         let chunk = match serde_json::from_str::<Chunk<'_>>(data) {
             Ok(chunk) => chunk,
             Err(_) => {
-                // Counts of a shape that nobody foresaw must not cost the caller the answer.
+                // Counts of an unknown shape must not cost the caller the answer.
                 let Some(without) = without_usage(data) else { return Told::Nonsense };
                 let Ok(chunk) = serde_json::from_str(&without) else { return Told::Nonsense };
                 return self.take(chunk, "", gathered, pieces);

@@ -1,4 +1,4 @@
-//! How does OpenAI's Responses dialect write a request and an answer?
+//! OpenAI's Responses dialect.
 
 mod read;
 mod stream;

@@ -1,4 +1,4 @@
-//! What is in an answer of OpenAI's Responses dialect?
+//! Answers of OpenAI's Responses dialect.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::kernel;
 
 use super::super::lenient::Count;
-use super::super::{Answer, finish_reason};
+use super::super::shared::{Answer, finish_reason};
 
 const FINISH_REASONS: [(&str, &str); 3] =
     [("completed", "stop"), ("max_output_tokens", "length"), ("max_tokens", "length")];
@@ -120,7 +120,7 @@ fn call(item: &Value) -> Value {
     call
 }
 
-/// Counts of a shape that nobody foresaw are none, and cost nobody the answer.
+/// Counts of an unknown shape are left out; the answer is still good.
 fn count(usage: &Value) -> Option<kernel::Usage> {
     let usage = Usage::deserialize(usage).ok()?;
     usage.input_tokens.0.or(usage.output_tokens.0)?;

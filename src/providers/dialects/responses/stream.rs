@@ -1,6 +1,6 @@
-//! What do the events of OpenAI's Responses dialect say?
+//! Stream events of OpenAI's Responses dialect.
 //!
-//! Everything is told up to three times: as deltas, when its part and its item are done, and in the last event. What was
+//! Everything is sent up to three times: as deltas, when its part and its item are done, and in the last event. What was
 //! told before is not told again, and what a server tells only later is not lost.
 
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! How is a request written in OpenAI's Responses dialect?
+//! Requests in OpenAI's Responses dialect.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -7,8 +7,8 @@ use super::super::super::azure;
 use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
 use super::super::super::wire::{InvalidRequest, WireRequest};
+use super::super::shared::{Way, instructions, output_cap, param, posted, texts, versioned};
 use super::super::tools::{self, Choice, Format, Tool};
-use super::super::{Way, instructions, output_cap, param, posted, texts, versioned};
 
 /// Parameters that both dialects write alike.
 const SAME: [&str; 20] = [
@@ -91,7 +91,7 @@ pub(in super::super) fn write(
 fn others(params: &Map<String, Value>) -> Result<Map<String, Value>, InvalidRequest> {
     let same = SAME.iter().filter_map(|name| Some((*name, param(params, name)?.clone())));
     let mut others: Map<String, Value> = same.map(|(name, value)| (name.into(), value)).collect();
-    // The dialect keeps answers at the provider unless it is told not to; nothing here would read them there.
+    // The dialect keeps answers at the provider unless the request says otherwise; nothing here would read them there.
     others.entry("store").or_insert(Value::Bool(false));
     if let Some(effort) = param(params, "reasoning_effort") {
         let reasoning = others.entry("reasoning").or_insert_with(|| json!({}));

@@ -1,8 +1,9 @@
-//! Is a request written as Ollama's own dialect wants it?
+//! Tests of requests in Ollama's native dialect.
 
 use serde_json::{Value, json};
 
-use super::super::super::catalogue::{Dialect, Provider};
+use super::super::super::catalogue::Provider;
+use super::super::super::entries::Dialect;
 use super::super::super::wire::KeyHeader;
 use super::{found, hello, ollama, talk, tools, wire, written};
 
@@ -161,5 +162,5 @@ fn ollama_refuses_what_it_has_no_word_for() {
     let list = json!([{"role": "assistant", "content": null, "tool_calls": [
         {"id": "a", "function": {"name": "look", "arguments": "[1]"}}]}]);
     let refused = wire(&ollama(), list, json!({})).unwrap_err();
-    assert!(refused.message.contains("the arguments of look are no object"), "{refused}");
+    assert!(refused.message.contains("the arguments of look are not an object"), "{refused}");
 }

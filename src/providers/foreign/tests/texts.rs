@@ -1,4 +1,4 @@
-//! How do libraries write errors, and what is each?
+//! Error texts of other libraries, with their expected class.
 
 use crate::kernel::FailureClass::{self, *};
 

@@ -1,0 +1,5 @@
+"""Former home of what is in `quotaflow._structured.response_format`."""
+
+from quotaflow._structured.response_format import ResponseFormat
+
+__all__ = ["ResponseFormat"]

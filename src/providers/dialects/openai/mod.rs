@@ -1,0 +1,9 @@
+//! OpenAI's chat dialect.
+
+mod read;
+mod stream;
+mod write;
+
+pub(super) use read::read;
+pub(in super::super) use stream::Stream;
+pub(super) use write::write;
