@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::answer::Answer;
-use super::kept::QuestionDigest;
+use super::question::QuestionDigest;
 use crate::error::Error;
 
 /// How far the calls are that ask one question at the same time.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use super::question::QuestionDigest;
 use crate::engine::dispatch::types::Dispatch;
 use crate::engine::world::observer::Notice;
 use crate::stores::StoreError;

@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 
 use crate::providers::{Message, Provider};
 
+/// A question as a digest: provider, model, messages and parameters. The question itself is not kept.
+pub(in crate::engine) type QuestionDigest = [u8; 32];
+
 /// What determines the answers of calls beside their prompts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {

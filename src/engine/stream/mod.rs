@@ -30,7 +30,7 @@ use bytes::Bytes;
 use super::call::Calls;
 use super::call::answer::Answer;
 use super::call::errors::{self, Break, closed};
-use super::call::kept::QuestionDigest;
+use super::call::question::QuestionDigest;
 use super::call::request::Request;
 use super::call::run::Next;
 use super::call::send::{Form, Sending, read_whole};
