@@ -44,8 +44,7 @@ impl Core {
     ) -> PyResult<String> {
         let (_, engine, notices) = self.engine(py)?;
         let latency = latency.map(Duration::from_secs_f64);
-        let sizes = Vec::new();
-        let load = Load { sizes, most_in_flight, most_waiting, latency, output_tokens };
+        let load = Load { most_in_flight, most_waiting, latency, output_tokens };
         let run = |(ask, size, count)| PlannedRun { ask, size, count };
         let runs: Vec<PlannedRun> = runs.into_iter().map(run).collect();
         if runs.iter().any(|run| run.ask >= options.len()) {
@@ -57,7 +56,7 @@ impl Core {
             let checked = Python::attach(|py| py.check_signals());
             checked.map_err(|error| *raised.lock() = Some(error)).is_ok()
         };
-        let planned = py.detach(|| engine.plan_together(&asks, &runs, &load, &goes_on));
+        let planned = py.detach(|| engine.plan(&asks, &runs, &load, &goes_on));
         notices.deliver(py)?;
         let planned = planned.map_err(|error| raise(py, &error))?;
         if let Some(error) = raised.into_inner() {

@@ -1,4 +1,4 @@
-//! The plan of a batch: when it would finish, what it would cost, what limits it.
+//! The plan of a batch: when it finishes, what it costs, what limits it.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use super::call::send::demand;
 use super::dispatch::lanes::{conform, conform_user, with_own};
 use super::dispatch::prices::rates_of;
 use super::dispatch::types::Target;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::kernel::{
     Amounts, Forecast, Ledger, LedgerId, Moment, ONE_BY_ONE, Patience, PlannedManner,
     PlannedPrompt, PlannedShare, PlannedTarget, Standing, USUAL_OUTPUT, Usage, WhyRefused, doubled,
@@ -31,11 +31,9 @@ const ASKED_EVERY: u32 = 4_096;
 /// The latency before the first answer.
 const USUAL_LATENCY: Duration = Duration::from_secs(1);
 
-/// What is to be sent, in runs of prompts of the same size.
+/// How prompts are to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Tokens of a prompt, and how many such prompts follow each other.
-    pub sizes: Vec<(u64, u64)>,
     /// How many are under way at once at most.
     pub most_in_flight: usize,
     /// How many wait at once at most; the next one begins when one of them has left.
@@ -142,8 +140,8 @@ pub(super) struct Present {
 }
 
 impl Calls {
-    /// How many tokens each of these conversations will be billed as at the first target of the route: counted where the
-    /// model's tokenizer is known, else estimated and corrected by earlier bills.
+    /// How many tokens each of these conversations will be billed as at the first target of the route: counted where
+    /// the model's tokenizer is known, else estimated and corrected by earlier bills.
     pub(in crate::engine) fn prompt_sizes(
         &self,
         ask: &Request,
@@ -167,17 +165,8 @@ impl Calls {
         Ok(prompts.into_iter().map(size).collect())
     }
 
-    /// The forecast for sending `load` the way `ask` says. Sends nothing and changes nothing.
-    pub(in crate::engine) fn plan(&self, ask: &Request, load: &Load) -> Result<Plan, Error> {
-        let run = |(size, count): &(u64, u64)| PlannedRun { ask: 0, size: *size, count: *count };
-        let runs: Vec<_> = load.sizes.iter().map(run).collect();
-        let planned = self.plan_together(&[ask], &runs, load, &|| true)?;
-        planned.ok_or_else(|| Error::new(ErrorKind::Internal, "a plan was left"))
-    }
-
-    /// The forecast for sending these runs one after the other, each the way its ask says. The sizes of `load` are
-    /// ignored.
-    pub(in crate::engine) fn plan_together(
+    /// See [`Engine::plan`](crate::engine::Engine::plan).
+    pub(in crate::engine) fn plan(
         &self,
         asks: &[&Request],
         runs: &[PlannedRun],
@@ -376,8 +365,8 @@ impl Calls {
         ask.deadline.map_or(Patience::AtHead(self.settings.max_wait), Patience::Until)
     }
 
-    /// Reads every ledger of the route, and that of the user's own limits, at one instant. An answer takes `latency` and
-    /// has `output_tokens`, if given.
+    /// Reads every ledger of the route, and that of the user's own limits, at one instant. An answer takes `latency`
+    /// and has `output_tokens`, if given.
     pub(super) fn present(
         &self,
         route: &[Stop],
@@ -390,8 +379,8 @@ impl Calls {
         Ok(present.into())
     }
 
-    /// Adds the targets of a route, with their ledgers and that of the user's own limits, as they are now. An answer takes
-    /// `latency` and has `output_tokens`, if given.
+    /// Adds the targets of a route, with their ledgers and that of the user's own limits, as they are now. An answer
+    /// takes `latency` and has `output_tokens`, if given.
     fn gather(
         &self,
         present: &mut Gathered,

@@ -136,8 +136,6 @@ pub enum Source {
     Provider,
     /// Nobody: refusals showed how much is too much.
     Observed,
-    /// Our catalogue: a prior that anything else overrules.
-    Catalogue,
 }
 
 /// One promise of a provider: at most `amount` of `resource` per `period`.

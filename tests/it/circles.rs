@@ -289,6 +289,23 @@ fn no_file_uses_itself_by_a_chain_of_others() {
 }
 
 #[test]
+fn every_floor_of_the_engine_uses_only_those_below() {
+    let sources = sources();
+    let house = house(&sources);
+    let room = |file: &str| Some(file.strip_prefix("engine/")?.split('/').next()?.to_owned());
+    let floor = |room: &str| ENGINE.iter().position(|rooms| rooms.contains(&room)).unwrap();
+    let mut seen = BTreeSet::new();
+    for (file, used) in arrows(&house) {
+        let Some(from) = room(file) else { continue };
+        for (other, to) in used.iter().filter_map(|used| Some((used, room(used)?))) {
+            seen.insert((from.clone(), to.clone()));
+            assert!(from == to || floor(&to) < floor(&from), "{file} uses {other}");
+        }
+    }
+    assert!(seen.contains(&("stream".to_owned(), "world".to_owned())), "{seen:?}");
+}
+
+#[test]
 fn a_circle_would_be_found() {
     let circle = |files: &[(&str, &str)]| {
         let sources = files.iter().map(|(file, code)| ((*file).to_owned(), (*code).to_owned()));

@@ -9,5 +9,6 @@
 
 mod circles;
 mod engine;
+mod fuzz_targets;
 mod law;
 mod stores;

@@ -1,7 +1,7 @@
 //! Plans, compared with what then happens.
 
 use proptest::prelude::*;
-use quotaflow::engine::{Load, Plan as Planned, Request};
+use quotaflow::engine::{Engine, Load, Plan as Planned, PlannedRun, Request};
 use serde_json::{Value, json};
 
 use crate::world::{Ended, Plan, World, ask, ask_task, max_tokens};
@@ -25,14 +25,14 @@ fn plan(keys: u64, limits: &Value, latency: &Value, output: &Value) -> Plan {
     }
 }
 
-fn load(prompts: u64, prompt: &Request, engine: &quotaflow::engine::Engine) -> Load {
+const LOAD: Load =
+    Load { most_in_flight: 10_000, most_waiting: 10_000, latency: None, output_tokens: None };
+
+/// The plan of the same prompt so often.
+fn plan_of(engine: &Engine, prompt: &Request, prompts: u64, load: &Load) -> Planned {
     let size = engine.prompt_sizes(prompt, vec![prompt.messages.clone()]).unwrap()[0];
-    Load {
-        sizes: vec![(size, prompts)],
-        most_in_flight: 10_000,
-        most_waiting: 10_000,
-        ..Load::default()
-    }
+    let run = PlannedRun { ask: 0, size, count: prompts };
+    engine.plan(&[prompt], &[run], load, &|| true).unwrap().unwrap()
 }
 
 /// Plans, sends, and says what was planned and in how many seconds everybody was answered.
@@ -46,7 +46,7 @@ async fn planned_and_done(
     for _ in 0..warm {
         world.carry_out(&engine, prompt.clone()).await;
     }
-    let planned = engine.plan(&prompt, &load(prompts, &prompt, &engine)).unwrap();
+    let planned = plan_of(&engine, &prompt, prompts, &LOAD);
     let calls: Vec<_> = (0..prompts).map(|_| world.call(&engine, prompt.clone(), None)).collect();
     let ended = World::all(calls).await;
     let done = ended.iter().filter(|ended| ended.is_answered()).map(|ended| ended.lasted).max();
@@ -252,8 +252,8 @@ fn what_nobody_was_asked_yet() {
                 let mut prompt = ask(provider, model, &"A river, a lake and a sea. ".repeat(20));
                 prompt.params = most.map(max_tokens).unwrap_or_default();
                 let engine = world.fresh_engine();
-                let load = Load { output_tokens: *told, ..load(1_000, &prompt, &engine) };
-                let planned = engine.plan(&prompt, &load).unwrap();
+                let load = Load { output_tokens: *told, ..LOAD };
+                let planned = plan_of(&engine, &prompt, 1_000, &load);
                 let calls = (0..1_000).map(|_| world.call(&engine, prompt.clone(), None));
                 let ended = World::all(calls.collect::<Vec<_>>()).await;
                 eprintln!("{provider}, {limit}, {most:?}, {told:?}, {output}");

@@ -12,26 +12,23 @@
 //! Not cached: truncated, withheld or empty answers, and answers that turn out not to fit their `response_format`
 //! (`forget`). A store that fails is a warning.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::Calls;
 use super::answer::Answer;
 use super::flights::Leader;
-use super::kept::{KeptAs, QuestionDigest, warn};
+use super::kept::{KeptAs, warn};
+use super::question::{QuestionDigest, digest_of_call};
 use super::request::CacheWish;
-use super::route::Stop;
 use super::run::Next;
 use super::send::Sending;
 use crate::error::{Error, Spent};
 use crate::kernel::{Event, Moment, Usage};
-use crate::providers::Message;
 use crate::stores::KeptAnswer;
 
 /// An answer as it is stored. No question and no key is in it.
@@ -147,7 +144,9 @@ impl Calls {
 impl Sending {
     /// What is asked, and of whom: of the stop the call is at.
     pub(in crate::engine) fn question(&self) -> QuestionDigest {
-        digest(&self.run.route[self.run.stop()], &self.request.messages)
+        let stop = &self.run.route[self.run.stop()];
+        let provider = &stop.target.vendor.provider;
+        digest_of_call(provider, &stop.target.model, &stop.params, &self.request.messages)
     }
 
     /// Answers from what was answered before or is being answered, and asks if there is neither, in the time it has.
@@ -228,31 +227,4 @@ fn is_for_all(event: &Event) -> bool {
         Event::Failed { failure, .. } => failure.remedy().is_none(),
         event => *event == Event::Answered,
     }
-}
-
-/// The digest of everything that an answer follows from. Parameters count in any order.
-fn digest(stop: &Stop, messages: &[Message]) -> QuestionDigest {
-    #[derive(Serialize)]
-    struct Question<'a> {
-        provider: &'a str,
-        base_url: &'a str,
-        model: &'a str,
-        messages: &'a [Message],
-        params: BTreeMap<&'a str, &'a Value>,
-        /// Only where it is not the provider's own: `raw` differs then.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        dialect: Option<String>,
-    }
-    let provider = &stop.target.vendor.provider;
-    let question = Question {
-        provider: &provider.name,
-        base_url: &provider.base_url,
-        model: &stop.target.model,
-        messages,
-        params: stop.params.iter().map(|(name, value)| (name.as_str(), value)).collect(),
-        dialect: provider.speaks_otherwise().then(|| format!("{:?}", provider.dialect)),
-    };
-    // Messages and parameters came as JSON and can be written as JSON.
-    let text = serde_json::to_vec(&question).unwrap_or_default();
-    Sha256::digest(text).into()
 }

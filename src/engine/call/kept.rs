@@ -7,9 +7,6 @@ use crate::engine::dispatch::types::Dispatch;
 use crate::engine::world::observer::Notice;
 use crate::stores::StoreError;
 
-/// A question as a digest: provider, model, messages and parameters. The question itself is not kept.
-pub(in crate::engine) type QuestionDigest = [u8; 32];
-
 /// The place of a cached answer.
 #[derive(Clone)]
 pub struct KeptAs {

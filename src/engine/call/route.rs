@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Calls;
 use super::errors;
+use super::question::{Question, digest_of_kind};
 use super::request::Request;
 use crate::config::{Strategy, Target as Named, Wanted};
 use crate::engine::dispatch::types::{Target, Vendor};
@@ -26,6 +27,20 @@ pub(crate) struct Stop {
 }
 
 impl Calls {
+    /// What such calls ask, with `system` before each prompt: names, tasks and the config are resolved. Needs no key.
+    pub(in crate::engine) fn question(
+        &self,
+        ask: &Request,
+        system: Option<&str>,
+    ) -> Result<Question, Error> {
+        let named = self.named(ask)?;
+        let vendor = self.dispatch.vendor(&named.provider)?;
+        // Of two with the same name the caller's comes last and is kept.
+        let params = named.params.iter().chain(&ask.params);
+        let digest = digest_of_kind(&vendor.provider, &named.model, params, system);
+        Ok(Question { provider: vendor.provider.name.clone(), model: named.model, digest })
+    }
+
     /// The primary target and the fallbacks, checked, in the order of the strategy.
     pub(crate) fn route(&self, ask: &Request) -> Result<Vec<Stop>, Error> {
         let routes = &self.settings.routes;
@@ -87,7 +102,8 @@ impl Calls {
         }
         let is_named = ask.provider.is_some() || ask.model.is_some();
         let wanted = written.iter().enumerate().map(|(place, stop)| {
-            // A target that cannot serve the call keeps its place, so that no paid one moves up to the place of a free one.
+            // A target that cannot serve the call keeps its place, so that no paid one moves up to the place of a free
+            // one.
             let (local, free) = match stop {
                 Some(Ok(stop)) => (stop.target.vendor.local, stop.target.is_free()),
                 _ => {
@@ -177,7 +193,7 @@ impl Calls {
         if let Some(name) = Provider::for_model(model) {
             return Ok(name.to_owned());
         }
-        let message = format!("the provider of model {model:?} cannot be told from its name");
+        let message = format!("the provider of model {model:?} is unknown");
         let hint = format!(
             "pass provider=\"…\"; known are {}",
             self.dispatch.known_providers().join(", ")

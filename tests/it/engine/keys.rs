@@ -1,6 +1,6 @@
 //! The choice of a key, and what keys share.
 
-use quotaflow::engine::Load;
+use quotaflow::engine::{Load, PlannedRun};
 
 use super::*;
 
@@ -163,9 +163,10 @@ async fn a_first_burst_is_counted_as_it_is_billed_although_the_key_moves_meanwhi
         let key = stage.keys_of("openai").remove(0);
         assert_eq!(key.limits[0].used, 20 * 15, "{refill}");
         // What the answers taught has moved along.
-        let load =
-            Load { sizes: vec![(10, 10)], most_in_flight: 10, most_waiting: 10, ..Load::default() };
-        let planned = stage.engine.plan(&ask("hello"), &load).unwrap();
+        let load = Load { most_in_flight: 10, most_waiting: 10, ..Load::default() };
+        let run = PlannedRun { ask: 0, size: 10, count: 10 };
+        let planned = stage.engine.plan(&[&ask("hello")], &[run], &load, &|| true);
+        let planned = planned.unwrap().unwrap();
         assert_eq!(planned.keys[0].output_tokens, 10 * 5, "{refill}");
     }
 }
