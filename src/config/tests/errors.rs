@@ -134,7 +134,7 @@ fn mistakes() -> Vec<(Value, &'static str, &'static str, &'static str)> {
         (
             json!({"models": {"fallbck": {"model": "gpt-4o"}}}),
             "models.fallbck",
-            "too near",
+            "too close",
             "`fallback`",
         ),
         (
