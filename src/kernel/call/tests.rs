@@ -1,4 +1,4 @@
-//! Does a call do what it should in every case?
+//! Tests of the state machine of a call.
 
 use super::*;
 use crate::kernel::{Block, FailureClass, Origin, RefusedBy, Scope, Until};
