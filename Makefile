@@ -1,4 +1,4 @@
-# One command per chore; the same here and in CI. `make demo` and `make test` need cargo, CPython >= 3.11 and pip.
+# One command per task, the same here and in CI. `make demo` and `make test` need cargo, CPython >= 3.11 and pip.
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,29 +16,37 @@ WHEELS := $(CARGO_TARGET_DIR)/wheels
 SHARED := unify-dependencies
 FEATURES_dev := --features python,$(SHARED)
 
-# What maturin tells PyO3's build script; told the same, cargo does not throw away what maturin built.
+# The variables that maturin sets for PyO3's build script. With the same ones cargo reuses what maturin built.
 AS_MATURIN = PYO3_BUILD_EXTENSION_MODULE=1 \
 	PYO3_CONFIG_FILE=$$(ls "$(CARGO_TARGET_DIR)"/maturin/pyo3-config-*.txt | head -n 1) \
 	PYO3_ENVIRONMENT_SIGNATURE=$$($(BIN)/python -c 'import sys; print("cpython-%d.%d-64bit" % sys.version_info[:2])')
 
-# The pins stand in pyproject.toml and nowhere else: $(call pinned,<expression over the parsed file>).
+# The tools that read coverage belong to one version of LLVM: those of rustup, or else of the dependency group `llvm`.
+LLVM_TOOLS = $$(dirname "$$(rustc --print target-libdir)")/bin
+WITH_LLVM = test -x "$(LLVM_TOOLS)/llvm-cov" || \
+	export LLVM_COV="$(CURDIR)/$(BIN)/llvm-cov" LLVM_PROFDATA="$(CURDIR)/$(BIN)/llvm-profdata";
+
+# Versions are pinned in pyproject.toml only: $(call pinned,<expression over the parsed file>).
 pinned = $$($(BIN)/python -c 'import tomllib; t = tomllib.load(open("pyproject.toml", "rb")); print(*$(1))')
 
-.PHONY: help demo test bench format lint clean prices advisories licences rust-lint rust-test python-lint python-test
+.PHONY: help demo test bench format lint clean prices advisories licences fuzz coverage
+.PHONY: rust-lint rust-test python-lint python-test
 .DELETE_ON_ERROR:
-# pip and cargo do not like company in one environment and one target directory.
+# Two runs of pip in one environment, or of cargo in one target directory, get in each other's way.
 .NOTPARALLEL:
 
 help:
-	@echo 'make demo    the main job against a simulator of the providers, with a picture (demo.svg)'
-	@echo 'make test    everything that proves it: lints, Rust tests, Python tests against the wheel'
-	@echo 'make bench   the numbers'
-	@echo 'make format  write Rust and Python in the one style'
-	@echo 'make lint    only the lints'
+	@echo 'make demo        the main job against a simulator of the providers, with a picture (demo.svg)'
+	@echo 'make test        lints, Rust tests, Python tests against the wheel'
+	@echo 'make bench       the benchmarks'
+	@echo 'make format      format Rust and Python'
+	@echo 'make lint        only the lints'
+	@echo 'make fuzz        every fuzz target for SECONDS=60, or only TARGETS="config stream"'
+	@echo 'make coverage    which lines the tests run, in Rust and in Python; pages in coverage/'
 	@echo 'make licences    the licence texts of all crates, written to THIRD-PARTY-LICENSES'
 	@echo 'make advisories  known vulnerabilities of the crates (needs the network)'
-	@echo 'make prices  the newest published prices, from the package genai-prices'
-	@echo 'make clean   remove what was built'
+	@echo 'make prices      the newest published prices, from the package genai-prices'
+	@echo 'make clean       remove what was built'
 
 demo: $(VENV)/demo-tools $(VENV)/wheel-release
 	$(BIN)/python examples/demo.py
@@ -69,13 +77,42 @@ advisories: $(VENV)/dev-tools
 licences:
 	$(PYTHON) tools/third_party_licences.py
 
-# By hand: the newest published prices become the snapshot.
+# libFuzzer, on the stable compiler and so without a sanitizer. New inputs are kept in fuzz/corpus, findings in
+# fuzz/artifacts. The seeds are recorded streams, refusals and answers.
+SECONDS := 60
+TARGETS := $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
+seeds_answer_text := tests/fixtures fuzz/seeds/answer_text
+seeds_config := fuzz/seeds/config
+seeds_foreign_error := tests/fixtures fuzz/seeds/foreign_error
+seeds_stream := tests/streams
+
+fuzz: $(VENV)/fuzz-tools
+	cp Cargo.lock fuzz/Cargo.lock
+	$(BIN)/cargo-fuzz build --sanitizer none --codegen-units 16
+	$(foreach target,$(TARGETS),mkdir -p fuzz/corpus/$(target) && \
+		$(BIN)/cargo-fuzz run --sanitizer none --codegen-units 16 $(target) \
+			fuzz/corpus/$(target) $(seeds_$(target)) -- \
+			-max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=4096 -print_final_stats=1 &&) true
+
+# Rust: the tests that need no Python, without doctests. Python: pytest against the wheel, lines and branches, without
+# the tests that measure time. A failing test does not hide the figures: whether tests pass is what `make test` shows.
+coverage: $(VENV)/coverage-tools $(VENV)/dev-tools $(VENV)/wheel-dev
+	$(WITH_LLVM) $(BIN)/cargo-llvm-cov llvm-cov --locked --no-default-features --ignore-run-fail \
+		--html --output-dir coverage/rust
+	$(WITH_LLVM) $(BIN)/cargo-llvm-cov llvm-cov report --summary-only
+	rm -f .coverage .coverage.*
+	-$(BIN)/coverage run -m pytest -n 4 --dist worksteal -m "not quiet"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report
+
+# Not part of any other target: the newest published prices become the snapshot.
 prices: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --upgrade genai-prices
 	$(BIN)/python tools/what_do_models_cost.py
 
 clean:
-	rm -rf $(VENV) "$(CARGO_TARGET_DIR)" .mypy_cache .ruff_cache .pytest_cache demo.svg
+	rm -rf $(VENV) "$(CARGO_TARGET_DIR)" .mypy_cache .ruff_cache .pytest_cache coverage .coverage demo.svg
 
 rust-lint: $(VENV)/dev-tools $(VENV)/wheel-dev
 	cargo fmt --check
@@ -104,7 +141,7 @@ python-test: $(VENV)/dev-tools $(VENV)/wheel-dev
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not quiet"
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m quiet
 
-# Debian's python3 may come without ensurepip; then pip puts itself into the environment.
+# Debian's python3 may come without ensurepip; then the pip of the system installs pip into the environment.
 $(VENV)/made:
 	$(PYTHON) -m venv --clear $(VENV) || { \
 		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
@@ -121,6 +158,17 @@ $(VENV)/demo-tools: pyproject.toml $(VENV)/made
 
 $(VENV)/dev-tools: pyproject.toml $(VENV)/made
 	$(BIN)/python -m pip install --quiet $(call pinned,t["project"]["optional-dependencies"]["dev"])
+	touch $@
+
+$(VENV)/fuzz-tools: pyproject.toml $(VENV)/made
+	$(BIN)/python -m pip install --quiet $(call pinned,t["dependency-groups"]["fuzz"])
+	touch $@
+
+$(VENV)/coverage-tools: pyproject.toml $(VENV)/made
+	$(BIN)/python -m pip install --quiet $(call pinned,t["dependency-groups"]["coverage"])
+	test -x "$(LLVM_TOOLS)/llvm-cov" || \
+		$(BIN)/python -m pip install --quiet $(call pinned,t["dependency-groups"]["llvm"])
+	$(BIN)/python -c '' # these wheels make their symlinks when Python starts
 	touch $@
 
 # Release and dev wheels share the environment and the target directory: installing one makes the other stale.

@@ -1,4 +1,8 @@
 //! Errors of a call: kind, status and facts.
+//!
+//! [`Error`] derefs to [`Facts`]: [`ErrorKind`] (what happened), [`Status`] (permanent, temporary, exhausted), message,
+//! hint, failure class, HTTP status, retry delay, provider, model, key label, attempts. No error holds a key or a prompt;
+//! texts of providers are redacted and cut to 500 characters.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -47,7 +51,7 @@ pub enum ErrorKind {
 
 #[cfg(test)]
 impl ErrorKind {
-    /// A kind of every sort, for tests that walk all of them.
+    /// One example of each kind.
     pub(crate) fn examples() -> Vec<ErrorKind> {
         let config = ConfigError {
             message: "wrong".to_owned(),
@@ -110,7 +114,7 @@ pub struct Attempt {
     pub waited: Duration,
 }
 
-/// What attempts used that broke off in the middle of their answers: what providers told of it, or else the prompt as it
+/// What attempts used that broke off in the middle of their answers: what providers reported, or else the prompt as it
 /// was estimated and a token for each four bytes of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent {

@@ -1,14 +1,14 @@
 //! quotaflow: rate-limit-aware calls of LLM APIs over many keys and models.
 //!
-//! The map, from the inside out; each ring may use the ones before it:
+//! The rings, from the inside out; each may use the ones before it:
 //!
 //! - [`kernel`] decides: limits, ledgers, health, retries, routes. Pure; `now` and randomness are arguments.
 //! - [`providers`] knows the wire: dialects, the catalogue, what a refusal means. Pure.
-//! - [`stores`] remembers ledgers: memory, SQLite.
-//! - [`config`] reads what the user wrote into settings that cannot be wrong; [`secret`] holds keys.
-//! - [`engine`] does: it asks the kernel, carries out what it says, and tells it what happened.
-//! - [`error`] is what a caller learns when there is no answer.
-//! - [`simulator`] stands in for the providers, to prove the rest; it uses none of it.
+//! - [`stores`] keep ledgers: in memory, or in SQLite.
+//! - [`config`] reads the user's config into valid settings; [`secret`] holds keys.
+//! - [`engine`] acts: it asks the kernel, carries out the decision, and reports the outcome.
+//! - [`error`] is the error of a call, with its facts.
+//! - [`simulator`] simulates the providers for tests; it uses none of the other rings.
 
 #[cfg(feature = "python")]
 mod binding;

@@ -1,4 +1,4 @@
-//! Is every answer that a provider is known to give read as what it is?
+//! Every answer that a provider is known to give, read by the refusal tables.
 //!
 //! Each file under `tests/fixtures/<provider>/` is one answer: status, headers, body, and what has to come out.
 //! Values are made up, shapes are those of the providers' documentation and of recorded answers.

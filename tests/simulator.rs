@@ -1,4 +1,4 @@
-//! Does the stand-in count, speak, stream and fail as the providers do?
+//! The simulator beside the providers' documentation.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail tests too")]
 

@@ -1,4 +1,4 @@
-//! Is every stream that a provider is known to send read as what it is, wherever the network splits it?
+//! Every stream a provider is known to send, wherever the network splits it.
 //!
 //! Each pair under `tests/streams/<provider>/` is the body of one answer and what has to come out of it.
 //! Values are made up, shapes are those of the providers' documentation and of recorded answers.

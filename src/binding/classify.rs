@@ -112,7 +112,7 @@ impl Verdict {
         self.failure.status
     }
 
-    /// What was said, without keys, at most about 500 characters.
+    /// The text without keys, cut to about 500 characters.
     #[getter]
     fn message(&self) -> &str {
         &self.failure.message

@@ -164,7 +164,7 @@ impl Core {
         })
     }
 
-    /// Opens and empties ledgers; says how many.
+    /// Opens and empties ledgers; returns how many.
     fn reset(&self, py: Python<'_>, provider: Option<&str>, key: Option<&str>) -> PyResult<usize> {
         let (_, running) = self.running(py)?;
         let reset = py.detach(|| running.engine.reset(provider, key));
@@ -186,7 +186,7 @@ impl Core {
         })
     }
 
-    /// Takes calls of a provider, of a priority below this, or all, out of the lines; says how many.
+    /// Takes calls of a provider, of a priority below this, or all, out of the lines; returns how many.
     fn clear_queue(
         &self,
         py: Python<'_>,
@@ -198,7 +198,7 @@ impl Core {
         cleared.map_err(|error| raise(py, &error))
     }
 
-    /// Counts at least what the JSON tells of, elements of `status()["keys"]`; says of how many keys.
+    /// Counts at least the usage in the JSON, elements of `status()["keys"]`; returns the number of keys.
     fn take_over(&self, py: Python<'_>, usage: &str) -> PyResult<usize> {
         let told: Result<Vec<Usage>, _> = serde_json::from_str(usage);
         let told = told.map_err(|error| {
@@ -218,7 +218,7 @@ impl Core {
         Ok(stated.to_string())
     }
 
-    /// Forgets all of them; says how many.
+    /// Forgets all of them; returns how many.
     fn clear_cache(&self, py: Python<'_>) -> PyResult<u64> {
         let (_, engine, _) = self.engine(py)?;
         let forgotten = py.detach(|| engine.clear_cache());
@@ -280,7 +280,7 @@ impl Core {
 }
 
 impl Core {
-    /// The engine of this process, what it runs on and what it has to tell.
+    /// The engine of this process, what it runs on, and its notices.
     pub(super) fn engine(
         &self,
         py: Python<'_>,

@@ -21,7 +21,7 @@ type Estimate = (String, String, Size, u64, Option<u64>, u64, u64, Option<u64>);
 
 #[pymethods]
 impl Outcome {
-    /// What it cost in picodollars, if that can be told.
+    /// What it cost in picodollars, if that is known.
     fn cost(&self) -> Option<u64> {
         self.0.cost()
     }

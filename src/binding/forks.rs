@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 use crate::engine;
 
-/// Whether Python was asked to tell; a child of a fork need not ask again.
+/// Whether the hooks are registered; a child of a fork need not ask again.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
 /// Registers the hooks that run before and after every fork by Python.

@@ -214,7 +214,7 @@ impl Core {
         })
     }
 
-    /// Counts a request that was sent without asking; says which key it was counted for.
+    /// Counts a request that was sent without asking; returns the key it was counted for.
     fn record(
         &self,
         py: Python<'_>,

@@ -2,7 +2,7 @@
 //!
 //! Answers, pieces of streams and permits are put into the [`Mailbox`], and the loop is woken once for however many
 //! there are; it drains the mailbox on its own thread. Waking it with `call_soon_threadsafe` needs the interpreter on
-//! one of our threads; with many calls in flight these and the loop take it from each other. A loop that can watch
+//! another thread; with many calls in flight that thread and the loop contend for it. A loop that can watch
 //! sockets is therefore woken by a byte in a socket pair. A loop without `add_reader` is woken by a ring
 //! ([`super::loop_ring`]), which is set while a call waits.
 
@@ -42,7 +42,7 @@ struct Calls {
     by_number: HashMap<u64, Waiting>,
     /// The `on_retry` of those calls that have one.
     hooks: HashMap<u64, Hook>,
-    /// Where the engines of these calls put what there is to tell.
+    /// The notices of the engines of these calls.
     boxes: Vec<Weak<NoticeBox>>,
     last: u64,
     /// The future that ends when a loop without a socket is to look.
@@ -91,14 +91,14 @@ impl LoopPort {
             let mut rung = [0_u8; 64];
             while matches!(bell.read(&mut rung), Ok(read) if read == rung.len()) {}
         }
-        // Whatever is raised while telling, the answers reach their futures first.
-        let mut told = self.tell(py);
+        // Whatever this raises, the answers reach their futures first.
+        let mut delivered = self.deliver(py);
         let arrived = self.mailbox.take();
         for (call, answer) in arrived {
             let (waiting, hook) = self.forget(call);
             let Some(waiting) = waiting else { continue };
             if let Some((hook, retries)) = hook {
-                told = told.and(retries.deliver(py, &hook));
+                delivered = delivered.and(retries.deliver(py, &hook));
             }
             let future = waiting.future.bind(py);
             if future.call_method0("done")?.is_truthy()? {
@@ -109,7 +109,7 @@ impl LoopPort {
                 Err(error) => future.call_method1("set_exception", (raise(py, &error),))?,
             };
         }
-        told
+        delivered
     }
 
     /// Drops a call that is no longer waited for; it gives back what it holds.
@@ -199,7 +199,7 @@ impl LoopPort {
 
     /// Delivers notices and retries before any answer: a wait is logged while it lasts. Costs nothing for the calls
     /// that merely wait.
-    fn tell(&self, py: Python<'_>) -> PyResult<()> {
+    fn deliver(&self, py: Python<'_>) -> PyResult<()> {
         let (boxes, hooks): (Vec<_>, Vec<_>) = {
             let waiting = self.waiting.lock();
             let hooks = waiting.hooks.values();

@@ -1,7 +1,8 @@
 //! Notices and retries on their way to Python.
 //!
-//! They are put into a bounded box. A thread that holds the interpreter anyway, because it waits for a call or takes an
-//! answer, empties it: a blocked caller every 50 ms, an event loop when it is woken.
+//! Notices are for `logging`, retries for a call's `on_retry`. Both go into a bounded box, which a thread empties that
+//! holds the interpreter anyway: a blocked caller every 50 ms and at its end, an event loop when it is woken. No other
+//! thread waits for the interpreter, and none writes a log.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -38,7 +39,7 @@ impl NoticeBox {
         self.debug.store(wanted, Ordering::Relaxed);
     }
 
-    /// An event loop that wants to be woken when there is something to tell.
+    /// An event loop that is to be woken for notices.
     pub(super) fn wakes(&self, mailbox: &Arc<Mailbox>) {
         let mut loops = self.loops.lock();
         if !loops.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(mailbox))) {

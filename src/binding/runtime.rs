@@ -1,4 +1,15 @@
 //! The tokio runtime of a process, and how Python threads wait on it.
+//!
+//! One runtime per process, in a static, found by process id: tokio's single-threaded one, driven by the thread that
+//! blocks on it. A caller of `send_prompt` sends and receives on its own thread; handing a request to a worker and back
+//! costs more than everything else the engine does. While there are calls without a blocked caller (asyncio, batches), a
+//! thread named `quotaflow` drives the runtime.
+//!
+//! After a fork the child makes a new runtime. The inherited one is forgotten and not dropped: dropping waits for threads
+//! that do not exist in the child, and touches locks and connections of the parent.
+//!
+//! A blocked caller waits with the interpreter released and looks at signals every 50 ms. An exception of a signal
+//! handler drops the call.
 
 use std::future::Future;
 use std::sync::Arc;

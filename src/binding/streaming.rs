@@ -1,7 +1,12 @@
 //! Streamed answers for Python.
 //!
-//! One crossing brings all pieces that are there. Nothing is read ahead of who asks, so a consumer that stops leaves the
-//! rest with the server.
+//! Streams are pulled: one crossing of the border brings all pieces that are there, and nothing is read ahead of the
+//! reader. A reader that stops leaves the rest with the server, so backpressure is a socket that is not read.
+//!
+//! Between two crossings [`StreamCall`] keeps the stream parked. A thread waits for pieces as for a prompt. For an event
+//! loop each crossing is one task, which brings the pieces to the mailbox and parks the stream again. Cancelling a
+//! crossing drops the stream: a `wait_for` that gave up looks like a cancelled task, and that must end the request. A
+//! connection is closed only while the runtime is driven, so leaving a stream has a thread drive it for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +35,7 @@ pub(super) struct StreamCall {
     threads: Threads,
     notices: Arc<NoticeBox>,
     on_retry: Option<(Py<PyAny>, Arc<Retries>)>,
-    /// The loop that hears of retries while it waits.
+    /// The loop to wake for retries.
     wakes: Arc<Mutex<Option<Arc<Mailbox>>>>,
 }
 

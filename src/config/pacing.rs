@@ -17,7 +17,7 @@ const LARGEST_MULTIPLIER: f64 = 100.0;
 const MOST_TOKENS: u64 = 1_000_000_000;
 
 impl PacingSettings {
-    /// What holds when `usual` holds where nothing was said.
+    /// The pacing with `usual` where a field is not set.
     fn over(&self, usual: Pacing) -> Pacing {
         Pacing {
             max_tokens_per_request: self.max_tokens_per_request.or(usual.max_tokens_per_request),
@@ -59,7 +59,7 @@ impl Default for Pacing {
 }
 
 impl ProviderSettings {
-    /// How calls of `model` are paced here: what is said of the model, else of the provider, else of all calls.
+    /// The pacing of calls of `model`: the model's, else the provider's, else that of all calls.
     ///
     /// ```
     /// use quotaflow::config::{Arguments, Settings, Sources};

@@ -24,7 +24,7 @@ const DIALECTS: [(&str, Dialect, &str); 5] = [
     ("ollama", Dialect::Ollama, "ollama"),
 ];
 
-/// What is said about one provider's address.
+/// The address and dialect stated for one provider.
 #[derive(Default)]
 struct Said<'a> {
     base_url: Option<(String, Node<'a>)>,

@@ -130,7 +130,7 @@ fn configure(providers: &mut Providers, name: &str, table: &Table<'_>) -> Result
     Ok(())
 }
 
-/// `{openai: {rpm: 60}}`, on top of what was said before.
+/// `{openai: {rpm: 60}}`, on top of what was read before.
 fn limits_by_provider(node: &Node<'_>, providers: &mut Providers) -> Result<(), ConfigError> {
     let mut seen = Vec::new();
     for (name, node) in node.entries(Takes::Table)? {

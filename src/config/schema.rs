@@ -265,7 +265,7 @@ const LIMIT_FIELDS: [Field; 29] = {
     fields
 };
 
-/// What is said beside the limits of a provider or a model, and cannot be said of one key.
+/// Fields beside the limits of a provider or a model, not allowed for one key.
 const PACING_FIELDS: [Field; 5] = [
     field(
         "max_tokens_per_request",

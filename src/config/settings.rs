@@ -75,7 +75,7 @@ pub struct ProviderSettings {
     pub model_limits: BTreeMap<String, Vec<Limit>>,
     /// How its calls are paced, over all models; [`ProviderSettings::pacing`] says what holds for one.
     pub pacing: PacingSettings,
-    /// What is said of one model instead.
+    /// The pacing of single models, over the provider's.
     pub model_pacing: BTreeMap<String, PacingSettings>,
     /// What holds where neither says anything: the retries of the whole config.
     pub(super) usual: Pacing,
@@ -139,7 +139,7 @@ impl fmt::Debug for Target {
     }
 }
 
-/// What was said of the pace of calls, for a provider or one of its models; `None` is nothing.
+/// The pacing stated for a provider or one of its models; `None` is not stated.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PacingSettings {
     /// [`Pacing::max_tokens_per_request`].
@@ -174,7 +174,7 @@ pub struct Pacing {
 /// In which order the targets of a route are asked. The default is as they are written.
 ///
 /// A target is *local* when its server is ([`ProviderSettings::is_local`]). A call that names its provider or model
-/// has that first, whatever is said here.
+/// has that first in any case.
 ///
 /// ```
 /// use quotaflow::config::{Strategy, Wanted};
@@ -213,7 +213,7 @@ pub enum LocalTargets {
 /// What the order of a route depends on, of one of its targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// It is on a machine of one's own.
+    /// It is local.
     pub local: bool,
     /// It costs nothing.
     pub free: bool,
@@ -254,7 +254,7 @@ impl Default for UserSettings {
 /// Where counts are remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StateSetting {
-    /// Nothing was said: this SQLite file in the user's cache folder.
+    /// The default: this SQLite file in the user's cache folder.
     UserCache(PathBuf),
     /// This SQLite file.
     Sqlite(PathBuf),

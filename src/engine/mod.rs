@@ -130,9 +130,9 @@ impl Engine {
         Ok(Arc::new(Engine { dispatch, calls, streams }))
     }
 
-    /// Counts prompts for targets with a token limit with the model's own tokenizer, once its tables are loaded. They are
-    /// loaded by a thread beside the calls. [`Engine::start`] enables this; in virtual time the result would depend on
-    /// loading time.
+    /// Counts prompts for targets with a token limit with the model's own tokenizer, once its tables are loaded. They
+    /// are loaded by a thread beside the calls. [`Engine::start`] enables this; in virtual time the result would depend
+    /// on loading time.
     pub fn count_exactly(&self) {
         self.calls.count_exactly();
     }
@@ -201,8 +201,8 @@ impl Engine {
     }
 
     /// An empty batch of calls that are mostly like `usual`, at most so many at once; without a number the quotas
-    /// decide (see [`crate::kernel::Intake`]). `bell` is called on the engine's threads when there is something to take:
-    /// it must return at once.
+    /// decide (see [`crate::kernel::Intake`]). `bell` is called on the engine's threads when there is something to
+    /// take: it must return at once.
     pub fn batch(
         &self,
         usual: &Request,
@@ -273,8 +273,8 @@ impl Engine {
         self.calls.prompt_size(ask)
     }
 
-    /// How many tokens each of these conversations will be billed as at the first target of the route: counted where the
-    /// model's tokenizer is known, else estimated and corrected by earlier bills.
+    /// How many tokens each of these conversations will be billed as at the first target of the route: counted where
+    /// the model's tokenizer is known, else estimated and corrected by earlier bills.
     ///
     /// # Errors
     /// [`Error`] when `ask` has no route, or the state cannot be read.
@@ -294,7 +294,8 @@ impl Engine {
         self.calls.text_size(ask, text)
     }
 
-    /// What the prompt of `ask` will cost; `None` when the price of its model is unknown. Sends nothing and needs no key.
+    /// What the prompt of `ask` will cost; `None` when the price of its model is unknown. Sends nothing and needs no
+    /// key.
     ///
     /// # Errors
     /// As [`Engine::prompt_size`]; and when a parameter is invalid, as for a call with it.
@@ -350,7 +351,8 @@ impl Engine {
         self.dispatch.key(provider, label)
     }
 
-    /// Opens and empties the ledgers of a provider or of one of its keys; of all when neither is named. Returns how many.
+    /// Opens and empties the ledgers of a provider or of one of its keys; of all when neither is named. Returns how
+    /// many.
     ///
     /// # Errors
     /// When there is no such provider or key, or the state cannot be written.
@@ -386,8 +388,8 @@ impl Engine {
     }
 
     /// Closes a key for the failure of a request that was sent elsewhere: what [`FailureClass`] and scope say, over all
-    /// models, because the model may be unknown. Returns until when; `None` when such a failure closes nothing, and when
-    /// it is about one model of the provider.
+    /// models, because the model may be unknown. Returns until when; `None` when such a failure closes nothing, and
+    /// when it is about one model of the provider.
     ///
     /// # Errors
     /// When there is no such key, or the state cannot be written.

@@ -1,4 +1,4 @@
-//! The plan of a batch: when it would finish, what it would cost, what limits it.
+//! The plan of a batch: when it finishes, what it costs, what limits it.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -140,8 +140,8 @@ pub(super) struct Present {
 }
 
 impl Calls {
-    /// How many tokens each of these conversations will be billed as at the first target of the route: counted where the
-    /// model's tokenizer is known, else estimated and corrected by earlier bills.
+    /// How many tokens each of these conversations will be billed as at the first target of the route: counted where
+    /// the model's tokenizer is known, else estimated and corrected by earlier bills.
     pub(in crate::engine) fn prompt_sizes(
         &self,
         ask: &Request,
@@ -365,8 +365,8 @@ impl Calls {
         ask.deadline.map_or(Patience::AtHead(self.settings.max_wait), Patience::Until)
     }
 
-    /// Reads every ledger of the route, and that of the user's own limits, at one instant. An answer takes `latency` and
-    /// has `output_tokens`, if given.
+    /// Reads every ledger of the route, and that of the user's own limits, at one instant. An answer takes `latency`
+    /// and has `output_tokens`, if given.
     pub(super) fn present(
         &self,
         route: &[Stop],
@@ -379,8 +379,8 @@ impl Calls {
         Ok(present.into())
     }
 
-    /// Adds the targets of a route, with their ledgers and that of the user's own limits, as they are now. An answer takes
-    /// `latency` and has `output_tokens`, if given.
+    /// Adds the targets of a route, with their ledgers and that of the user's own limits, as they are now. An answer
+    /// takes `latency` and has `output_tokens`, if given.
     fn gather(
         &self,
         present: &mut Gathered,

@@ -1,4 +1,8 @@
 //! Extraction of JSON from the text of an answer.
+//!
+//! In this order: the text itself, what follows the reasoning, what stands in code fences, then every object and list
+//! that is not inside of another. A whole value inside of something cut off is no answer. Where `max_tokens` cut the
+//! text, neither is a whole value before the cut.
 
 use std::ops::Range;
 

@@ -151,7 +151,7 @@ impl Provider {
         self.is_local() && (self.entry.self_hosted || !is_known)
     }
 
-    /// The provider that a model's name points at; `None` when the name does not tell.
+    /// The provider that a model's name points at; `None` when the name does not show it.
     ///
     /// ```
     /// use quotaflow::providers::Provider;

@@ -20,7 +20,7 @@ pub enum Role {
     Tool,
 }
 
-/// What is said: text, or parts in the OpenAI shape (`{"type": "text", ...}`) that are handed on.
+/// Content: text, or parts in the OpenAI shape (`{"type": "text", ...}`) that are handed on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Content {
@@ -38,7 +38,7 @@ pub enum Content {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What is said.
+    /// The content.
     pub content: Content,
     /// Tool calls of an assistant turn, in the OpenAI shape.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -15,7 +15,7 @@ const BEGINNINGS: [(&str, &str); 9] = [
     ("tgp_", "together"),
 ];
 
-/// The canonical name of the provider whose key a variable of this name holds; `None` when the name does not tell.
+/// The canonical name of the provider whose key a variable of this name holds; `None` when the name does not show it.
 ///
 /// The names of the catalogue come first (`OPENAI_API_KEY`, and what begins so: `OPENAI_API_KEY_2`,
 /// `OPENAI_API_KEY_BACKUP_1`, `OPENAI_API_KEYS`), then a provider's name as a word of it, then anywhere in it.

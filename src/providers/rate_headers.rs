@@ -51,7 +51,7 @@ const fn family(
     Family { resource, window, limit, remaining, reset, scale: (1, 1) }
 }
 
-/// A limit told for another window than ours; what is left of it says nothing about ours.
+/// A limit for a window that is no [`Period`]; what is left of it says nothing about one.
 const fn scaled(
     resource: Resource,
     period: Period,

@@ -46,7 +46,7 @@ pub(super) struct Request<'a> {
     pub(super) max_tokens: Option<u64>,
     /// The answer is to come as a stream.
     pub(super) streams: bool,
-    /// The stream is to tell its usage (OpenAI's dialect).
+    /// The stream is to report its usage (OpenAI's dialect).
     pub(super) wants_usage: bool,
     /// The stream is to be one of events; Gemini sends a list otherwise.
     pub(super) wants_events: bool,

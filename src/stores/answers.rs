@@ -124,7 +124,7 @@ pub(super) fn write(
     change.commit()
 }
 
-/// Deletes the answer with this name from a state file, or all of them; says how many.
+/// Deletes the answer with this name from a state file, or all of them; returns how many.
 pub(super) fn forget(connection: &mut Connection, name: Option<&[u8]>) -> rusqlite::Result<u64> {
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let gone: Vec<i64> = {

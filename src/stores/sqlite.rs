@@ -1,8 +1,17 @@
 //! Ledgers in one SQLite file that all processes of a host may share.
 //!
-//! One row per ledger, written inside the reservation. WAL without a flush at every commit: what was committed
-//! survives the death of the process at any instant; after a power cut the last commits may be missing, never half
-//! there. A ledger is read from the file again only when another connection wrote since (`PRAGMA data_version`).
+//! `ledgers(name TEXT PRIMARY KEY, state TEXT)` has one row of JSON per ledger, named `provider|group|model`;
+//! `facts(name, value)` holds the salt; `answers` holds cached answers under the SHA-256 of their question.
+//! `application_id` is `0x7174666c` ("qtfl"), `user_version` is the schema, 2 (schema 1 is read too).
+//!
+//! One update is `BEGIN IMMEDIATE`, `PRAGMA data_version` (ledgers are read again only when another connection wrote), the
+//! pure closure, an upsert of the rows that changed, `COMMIT`. Another process that holds the file is waited for, 5 s at
+//! most. WAL with `synchronous=NORMAL`: what was committed survives the death of the process at any instant; after a power
+//! cut the last commits may be missing, never half there.
+//!
+//! Not stored: prompts, answers without `cache=`, keys (only salted digests of 64 bits), calls in flight, waiting lines,
+//! the retry budget. A file that is damaged, foreign, read-only, on a full disk or written by a newer quotaflow is an
+//! error that says what to do, and is not changed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -163,7 +172,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes what was changed and lets go of the file.
+    /// Writes what was changed and releases the file.
     fn write(&mut self, ids: &[LedgerId]) -> rusqlite::Result<()> {
         let mut write = self.connection.prepare_cached(
             "INSERT INTO ledgers (name, state) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET state = ?2",

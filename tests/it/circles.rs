@@ -7,6 +7,16 @@ use super::law::{is_word, sources};
 /// Circles that remain, each by its files, until the ring is in floors.
 const KNOWN: [&[&str]; 0] = [];
 
+/// The floors of the engine: a room uses itself and what is on the floors before it.
+const ENGINE: [&[&str]; 6] = [
+    &["world"],
+    &["dispatch"],
+    &["call"],
+    &["plan.rs"],
+    &["batch", "guard", "stream"],
+    &["mod.rs"],
+];
+
 /// What a file declares, says and uses.
 struct Room {
     /// Its modules by path from the crate, itself first.
@@ -286,6 +296,23 @@ fn no_file_uses_itself_by_a_chain_of_others() {
     let circles: Vec<_> =
         circles(&sources).into_iter().filter(|circle| !is_known(circle)).collect();
     assert!(circles.is_empty(), "files that use one another: {circles:#?}");
+}
+
+#[test]
+fn every_floor_of_the_engine_uses_only_those_below() {
+    let sources = sources();
+    let house = house(&sources);
+    let room = |file: &str| Some(file.strip_prefix("engine/")?.split('/').next()?.to_owned());
+    let floor = |room: &str| ENGINE.iter().position(|rooms| rooms.contains(&room)).unwrap();
+    let mut seen = BTreeSet::new();
+    for (file, used) in arrows(&house) {
+        let Some(from) = room(file) else { continue };
+        for (other, to) in used.iter().filter_map(|used| Some((used, room(used)?))) {
+            seen.insert((from.clone(), to.clone()));
+            assert!(from == to || floor(&to) < floor(&from), "{file} uses {other}");
+        }
+    }
+    assert!(seen.contains(&("stream".to_owned(), "world".to_owned())), "{seen:?}");
 }
 
 #[test]

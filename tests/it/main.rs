@@ -1,4 +1,4 @@
-//! Tests of what touches the world (stores, transport, engine) and of the law of rings.
+//! Integration tests of the stores and the engine, and the law of the rings.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,13 +8,7 @@
 )]
 
 mod circles;
-mod compatibility;
-mod driver;
-#[cfg(target_os = "linux")]
-mod full_disk;
+mod engine;
+mod fuzz_targets;
 mod law;
-mod processes;
-mod spoilt_files;
-mod state;
 mod stores;
-mod transport;

@@ -26,7 +26,7 @@ def ctrl_c_is_heard() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# What decides how rich draws; each test starts from the same terminal.
+# What decides how rich draws.
 TERMINAL = {
     "CLICOLOR",
     "CLICOLOR_FORCE",
@@ -41,20 +41,27 @@ TERMINAL = {
 }
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No key, proxy, setting or file of the machine, and no property of its terminal, reaches a test."""
+@pytest.fixture(scope="session", autouse=True)
+def no_settings_of_this_machine() -> Iterator[None]:
+    """No key, proxy or locale of the machine, and no property of its terminal, reaches a test or a fixture."""
     import os
 
-    for name in list(os.environ):
-        if (
-            name.startswith(("QUOTAFLOW_", "LANGCHAIN_", "LANGSMITH_", "LC_"))
-            or "_API_KEY" in name
-            or name.lower().endswith("_proxy")
-            or name in TERMINAL
-        ):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("TERM", "xterm-256color")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in list(os.environ):
+            if (
+                name.startswith(("QUOTAFLOW_", "LANGCHAIN_", "LANGSMITH_", "LC_"))
+                or "_API_KEY" in name
+                or name.lower().endswith("_proxy")
+                or name in TERMINAL
+            ):
+                monkeypatch.delenv(name)
+        monkeypatch.setenv("TERM", "xterm-256color")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_files_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each test has a home and a working folder of its own."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

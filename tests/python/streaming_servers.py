@@ -117,6 +117,10 @@ class Held:
         self.server.__exit__()
 
 
+# A server that stops in the middle of an answer, and an interface to it.
+Scene = tuple[Held, LLMInterface]
+
+
 def in_turn(*answers: bytes | Callable[[Request], Iterator[bytes] | bytes]) -> Server:
     """A server that gives these answers one after the other, and the last one ever after."""
     left = list(answers)

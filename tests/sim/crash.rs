@@ -1,4 +1,4 @@
-//! What is left when a process dies between any two of its deeds?
+//! What is left when a process dies between any two of its steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! What happens when a day is used up: at once to somebody else, at once an error, and open again exactly when?
+//! Daily quotas: rotation, the error when all are used up, and the reset.
 
 use std::time::Duration;
 

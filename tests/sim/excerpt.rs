@@ -1,4 +1,4 @@
-//! Does the README show what really happens?
+//! The trace in tests/sim/README.md, compared with the simulation.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What does a month cost a client that was told no limit at all, at providers that have many?
+//! The cost of a month for a client without configured limits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Does the real engine, over days of virtual time, keep every promise about quotas?
+//! The real engine in days of virtual time, held to every promise on quotas.
 //!
 //! See README.md beside this file.
 

@@ -1,4 +1,4 @@
-//! How do requests reach the stand-in, how late, and what does it count?
+//! The way of requests to the simulator: delays, losses, counts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

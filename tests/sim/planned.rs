@@ -1,4 +1,4 @@
-//! Does what was planned come true?
+//! Plans, compared with what then happens.
 
 use proptest::prelude::*;
 use quotaflow::engine::{Engine, Load, Plan as Planned, PlannedRun, Request};

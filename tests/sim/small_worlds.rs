@@ -1,4 +1,4 @@
-//! Do the promises hold in worlds that nobody thought of?
+//! The promises in randomly generated worlds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! How close to the optimum that the limits allow is it, when work is always waiting?
+//! Throughput under constant load, beside the optimum that the limits allow.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,5 +1,4 @@
-//! Over a day of mixed users and priorities: does each get its share of what is billed, does nobody starve, and how long
-//! does a person wait while a batch uses everything there is?
+//! A day of mixed users and priorities: shares, starvation, waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What happened, to which call, when? One line for each event.
+//! The trace of a simulation: one line for each event.
 
 use std::fmt::Display;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What does a client that knows no limits make of providers that have some?
+//! A client without configured limits at providers that have some.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What time does the engine believe it is? Not always the right one.
+//! The engine's wall clock, which is not always right.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A week of five keys at three providers, with everything that happens in a week.
+//! A week of five keys at three providers, with all that can happen in one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

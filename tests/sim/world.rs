@@ -1,4 +1,4 @@
-//! What is a simulated world made of, and how is a call made in it?
+//! A simulated world: its parts, and how a call is made in it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Do rules strike whom they name, and only them, and the same ones for the same seed?
+//! Fault rules: they hit what they name, and the same calls for the same seed.
 
 use quotaflow::simulator::Fault;
 

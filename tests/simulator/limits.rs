@@ -1,4 +1,4 @@
-//! Are limits counted by the definition of their refill?
+//! Limits of the simulator, counted by the definition of their refill.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Do answers and refusals have the shapes that the providers' documentation shows?
+//! Answers and refusals in the shapes that the providers document.
 
 use super::*;
 

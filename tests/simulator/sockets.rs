@@ -1,4 +1,4 @@
-//! Do answers and faults reach a client over a real connection?
+//! Answers and faults of the simulator over real connections.
 
 use std::net::SocketAddr;
 

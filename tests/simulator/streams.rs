@@ -1,4 +1,4 @@
-//! Does the stand-in stream as the providers do, and break off as it is told?
+//! Streams of the simulator: the providers' shapes, and breaks on request.
 
 use std::time::Duration;
 

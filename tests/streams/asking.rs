@@ -1,4 +1,4 @@
-//! Is a stream asked for as each provider wants it?
+//! Requests for a stream, in each provider's shape.
 
 use quotaflow::providers::{ChatRequest, Message, Provider};
 use serde_json::{Value, json};

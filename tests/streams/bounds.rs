@@ -1,4 +1,4 @@
-//! Is memory bounded, whatever a server sends, and what is known of a stream that is dropped?
+//! Bounded memory for any stream, and what is known of a dropped one.
 
 use quotaflow::kernel::{FailureClass, Usage};
 use quotaflow::providers::{Provider, StreamPiece};

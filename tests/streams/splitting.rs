@@ -1,4 +1,4 @@
-//! Does it matter where the network splits a stream, or where it breaks?
+//! Streams split and cut at every byte.
 
 use proptest::prelude::*;
 use quotaflow::kernel::FailureClass;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from quotaflow._call.caller import Caller
-from quotaflow._call.config_manager import managed_config
 from quotaflow._call.options import config_json, config_source, make_options, state_address
 from quotaflow._quotaflow import Core
 
@@ -42,7 +41,11 @@ class Base:
         from quotaflow._call.logs import logger
 
         logs_at = logger().isEnabledFor
-        managed = managed_config(config)
+        managed = None
+        if callable(getattr(config, "get_model_config", None)):
+            from quotaflow._call.config_manager import ManagedConfig
+
+            managed = ManagedConfig(config)
         source, is_path = config_source(config if managed is None else managed.config)
         self._state = state_address(managed.state if managed is not None and state is None else state)
         settings = (

@@ -155,17 +155,6 @@ class ManagedConfig:
             )
 
 
-def managed_config(config: object) -> ManagedConfig | None:
-    """Return the settings of a program's own config manager; `None` for every other config.
-
-    >>> managed_config({"models": {}}) is None
-    True
-    """
-    if config is None or not callable(getattr(config, "get_model_config", None)):
-        return None
-    return ManagedConfig(config)
-
-
 def state_of(manager: object) -> str | None:
     """Return where quotas are remembered for a program with this config manager; `None` when it does not say.
 

@@ -1,7 +1,7 @@
 //! A batch of calls: many calls in flight, few crossings of the Python border.
 //!
 //! Python reads prompts and results; the engine sends, waits and retries. They meet a few hundred times a second at
-//! most. `BatchRun.wants` says how many more calls to start (`kernel::batch_intake`). `put` starts them, each a task
+//! most. `wants` returns how many more calls to start (`kernel::batch_intake`). `put` starts them, each a task
 //! of `Engine::send`. `take` returns finished ones. `wait` sleeps until a quarter of the calls in flight has ended,
 //! or 256 answers are ready, or 5 ms after the first. The background thread that drives unattended calls drives a
 //! batch too, so slow code between two items of `iter_batch` holds nothing up.
@@ -107,8 +107,8 @@ impl State {
 
 impl Calls {
     /// An empty batch of calls that are mostly like `usual`, at most so many at once; without a number the quotas
-    /// decide (see [`Intake`]). `bell` is called on the engine's threads when there is something to take: it must return
-    /// at once.
+    /// decide (see [`Intake`]). `bell` is called on the engine's threads when there is something to take: it must
+    /// return at once.
     pub(in crate::engine) fn batch(
         self: &Arc<Self>,
         usual: &Request,

@@ -1,4 +1,4 @@
-//! The errors of calls: what they say, their hints and facts.
+//! The final errors of calls: message, hint and facts.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use crate::kernel::{
 };
 use crate::providers::ChatRequest;
 
-/// The kernel's reason in words and facts.
+/// The error for the kernel's reason to give up.
 pub(in crate::engine) fn error(
     reason: GiveUp,
     target: &Target,
@@ -81,21 +81,21 @@ pub(in crate::engine) fn no_route() -> Error {
 /// How a stream broke off.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Break {
-    /// What was said of the answer, as far as it counts.
+    /// The text of the answer, as far as it counts.
     pub(in crate::engine) text: String,
     /// What was wrong.
     pub(in crate::engine) class: FailureClass,
-    /// Whether it was tried to go on.
+    /// Whether it was resumed before.
     pub(in crate::engine) was_resumed: bool,
-    /// Whether the model had said why it stopped, so that only the last event is missing.
+    /// Whether the finish reason had arrived, so that only the last event is missing.
     pub(in crate::engine) was_whole: bool,
     /// What it had used.
     pub(in crate::engine) spent: Spent,
 }
 
-/// What a stream says that broke off and could not go on because of `error`.
+/// The error of a stream that broke off and could not continue because of `error`.
 ///
-/// Whoever closed the calls, emptied the line or set a time knows what they did, and is told of that.
+/// A closed engine, a cleared line and a deadline stay what they are.
 pub(in crate::engine) fn interrupted(error: Error, how: Break) -> Error {
     if matches!(error.kind, ErrorKind::Closed | ErrorKind::Deadline | ErrorKind::QueueCleared) {
         return error;
@@ -107,7 +107,7 @@ pub(in crate::engine) fn interrupted(error: Error, how: Break) -> Error {
         facts.message = message;
         facts.spent = Some(spent);
         facts.failure.get_or_insert(class);
-        // What the limit said stands in the message.
+        // The limit is in the message.
         facts.user_limit = None;
         if was_whole {
             let hint =
@@ -124,7 +124,7 @@ pub(in crate::engine) fn interrupted(error: Error, how: Break) -> Error {
     })
 }
 
-/// Why a call is larger than its target's `max_tokens_per_request` lets it be; `None` when it is not.
+/// The error of a call larger than the `max_tokens_per_request` of its target; `None` when it fits.
 pub(in crate::engine) fn too_large(
     target: &Target,
     params: &Map<String, Value>,
@@ -138,7 +138,7 @@ pub(in crate::engine) fn too_large(
     too_many_tokens(target, input.saturating_add(output.unwrap_or(0)), &parts)
 }
 
-/// Why a call of `tokens` is larger than `max_tokens_per_request` lets it be; `None` when it is not.
+/// The error of a call of `tokens` more than `max_tokens_per_request`; `None` when it fits.
 pub(in crate::engine) fn too_many_tokens(
     target: &Target,
     tokens: u64,
@@ -248,7 +248,7 @@ fn too_late(late: Late, target: &Target, now: Moment) -> Error {
         .hint("allow more time, raise its priority, or add a key or a fallback")
 }
 
-/// The class under which an obstacle is known to callers.
+/// The failure class of an obstacle.
 fn class_of(obstacle: &Obstacle) -> FailureClass {
     match obstacle {
         Obstacle::Block(block) => block.class,
@@ -309,7 +309,7 @@ mod tests {
                 continue;
             }
             assert_eq!(error.kind, ErrorKind::Interrupted { text: "Once".to_owned() });
-            // An interrupted stream has no limit, and says what broke it if nothing else did.
+            // An interrupted stream has no limit, and the failure that broke it unless another one is set.
             assert_eq!(error.user_limit, None);
             assert_eq!(error.failure, stopped.failure.or(Some(FailureClass::Network)));
         }

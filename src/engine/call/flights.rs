@@ -1,4 +1,4 @@
-//! Identical calls in flight: the first request that leaves answers the others, too.
+//! Identical calls in flight: one request leaves and answers all of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

@@ -44,7 +44,7 @@ struct Parts<'a> {
 enum About<'a> {
     /// The question of one call.
     Messages(&'a [Message]),
-    /// That of all calls of a kind, whatever their prompts are: what stands before these.
+    /// The question of all calls of a kind, apart from their prompts: the instructions before these.
     System(Option<&'a str>),
 }
 

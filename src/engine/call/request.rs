@@ -1,4 +1,4 @@
-//! The request of a call: messages, parameters, target, retries, deadline, priority.
+//! The request of a call: messages, parameters and options.
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,7 +44,8 @@ pub struct Request {
     pub retry_delay: Option<Duration>,
     /// 0 to 9, higher goes first. Default 3.
     pub priority: u8,
-    /// The longest the whole call may take; for a call of a batch ([`Request::watch`]) from when it leaves the waiting line.
+    /// The longest the whole call may take; for a call of a batch ([`Request::watch`]) from when it leaves the waiting
+    /// line.
     pub timeout: Option<Duration>,
     /// When the answer must be there.
     pub deadline: Option<Moment>,

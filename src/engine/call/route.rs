@@ -102,7 +102,8 @@ impl Calls {
         }
         let is_named = ask.provider.is_some() || ask.model.is_some();
         let wanted = written.iter().enumerate().map(|(place, stop)| {
-            // A target that cannot serve the call keeps its place, so that no paid one moves up to the place of a free one.
+            // A target that cannot serve the call keeps its place, so that no paid one moves up to the place of a free
+            // one.
             let (local, free) = match stop {
                 Some(Ok(stop)) => (stop.target.vendor.local, stop.target.is_free()),
                 _ => {
@@ -192,7 +193,7 @@ impl Calls {
         if let Some(name) = Provider::for_model(model) {
             return Ok(name.to_owned());
         }
-        let message = format!("the provider of model {model:?} cannot be told from its name");
+        let message = format!("the provider of model {model:?} is unknown");
         let hint = format!(
             "pass provider=\"…\"; known are {}",
             self.dispatch.known_providers().join(", ")

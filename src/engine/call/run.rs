@@ -1,4 +1,4 @@
-//! How far is a call, and what has it met so far? What our own calls and guarded ones have in common.
+//! One running call, prompt or guarded: carries out its state machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,30 +21,30 @@ use crate::kernel::{
 };
 use crate::stores::StoreError;
 
-/// How long a call of a batch stays away from a line that is full.
+/// After how long a call of a batch tries a full line again.
 const COME_BACK: Duration = Duration::from_millis(100);
 
-/// How a call wants to be treated while it waits.
+/// The options of a call that matter while it waits.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Manner {
     /// 0 to 9, higher goes first.
     pub(in crate::engine) priority: u8,
-    /// Whether it goes ahead of those who wait.
+    /// Whether it goes ahead of waiting calls.
     pub(in crate::engine) ahead: bool,
-    /// Whether it asked to be done by some instant.
+    /// Whether it has a deadline.
     pub(in crate::engine) has_deadline: bool,
-    /// On whose behalf it is.
+    /// The user on whose behalf it is.
     pub(in crate::engine) user: Arc<User>,
-    /// Is told of every attempt that another one follows.
+    /// Called for every failed attempt that another one follows.
     pub(in crate::engine) on_retry: Option<RetryHook>,
-    /// Whom it tells that it waits, and when it is sent.
+    /// Records that it waits, and that it was sent.
     pub(in crate::engine) watch: Option<Arc<Watch>>,
 }
 
 /// What the state machine wants next.
 #[derive(Debug)]
 pub(in crate::engine) enum Next {
-    /// Send it down this lane, and book what comes of it with [`Run::answered`] or [`Run::failed`].
+    /// Send it down this lane, and settle it with [`Run::answered`] or [`Run::failed`].
     Send(Box<HeldReservation>),
     /// It is done.
     Succeed,
@@ -59,13 +59,12 @@ pub(in crate::engine) struct Run {
     call: Call,
     manner: Manner,
     retries: bool,
-    // What most calls hold for a moment or never stands elsewhere: a hundred thousand may wait.
+    // Boxed, because most calls hold it for a moment or never: a hundred thousand may wait.
     held: Option<Box<HeldReservation>>,
     /// Whether the last attempt has not come to its end.
     under_way: bool,
-    /// What the last lane asked for said, until that was told or overcome.
+    /// The last refusal, until it was reported or overcome.
     refused: Option<Box<Refusal>>,
-    /// A limit of its user said no, until that was told or overcome.
     /// Whether an attempt was sent that counts as a request of its user.
     is_again: bool,
     /// Since when it has been waiting.
@@ -100,7 +99,7 @@ impl Run {
         }
     }
 
-    /// On whose behalf it is.
+    /// The user on whose behalf it is.
     pub(in crate::engine) fn user(&self) -> &Arc<User> {
         &self.manner.user
     }
@@ -130,8 +129,7 @@ impl Run {
                             let waited = place.ends().await;
                             self.waited(waited)?
                         }
-                        // A prompt of a batch could as well wait in its file: it never fails because others were
-                        // here first.
+                        // A prompt of a batch never fails because the line is full: it tries again.
                         Err(waited)
                             if matches!(*waited, Waited::LineFull)
                                 && self.manner.watch.is_some() =>
@@ -263,7 +261,7 @@ impl Run {
         })
     }
 
-    /// Counts as waiting until what comes back is dropped.
+    /// Counts as waiting until the guard is dropped.
     fn waits(&self, reason: Option<String>) -> Option<Waits> {
         let watch = self.manner.watch.clone()?;
         Some(Waits::begin(watch, self.calls.dispatch.world.clock.clone(), reason))
@@ -321,7 +319,7 @@ impl Run {
             provider: vendor.provider.name.clone(),
             model: held.target.model.clone(),
             key: vendor.keys[held.key()].label.clone(),
-            // Until it is over; what is left like this was cut off by the caller's deadline.
+            // Until it is over; an attempt that stays like this was cut off by the deadline.
             failure: Some(FailureClass::Timeout),
             status: None,
             started,
@@ -331,7 +329,7 @@ impl Run {
         started
     }
 
-    /// Something came back, or nothing will.
+    /// The attempt ended, with or without an answer.
     pub(in crate::engine) fn end_attempt(
         &mut self,
         now: Moment,
@@ -347,7 +345,7 @@ impl Run {
         }
     }
 
-    /// Books an answer: `used` instead of what was reserved, if the provider said how much.
+    /// Settles an answer: `used` instead of what was reserved, if the provider reported it.
     pub(in crate::engine) fn answered(
         &self,
         held: HeldReservation,
@@ -373,7 +371,7 @@ impl Run {
         Event::Answered
     }
 
-    /// Books a failure.
+    /// Settles a failure.
     pub(in crate::engine) fn failed(
         &mut self,
         held: HeldReservation,
@@ -384,7 +382,7 @@ impl Run {
         self.failed_as(held, ending, failure, hints)
     }
 
-    /// Books a failure in the middle of an answer, or whatever `ending` says.
+    /// Settles a failure with this ending, for one in the middle of an answer.
     pub(in crate::engine) fn failed_as(
         &mut self,
         held: HeldReservation,
@@ -416,7 +414,7 @@ impl Run {
         }
     }
 
-    /// An answer is handed over even when it cannot be written down that it came: the reservation stays counted.
+    /// When the store cannot be written, the answer is handed over all the same and the reservation stays counted.
     fn settle(
         &self,
         held: HeldReservation,
@@ -473,7 +471,7 @@ impl Run {
         });
     }
 
-    /// The error with everything that is known of this call.
+    /// The error with all facts of this call.
     pub(in crate::engine) fn with_facts(&mut self, mut error: Error) -> Error {
         if let Some(cut_off) = self.attempts.last_mut().filter(|_| self.under_way) {
             cut_off.lasted = self.calls.dispatch.now().since(cut_off.started);

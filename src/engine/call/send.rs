@@ -1,4 +1,4 @@
-//! How is a prompt sent? The loop that does what the kernel says: action, effect, event.
+//! Sending a prompt: the loop of action, effect and event.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use crate::kernel::{CallPolicy, Demand, Event, Failure, Hints, Moment};
 use crate::providers::{ChatRequest, Completion, WireRequest, WireResponse};
 
 impl Calls {
-    /// Carries out one call, whatever it takes.
+    /// Carries out one call, with its waits, retries and fallbacks.
     pub(in crate::engine) fn send(
         self: &Arc<Self>,
         ask: Request,
     ) -> impl Future<Output = Result<Answer, Error>> + Send + use<> {
         let ttl = self.answers_hold(ask.cache);
-        // A hundred thousand of these may wait: nothing stands in the future but what waits.
+        // A hundred thousand of these may wait, so the future holds only what waiting needs.
         let prepared = Sending::prepared(self, ask, Form::Whole).map(Box::new);
         async move {
             let mut sending = prepared?;
@@ -38,7 +38,7 @@ impl Calls {
         }
     }
 
-    /// As [`Engine::send`], for a task that was made with the call: it needs no room for it any more once it runs.
+    /// As `send`, for a task that was made with the call: once it runs it keeps no room for it.
     pub(in crate::engine) fn send_boxed(
         self: &Arc<Self>,
         ask: Box<Request>,
@@ -46,7 +46,7 @@ impl Calls {
         self.send(*ask)
     }
 
-    /// What comes of `work` if it is done before `expires`.
+    /// The outcome of `work` if it is done before `expires`.
     pub(in crate::engine) async fn in_time<T>(
         &self,
         expires: Option<Moment>,
@@ -114,7 +114,7 @@ impl Sending {
         }
         let began = calls.dispatch.now();
         let usual = calls.settings.timeouts.call;
-        // Calls of a batch are there to wait for quota: their time begins when they leave.
+        // The time of a batch call begins when it leaves the line.
         let in_batch = ask.watch.is_some();
         let once_it_left = ask.timeout.or(usual).filter(|_| in_batch);
         let expires = match in_batch {
@@ -123,7 +123,7 @@ impl Sending {
         };
         if ask.deadline.is_some_and(|deadline| deadline <= began) {
             return Err(match in_batch {
-                // It had not when the batch began.
+                // It was in the future when the batch began.
                 true => {
                     Error::new(ErrorKind::Deadline, "the deadline came before this prompt was sent")
                 }
@@ -177,7 +177,7 @@ impl Sending {
         }
     }
 
-    /// Carries it out, whatever it takes, in the time it has.
+    /// Carries it out in the time it has.
     pub(in crate::engine) async fn carry_out(&mut self) -> Result<Answer, Error> {
         let (calls, expires) = (self.run.calls.clone(), self.expires);
         let outcome = {
@@ -214,7 +214,7 @@ impl Sending {
     async fn go_on(&mut self, mut event: Event) -> Result<Answer, Error> {
         loop {
             event = match self.advance(event).await? {
-                // What is on its way has room of its own, so that what waits needs none for it.
+                // Boxed, so that a waiting call needs no room for the sending.
                 Next::Send(held) => Box::pin(self.attempt(held)).await?,
                 Next::Succeed => {
                     let answer = self.answer.take();
@@ -234,7 +234,7 @@ impl Sending {
         self.run.advance(event, move |stop| demand(&calls, request, stop, &user, ahead, priority))
     }
 
-    /// Sends the request down the lane that is held and books what comes of it.
+    /// Sends the request down the reserved lane and settles the outcome.
     pub(in crate::engine) async fn attempt(
         &mut self,
         mut held: Box<HeldReservation>,
@@ -304,7 +304,7 @@ impl Sending {
         })
     }
 
-    /// Something else is asked from now on.
+    /// Changes the request for the attempts that follow.
     pub(in crate::engine) fn ask_instead(&mut self, change: impl FnOnce(&mut ChatRequest)) {
         change(&mut self.request);
         self.encoded.iter_mut().for_each(|encoded| *encoded = None);
@@ -340,7 +340,7 @@ impl Sending {
     }
 }
 
-/// What an answer that is there as a whole says, and what it says about limits.
+/// The decoded answer of a whole body, and the limits in its headers.
 pub(in crate::engine) fn read_whole(
     held: &HeldReservation,
     incoming: &Incoming,

@@ -1,4 +1,4 @@
-//! Back-off: the calls that pause after a failure before they try a target again.
+//! Back-off: calls that pause after a failure before they try again.
 //!
 //! A call that pauses holds nothing and stands in no line. It is remembered here so that it can be listed and cancelled
 //! like a waiting call.

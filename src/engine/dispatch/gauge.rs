@@ -1,4 +1,4 @@
-//! The gauge of a batch: how many of its calls wait, for what, and the time lost to it.
+//! The gauge of a batch: how many calls wait, for what, and the lost time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::engine::world::clock::Clock;
 use crate::kernel::{Moment, Obstacle, Refusal, Resource};
 
-/// What the calls of one batch tell of their waits.
+/// Where the calls of one batch record their waits.
 #[derive(Debug, Default)]
 pub struct Gauge(Mutex<State>);
 
@@ -27,9 +27,9 @@ struct State {
 pub struct Reading {
     /// Calls that wait for quota, for a turn, or for the end of a pause.
     pub waiting: usize,
-    /// What they wait for; `None` while nobody waits.
+    /// What they wait for; `None` while none waits.
     pub obstacle: Option<String>,
-    /// For how long at least one call waited, by what for. Many that wait at the same time count once.
+    /// For how long at least one call waited, by obstacle. Many that wait at the same time count once.
     pub lost: BTreeMap<String, Duration>,
 }
 
@@ -70,7 +70,7 @@ impl Gauge {
     }
 }
 
-/// What stands in the way of a call that joins a line until whoever is first in it tells what that one waits for.
+/// The obstacle of a call that joins a line, until the head of the line records its own.
 const OTHERS: &str = "calls before it";
 
 impl State {
@@ -96,7 +96,7 @@ impl State {
     }
 }
 
-/// One call's line to the gauge of its batch.
+/// One call's access to the gauge of its batch.
 #[derive(Debug, Default)]
 pub struct Watch {
     gauge: Arc<Gauge>,
@@ -109,7 +109,7 @@ impl Watch {
         Watch { gauge, sent: AtomicBool::new(false) }
     }
 
-    /// Whether anything of it ever left.
+    /// Whether anything of it was sent.
     pub fn was_sent(&self) -> bool {
         self.sent.load(Ordering::Acquire)
     }
@@ -146,7 +146,7 @@ impl Drop for Waits {
     }
 }
 
-/// What stands in the way, in words that stay the same while it does: no amount that is learned anew, no instant.
+/// The obstacle in words that stay the same while it lasts: without amounts that may be learned anew, without a time.
 pub(in crate::engine) fn named(refusal: &Refusal, target: &str) -> String {
     let kind = kind_of(&refusal.obstacle);
     if refusal.is_by_user() { format!("{kind} of its user") } else { format!("{kind} at {target}") }

@@ -1,4 +1,4 @@
-//! An API key of a provider: its label, its secret and the quota group it counts in.
+//! An API key of a provider: label, secret and quota group.
 
 use std::sync::Arc;
 

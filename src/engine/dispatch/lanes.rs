@@ -29,7 +29,7 @@ impl Lanes {
     }
 }
 
-/// Brings the ledger of the user's limits, the last one, under them. Says its place, if there are any.
+/// Brings the last ledger, that of the user's limits, under them. Returns its place, if there are any.
 pub(in crate::engine) fn conform_user(
     ledgers: &mut Ledgers<'_>,
     lanes: &Lanes,

@@ -1,7 +1,12 @@
-//! Who waits before a target, and who lets them in?
+//! The task that serves the waiting line of one target.
 //!
-//! One task per line that has somebody in it asks for a lane on behalf of whoever is next, and sleeps until the instant
-//! the kernel named or until something changed. So nobody overtakes, and a thousand waiters cost one timer.
+//! A call that cannot have a lane, or that finds others waiting, joins the line of its target. While a line is not
+//! empty, one task serves it. It asks for a lane for the head. Then it sleeps until the instant that the kernel
+//! named, or until something changes (`Target::changed`). A thousand waiting calls cost one timer, and no call
+//! overtakes another.
+//!
+//! A call that pauses after a failure stands in no line and holds nothing (`backoff.rs`). `queue()` lists it after
+//! the waiting calls. `clear_queue()` ends its pause and the call.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -20,7 +25,7 @@ use crate::kernel::{
 };
 use crate::stores::StoreError;
 
-/// Who wants to wait.
+/// A call that joins a line.
 #[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(crate) demand: Demand,
@@ -30,12 +35,12 @@ pub(crate) struct Newcomer {
     /// Whether it waits for what calls in flight may give back, although quota is known to come too late.
     pub(crate) may_wait_for_refund: bool,
     pub(crate) user: Arc<User>,
-    /// Is told what it waits for.
+    /// Records what it waits for.
     pub(crate) watch: Option<Arc<Watch>>,
 }
 
-/// Where in the line a call belongs: its priority, whether it had its turn before, or whether it goes before everybody
-/// because it waits for no limit.
+/// Where in the line a call belongs: its priority, whether it had its turn before, or whether it goes before all
+/// others because it waits for no limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rank {
     New(u8),
@@ -57,46 +62,46 @@ impl Line {
         self.waiters.is_empty()
     }
 
-    /// What is served before somebody who would join now.
+    /// What is served before a call that would join now.
     pub(in crate::engine) fn ahead_of(&self, standing: &Standing) -> Amounts {
         self.waiters.ahead_of(standing)
     }
 
-    /// Sends everybody home.
+    /// Cancels all waiting calls.
     pub(crate) fn close(&mut self) {
         for waiter in self.waiters.clear(None) {
-            // Whoever has stopped listening has left already.
+            // A call that no longer listens has left already.
             let _ = waiter.reply.send(Waited::Closed.into());
         }
     }
 
-    /// Takes out those of a priority below `below`, all of them when it is `None`. Says how many.
+    /// Cancels the calls of a priority below `below`, all of them when it is `None`. Returns how many.
     pub(in crate::engine) fn clear(&mut self, below: Option<u8>) -> usize {
         let gone = self.waiters.clear(below);
         gone.into_iter().filter_map(|waiter| waiter.reply.send(Waited::Cleared.into()).ok()).count()
     }
 
-    /// It is known what a call used that was let in from here.
+    /// Corrects the share of a user by what an admitted call used.
     pub(in crate::engine) fn settle(&mut self, paid: Paid, used: &Amounts) {
         self.waiters.settle(paid, used);
     }
 
-    /// Everybody in the order in which they will be served.
+    /// All waiting calls in the order in which they will be served.
     pub(in crate::engine) fn in_order(&self) -> impl Iterator<Item = (&Standing, &Waiter)> {
         self.waiters.in_order().into_iter().map(|(_, standing, waiter)| (standing, waiter))
     }
 
-    /// What stood in the way of whoever was next, when that was found out last.
+    /// What stood in the way of the head when it was last tried.
     pub(in crate::engine) fn in_the_way(&self) -> Option<&Refusal> {
         self.in_the_way.as_ref()
     }
 
-    /// Which limit of the user's own holds it up.
+    /// The limit of the user's own that holds its calls up.
     pub(in crate::engine) fn user_limit(&self, user: &str, now: Moment) -> Option<&Obstacle> {
         self.user_limits.get(user).filter(|own| own.until().is_some_and(|until| until > now))
     }
 
-    /// The user of the one with `ticket` is held up by a limit of its own: nobody waits for that.
+    /// Sets a call aside whose user is held up by a limit of its own, so that calls of other users do not wait for it.
     fn set_aside(
         &mut self,
         ticket: Ticket,
@@ -122,7 +127,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Waits for the end of waiting.
+    /// Waits for the outcome.
     pub(crate) async fn ends(&mut self) -> Waited {
         (&mut self.ended).await.map_or(Waited::Closed, |waited| *waited)
     }
@@ -136,15 +141,15 @@ impl Drop for Place {
     }
 }
 
-/// A block that was guessed, or is being probed, may be lifted by another process that tells nobody.
+/// A block that was guessed, or is being probed, may be lifted by another process without notice.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After so many admissions in a row the line lets other tasks run.
 const BREATHE_EVERY: u32 = 32;
-/// How many users that are held up by limits of their own are looked at again in a second.
+/// How many calls that are set aside are tried again in a second.
 const LOOKED_AT_A_SECOND: usize = 64;
 
 impl Dispatch {
-    /// Stands in the line of `target`, behind everybody who goes before; or says at once why not.
+    /// Joins the line of `target`; or returns at once why waiting is no use.
     pub(crate) fn stand_in_line(
         self: &Arc<Self>,
         target: &Arc<Target>,
@@ -194,8 +199,7 @@ impl Dispatch {
         Ok(Place { target: target.clone(), ticket, ended })
     }
 
-    /// How waiting ends at once for a call before which so many go that its turn cannot come in time, however well it
-    /// goes.
+    /// How waiting ends at once for a call whose turn cannot come in time, because too many calls go before it.
     #[expect(clippy::too_many_arguments, reason = "all of what is known of a newcomer")]
     fn too_late(
         &self,
@@ -253,8 +257,8 @@ impl Vendor {
         }
     }
 
-    /// A call of `user` gave back what it did not need of that user's own limits: calls that are set aside for these may
-    /// try again at once.
+    /// A call of `user` gave back what it did not need of that user's own limits: calls that are set aside for these
+    /// may try again at once.
     pub(super) fn bring_back(&self, user: &User) {
         if user.own.is_none() {
             return;
@@ -277,12 +281,12 @@ fn user_refusal(ledger: &Ledger, through: &Amounts, ahead: u64, now: Moment) -> 
 /// Whose turn it is.
 enum Turn {
     Of(Ticket, Asking),
-    /// Everybody is held up by limits of their own, until then.
-    Nobodys(Option<Moment>),
+    /// All waiting calls are held up by limits of their users, until then.
+    AllAside(Option<Moment>),
     Over,
 }
 
-/// What the engine asks for on behalf of somebody.
+/// What is asked for on behalf of a waiting call.
 #[derive(Clone)]
 struct Asking {
     demand: Demand,
@@ -294,7 +298,7 @@ struct Asking {
 }
 
 impl Waiter {
-    /// On whose behalf it waits.
+    /// The user on whose behalf it waits.
     pub(in crate::engine) fn user(&self) -> &Arc<User> {
         &self.user
     }
@@ -341,7 +345,7 @@ impl Line {
                 self.in_the_way = None;
                 Turn::Over
             }
-            None => Turn::Nobodys(self.waiters.next_back()),
+            None => Turn::AllAside(self.waiters.next_back()),
         }
     }
 }
@@ -352,7 +356,7 @@ async fn serve(dispatch: Arc<Dispatch>, target: Arc<Target>) {
         let turn = target.line.lock().turn(dispatch.now());
         let (ticket, head) = match turn {
             Turn::Of(ticket, head) => (ticket, head),
-            Turn::Nobodys(until) => {
+            Turn::AllAside(until) => {
                 rest(&dispatch, &target, None, until).await;
                 continue;
             }
@@ -416,7 +420,7 @@ async fn serve(dispatch: Arc<Dispatch>, target: Arc<Target>) {
             }
         };
         if let Some(waiter) = waiter {
-            // A call that was dropped meanwhile gives its lane back by dropping what is sent to it.
+            // If the call was dropped, dropping its outcome gives the lane back.
             let _ = waiter.reply.send(outcome.into());
         }
         admitted += 1;
@@ -453,15 +457,15 @@ fn held_up(
     }
 }
 
-/// What came of letting somebody go where the one whose turn it is may not.
+/// The outcome of admitting another call to lanes that are excluded for the head.
 enum Elsewhere {
     Admitted,
-    /// When that makes sense again.
+    /// When to try again.
     NotBefore(Option<Moment>),
 }
 
-/// Lanes that failed the one whose turn it is are closed to it: the first of those who had no turn yet may take one of
-/// them, and only of them, so that it takes nothing from the one it passes.
+/// Lanes that failed the head are excluded for it. The first call that had no turn yet may take one of them, and only
+/// of them, so that it takes nothing from the head.
 fn admit_elsewhere(
     dispatch: &Arc<Dispatch>,
     target: &Arc<Target>,
@@ -489,9 +493,9 @@ fn admit_elsewhere(
     Elsewhere::Admitted
 }
 
-/// Lets somebody go whose turn it is not.
+/// Admits a call out of turn.
 fn admit(target: &Target, ticket: Ticket, mut held: Box<HeldReservation>) {
-    // Not across the sending: what nobody listens to is dropped, and settled with the line.
+    // The lock is not held while sending: an outcome without a listener is dropped, and that settles with the line.
     let served = target.line.lock().waiters.serve_out_of_turn(ticket);
     if let Some((waiter, paid)) = served {
         held.paid = paid.map(Box::new);
@@ -499,8 +503,8 @@ fn admit(target: &Target, ticket: Ticket, mut held: Box<HeldReservation>) {
     }
 }
 
-/// Sleeps until trying makes sense: for what stands in the way, at `also`, when somebody who is set aside comes back,
-/// or when something changes.
+/// Sleeps until trying makes sense: when the obstacle ends, at `also`, when a call that was set aside comes back, or
+/// when something changes.
 async fn rest(
     dispatch: &Dispatch,
     target: &Target,

@@ -2,9 +2,9 @@
 //!
 //! The provider's own figure comes first, then the user's prices, then published ones. Prices are whole picodollars
 //! (10⁻¹² US dollars) per token, so costs are exact sums (64 bits: more than $18,446,744.07 is reported as that).
-//! `snapshot.json` is read when the first cost is asked for. A model is matched to a price as `genai-prices` does. Prices
-//! that had ended when the snapshot was made are left out. Python looks for a newer `genai-prices` before the first cost;
-//! once taken, its prices hold for the process.
+//! `snapshot.json` is read when the first cost is asked for. A model is matched to a price as `genai-prices` does.
+//! Prices that had ended when the snapshot was made are left out. Python looks for a newer `genai-prices` before the
+//! first cost; once taken, its prices hold for the process.
 
 use std::sync::OnceLock;
 
@@ -27,8 +27,8 @@ pub fn use_newer_prices(book: PriceBook) {
     let _ = NEWER.set(book);
 }
 
-/// What one answer cost, in picodollars; `None` when it is unknown. `body` is the provider's answer, for what it says of
-/// its bill.
+/// What one answer cost, in picodollars; `None` when it is unknown. `body` is the provider's answer, for what it says
+/// of its bill.
 pub fn cost_of_answer(
     own: &OwnPrices,
     provider: &str,

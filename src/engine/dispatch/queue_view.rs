@@ -1,4 +1,4 @@
-//! Who waits for what, when will it be their turn, and how is a line emptied?
+//! The queue as users see it: waiting calls with position, obstacle and ETA.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,23 +24,24 @@ pub struct Queued {
     pub model: Option<String>,
     /// 0 to 9, higher goes first.
     pub priority: u8,
-    /// On whose behalf; `None`: nobody's in particular.
+    /// The user on whose behalf; `None`: no user.
     pub user: Option<String>,
-    /// Its place in the line of its target, from 1; those who pause after a failure come last.
+    /// Its place in the line of its target, from 1; calls that pause after a failure come last.
     pub position: usize,
     /// For how many seconds it has waited in this line.
     pub waited: f64,
-    /// In how many seconds it will be its turn if nobody comes or goes, or its pause is over; `None` when nobody can say.
+    /// In how many seconds its turn comes or its pause is over, if no call joins or leaves; `None` when that is
+    /// unknown.
     pub eta: Option<f64>,
     /// How many tokens it will take, estimated.
     pub tokens: u64,
-    /// Which limit or block it waits for, or a pause after a failure; `None` when that was not found out yet.
+    /// Which limit or block it waits for, or a pause after a failure; `None` when that is not known yet.
     pub obstacle: Option<String>,
 }
 
-/// Of a longer line so many places are estimated, and those between them by their distance.
+/// How many places of a longer line are estimated; those between are interpolated.
 const ESTIMATED: usize = 128;
-/// How many users with limits of their own are estimated, those first who are first in line.
+/// How many users with limits of their own are estimated, the first in line first.
 const USERS_ESTIMATED: usize = 256;
 
 /// The calls of one user with limits of their own: their places among those listed, and what they need together up to
@@ -54,7 +55,7 @@ struct OwnLine {
 /// Users with limits of their own, by the name of their ledger.
 type OwnLines = BTreeMap<LedgerId, (Arc<User>, OwnLine)>;
 
-/// Somebody at a place of the line before a target, of whom nothing else is known.
+/// A call at a place of the line of a target, without its wait and its ETA.
 fn queued(target: &Target, priority: u8, user: &str, size: &Amounts, position: usize) -> Queued {
     Queued {
         provider: target.vendor.provider.name.clone(),
@@ -69,7 +70,7 @@ fn queued(target: &Target, priority: u8, user: &str, size: &Amounts, position: u
     }
 }
 
-/// Those who pause stand behind the line, which begins at `began`.
+/// Lists the pausing calls after those of the line, which begins at `began`.
 fn list_resting(target: &Target, began: usize, all: &mut Vec<Queued>, now: Moment) {
     for (until, sleeper) in target.resting.lock().in_order() {
         let position = all.len() - began + 1;
@@ -84,8 +85,7 @@ fn list_resting(target: &Target, began: usize, all: &mut Vec<Queued>, now: Momen
 }
 
 impl Dispatch {
-    /// Everybody who waits, by target, in the order in which they will be served: turns by age are left out of account.
-    /// Then those who pause after a failure, by the end of their pause.
+    /// All waiting calls, by target, in the order in which they will be served. Then the calls that pause.
     pub(in crate::engine) fn queue(&self) -> Result<Vec<Queued>, StoreError> {
         let now = self.now();
         let mut all = Vec::new();
@@ -99,8 +99,7 @@ impl Dispatch {
         Ok(all)
     }
 
-    /// Takes calls out of the waiting lines, and ends pauses after failures: those of one provider, of a priority below `below`, or all. They end with
-    /// [`crate::error::ErrorKind::QueueCleared`]. Says how many.
+    /// Cancels waiting and pausing calls: those of one provider, of a priority below `below`, or all. Returns how many.
     pub(in crate::engine) fn clear_queue(
         &self,
         provider: Option<&str>,
@@ -153,17 +152,14 @@ impl Dispatch {
         if ahead.is_empty() {
             return Ok(());
         }
-        let is_anybodys_guess = in_the_way.as_ref().is_some_and(|refusal| refusal.at.is_none());
+        let is_unknown = in_the_way.as_ref().is_some_and(|refusal| refusal.at.is_none());
         let first = in_the_way.and_then(|refusal| {
             let at = refusal.at?;
             let soon = target.usual_latency().filter(|_| refusal.may_return);
             Some(soon.map_or(at, |latency| at.min(now + latency)))
         });
-        let estimates = if is_anybodys_guess {
-            vec![None; ahead.len()]
-        } else {
-            self.estimates(target, &ahead, now)?
-        };
+        let estimates =
+            if is_unknown { vec![None; ahead.len()] } else { self.estimates(target, &ahead, now)? };
         self.own_estimates(own_lines, &mut own_ends, now)?;
         for ((queued, estimate), own) in all[began..].iter_mut().zip(estimates).zip(own_ends) {
             let at = estimate.map(|at| at.max(first.unwrap_or(at)));
@@ -173,7 +169,7 @@ impl Dispatch {
         Ok(())
     }
 
-    /// When so much can have gone through, for each of a growing series.
+    /// When these amounts can have gone through, for each of a growing series.
     fn estimates(
         &self,
         target: &Target,
@@ -186,14 +182,15 @@ impl Dispatch {
             conform(ledgers, &lanes, now);
             copies = (0..ledgers.len()).map(|place| ledgers.get(place).clone()).collect();
         })?;
-        // Nobody waits for the state while this is worked out.
+        // The store is not locked while this is worked out.
         let places: Vec<usize> = (0..copies.len()).collect();
         let ledgers = Ledgers::new(&mut copies, &places);
         let of = |ahead: &Amounts| eta(&ledgers, &lanes.lanes, &[], ahead, now);
         Ok(series(ahead, ahead.len().div_ceil(ESTIMATED), of))
     }
 
-    /// Puts off the ends of what holds up users until their own limits can have let through what goes before each call.
+    /// Moves the ETA of calls of users with limits of their own to when these limits let through what goes before each
+    /// call.
     fn own_estimates(
         &self,
         lines: OwnLines,
@@ -221,7 +218,7 @@ impl Dispatch {
             };
             for (place, at) in line.places.iter().zip(series(&line.ahead, stride, of)) {
                 let end = &mut ends[*place];
-                // Further away than anything that is looked for, it is at least as far as what is known to end.
+                // Beyond the horizon, it is at least as far as the known end.
                 let at = at.filter(|at| *at > now);
                 *end = at.map(|at| end.map_or(at, |end| end.max(at))).or(*end);
             }
@@ -241,7 +238,7 @@ fn count_own(lines: &mut OwnLines, user: &Arc<User>, place: usize, size: &Amount
     line.ahead.push(line.ahead.last().map_or(*size, |before| before.plus(size)));
 }
 
-/// The estimates `of` a growing series: each `stride`th is worked out, and those between by their distance.
+/// The estimates `of` a growing series: each `stride`th is worked out, those between are interpolated.
 fn series(
     ahead: &[Amounts],
     stride: usize,

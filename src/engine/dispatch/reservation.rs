@@ -1,4 +1,4 @@
-//! How is a lane held, and how is it certain that it is let go of?
+//! The reservation of a lane: reserved in one store change, settled once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use crate::kernel::{
 };
 use crate::stores::StoreError;
 
-/// What comes of asking for a lane.
+/// The outcome of asking for a lane.
 #[derive(Debug)]
 pub(crate) enum ReserveResult {
     Reserved(Box<HeldReservation>),
@@ -69,7 +69,7 @@ impl Dispatch {
         })
     }
 
-    /// Takes a lane of `target` for a request that was sent without asking.
+    /// Takes a lane of `target` for a request that was sent without a reservation.
     pub(crate) fn reserve_anyway(
         self: &Arc<Self>,
         target: &Arc<Target>,
@@ -145,7 +145,7 @@ impl HeldReservation {
         self.lanes.lanes[self.reservation.lane].key
     }
 
-    /// On whose behalf it is held.
+    /// The user on whose behalf it is held.
     pub(crate) fn user(&self) -> &User {
         &self.user
     }
@@ -160,17 +160,17 @@ impl HeldReservation {
         self.left = true;
     }
 
-    /// An answer is arriving and has taken this much: what stays counted if nobody waits for the rest.
+    /// An answer is arriving and has used this much: what stays counted if the rest is not read.
     pub(crate) fn used_so_far(&mut self, used: Usage) {
         self.so_far = Some(used);
     }
 
-    /// How much of an answer was taken so far, if one is arriving.
+    /// What the answer used so far, if one is arriving.
     pub(crate) fn taken_so_far(&self) -> Option<Usage> {
         self.so_far
     }
 
-    /// Takes down what the head of its answer says about limits, so that nobody has to wait for the rest to know it.
+    /// Records the limits in the head of its answer, before the rest has arrived.
     pub(crate) fn observe_headers(&self, hints: &Hints) -> Result<(), StoreError> {
         if hints.rates.is_empty() {
             return Ok(());
@@ -190,12 +190,12 @@ impl HeldReservation {
         }
     }
 
-    /// What counts of a bill: its tokens, and money where that is limited. `body` is the whole answer, or nothing.
+    /// What counts against limits of this usage. `body` is the whole answer, or empty.
     pub(crate) fn billed(&self, usage: &Usage, body: &[u8]) -> Amounts {
         self.dispatch.billed(self, usage, body)
     }
 
-    /// How it ends if it is cut off now.
+    /// Its ending if it is cut off now.
     pub(crate) fn cut_off(&self) -> Ending {
         match (self.left, self.so_far) {
             (false, _) => Ending::NeverSent,
@@ -204,7 +204,7 @@ impl HeldReservation {
         }
     }
 
-    /// Ends the reservation. Says what that changed.
+    /// Settles the reservation. Returns what that changed.
     pub(crate) fn settle(
         mut self,
         ending: Ending,
@@ -239,13 +239,14 @@ impl HeldReservation {
             let used = outcome.ending.used(&self.reservation.amounts);
             self.target.line.lock().settle(*paid, &used);
         }
-        // Written down or not: it is no longer in flight, and whoever waits for that must hear of it.
+        // Written or not: it is no longer in flight, so waiting calls may try again.
         self.target.vendor.bring_back(&self.user);
         self.target.vendor.wake_lines();
         written.map(|()| change)
     }
 
-    /// Books its end where its key counts now. Says whether the key moved meanwhile, so that nothing is booked.
+    /// Settles it in the ledgers of the group its key is in now. Returns whether the key moved, so that nothing was
+    /// written.
     fn write(
         &self,
         outcome: &Outcome<'_>,
@@ -281,7 +282,7 @@ impl Drop for HeldReservation {
         }
         let ending = self.cut_off();
         let outcome = Outcome { ending, bill: None, rates: &[], failure: None, entropy: 0.0 };
-        // Nobody is left to hear that the store failed; what stays is counted on the safe side.
+        // An error of the store cannot be reported here; what stays counted is on the safe side.
         let _ = self.end(outcome);
     }
 }

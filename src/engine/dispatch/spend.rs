@@ -1,4 +1,4 @@
-//! Money as a limited resource: the price reserved for a call, the cost its bill counts.
+//! Money as a limited resource: the reserved price, the counted cost.
 
 use super::prices::{MICRODOLLAR, cost_of_answer};
 use super::types::{Dispatch, HeldReservation, Target};
@@ -43,8 +43,8 @@ impl Dispatch {
         Some(Price { call, input, output })
     }
 
-    /// What counts against limits of an answer with this usage: its tokens and its cost. `body` is the answer, which may
-    /// contain its price.
+    /// What counts against limits of an answer with this usage: its tokens and its cost. `body` is the answer, which
+    /// may contain its price.
     pub(in crate::engine) fn billed(
         &self,
         held: &HeldReservation,

@@ -61,8 +61,8 @@ pub struct KeyStatus {
     pub label: String,
     /// The quota group it counts in.
     pub group: String,
-    /// `healthy`, `degraded` (its health is below 70), `cooling` (a short refusal closes it), `exhausted` (a day's quota
-    /// or the credit), `disabled` (not valid).
+    /// `healthy`, `degraded` (its health is below 70), `cooling` (a short refusal closes it), `exhausted` (a day's
+    /// quota or the credit), `disabled` (not valid).
     pub state: &'static str,
     /// 0 to 100: how much of what it asked for lately it was served.
     pub health: u8,
@@ -223,7 +223,8 @@ impl Dispatch {
         Ok(status)
     }
 
-    /// Opens and empties the ledgers of a provider or of one of its keys; of all when neither is named. Returns how many.
+    /// Opens and empties the ledgers of a provider or of one of its keys; of all when neither is named. Returns how
+    /// many.
     pub(in crate::engine) fn reset(
         &self,
         provider: Option<&str>,

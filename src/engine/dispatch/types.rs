@@ -1,8 +1,8 @@
-//! The types of dispatch that hold one another: provider, target, line, reservation.
+//! Types that hold one another: provider, target, line, reservation.
 //!
 //! A target holds its waiting line, a line may hand out reservations, and a reservation reports to the line of its
-//! target when it ends. So these types are defined in one file. What they do is in the files named after it: `registry`,
-//! `target`, `line`, `reservation`, `spend`.
+//! target when it ends. So these types are defined in one file. What they do is in the files named after it:
+//! `registry`, `target`, `line`, `reservation`, `spend`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Users on whose behalf calls are made: their weight in the lines, their own limits.
+//! Users on whose behalf calls are made: their weight, their own limits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

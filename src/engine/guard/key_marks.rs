@@ -1,4 +1,4 @@
-//! Marks set by hand on keys (`APIKeyManager`): failed, used up, available again.
+//! Marks set by hand on keys (`APIKeyManager`): failed, used up, available.
 //!
 //! `APIKeyManager` sends nothing. Its keys are variables, and their ledgers are the ones that prompts use. A mark
 //! becomes a block: of the key alone for an invalid key, else of its group over all models, because no model is

@@ -309,9 +309,9 @@ impl Guarded {
 }
 
 impl Target {
-    /// The failure of a guarded call, of which less is known than of a prompt. A model that does not exist, or that a key
-    /// may not use, closes nothing where the call named no model: all models would be closed. A name that is no provider
-    /// has no models, so a 404 there is an error of the request.
+    /// The failure of a guarded call, of which less is known than of a prompt. A model that does not exist, or that a
+    /// key may not use, closes nothing where the call named no model: all models would be closed. A name that is no
+    /// provider has no models, so a 404 there is an error of the request.
     fn as_guarded(&self, failure: Failure) -> Failure {
         let about_a_model =
             matches!(failure.class, FailureClass::NotFound | FailureClass::Permission);

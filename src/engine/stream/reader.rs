@@ -107,8 +107,8 @@ impl Reading {
         if self.reader.is_done() { self.reader.finish(&context).map(Some) } else { Ok(None) }
     }
 
-    /// Records the usage so far: what the provider reported, or else what was reserved for the prompt and a token for each
-    /// four bytes of answer.
+    /// Records the usage so far: what the provider reported, or else what was reserved for the prompt and a token for
+    /// each four bytes of answer.
     pub(in crate::engine) fn count(&mut self) {
         let mut used = self.reader.usage_so_far().unwrap_or_default();
         if used.input_tokens == 0 {

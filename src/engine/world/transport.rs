@@ -1,4 +1,4 @@
-//! The transport: sends a request to a provider over HTTPS and returns the answer.
+//! The transport: posts a request to a provider and returns the answer.
 //!
 //! One method is enough for a transport, so a test double is ten lines.
 

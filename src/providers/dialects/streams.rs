@@ -55,7 +55,7 @@ impl Stream {
         matches!(self, Stream::Gemini(_)) && gathered.finish_reason.is_some()
     }
 
-    /// What was told of the usage so far.
+    /// The usage so far.
     pub(in super::super) fn usage(&self, gathered: &Gathered) -> Option<Usage> {
         let mut usage = gathered.usage?;
         if let Stream::Anthropic(stream) = self
@@ -70,7 +70,7 @@ impl Stream {
 
     /// Reads what only the end shows, and gives the body that an answer in one piece would have had.
     ///
-    /// `None` when what was said is no answer.
+    /// `None` when the stream was no answer.
     pub(in super::super) fn finish(&mut self, gathered: &mut Gathered) -> Option<Value> {
         if !gathered.is_answer {
             return None;

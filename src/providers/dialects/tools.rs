@@ -54,7 +54,7 @@ fn read_function(index: usize, tool: &Value) -> Result<Tool<'_>, InvalidRequest>
     Ok(Tool::Function(Function { name, description, parameters, strict }))
 }
 
-/// The choice among the tools; `None` when nothing was said.
+/// The choice among the tools; `None` when none was given.
 pub(super) fn choice(params: &Map<String, Value>) -> Result<Option<Choice<'_>>, InvalidRequest> {
     let Some(value) = param(params, "tool_choice") else { return Ok(None) };
     let named = || value.pointer("/function/name").and_then(Value::as_str);

@@ -28,7 +28,7 @@ pub(super) struct Family {
     words: &'static [&'static str],
     /// And one of these; none: nothing more is needed.
     with: &'static [&'static str],
-    /// Beside which statuses it is believed; the first stands for it when none was told.
+    /// Beside which statuses it is believed; the first stands for it when there is none.
     pub(super) statuses: &'static [u16],
     pub(super) means: Means,
     /// A delay that the text names replaces it.

@@ -1,8 +1,12 @@
 //! Classification of errors of other libraries.
 //!
-//! Whatever an exception says about itself is judged by the same tables as our own answers, the telling
-//! parts first: status and body, then what its type is called, then its text. In a text, a status that stands
-//! alone and a body that was printed into it count more than words, and words count only whole.
+//! An exception is described by its status, headers, body, class, host and text, and judged by the same tables as answers
+//! to quotaflow's own requests. The most reliable part decides: a status with a body, then the kind its class is known
+//! for, then the text. In a text, a printed body and a status that stands alone count more than words, and words count
+//! only whole.
+//!
+//! What is unknown is `None`: the call failed, nothing is closed, nothing is tried again. A word alone does not close
+//! a key (`needs_confirmation`).
 
 mod embedded;
 mod families;

@@ -8,7 +8,7 @@ use crate::kernel::Moment;
 
 const SECONDS_OF_DAY: i64 = 86_400;
 
-/// When a price holds, in UTC; always where nothing is said.
+/// When a price holds, in UTC; by default always.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct When {
     /// From the beginning of this day on.

@@ -8,7 +8,7 @@ use crate::providers::Provider;
 /// The model that stands for all others of its provider.
 const ALL_OTHERS: &str = "*";
 
-/// The user's own prices. They win over published ones; on servers of one's own tokens are free where nothing is said.
+/// The user's own prices. They win over published ones; on the user's own servers tokens are free by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnPrices {
     stated: BTreeMap<String, BTreeMap<String, Rates>>,
@@ -27,7 +27,7 @@ impl OwnPrices {
         prices
     }
 
-    /// From now on tokens of `provider` are free where nothing else is said.
+    /// Makes tokens of `provider` free by default.
     pub fn make_free(&mut self, provider: &str) {
         self.free.insert(provider.to_owned());
     }

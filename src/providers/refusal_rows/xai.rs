@@ -1,4 +1,4 @@
-//! Refusals of xAI; the text tells more than the code.
+//! Refusals of xAI; the text says more than the code.
 
 use crate::kernel::FailureClass::{
     Auth, ContentFiltered, ContextTooLong, CreditExhausted, NotFound, Permission, RateLimited,

@@ -13,7 +13,7 @@ const MARKS: [&str; 4] = ["\"error\"", "blockReason", "_CALL", NO_ROOM];
 
 const NO_ROOM: &str = "insufficient_system_resource";
 
-/// Ends of an answer that are none, whatever was said before: by place and word.
+/// Finish reasons that are failures, whatever came before: by place and word.
 const ENDS: [(&str, &[&str]); 2] = [
     ("/choices/0/finish_reason", &["error", NO_ROOM]),
     (

@@ -24,16 +24,16 @@ pub enum StreamPiece {
     ToolCall {
         /// Which call, counted from 0.
         index: usize,
-        /// The id of the call, with the first fragment that tells it and never again.
+        /// The id of the call, with the first fragment that has it and never again.
         id: Option<String>,
-        /// The name of the tool, with the first fragment that tells it and never again.
+        /// The name of the tool, with the first fragment that has it and never again.
         name: Option<String>,
         /// The next part of its arguments, which are JSON in the end; may be empty.
         arguments: String,
     },
 }
 
-/// What an event told.
+/// The meaning of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Told {
     /// There is more to come.
@@ -107,7 +107,7 @@ impl Gathered {
 
     /// Adds a fragment of a call to the call it belongs to; `None` when there are more calls than can be.
     ///
-    /// Whatever is said again (the id, the name) is not added again.
+    /// A repeated id or name is not added again.
     pub(in super::super) fn add_call(
         &mut self,
         fragment: Fragment<'_>,

@@ -10,7 +10,7 @@ use super::super::wire::WireResponse;
 use super::super::{dialects, refusals};
 use super::accumulator::{Gathered, StreamPiece, Told};
 
-/// An answer of which more was said than this is a failure, so that memory is bounded.
+/// The largest answer, in bytes, so that memory is bounded.
 pub(super) const LARGEST_ANSWER: usize = 32 << 20;
 
 /// Reads one event: its name and its data.

@@ -1,6 +1,22 @@
 //! Reading of streamed answers, from bytes to pieces.
 //!
-//! [`Frames`] takes bytes apart into events, a `Stream` of the dialect reads one event, [`Gathered`] keeps what was said.
+//! [`Provider::encode_stream`] asks for a stream; [`Provider::read_stream`] gives a [`StreamReader`] for its body. Bytes
+//! go in as they come, pieces come out, and nothing is parsed twice.
+//!
+//! 1. [`Frames`] finds the events by the rules for server-sent events. It is lenient with servers: a field `error:`, a
+//!    line of bare JSON, no blank line at the end. A body that begins with `{` or `[` goes to [`Plain`]: an answer in one
+//!    piece, Gemini's list, or the lines of Ollama. Documents end where their braces do, not where lines end, so that an
+//!    answer over many lines is one event.
+//! 2. `event::read` asks the refusal tables first, then the `Stream` of the dialect, which reads one event into a typed
+//!    struct whose texts are borrowed. Finish words and usage are read as in an answer in one piece.
+//! 3. [`Gathered`] accumulates the answer. Fragments of tool calls belong together by their place, or by their id where
+//!    servers give every call the same place. The Responses API sends everything up to three times (deltas, finished
+//!    items, the last event): only what is new is added.
+//! 4. The dialect defines the end: `[DONE]`, `message_stop`, `response.completed`, Ollama's `"done": true`; for Gemini a
+//!    body that ends after a finish reason. Any other end is a `Network` failure and never an answer.
+//!    [`StreamReader::finish`] gives a [`Completion`] whose `raw` is the body of an answer in one piece.
+//!
+//! Memory is bounded: 8 MiB an event, 32 MiB an answer, 1024 tool calls. More is a failure without a retry here.
 
 mod accumulator;
 mod event;
@@ -120,7 +136,7 @@ impl StreamReader {
     /// The body is over: the whole answer.
     ///
     /// Its `raw` is what a body in one piece would have been: the event with the usage (Anthropic: the first; Ollama: the
-    /// last), with all that was said put into it.
+    /// last), with all pieces put into it.
     ///
     /// # Errors
     /// A [`FailureClass::Network`] when the body ended before the answer did; what [`StreamReader::feed`] failed with.
@@ -166,7 +182,7 @@ impl StreamReader {
         self.gathered.finish_reason.is_some()
     }
 
-    /// The usage, if the provider has told any of it already: Anthropic tells the input first, and the output is then
+    /// The usage, if the provider has sent any of it already: Anthropic sends the input first, and the output is then
     /// no less than what was read.
     pub fn usage_so_far(&self) -> Option<Usage> {
         self.stream.usage(&self.gathered)

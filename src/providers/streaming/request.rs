@@ -8,7 +8,7 @@ use super::super::dialects;
 use super::super::wire::{InvalidRequest, WireRequest};
 
 impl Provider {
-    /// Like [`Provider::encode`], but asks for a stream, and for its usage where a stream only tells it when asked.
+    /// Like [`Provider::encode`], but asks for a stream, and for its usage where a stream reports it only when asked.
     ///
     /// `stream` among the parameters may be anything; what `stream_options` holds besides goes along (OpenAI's dialect).
     ///

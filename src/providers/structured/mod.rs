@@ -1,8 +1,12 @@
 //! Structured output: how each provider is asked for a JSON shape.
 //!
 //! A call says what it wants in `response_format`: OpenAI's `json_schema` and `json_object`, which go out as they are
-//! where they are understood, or our own `answer_schema` (`{"type", "name", "schema"}`), which leaves the way to the
-//! provider. This is decided for each stop of a route, since a fallback may know other ways.
+//! where they are understood, or quotaflow's own `answer_schema` (`{"type", "name", "schema"}`), which leaves the way to
+//! the provider. This is decided for each target of a route, since a fallback may support other ways.
+//!
+//! The column `structured` of the provider table and the table of models that differ say what a target takes: a schema,
+//! only a mode for JSON, or nothing. OpenAI's `strict` and Anthropic's formats take closed schemas, which
+//! `closed_schemas.rs` makes. What no parameter can express is added at the end of the last question.
 
 use std::borrow::Cow;
 

@@ -10,69 +10,69 @@ use super::super::settings::Provider;
 use super::super::verdict_status::status_of_refusal;
 use super::{anthropic, gemini, ollama, openai, openrouter, responses};
 
-pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
-    match asked.provider {
-        _ if asked.wants_response => responses::completion(decision, asked),
-        _ if asked.is_native => ollama::completion(decision, asked),
+pub(super) fn completion(decision: &Decision, request: &Request<'_>) -> Answer {
+    match request.provider {
+        _ if request.wants_response => responses::completion(decision, request),
+        _ if request.is_native => ollama::completion(decision, request),
         Provider::Openai | Provider::Groq | Provider::Openrouter | Provider::Ollama => {
-            openai::completion(decision, asked)
+            openai::completion(decision, request)
         }
-        Provider::Anthropic => anthropic::completion(decision, asked),
-        Provider::Gemini => gemini::completion(decision, asked),
+        Provider::Anthropic => anthropic::completion(decision, request),
+        Provider::Gemini => gemini::completion(decision, request),
     }
 }
 
-pub(super) fn refused(decision: &Decision, asked: &Request<'_>, refusal: &Refusal) -> Answer {
-    let status = status_of_refusal(asked.provider, refusal);
-    match (asked.provider, refusal) {
+pub(super) fn refused(decision: &Decision, request: &Request<'_>, refusal: &Refusal) -> Answer {
+    let status = status_of_refusal(request.provider, refusal);
+    match (request.provider, refusal) {
         (_, Refusal::Busy(slots)) => {
-            let message: Cow<'static, str> = match asked.provider {
+            let message: Cow<'static, str> = match request.provider {
                 Provider::Ollama => ollama::BUSY.into(),
                 _ => format!("Too many concurrent requests: at most {slots} at a time.").into(),
             };
-            error(decision, asked, status, &message)
+            error(decision, request, status, &message)
         }
         (Provider::Anthropic, Refusal::Limits(broken)) => {
-            anthropic::refused(decision, asked, broken)
+            anthropic::refused(decision, request, broken)
         }
-        (Provider::Gemini, Refusal::Limits(broken)) => gemini::refused(decision, asked, broken),
+        (Provider::Gemini, Refusal::Limits(broken)) => gemini::refused(decision, request, broken),
         (Provider::Openrouter, Refusal::Limits(broken)) => {
-            openrouter::refused(decision, asked, broken)
+            openrouter::refused(decision, request, broken)
         }
-        (_, Refusal::Limits(broken)) if asked.is_native => {
+        (_, Refusal::Limits(broken)) if request.is_native => {
             let message =
-                broken.first().map(|broken| openai::refusal_message(decision, asked, broken));
+                broken.first().map(|broken| openai::refusal_message(decision, request, broken));
             ollama::error(status, message.as_deref().unwrap_or("rate limit reached"))
         }
-        (_, Refusal::Limits(broken)) => openai::refused(decision, asked, broken, status),
+        (_, Refusal::Limits(broken)) => openai::refused(decision, request, broken, status),
     }
 }
 
 /// An error with a status and a message in the provider's envelope.
 pub(super) fn error(
     decision: &Decision,
-    asked: &Request<'_>,
+    request: &Request<'_>,
     status: u16,
     message: &str,
 ) -> Answer {
-    match asked.provider {
-        _ if asked.is_native => ollama::error(status, message),
+    match request.provider {
+        _ if request.is_native => ollama::error(status, message),
         Provider::Anthropic => anthropic::error(decision, status, message),
         Provider::Gemini => gemini::error(status, message),
         Provider::Openrouter => openrouter::error(status, message),
         Provider::Openai | Provider::Groq | Provider::Ollama => {
-            openai::error(decision, asked, status, message)
+            openai::error(decision, request, status, message)
         }
     }
 }
 
-pub(super) fn words_for(problem: &Problem, asked: &Request<'_>) -> String {
-    let model = &asked.model;
+pub(super) fn words_for(problem: &Problem, request: &Request<'_>) -> String {
+    let model = &request.model;
     match problem {
-        _ if asked.is_native => ollama::words_for(problem, model),
+        _ if request.is_native => ollama::words_for(problem, model),
         Problem::NoSuchPath => "Not found: the stand-in has no such path.".into(),
         Problem::WrongMethod => "Method not allowed: use POST.".into(),
-        Problem::BadKey => match asked.provider {
+        Problem::BadKey => match request.provider {
             Provider::Anthropic => "invalid x-api-key".into(),
             Provider::Gemini => "API key not valid. Please pass a valid API key.".into(),
             Provider::Openrouter => "No auth credentials found".into(),
@@ -85,14 +85,14 @@ pub(super) fn words_for(problem: &Problem, asked: &Request<'_>) -> String {
         },
         Problem::NotJson(reason) => format!("The body of your request is not valid JSON: {reason}"),
         Problem::Missing("anthropic-version") => "anthropic-version: header is required".into(),
-        Problem::Missing(field) => match asked.provider {
+        Problem::Missing(field) => match request.provider {
             Provider::Anthropic => format!("{field}: Field required"),
             Provider::Gemini => {
                 format!("* GenerateContentRequest.{field}: {field} is not specified")
             }
             _ => format!("Missing required parameter: '{field}'."),
         },
-        Problem::NoSuchModel => match asked.provider {
+        Problem::NoSuchModel => match request.provider {
             Provider::Anthropic => format!("model: {model}"),
             Provider::Gemini => format!(
                 "models/{model} is not found for API version v1beta, or is not supported for generateContent."
@@ -104,9 +104,9 @@ pub(super) fn words_for(problem: &Problem, asked: &Request<'_>) -> String {
 }
 
 /// What a provider writes under a status that a rule asked for.
-pub(super) fn words_for_status(asked: &Request<'_>, status: u16) -> &'static str {
-    match (asked.provider, status) {
-        _ if asked.is_native => ollama::words_for_status(status),
+pub(super) fn words_for_status(request: &Request<'_>, status: u16) -> &'static str {
+    match (request.provider, status) {
+        _ if request.is_native => ollama::words_for_status(status),
         (Provider::Anthropic, 529) => "Overloaded",
         (Provider::Anthropic, 429) => "This request would exceed your organization's rate limit",
         (Provider::Anthropic, 401) => "invalid x-api-key",

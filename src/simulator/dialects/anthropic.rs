@@ -11,13 +11,13 @@ use super::super::settings::LimitKind;
 use super::format::{answer_text, rfc3339, uuid_of, whole_seconds};
 
 /// A message.
-pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
+pub(super) fn completion(decision: &Decision, request: &Request<'_>) -> Answer {
     let body = json!({
         "id": format!("msg_{:016x}", decision.serial),
         "type": "message",
         "role": "assistant",
-        "model": asked.model,
-        "content": [{"type": "text", "text": answer_text(decision, &asked.echo)}],
+        "model": request.model,
+        "content": [{"type": "text", "text": answer_text(decision, &request.echo)}],
         "stop_reason": if decision.cut { "max_tokens" } else { "end_turn" },
         "stop_sequence": null,
         "usage": {
@@ -88,7 +88,7 @@ fn with_headers(mut answer: Answer, decision: &Decision) -> Answer {
 }
 
 /// A refusal for its limits.
-pub(super) fn refused(decision: &Decision, asked: &Request<'_>, broken: &[Broken]) -> Answer {
+pub(super) fn refused(decision: &Decision, request: &Request<'_>, broken: &[Broken]) -> Answer {
     let Some(broken) = broken.first() else { return error(decision, 429, "Rate limited") };
     let what = match broken.kind {
         LimitKind::Rps => "requests per second",
@@ -104,7 +104,7 @@ pub(super) fn refused(decision: &Decision, asked: &Request<'_>, broken: &[Broken
          refer to: https://docs.claude.com/en/api/rate-limits.",
         with_commas(broken.amount),
         uuid_of(&decision.organization),
-        asked.model,
+        request.model,
     );
     let answer = with_headers(Answer { status: 429, ..error(decision, 429, &message) }, decision);
     match broken.wait {

@@ -14,10 +14,10 @@ use super::format::{answer_text, decimal_seconds, whole_seconds};
 const MISLEADING_DELAY: i64 = 18_000_000_000;
 
 /// A candidate. There are no headers about limits, ever.
-pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
+pub(super) fn completion(decision: &Decision, request: &Request<'_>) -> Answer {
     let body = json!({
         "candidates": [{
-            "content": {"parts": [{"text": answer_text(decision, &asked.echo)}], "role": "model"},
+            "content": {"parts": [{"text": answer_text(decision, &request.echo)}], "role": "model"},
             "finishReason": if decision.cut { "MAX_TOKENS" } else { "STOP" },
             "index": 0,
         }],
@@ -27,14 +27,14 @@ pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
             "totalTokenCount": decision.input_tokens + decision.output_tokens,
             "promptTokensDetails": [{"modality": "TEXT", "tokenCount": decision.input_tokens}],
         },
-        "modelVersion": asked.model,
+        "modelVersion": request.model,
         "responseId": format!("{:016x}", decision.serial),
     });
     Answer::json(200, body.to_string().into_bytes()).with("server-timing", "gfet4t7; dur=10")
 }
 
 /// A refusal for its limits, with a violation for each.
-pub(super) fn refused(decision: &Decision, asked: &Request<'_>, broken: &[Broken]) -> Answer {
+pub(super) fn refused(decision: &Decision, request: &Request<'_>, broken: &[Broken]) -> Answer {
     let free = decision.free_tier;
     let daily = broken.iter().any(|broken| broken.kind.is_daily());
     let wait = broken.iter().filter_map(|broken| match broken.wait {
@@ -49,12 +49,12 @@ pub(super) fn refused(decision: &Decision, asked: &Request<'_>, broken: &[Broken
         let metric = metric(broken.kind, free);
         message.push_str(&format!(
             "\n* Quota exceeded for metric: {metric}, limit: {}, model: {}",
-            broken.amount, asked.model
+            broken.amount, request.model
         ));
         let mut violation = json!({
             "quotaMetric": metric,
             "quotaId": quota_id(broken.kind, free),
-            "quotaDimensions": {"location": "global", "model": asked.model},
+            "quotaDimensions": {"location": "global", "model": request.model},
         });
         if broken.amount > 0 {
             violation["quotaValue"] = broken.amount.to_string().into();

@@ -20,8 +20,8 @@ use super::verdict_status::status_of_problem;
 
 impl Decision {
     /// Puts the verdict into the provider's words; needs no lock.
-    pub(super) fn into_answer(self, asked: &Request<'_>) -> Answer {
-        let mut answer = answer(&self, asked);
+    pub(super) fn into_answer(self, request: &Request<'_>) -> Answer {
+        let mut answer = answer(&self, request);
         answer.delay = self.delay;
         answer.ticket = self.ticket;
         answer
@@ -29,37 +29,41 @@ impl Decision {
 }
 
 /// The whole answer.
-fn answer(decision: &Decision, asked: &Request<'_>) -> Answer {
+fn answer(decision: &Decision, request: &Request<'_>) -> Answer {
     match &decision.verdict {
-        Verdict::Completion => as_asked(decision, asked),
+        Verdict::Completion => as_asked(decision, request),
         Verdict::Wrong(problem) => {
-            let status = status_of_problem(asked.provider, problem);
-            error(decision, asked, status, &words_for(problem, asked))
+            let status = status_of_problem(request.provider, problem);
+            error(decision, request, status, &words_for(problem, request))
         }
-        Verdict::Refused(refusal) => refused(decision, asked, refusal),
-        Verdict::Injected(effect) => injected(decision, asked, effect),
+        Verdict::Refused(refusal) => refused(decision, request, refusal),
+        Verdict::Injected(effect) => injected(decision, request, effect),
     }
 }
 
 /// A completion in one piece, or as a stream when that was asked for.
-fn as_asked(decision: &Decision, asked: &Request<'_>) -> Answer {
-    if asked.streams { streams::streamed(decision, asked) } else { completion(decision, asked) }
+fn as_asked(decision: &Decision, request: &Request<'_>) -> Answer {
+    if request.streams {
+        streams::streamed(decision, request)
+    } else {
+        completion(decision, request)
+    }
 }
 
 /// What a rule made of the answer.
-fn injected(decision: &Decision, asked: &Request<'_>, effect: &FaultEffect) -> Answer {
+fn injected(decision: &Decision, request: &Request<'_>, effect: &FaultEffect) -> Answer {
     let mut answer = match effect.shape {
         Some(FaultShape::Html) => page(effect.status.unwrap_or(200)),
         Some(FaultShape::Empty) => {
             Answer { status: effect.status.unwrap_or(200), ..Answer::json(200, Vec::new()) }
         }
         Some(FaultShape::ErrorIn200) => {
-            let wrong = error(decision, asked, 503, words_for_status(asked, 503));
+            let wrong = error(decision, request, 503, words_for_status(request, 503));
             Answer { status: 200, ..wrong }
         }
         _ => match effect.status {
-            Some(200) | None => as_asked(decision, asked),
-            Some(status) => error(decision, asked, status, words_for_status(asked, status)),
+            Some(200) | None => as_asked(decision, request),
+            Some(status) => error(decision, request, status, words_for_status(request, status)),
         },
     };
     if let Some(body) = &effect.body {

@@ -11,19 +11,19 @@ use super::format::{answer_text, rfc3339};
 pub(super) const BUSY: &str = "server busy, please try again.  maximum pending requests exceeded";
 
 /// An answer in one piece.
-pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
-    let body = last(decision, asked, &answer_text(decision, &asked.echo));
+pub(super) fn completion(decision: &Decision, request: &Request<'_>) -> Answer {
+    let body = last(decision, request, &answer_text(decision, &request.echo));
     Answer::json(200, body.to_string().into_bytes())
 }
 
 /// One line for each piece of the text.
-pub(super) fn lines(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Vec<Value> {
-    pieces.iter().map(|piece| said(decision, asked, piece)).collect()
+pub(super) fn lines(decision: &Decision, request: &Request<'_>, pieces: &[String]) -> Vec<Value> {
+    pieces.iter().map(|piece| said(decision, request, piece)).collect()
 }
 
 /// What comes last, with the counts; the text is in it only where it comes in one piece.
-pub(super) fn last(decision: &Decision, asked: &Request<'_>, text: &str) -> Value {
-    let mut line = said(decision, asked, text);
+pub(super) fn last(decision: &Decision, request: &Request<'_>, text: &str) -> Value {
+    let mut line = said(decision, request, text);
     line["done"] = true.into();
     line["done_reason"] = if decision.cut { "length" } else { "stop" }.into();
     // Durations are nanoseconds.
@@ -36,9 +36,9 @@ pub(super) fn last(decision: &Decision, asked: &Request<'_>, text: &str) -> Valu
     line
 }
 
-fn said(decision: &Decision, asked: &Request<'_>, text: &str) -> Value {
+fn said(decision: &Decision, request: &Request<'_>, text: &str) -> Value {
     json!({
-        "model": asked.model, "created_at": rfc3339(decision.now),
+        "model": request.model, "created_at": rfc3339(decision.now),
         "message": {"role": "assistant", "content": text}, "done": false,
     })
 }

@@ -14,9 +14,9 @@ use super::super::verdict_status::is_too_large;
 use super::format::{answer_text, decimal_seconds, go_duration, quoted, whole_seconds};
 
 /// A completion; written by hand because benchmarks measure what answers it.
-pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
+pub(super) fn completion(decision: &Decision, request: &Request<'_>) -> Answer {
     let Decision { serial, input_tokens, output_tokens, .. } = decision;
-    let (id, extra) = match asked.provider {
+    let (id, extra) = match request.provider {
         Provider::Openrouter => ("gen", r#""provider":"Stand-in","#),
         _ => ("chatcmpl", ""),
     };
@@ -31,23 +31,27 @@ pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
          \"prompt_tokens_details\":{{\"cached_tokens\":0,\"audio_tokens\":0}},\
          \"completion_tokens_details\":{{\"reasoning_tokens\":0,\"audio_tokens\":0}}}}{end}}}",
         created = decision.now.div_euclid(1_000_000_000),
-        model = quoted(&asked.model),
-        content = quoted(&answer_text(decision, &asked.echo)),
+        model = quoted(&request.model),
+        content = quoted(&answer_text(decision, &request.echo)),
         finish = if decision.cut { "length" } else { "stop" },
         total = input_tokens + output_tokens,
-        end = match asked.provider {
+        end = match request.provider {
             Provider::Openai => ",\"service_tier\":\"default\"",
             Provider::Groq => ",\"service_tier\":\"on_demand\"",
             _ => "",
         },
     );
-    with_headers(Answer::json(200, body), decision, asked)
+    with_headers(Answer::json(200, body), decision, request)
 }
 
 /// The headers that go with an admitted request and with a refusal.
-pub(super) fn with_headers(mut answer: Answer, decision: &Decision, asked: &Request<'_>) -> Answer {
+pub(super) fn with_headers(
+    mut answer: Answer,
+    decision: &Decision,
+    request: &Request<'_>,
+) -> Answer {
     // Which limit the `-requests` trio shows: Groq always the day, OpenAI the minute if there is one.
-    let requests: &[LimitKind] = match asked.provider {
+    let requests: &[LimitKind] = match request.provider {
         Provider::Openai => &[LimitKind::Rpm, LimitKind::Rpd],
         Provider::Groq => &[LimitKind::Rpd],
         _ => return answer,
@@ -79,7 +83,7 @@ pub(super) fn with_headers(mut answer: Answer, decision: &Decision, asked: &Requ
             answer.headers.extend(names.into_iter().zip(values.map(Into::into)));
         }
     }
-    if asked.provider == Provider::Openai {
+    if request.provider == Provider::Openai {
         answer = answer.with("openai-organization", decision.organization.clone());
     }
     answer.with("x-request-id", format!("req_{:016x}", decision.serial))
@@ -88,42 +92,46 @@ pub(super) fn with_headers(mut answer: Answer, decision: &Decision, asked: &Requ
 /// A refusal for its limits.
 pub(super) fn refused(
     decision: &Decision,
-    asked: &Request<'_>,
+    request: &Request<'_>,
     broken: &[Broken],
     status: u16,
 ) -> Answer {
     let Some(broken) = broken.first() else {
-        return error(decision, asked, status, "Rate limit reached");
+        return error(decision, request, status, "Rate limit reached");
     };
     let kind = if broken.kind.counts() == Counts::Requests { "requests" } else { "tokens" };
     let body = json!({"error": {
-        "message": refusal_message(decision, asked, broken),
+        "message": refusal_message(decision, request, broken),
         "type": kind,
         "param": null,
         "code": "rate_limit_exceeded",
     }});
     let mut answer =
-        with_headers(Answer::json(status, body.to_string().into_bytes()), decision, asked);
-    if let (Provider::Groq, Wait::Nanos(nanos)) = (asked.provider, broken.wait) {
+        with_headers(Answer::json(status, body.to_string().into_bytes()), decision, request);
+    if let (Provider::Groq, Wait::Nanos(nanos)) = (request.provider, broken.wait) {
         answer = answer.with("retry-after", whole_seconds(nanos).to_string());
     }
     answer
 }
 
 /// The words of a refusal for a limit.
-pub(super) fn refusal_message(decision: &Decision, asked: &Request<'_>, broken: &Broken) -> String {
+pub(super) fn refusal_message(
+    decision: &Decision,
+    request: &Request<'_>,
+    broken: &Broken,
+) -> String {
     let what = match broken.kind {
         LimitKind::Rps => "requests per second (RPS)",
         LimitKind::Rpm => "requests per min (RPM)",
         LimitKind::Rpd => "requests per day (RPD)",
-        LimitKind::Tpm if asked.provider == Provider::Groq => "tokens per minute (TPM)",
+        LimitKind::Tpm if request.provider == Provider::Groq => "tokens per minute (TPM)",
         LimitKind::Tpm => "tokens per min (TPM)",
         LimitKind::Tpd => "tokens per day (TPD)",
         LimitKind::InputTpm => "input tokens per minute (ITPM)",
         LimitKind::OutputTpm => "output tokens per minute (OTPM)",
     };
-    let (model, organization) = (&asked.model, &decision.organization);
-    let place = match asked.provider {
+    let (model, organization) = (&request.model, &decision.organization);
+    let place = match request.provider {
         Provider::Groq => format!(
             "for model `{model}` in organization `{organization}` service tier `on_demand` on {what}"
         ),
@@ -131,7 +139,7 @@ pub(super) fn refusal_message(decision: &Decision, asked: &Request<'_>, broken: 
     };
     let (limit, requested) = (broken.amount, broken.requested.max(1));
     if is_too_large(broken) {
-        let advice = match asked.provider {
+        let advice = match request.provider {
             Provider::Groq => ", please reduce your message size and try again.",
             _ => ". The input or output tokens must be reduced in order to run successfully.",
         };
@@ -140,7 +148,7 @@ pub(super) fn refusal_message(decision: &Decision, asked: &Request<'_>, broken: 
     let used = limit.saturating_sub(broken.left);
     let again = match broken.wait {
         // OpenAI counts short waits in milliseconds or seconds, Groq only in seconds.
-        Wait::Nanos(nanos) if nanos < 1_000_000_000 && asked.provider == Provider::Groq => {
+        Wait::Nanos(nanos) if nanos < 1_000_000_000 && request.provider == Provider::Groq => {
             format!(
                 " Please try again in {}.",
                 decimal_seconds(nanos.saturating_add(999_999) / 1_000_000)
@@ -155,11 +163,11 @@ pub(super) fn refusal_message(decision: &Decision, asked: &Request<'_>, broken: 
 /// Any other error.
 pub(super) fn error(
     decision: &Decision,
-    asked: &Request<'_>,
+    request: &Request<'_>,
     status: u16,
     message: &str,
 ) -> Answer {
-    let (kind, code) = match (status, asked.provider) {
+    let (kind, code) = match (status, request.provider) {
         (503, Provider::Ollama) => ("api_error", None),
         (401, _) => ("invalid_request_error", Some("invalid_api_key")),
         (402, _) => ("insufficient_quota", Some("credit_balance_exhausted")),

@@ -10,13 +10,13 @@ use super::super::request::Request;
 use super::super::settings::Counts;
 
 /// A refusal for its limits: the reset is in milliseconds since the epoch, in the body and in the headers.
-pub(super) fn refused(decision: &Decision, asked: &Request<'_>, broken: &[Broken]) -> Answer {
+pub(super) fn refused(decision: &Decision, request: &Request<'_>, broken: &[Broken]) -> Answer {
     let Some(broken) = broken.first() else { return error(429, "Rate limit exceeded") };
     let wait = match broken.wait {
         Wait::Nanos(nanos) => nanos,
         Wait::Not | Wait::Never => broken.whole_in,
     };
-    let (message, source) = match (broken.kind.is_daily(), asked.model.ends_with(":free")) {
+    let (message, source) = match (broken.kind.is_daily(), request.model.ends_with(":free")) {
         (true, true) => (
             "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day"
                 .to_owned(),
@@ -30,7 +30,7 @@ pub(super) fn refused(decision: &Decision, asked: &Request<'_>, broken: &[Broken
                 (_, false) => "limit_tpm",
             };
             let place = decision.organization.as_str();
-            (format!("Rate limit exceeded: {what}/{}/{place}", asked.model), "openrouter_shared_capacity")
+            (format!("Rate limit exceeded: {what}/{}/{place}", request.model), "openrouter_shared_capacity")
         }
     };
     let millis = decision.now.saturating_add(wait).saturating_add(999_999) / 1_000_000;

@@ -10,19 +10,19 @@ use super::format::answer_text;
 use super::openai;
 
 /// A response in one piece.
-pub(super) fn completion(decision: &Decision, asked: &Request<'_>) -> Answer {
-    let text = answer_text(decision, &asked.echo);
-    let body = ended(decision, asked, &text).to_string().into_bytes();
-    openai::with_headers(Answer::json(200, body), decision, asked)
+pub(super) fn completion(decision: &Decision, request: &Request<'_>) -> Answer {
+    let text = answer_text(decision, &request.echo);
+    let body = ended(decision, request, &text).to_string().into_bytes();
+    openai::with_headers(Answer::json(200, body), decision, request)
 }
 
 /// The events before the text, one for each piece of it, and those after it.
 pub(super) fn events(
     decision: &Decision,
-    asked: &Request<'_>,
+    request: &Request<'_>,
     pieces: &[String],
 ) -> [Vec<Value>; 3] {
-    let begun = response(decision, asked, "in_progress");
+    let begun = response(decision, request, "in_progress");
     let text = pieces.concat();
     let id = message_id(decision);
     let open = json!({"type": "message", "id": id, "status": "in_progress", "role": "assistant", "content": []});
@@ -55,7 +55,7 @@ pub(super) fn events(
         json!({
             "type": "response.output_item.done", "output_index": 0, "item": message(decision, &text),
         }),
-        json!({"type": end, "response": ended(decision, asked, &text)}),
+        json!({"type": end, "response": ended(decision, request, &text)}),
     ];
     let all = before.iter_mut().chain(&mut texts).chain(&mut after);
     for (number, event) in all.enumerate() {
@@ -64,10 +64,10 @@ pub(super) fn events(
     [before, texts, after]
 }
 
-/// What is said within a stream under a status: a response that fails for a limit, else an event of its own.
+/// A failure within a stream under a status: a response that fails for a limit, else an event of its own.
 pub(super) fn error_event(
     decision: &Decision,
-    asked: &Request<'_>,
+    request: &Request<'_>,
     status: u16,
     error: &Value,
 ) -> Value {
@@ -78,17 +78,17 @@ pub(super) fn error_event(
         _ => error["code"].clone(),
     };
     if status == 429 {
-        let mut failed = response(decision, asked, "failed");
+        let mut failed = response(decision, request, "failed");
         failed["error"] = json!({"code": code, "message": error["message"]});
         return json!({"type": "response.failed", "response": failed});
     }
     json!({"type": "error", "code": code, "message": error["message"], "param": null})
 }
 
-fn ended(decision: &Decision, asked: &Request<'_>, text: &str) -> Value {
+fn ended(decision: &Decision, request: &Request<'_>, text: &str) -> Value {
     let (input, output) = (decision.input_tokens, decision.output_tokens);
     let status = if decision.cut { "incomplete" } else { "completed" };
-    let mut response = response(decision, asked, status);
+    let mut response = response(decision, request, status);
     if decision.cut {
         response["incomplete_details"] = json!({"reason": "max_output_tokens"});
     }
@@ -101,12 +101,12 @@ fn ended(decision: &Decision, asked: &Request<'_>, text: &str) -> Value {
     response
 }
 
-fn response(decision: &Decision, asked: &Request<'_>, status: &str) -> Value {
-    let id = if asked.provider == Provider::Openrouter { "gen" } else { "resp" };
+fn response(decision: &Decision, request: &Request<'_>, status: &str) -> Value {
+    let id = if request.provider == Provider::Openrouter { "gen" } else { "resp" };
     json!({
         "id": format!("{id}_{:016x}", decision.serial), "object": "response",
         "created_at": decision.now.div_euclid(1_000_000_000), "status": status, "error": null,
-        "incomplete_details": null, "model": asked.model, "output": [], "usage": null,
+        "incomplete_details": null, "model": request.model, "output": [], "usage": null,
     })
 }
 

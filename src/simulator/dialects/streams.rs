@@ -21,12 +21,12 @@ struct Script {
 }
 
 /// The answer as a stream, with what a rule makes of it.
-pub(super) fn streamed(decision: &Decision, asked: &Request<'_>) -> Answer {
+pub(super) fn streamed(decision: &Decision, request: &Request<'_>) -> Answer {
     // Status and headers are those of an answer in one piece.
-    let mut answer = completion(decision, asked);
-    let script = script(decision, asked);
-    let is_list = asked.provider == Provider::Gemini && !asked.wants_events;
-    if asked.is_native {
+    let mut answer = completion(decision, request);
+    let script = script(decision, request);
+    let is_list = request.provider == Provider::Gemini && !request.wants_events;
+    if request.is_native {
         answer.headers[0] = ("content-type", "application/x-ndjson".into());
     } else if !is_list {
         answer.headers[0] = ("content-type", "text/event-stream; charset=utf-8".into());
@@ -48,7 +48,7 @@ pub(super) fn streamed(decision: &Decision, asked: &Request<'_>) -> Answer {
         if middle.then == Then::Reset {
             answer.fault = Some(Fault::ResetAfterBody);
         }
-        events.extend(error_event(decision, asked, &middle));
+        events.extend(error_event(decision, request, &middle));
     }
     let (mut body, mut stream) = (Vec::new(), Streamed::default());
     for (index, event) in events.iter().enumerate() {
@@ -72,8 +72,8 @@ pub(super) fn streamed(decision: &Decision, asked: &Request<'_>) -> Answer {
 }
 
 /// The text in as many pieces as are asked for, none of them empty; fewer when it is cut too short for that.
-fn pieces(decision: &Decision, asked: &Request<'_>) -> Vec<String> {
-    let mut text: Vec<char> = answer_text(decision, &asked.echo).chars().collect();
+fn pieces(decision: &Decision, request: &Request<'_>) -> Vec<String> {
+    let mut text: Vec<char> = answer_text(decision, &request.echo).chars().collect();
     let wanted = usize::try_from(decision.pieces).unwrap_or(usize::MAX);
     if !decision.cut {
         let missing = wanted.saturating_sub(text.len());
@@ -84,14 +84,14 @@ fn pieces(decision: &Decision, asked: &Request<'_>) -> Vec<String> {
     (0..count).map(|piece| text[place(piece)..place(piece + 1)].iter().collect()).collect()
 }
 
-fn script(decision: &Decision, asked: &Request<'_>) -> Script {
-    let pieces = pieces(decision, asked);
-    match asked.provider {
-        _ if asked.wants_response => response(decision, asked, &pieces),
-        _ if asked.is_native => native(decision, asked, &pieces),
-        Provider::Anthropic => anthropic(decision, asked, &pieces),
-        Provider::Gemini => gemini(decision, asked, &pieces),
-        _ => openai(decision, asked, &pieces),
+fn script(decision: &Decision, request: &Request<'_>) -> Script {
+    let pieces = pieces(decision, request);
+    match request.provider {
+        _ if request.wants_response => response(decision, request, &pieces),
+        _ if request.is_native => native(decision, request, &pieces),
+        Provider::Anthropic => anthropic(decision, request, &pieces),
+        Provider::Gemini => gemini(decision, request, &pieces),
+        _ => openai(decision, request, &pieces),
     }
 }
 
@@ -107,27 +107,27 @@ fn line(value: &Value) -> String {
     format!("{value}\n")
 }
 
-fn openai(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script {
+fn openai(decision: &Decision, request: &Request<'_>, pieces: &[String]) -> Script {
     let (input, output) = (decision.input_tokens, decision.output_tokens);
     let usage = json!({
         "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
         "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0},
     });
-    let provider = asked.provider;
+    let provider = request.provider;
     let chunk = |choices: Value| {
         let router = provider == Provider::Openrouter;
         let mut chunk = json!({
             "id": format!("{}-{}", if router { "gen" } else { "chatcmpl" }, decision.serial),
             "object": "chat.completion.chunk",
             "created": decision.now.div_euclid(1_000_000_000),
-            "model": asked.model,
+            "model": request.model,
             "choices": choices,
         });
         if router {
             chunk["provider"] = "Stand-in".into();
         }
         // OpenAI shows on every chunk that the usage was asked for and is still to come.
-        if asked.wants_usage && provider == Provider::Openai {
+        if request.wants_usage && provider == Provider::Openai {
             chunk["usage"] = Value::Null;
         }
         chunk
@@ -143,11 +143,11 @@ fn openai(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script
     let said = |text: &String| data(&choice(json!({"content": text}), None));
     let mut last = choice(json!({}), Some(if decision.cut { "length" } else { "stop" }));
     if provider == Provider::Groq {
-        // It tells its usage unasked, in a place of its own.
+        // It reports its usage unasked, in a place of its own.
         last["x_groq"] = json!({"id": format!("req_{}", decision.serial), "usage": usage});
     }
     let mut after = vec![data(&last)];
-    if asked.wants_usage || provider == Provider::Openrouter {
+    if request.wants_usage || provider == Provider::Openrouter {
         let mut told = chunk(json!([]));
         told["usage"] = usage;
         after.push(data(&told));
@@ -156,10 +156,10 @@ fn openai(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script
     Script { before, texts: pieces.iter().map(said).collect(), after }
 }
 
-fn anthropic(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script {
+fn anthropic(decision: &Decision, request: &Request<'_>, pieces: &[String]) -> Script {
     let start = json!({"type": "message_start", "message": {
         "id": format!("msg_{:016x}", decision.serial), "type": "message", "role": "assistant",
-        "model": asked.model, "content": [], "stop_reason": null, "stop_sequence": null,
+        "model": request.model, "content": [], "stop_reason": null, "stop_sequence": null,
         "usage": {
             "input_tokens": decision.input_tokens, "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0, "output_tokens": 1, "service_tier": "standard",
@@ -189,11 +189,11 @@ fn anthropic(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Scr
 }
 
 /// Only OpenRouter says after the last event that it was the last.
-fn response(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script {
+fn response(decision: &Decision, request: &Request<'_>, pieces: &[String]) -> Script {
     let written = |events: Vec<Value>| events.iter().map(named).collect();
-    let [before, texts, after] = responses::events(decision, asked, pieces).map(written);
+    let [before, texts, after] = responses::events(decision, request, pieces).map(written);
     let mut script = Script { before, texts, after };
-    if asked.provider == Provider::Openrouter {
+    if request.provider == Provider::Openrouter {
         script.before.insert(0, ": OPENROUTER PROCESSING\n\n".to_owned());
         script.after.push("data: [DONE]\n\n".to_owned());
     }
@@ -201,13 +201,13 @@ fn response(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Scri
 }
 
 /// Each piece is a line, and the last line has none of the text.
-fn native(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script {
-    let texts = ollama::lines(decision, asked, pieces).iter().map(line).collect();
-    Script { before: Vec::new(), texts, after: vec![line(&ollama::last(decision, asked, ""))] }
+fn native(decision: &Decision, request: &Request<'_>, pieces: &[String]) -> Script {
+    let texts = ollama::lines(decision, request, pieces).iter().map(line).collect();
+    Script { before: Vec::new(), texts, after: vec![line(&ollama::last(decision, request, ""))] }
 }
 
 /// The end stands in the last chunk with text, and nothing comes after it.
-fn gemini(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script {
+fn gemini(decision: &Decision, request: &Request<'_>, pieces: &[String]) -> Script {
     let chunk = |(index, text): (usize, &String)| {
         let is_last = index + 1 == pieces.len();
         let mut candidate =
@@ -221,26 +221,26 @@ fn gemini(decision: &Decision, asked: &Request<'_>, pieces: &[String]) -> Script
             usage["totalTokenCount"] = (input + decision.output_tokens).into();
         }
         let chunk = json!({
-            "candidates": [candidate], "usageMetadata": usage, "modelVersion": asked.model,
+            "candidates": [candidate], "usageMetadata": usage, "modelVersion": request.model,
             "responseId": format!("{:016x}", decision.serial),
         });
-        if asked.wants_events { format!("data: {chunk}\r\n\r\n") } else { chunk.to_string() }
+        if request.wants_events { format!("data: {chunk}\r\n\r\n") } else { chunk.to_string() }
     };
     let texts = pieces.iter().enumerate().map(chunk).collect();
     Script { before: Vec::new(), texts, after: Vec::new() }
 }
 
 /// What the provider says within a stream under a status.
-fn error_event(decision: &Decision, asked: &Request<'_>, middle: &MidStream) -> Option<String> {
-    let provider = asked.provider;
+fn error_event(decision: &Decision, request: &Request<'_>, middle: &MidStream) -> Option<String> {
+    let provider = request.provider;
     let status = middle.status(provider)?;
-    let body = error(decision, asked, status, words_for_status(asked, status)).body;
+    let body = error(decision, request, status, words_for_status(request, status)).body;
     let mut said: Value = serde_json::from_slice(&body).unwrap_or_default();
     Some(match provider {
-        _ if asked.wants_response => {
-            named(&responses::error_event(decision, asked, status, &said["error"]))
+        _ if request.wants_response => {
+            named(&responses::error_event(decision, request, status, &said["error"]))
         }
-        _ if asked.is_native => line(&said),
+        _ if request.is_native => line(&said),
         Provider::Anthropic => named(&said),
         Provider::Groq => {
             said["error"]["status_code"] = status.into();
@@ -252,7 +252,7 @@ fn error_event(decision: &Decision, asked: &Request<'_>, middle: &MidStream) -> 
                 json!([{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]);
             data(&said)
         }
-        Provider::Gemini if !asked.wants_events => said.to_string(),
+        Provider::Gemini if !request.wants_events => said.to_string(),
         Provider::Gemini => format!("data: {said}\r\n\r\n"),
         Provider::Openai | Provider::Ollama => data(&said),
     })

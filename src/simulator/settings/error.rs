@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Settings that cannot be played, with the place and the reason.
+/// Invalid simulator settings, with the place and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsError(String);
 

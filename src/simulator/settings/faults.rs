@@ -23,7 +23,7 @@ pub struct FaultRule {
     pub effect: FaultEffect,
 }
 
-/// Which requests a rule is for; everything that is said must hold.
+/// Which requests a rule is for; all given conditions must hold.
 ///
 /// The rule counts the requests that fit `provider`, `key`, `model`, `stream` and `between` and that the limits let
 /// through;
@@ -79,9 +79,9 @@ pub enum FaultShape {
     Reset,
     /// Half of the body, then the end.
     HalfBody,
-    /// A page of HTML (status 200 unless another is said).
+    /// A page of HTML (status 200 by default).
     Html,
-    /// No body (status 200 unless another is said).
+    /// No body (status 200 by default).
     Empty,
     /// Status 200 and an error in the body.
     ErrorIn200,

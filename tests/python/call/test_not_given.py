@@ -1,4 +1,4 @@
-"""An argument that is given counts, also when it is what usually holds; one that is not given is the config's."""
+"""Arguments given and not given: an explicit default value is not "unset"."""
 
 from __future__ import annotations
 

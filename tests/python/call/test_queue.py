@@ -20,11 +20,13 @@ from quotaflow import (
     Reply,
     TokenLimitError,
 )
+from servers import OPENAI_ANSWER, Server, http
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quotaflow.testing import SimulatedProviders
+    from servers import Request
 
 
 def test_a_cancelled_wait_gives_its_place_back(full: LLMInterface, simulated: SimulatedProviders) -> None:
@@ -248,23 +250,30 @@ def test_a_prompt_that_the_provider_calls_too_large_is_not_sent_again(
 def test_more_urgent_waiters_go_first_and_equals_in_order(
     make_llm: Callable[..., LLMInterface],
 ) -> None:
-    llm = make_llm(limits={"openai": {"rpm": {"amount": 1_200, "burst": 1, "refill": "bucket"}}})
     served: list[int] = []
+    all_wait = threading.Event()
 
-    async def send(number: int, priority: int) -> None:
+    def answer(_: Request) -> bytes:
+        assert all_wait.wait(20)
+        return http(OPENAI_ANSWER)
+
+    async def send(llm: LLMInterface, number: int, priority: int) -> None:
         await llm.asend_prompt("Hi", model=MODEL, priority=priority)
         served.append(number)
 
-    async def run() -> None:
-        # Long enough that all have joined before the second one is served.
-        blocker = [asyncio.create_task(send(number, 9)) for number in (0, 1)]
-        await asyncio.sleep(0)
-        rest = [
-            asyncio.create_task(send(number, priority)) for number, priority in ((2, 1), (3, 1), (4, 5), (5, 9))
-        ]
-        await asyncio.gather(*blocker, *rest)
+    async def run(llm: LLMInterface) -> None:
+        tasks = [asyncio.create_task(send(llm, 0, 9))]
+        while key_of(llm)["in_flight"] == 0:  # noqa: ASYNC110 - nothing tells when a call is sent
+            await asyncio.sleep(0.005)
+        for count, (number, priority) in enumerate(((1, 9), (2, 1), (3, 1), (4, 5), (5, 9)), start=1):
+            tasks.append(asyncio.create_task(send(llm, number, priority)))
+            await until_waiting(llm, count)
+        all_wait.set()
+        await asyncio.gather(*tasks)
 
-    asyncio.run(run())
+    with Server(answer) as server:
+        base_urls = {"openai": f"{server.url}/v1"}
+        asyncio.run(run(make_llm(base_urls=base_urls, limits={"openai": {"concurrency": 1}})))
     assert served == [0, 1, 5, 4, 2, 3]
 
 

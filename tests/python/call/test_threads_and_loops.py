@@ -206,10 +206,14 @@ def test_what_a_signal_handler_raises_ends_the_wait(full: LLMInterface) -> None:
     def handler(*_: object) -> None:
         raise LookupError("raised by a signal handler")
 
+    def interrupt() -> None:
+        until(lambda: waiting(full) == 1)
+        time.sleep(0.03)  # not before the first look at the mailbox, for that is where it could get lost
+        signal.raise_signal(signal.SIGUSR1)
+
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        # Not before the first look at what there is to tell, for that is where it could get lost.
-        threading.Timer(0.03, signal.raise_signal, (signal.SIGUSR1,)).start()
+        threading.Thread(target=interrupt).start()
         with pytest.raises(LookupError, match="raised by a signal handler"):
             full.send_prompt("Hi", model=MODEL)
     finally:

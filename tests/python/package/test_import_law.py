@@ -1,4 +1,4 @@
-"""The law of imports of the Python package: who may import whom, with no circle of files.
+"""The law of imports of the package: who may import whom, and no circle.
 
 Every import counts, those inside of functions and those for type checkers only as well.
 """

@@ -27,7 +27,7 @@ def text_of(crate: str) -> str:
     [
         ("tokio", "Copyright (c) Tokio Contributors"),
         ("rustls", "Copyright (c) 2016 Joseph Birr-Pixton"),
-        ("ring", "OpenSSL"),
+        ("ring", "Brian Smith"),
         ("pyo3", "PyO3 Project and Contributors"),
         ("governor", "Andreas Fuchs"),  # it names its licence and ships no text
         ("option-ext", "Mozilla Public License Version 2.0"),

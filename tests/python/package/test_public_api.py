@@ -1,4 +1,4 @@
-"""The public names: sorted, documented, the same for type checkers, and the same as in 0.1.0."""
+"""The public names: sorted, documented, typed, and the same as in 0.1.0."""
 
 from __future__ import annotations
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,10 +150,10 @@ def test_a_read_only_state_says_so_and_sends_nothing(
         llm.close()
         path.chmod(0o444)
     folder.chmod(0o555)
-    for parent in (*folder.relative_to("/").parents, Path()):
-        above = Path("/") / parent
-        if above.stat().st_uid == 0 and str(above).startswith("/tmp/"):
-            above.chmod(above.stat().st_mode | 0o055)
+    if os.getuid() == 0:  # then the other user has to come as far as the folder
+        for above in folder.parents:
+            if above.is_relative_to(tempfile.gettempdir()) and above != Path(tempfile.gettempdir()):
+                above.chmod(above.stat().st_mode | 0o055)
     given: dict[str, Any] = {"keys": simulated.keys, "base_urls": simulated.base_urls, "state": str(path)}
     done = subprocess.run(
         [sys.executable, "-c", AS_NOBODY, json.dumps(given)], capture_output=True, text=True, check=False

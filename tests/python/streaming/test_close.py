@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from quotaflow import PromptStream
+    from streaming_servers import Scene
 
 LIMITS = {"openai": {"tpd": {"amount": 1_000_000, "refill": "rolling"}}}
 # "Hi" is nine tokens as it is reckoned, and what was said here is a hundred.
@@ -37,6 +38,13 @@ def used(llm: LLMInterface) -> int:
     [count] = [limit["used"] for limit in key_of(llm)["limits"]]
     number: int = count
     return number
+
+
+@pytest.fixture
+def unfinished() -> Iterator[Scene]:
+    """A stream of which a hundred tokens are sent, and no end."""
+    with Held(HEAD + said(FIRST)) as held, interface(held.server, limits=LIMITS) as llm:
+        yield held, llm
 
 
 def let_go(held: Held, llm: LLMInterface) -> None:
@@ -62,36 +70,38 @@ def is_forgotten(stream: PromptStream) -> None:
 
 
 @pytest.mark.parametrize("leave", [closes, leaves_its_block])
-def test_whoever_closes_a_stream_ends_the_request(leave: Callable[[PromptStream], None]) -> None:
-    with Held(HEAD + said(FIRST)) as held, interface(held.server, limits=LIMITS) as llm:
-        stream = llm.stream_prompt("Hi", model=MODEL, max_tokens=5_000)
-        next(stream)
-        leave(stream)
-        # At once, without waiting for anybody.
-        assert key_of(llm)["in_flight"] == 0
-        assert used(llm) in USED
-        assert held.gone.wait(5)
-        for _ in range(2):
-            with pytest.raises(ClosedError, match="closed before its end"):
-                next(stream)
+def test_whoever_closes_a_stream_ends_the_request(
+    leave: Callable[[PromptStream], None], unfinished: Scene
+) -> None:
+    held, llm = unfinished
+    stream = llm.stream_prompt("Hi", model=MODEL, max_tokens=5_000)
+    next(stream)
+    leave(stream)
+    # At once, without waiting for anybody.
+    assert key_of(llm)["in_flight"] == 0
+    assert used(llm) in USED
+    assert held.gone.wait(5)
+    for _ in range(2):
+        with pytest.raises(ClosedError, match="closed before its end"):
+            next(stream)
 
 
-def test_a_stream_that_is_forgotten_is_closed() -> None:
-    with Held(HEAD + said(FIRST)) as held, interface(held.server, limits=LIMITS) as llm:
-        assert next(llm.stream_prompt("Hi", model=MODEL, max_tokens=5_000)) == FIRST
-        let_go(held, llm)
+def test_a_stream_that_is_forgotten_is_closed(unfinished: Scene) -> None:
+    held, llm = unfinished
+    assert next(llm.stream_prompt("Hi", model=MODEL, max_tokens=5_000)) == FIRST
+    let_go(held, llm)
 
 
-def test_so_is_the_stream_behind_a_generator_that_is_forgotten() -> None:
-    with Held(HEAD + said(FIRST)) as held, interface(held.server, limits=LIMITS) as llm:
-        pieces = llm.stream("Hi", model=MODEL, max_tokens=5_000)
-        assert next(pieces) == FIRST
-        del pieces
-        gc.collect()
-        let_go(held, llm)
+def test_so_is_the_stream_behind_a_generator_that_is_forgotten(unfinished: Scene) -> None:
+    held, llm = unfinished
+    pieces = llm.stream("Hi", model=MODEL, max_tokens=5_000)
+    assert next(pieces) == FIRST
+    del pieces
+    gc.collect()
+    let_go(held, llm)
 
 
-def test_a_loop_that_is_left_ends_it_too() -> None:
+def test_a_loop_that_is_left_ends_it_too(unfinished: Scene) -> None:
     async def read(llm: LLMInterface) -> None:
         async with llm.astream_prompt("Hi", model=MODEL, max_tokens=5_000) as stream:
             async for _ in stream:
@@ -99,12 +109,12 @@ def test_a_loop_that_is_left_ends_it_too() -> None:
         assert key_of(llm)["in_flight"] == 0
         assert used(llm) in USED
 
-    with Held(HEAD + said(FIRST)) as held, interface(held.server, limits=LIMITS) as llm:
-        asyncio.run(read(llm))
-        let_go(held, llm)
+    held, llm = unfinished
+    asyncio.run(read(llm))
+    let_go(held, llm)
 
 
-def test_a_task_that_is_cancelled_ends_it() -> None:
+def test_a_task_that_is_cancelled_ends_it(unfinished: Scene) -> None:
     async def read(llm: LLMInterface) -> None:
         stream = llm.astream_prompt("Hi", model=MODEL, max_tokens=5_000)
         assert await anext(stream) == FIRST
@@ -116,9 +126,9 @@ def test_a_task_that_is_cancelled_ends_it() -> None:
         with pytest.raises(ClosedError, match="cancelled"):
             await anext(stream)
 
-    with Held(HEAD + said(FIRST)) as held, interface(held.server, limits=LIMITS) as llm:
-        asyncio.run(read(llm))
-        let_go(held, llm)
+    held, llm = unfinished
+    asyncio.run(read(llm))
+    let_go(held, llm)
 
 
 def test_a_task_that_is_cancelled_before_the_answer_gives_up_its_place() -> None:

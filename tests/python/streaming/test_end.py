@@ -26,28 +26,29 @@ if TYPE_CHECKING:
 
     from quotaflow import AsyncPromptStream, PromptStream
     from servers import Request
+    from streaming_servers import Scene
 
 ONE = {"openai": {"concurrency": 1}}
 BROKEN = HEAD + said("Once ")
 
 
-def test_a_second_thread_is_refused_and_the_first_one_reads_on() -> None:
-    with Held(HEAD + said("Par"), said("is") + end()) as held, interface(held.server) as llm:
-        stream = llm.stream_prompt("Hi", model=MODEL)
-        read: list[str] = []
-        reader = threading.Thread(target=lambda: read.extend(stream))
-        reader.start()
-        until(lambda: stream._turn.locked() and read == ["Par"])
-        for second in (stream, stream.events()):
-            with pytest.raises(InvalidArgumentError, match="another reader waits"):
-                next(second)
-        held.go_on.set()
-        reader.join(5)
-        assert read == ["Par", "is"]
-        assert stream.reply == stream.text == "Paris"
+def test_a_second_thread_is_refused_and_the_first_one_reads_on(paused: Scene) -> None:
+    held, llm = paused
+    stream = llm.stream_prompt("Hi", model=MODEL)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.extend(stream))
+    reader.start()
+    until(lambda: stream._turn.locked() and read == ["Par"])
+    for second in (stream, stream.events()):
+        with pytest.raises(InvalidArgumentError, match="another reader waits"):
+            next(second)
+    held.go_on.set()
+    reader.join(5)
+    assert read == ["Par", "is"]
+    assert stream.reply == stream.text == "Paris"
 
 
-def test_so_is_a_second_task() -> None:
+def test_so_is_a_second_task(paused: Scene) -> None:
     async def read(held: Held, llm: LLMInterface) -> list[str]:
         stream = llm.astream_prompt("Hi", model=MODEL)
         assert await anext(stream) == "Par"
@@ -63,21 +64,21 @@ def test_so_is_a_second_task() -> None:
         assert stream.reply == "Paris"
         return [await waits]
 
-    with Held(HEAD + said("Par"), said("is") + end()) as held, interface(held.server) as llm:
-        assert asyncio.run(read(held, llm)) == ["is"]
+    held, llm = paused
+    assert asyncio.run(read(held, llm)) == ["is"]
 
 
-def test_a_stream_that_another_thread_closed_does_not_look_complete() -> None:
-    with Held(HEAD + said("Par"), said("is") + end()) as held, interface(held.server) as llm:
-        stream = llm.stream_prompt("Hi", model=MODEL)
-        assert next(stream) == "Par"
-        closer = threading.Thread(target=stream.close)
-        closer.start()
-        closer.join(5)
-        for again in (stream, stream.events(), stream):
-            with pytest.raises(ClosedError, match="closed before its end"):
-                next(again)
-        assert stream.text == "Par"
+def test_a_stream_that_another_thread_closed_does_not_look_complete(paused: Scene) -> None:
+    _, llm = paused
+    stream = llm.stream_prompt("Hi", model=MODEL)
+    assert next(stream) == "Par"
+    closer = threading.Thread(target=stream.close)
+    closer.start()
+    closer.join(5)
+    for again in (stream, stream.events(), stream):
+        with pytest.raises(ClosedError, match="closed before its end"):
+            next(again)
+    assert stream.text == "Par"
 
 
 def test_one_that_is_over_stays_so_when_it_is_closed() -> None:
@@ -91,7 +92,7 @@ def test_one_that_is_over_stays_so_when_it_is_closed() -> None:
 
 
 @pytest.mark.parametrize("whole_pieces", [False, True])
-def test_a_wait_that_was_given_up_does_not_look_like_the_end(whole_pieces: bool) -> None:
+def test_a_wait_that_was_given_up_does_not_look_like_the_end(whole_pieces: bool, paused: Scene) -> None:
     async def read(llm: LLMInterface) -> str:
         stream = llm.astream_prompt("Hi", model=MODEL)
         pieces: AsyncIterator[str] = stream.events() if whole_pieces else stream
@@ -104,10 +105,10 @@ def test_a_wait_that_was_given_up_does_not_look_like_the_end(whole_pieces: bool)
         assert "asyncio.wait()" in str(caught.value)
         return stream.text
 
-    with Held(HEAD + said("Par"), said("is") + end()) as held, interface(held.server) as llm:
-        assert asyncio.run(read(llm)) == "Par"
-        assert held.gone.wait(5)
-        until(lambda: key_of(llm)["in_flight"] == 0)
+    held, llm = paused
+    assert asyncio.run(read(llm)) == "Par"
+    assert held.gone.wait(5)
+    until(lambda: key_of(llm)["in_flight"] == 0)
 
 
 async def with_heartbeat(stream: AsyncPromptStream, seconds: float) -> AsyncIterator[str | None]:
@@ -130,7 +131,7 @@ async def with_heartbeat(stream: AsyncPromptStream, seconds: float) -> AsyncIter
             waits.cancel()
 
 
-def test_a_heartbeat_keeps_the_stream() -> None:
+def test_a_heartbeat_keeps_the_stream(paused: Scene) -> None:
     async def read(held: Held, llm: LLMInterface) -> list[str | None]:
         read: list[str | None] = []
         async for piece in with_heartbeat(llm.astream_prompt("Hi", model=MODEL), 0.01):
@@ -139,10 +140,10 @@ def test_a_heartbeat_keeps_the_stream() -> None:
                 held.go_on.set()
         return read
 
-    with Held(HEAD + said("Par"), said("is") + end()) as held, interface(held.server) as llm:
-        read_so_far = asyncio.run(read(held, llm))
-        assert [piece for piece in read_so_far if piece] == ["Par", "is"]
-        assert read_so_far.count(None) >= 3
+    held, llm = paused
+    read_so_far = asyncio.run(read(held, llm))
+    assert [piece for piece in read_so_far if piece] == ["Par", "is"]
+    assert read_so_far.count(None) >= 3
 
 
 def test_whoever_leaves_a_heartbeat_ends_the_request() -> None:

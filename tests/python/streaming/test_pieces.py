@@ -43,6 +43,8 @@ from streaming_servers import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streaming_servers import Scene
+
 LIMITS = {"openai": {"tpd": {"amount": 1_000_000, "refill": "rolling"}}}
 
 
@@ -52,19 +54,19 @@ def tokens(llm: LLMInterface) -> int:
     return count
 
 
-def test_a_piece_is_there_before_the_rest_was_sent() -> None:
-    with Held(HEAD + said("Par"), said("is") + end()) as held, interface(held.server) as llm:
-        stream = llm.stream_prompt("Hi", model=MODEL)
-        assert next(stream) == "Par"
-        assert (stream.text, held.go_on.is_set()) == ("Par", False)
-        held.go_on.set()
-        assert list(stream) == ["is"]
-        assert stream.text == stream.reply == "Paris"
-        assert held.server.asked[0].json["stream"] is True
-        assert held.server.asked[0].json["stream_options"] == {"include_usage": True}
+def test_a_piece_is_there_before_the_rest_was_sent(paused: Scene) -> None:
+    held, llm = paused
+    stream = llm.stream_prompt("Hi", model=MODEL)
+    assert next(stream) == "Par"
+    assert (stream.text, held.go_on.is_set()) == ("Par", False)
+    held.go_on.set()
+    assert list(stream) == ["is"]
+    assert stream.text == stream.reply == "Paris"
+    assert held.server.asked[0].json["stream"] is True
+    assert held.server.asked[0].json["stream_options"] == {"include_usage": True}
 
 
-def test_so_it_is_under_asyncio() -> None:
+def test_so_it_is_under_asyncio(paused: Scene) -> None:
     async def read(held: Held, llm: LLMInterface) -> list[str]:
         async with llm.astream_prompt("Hi", model=MODEL) as stream:
             pieces = [await anext(stream)]
@@ -74,8 +76,8 @@ def test_so_it_is_under_asyncio() -> None:
             assert stream.text == stream.reply == "Paris"
             return pieces
 
-    with Held(HEAD + said("Par"), said("is") + end()) as held, interface(held.server) as llm:
-        assert asyncio.run(read(held, llm)) == ["Par", "is"]
+    held, llm = paused
+    assert asyncio.run(read(held, llm)) == ["Par", "is"]
 
 
 def test_the_reply_knows_usage_latencies_and_the_only_attempt() -> None:

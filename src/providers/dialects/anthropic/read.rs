@@ -64,7 +64,7 @@ struct OutputDetails {
 }
 
 impl Usage {
-    /// Takes over what was told later; nothing is ever taken back.
+    /// Merges later counts; none is ever taken back.
     pub(super) fn raise(&mut self, told: Usage) {
         for (known, told) in [
             (&mut self.input_tokens, told.input_tokens),

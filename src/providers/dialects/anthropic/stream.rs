@@ -16,7 +16,7 @@ const MOST_BLOCKS: usize = 4096;
 pub(in super::super::super) struct Stream {
     /// The first event: the frame of the whole answer.
     frame: String,
-    /// The counts are cumulative, and each event tells only some of them.
+    /// The counts are cumulative, and each event has only some of them.
     usage: Usage,
     has_told_output: bool,
     stop_reason: Option<String>,
@@ -33,7 +33,7 @@ struct Block {
     /// Text, thoughts or JSON, whichever it is made of.
     said: String,
     signature: String,
-    /// Where the text comes from, as it was told.
+    /// The citations of the text, as they came.
     citations: Vec<Value>,
 }
 

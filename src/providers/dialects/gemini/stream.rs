@@ -31,7 +31,7 @@ impl Stream {
     ) -> Told {
         let Ok(chunk) = serde_json::from_str::<Reply>(data) else { return Told::Nonsense };
         data.clone_into(&mut self.frame);
-        // Each chunk tells it anew; the last one counts.
+        // Each chunk repeats it; the last one counts.
         gathered.usage = chunk.usage_metadata.and_then(count).or(gathered.usage);
         gathered.id = gathered.id.take().or(chunk.response_id.0);
         gathered.model = gathered.model.take().or(chunk.model_version.0);

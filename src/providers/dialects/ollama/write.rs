@@ -109,7 +109,7 @@ fn think(params: &Map<String, Value>) -> Option<Value> {
     param(params, "think").cloned().or_else(effort)
 }
 
-/// Tools have OpenAI's shape. A choice is said by what is left out: all of them, or all but the one that is meant.
+/// Tools have OpenAI's shape. A choice is expressed by what is left out: all of them, or all but the one that is meant.
 fn declared(params: &Map<String, Value>) -> Result<Vec<&Value>, InvalidRequest> {
     let meant = match tools::choice(params)? {
         Some(Choice::Never) => return Ok(Vec::new()),

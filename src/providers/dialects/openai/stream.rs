@@ -188,7 +188,7 @@ impl Stream {
         Told::More
     }
 
-    /// Reads what only the end tells; the body that a whole answer would have had.
+    /// Reads what only the end shows; the body that a whole answer would have had.
     pub(in super::super::super) fn finish(&mut self, gathered: &mut Gathered) -> Value {
         let mut message = json!({"role": "assistant", "content": gathered.text});
         if !self.refusal.is_empty() {

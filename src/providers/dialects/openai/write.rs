@@ -54,7 +54,7 @@ struct Body<'a> {
     /// Parameters that have another name there.
     renamed: &'static [(&'static str, &'static str)],
     way: Way<'a>,
-    /// Whether a stream only tells its usage when it is asked to.
+    /// Whether a stream only reports its usage when it is asked to.
     usage_asked: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Stream events of OpenAI's Responses dialect.
 //!
 //! Everything is sent up to three times: as deltas, when its part and its item are done, and in the last event. What was
-//! told before is not told again, and what a server tells only later is not lost.
+//! sent before is not added again, and what a server sends only later is not lost.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -231,7 +231,7 @@ impl Stream {
         into.gathered.usage = whole.usage;
         into.gathered.finish_reason = whole.finish_reason;
         into.gathered.held += data.len();
-        // Nothing was told before: its items are then as good as those that were done one by one.
+        // Nothing was sent before: its items are then as good as those that were done one by one.
         let gathered = &into.gathered;
         let was_silent =
             gathered.text.is_empty() && gathered.calls.is_empty() && gathered.reasoning.is_empty();
@@ -277,7 +277,7 @@ impl Stream {
         body
     }
 
-    /// The items of an answer that only deltas told.
+    /// The items of an answer that only deltas sent.
     fn items(&self, gathered: &Gathered, calls: &[Value]) -> Vec<Value> {
         let mut items = Vec::new();
         if !gathered.reasoning.is_empty() {
@@ -332,7 +332,7 @@ fn announce(place: u64, item: &Value, into: &mut Out<'_>) -> Option<()> {
     into.gathered.add_call(fragment, into.pieces)
 }
 
-/// Whether a call of the last event was told before.
+/// Whether a call of the last event was sent before.
 fn is_known(item: &Value, gathered: &Gathered) -> bool {
     let id = read::text(item, "call_id").or_else(|| read::text(item, "id"));
     gathered.tool_calls().iter().any(|call| call.get("id").and_then(Value::as_str) == id)
