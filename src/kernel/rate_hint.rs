@@ -60,7 +60,7 @@ impl Hints {
             };
             match self.rates.iter_mut().find(same) {
                 Some(known) => {
-                    // What is left belongs to the amount it was told with.
+                    // What is left belongs to the amount it was stated with.
                     let news = rate.amount.is_some_and(|amount| known.amount != Some(amount));
                     known.remaining = rate.remaining.or(known.remaining.filter(|_| !news));
                     known.amount = rate.amount.or(known.amount);
