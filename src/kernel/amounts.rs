@@ -1,4 +1,4 @@
-//! Amounts: what calls take from limits, what providers bill, and what it costs.
+//! Amounts: what calls take from limits, what providers bill, what it costs.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub struct Amounts {
     pub input_tokens: u64,
     /// Tokens of the answer that count against an output or a total limit.
     pub output_tokens: u64,
-    /// Millionths of a US dollar; nothing where no money is limited, or nobody knows the price.
+    /// Millionths of a US dollar; nothing where no money is limited, or the price is unknown.
     #[serde(default)]
     pub spend: u64,
 }

@@ -1,10 +1,10 @@
-//! How many more prompts of a batch are to be taken in now?
+//! The intake of a batch: how many more prompts to take from its source now.
 
 use std::time::Duration;
 
 use super::moment::Moment;
 
-/// The most calls of one batch that are under way at once when nobody says how many.
+/// The most calls of one batch that are under way at once when no number is given.
 pub const MOST_AT_ONCE: usize = 1_024;
 
 /// When nothing came back for so long, the calls are slow and do not get slower by company.
@@ -47,7 +47,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// `most`: calls under way at once, [`MOST_AT_ONCE`] if nobody says; `lanes`: keys that may take them; `room`: how
+    /// `most`: calls under way at once, [`MOST_AT_ONCE`] if `None`; `lanes`: keys that may take them; `room`: how
     /// many the waiting line holds, of which a batch takes half at most.
     pub fn new(most: Option<usize>, lanes: usize, room: usize, now: Moment) -> Self {
         let most = most.unwrap_or(MOST_AT_ONCE).max(1);
@@ -58,14 +58,14 @@ impl Intake {
     }
 
     /// How many to take in now, when `waiting` of the `under_way` calls wait for something and `came` have come back
-    /// since the batch began. Answers nobody has looked at yet count as under way: who does not read is not sent more.
+    /// since the batch began. Answers that were not read yet count as in flight: a slow reader gets no more.
     pub fn more(&mut self, now: Moment, waiting: usize, under_way: usize, came: u64) -> usize {
         if waiting > 0 {
             self.watch_from(now, came);
             self.before = 0.0;
             let free = self.most.saturating_sub(under_way);
             let more = free.min(self.few.saturating_sub(waiting));
-            // When nobody waits any more it goes on from here.
+            // When no call waits any more it goes on from here.
             self.level = (under_way + more).clamp(self.few, self.most);
             return more;
         }

@@ -1,4 +1,4 @@
-//! What went wrong, and what is to be done about it?
+//! Failures: class, scope, end, and the remedy that each class allows.
 
 use std::fmt;
 
@@ -103,7 +103,7 @@ pub enum Scope {
     Group,
     /// This key's quota group, for every free model (OpenRouter's `:free`).
     GroupFreeModels,
-    /// This provider's model, whoever asks.
+    /// This provider's model, with any key.
     Model,
 }
 

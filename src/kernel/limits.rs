@@ -1,4 +1,4 @@
-//! What is limited, over which period, by how much, and how does it refill?
+//! Limits: resource, period, amount, refill and source.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -134,7 +134,7 @@ pub enum Source {
     Configured,
     /// The provider, in a header or an error body.
     Provider,
-    /// Nobody: refusals showed how much is too much.
+    /// Not stated: refusals showed how much is too much.
     Observed,
 }
 

@@ -1,6 +1,6 @@
-//! The ring that decides and never does: no clock, no I/O, no lock, no async, no global, no Python.
+//! The kernel: it decides and never acts. No clock, I/O, lock, async or Python.
 //!
-//! `now` and randomness are arguments. Everything here can be run in virtual time.
+//! `now` and randomness are arguments, so that everything here runs in virtual time.
 
 mod amounts;
 mod batch_intake;

@@ -1,4 +1,4 @@
-//! When is it? A point on the wall clock, handed in by whoever is allowed to look.
+//! Moments: points on the wall clock, passed in as arguments.
 
 use std::fmt;
 use std::ops::{Add, Sub};

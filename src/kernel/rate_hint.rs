@@ -1,4 +1,4 @@
-//! What did the provider tell us about its limits while it answered?
+//! Rate hints: what headers and refusals state about limits.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct RateHint {
     pub zone: Option<&'static str>,
 }
 
-/// Everything that one answer says about quotas.
+/// Everything that one answer states about quotas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
     /// The organisation (and project) the key belongs to, when the answer names it: its quota group.
@@ -60,7 +60,7 @@ impl Hints {
             };
             match self.rates.iter_mut().find(same) {
                 Some(known) => {
-                    // What is left belongs to the amount it was told with.
+                    // What is left belongs to the amount it was stated with.
                     let news = rate.amount.is_some_and(|amount| known.amount != Some(amount));
                     known.remaining = rate.remaining.or(known.remaining.filter(|_| !news));
                     known.amount = rate.amount.or(known.amount);
@@ -74,18 +74,19 @@ impl Hints {
     }
 }
 
-/// In what our count differs from what a provider had counted when it told what was left, without either being wrong.
+/// In what the count here differs from that of a provider when it stated what was left, without either being wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SinceTold {
     /// By how many tokens the prompt was thought to be longer than it is, which settling gives back; less than nothing
     /// when it was thought to be shorter, which settling takes.
     pub over_prompt: i64,
-    /// Tokens of answers that turned out shorter than what the provider had charged for them when it told.
+    /// Tokens of answers that turned out shorter than what the provider had charged for them then.
     pub answers_returned: u64,
 }
 
 impl SinceTold {
-    /// What we would have counted by now where the provider told that `used` of a limit on `resource` were used.
+    /// What would have been counted here by now where the provider stated that `used` of a limit on `resource` were
+    /// used.
     pub(super) fn counted_here(self, resource: Resource, used: u64) -> u64 {
         let SinceTold { over_prompt, answers_returned } = self;
         match resource {

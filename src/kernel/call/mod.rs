@@ -1,7 +1,11 @@
 //! The state machine of one call: retry, fall back, wait or give up.
 //!
-//! The whole of a call is this state machine: the engine feeds it what happened and does what it says. It holds no
-//! time and no randomness of its own, so every path through it can be tested in a line.
+//! The engine passes in what happened ([`Event`]) and carries out what comes back ([`Action`]). The machine has no
+//! clock and no randomness of its own, so each path through it is a short test.
+//!
+//! A call visits each lane of a target once without using up a retry. It goes to the next target when a failure allows
+//! it, or when everything here is closed for longer than it can wait. A limit of its user ends the call, wherever it
+//! could go.
 
 pub(super) mod retry;
 
@@ -29,7 +33,7 @@ pub struct CallPolicy {
     pub max_wait: Duration,
 }
 
-/// What happened. Small, because everybody who waits keeps one.
+/// What happened. Small, because each waiting call keeps one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The call begins.
@@ -183,7 +187,7 @@ impl Call {
         !self.tried.is_empty()
     }
 
-    /// Takes in what happened at `now` and says what to do.
+    /// Takes in what happened at `now` and returns what to do.
     pub fn step(&mut self, now: Moment, event: Event) -> Action {
         match event {
             Event::Begin | Event::Rested => self.reserve(),
@@ -228,8 +232,8 @@ impl Call {
             || (refusal.may_return && may_wait && !self.waited_for_refund)
     }
 
-    /// Whether it waits, as long as it can, for what calls in flight may give back although quota is known to come later
-    /// than that: it has nowhere else to go.
+    /// Whether it waits, as long as it can, for what calls in flight may give back although quota is known to come
+    /// later than that: it has nowhere else to go.
     pub fn may_wait_for_refund(&self) -> bool {
         !self.has_next_target()
     }
@@ -377,7 +381,7 @@ impl Call {
 }
 
 impl GiveUp {
-    /// The first instant at which trying again makes sense, if anybody knows.
+    /// The first instant at which trying again makes sense, if it is known.
     pub fn retry_at(&self) -> Option<Moment> {
         match self {
             GiveUp::Failed(failure) => failure.until.map(|until| until.at),

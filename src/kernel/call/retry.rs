@@ -1,4 +1,4 @@
-//! After how long is something tried again, and may it be at all?
+//! Retries: exponential backoff, and a budget for the whole process.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// The wait before retry number `retry` (from 0): `min(cap, base × multiplier^retry × (1 + entropy / 2))`.
     ///
-    /// `entropy` in `0.0..1.0` moves it upwards only: nobody comes back earlier than the schedule says.
+    /// `entropy` in `0.0..1.0` moves it upwards only: no retry comes earlier than the schedule says.
     ///
     /// ```
     /// use quotaflow::kernel::RetryPolicy;
@@ -85,7 +85,7 @@ impl RetryBudget {
         self.balance = (self.balance + self.share).min(self.most().max(1.0));
     }
 
-    /// Pays for one retry and says how long it must wait on top of its own back-off; zero while there is enough.
+    /// Pays for one retry and returns how long it must wait on top of its own back-off; zero while there is enough.
     ///
     /// ```
     /// use quotaflow::kernel::{Moment, RetryBudget};

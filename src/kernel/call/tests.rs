@@ -1,4 +1,4 @@
-//! Does a call do what it should in every case?
+//! Tests of the state machine of a call.
 
 use super::*;
 use crate::kernel::{Block, FailureClass, Origin, RefusedBy, Scope, Until};
@@ -53,7 +53,7 @@ fn a_refusal_for_rate_goes_to_the_next_lane_for_free_and_three_times_back_to_the
         let next = call.step(NOW, failed(FailureClass::RateLimited));
         assert!(matches!(next, Action::Reserve { .. }));
     }
-    // Two first visits and three retries: both lanes are barred now.
+    // Two first visits and three retries: both lanes are excluded now.
     assert_eq!(call.reserve(), reserve(0, &[0, 1]));
     assert!(matches!(
         call.step(NOW, Event::Never(None)),

@@ -1,7 +1,15 @@
 //! The forecast of a workload: the real choice and meters in virtual time.
 //!
-//! The ledgers as they are now, the same choice and the same meters as for real calls, and a clock that jumps: what a
-//! plan says is what the kernel would do, not a formula beside it.
+//! The ledgers of all routes are copied as they are. Prompts then go through the same `reserve` and `settle` as real
+//! calls, and the clock jumps to the next instant at which a lane opens or a call ends. There is one line for each
+//! model. A prompt names the first target of its route and moves on as a real call would.
+//!
+//! Calls in flight at the beginning have no reservation here. They give their places back evenly over the latency. When
+//! nothing has happened for ten thousand steps, the rest is refused, so that every forecast ends.
+//!
+//! What the head of a line waits for is added up by limit, and what refuses is counted. The limit that refuses most,
+//! else the one that is waited for longest, is the one that binds. With [`doubled`] the same workload goes through once
+//! more as if that limit were twice as large. `tests/sim/planned.rs` compares forecasts with what happens.
 
 pub(super) mod time_left;
 mod types;
@@ -162,8 +170,8 @@ pub fn forecast(
     forecast
 }
 
-/// Makes what binds twice as large. Says whether that can be: a closed key cannot, and neither can the steps in which a
-/// limit is found out that nobody stated.
+/// Makes what binds twice as large. Returns whether that can be: a closed key cannot, and neither can the steps in
+/// which a limit is found out that is not configured.
 pub fn doubled(ledgers: &mut [Ledger], manner: &mut PlannedManner, bound: &Bound) -> bool {
     match bound {
         Bound::Limit(limit) => {
@@ -189,7 +197,7 @@ pub fn doubled(ledgers: &mut [Ledger], manner: &mut PlannedManner, bound: &Bound
 }
 
 impl Forecaster<'_> {
-    /// What is under way now ends evenly over the time an answer takes, whoever began it.
+    /// What is in flight now ends evenly over the time an answer takes.
     fn take_over(&mut self) {
         let now = self.clock;
         let nth = |latency: Duration, place: usize, of: usize| {
@@ -219,7 +227,7 @@ impl Forecaster<'_> {
                 self.lines[line].prompts.push_back(prompt);
                 self.waiting += 1;
                 next = prompts.next();
-                // A call that nobody stands before is served as it comes.
+                // A call at the head of its line is served as it comes.
                 if self.lines[line].prompts.len() == 1 {
                     self.serve();
                 }
@@ -234,7 +242,7 @@ impl Forecaster<'_> {
         }
     }
 
-    /// Lets the clock go on to whatever happens next. Says whether anything does.
+    /// Advances the clock to what happens next. Returns whether anything does.
     fn pass_time(&mut self) -> bool {
         let ends = self.under_way.peek().map(|Reverse(next)| next.ends);
         let opens =
@@ -278,12 +286,12 @@ impl Forecaster<'_> {
         &mut waits[place]
     }
 
-    /// Whoever is at the head of a line goes, goes elsewhere, or is seen to wait.
+    /// The head of each line leaves, moves on, or waits.
     fn serve(&mut self) {
         loop {
             self.has_moved = false;
             (0..self.lines.len()).for_each(|line| self.serve_line(line));
-            // Whoever joined a line that was served already has had no turn there.
+            // A call that joined a line that was served already has had no turn there.
             if !self.has_moved {
                 return;
             }
@@ -317,7 +325,8 @@ impl Forecaster<'_> {
         }
     }
 
-    /// Lets the prompt at `place` of a line go if there is a lane. Otherwise says until when it waits there and for what.
+    /// Lets the prompt at `place` of a line go if there is a lane. Otherwise returns until when it waits there and for
+    /// what.
     fn take_turn(&mut self, line: usize, place: usize, prompt: PlannedPrompt) -> Turn {
         if self.under_way.len() >= self.manner.most_in_flight.max(1) {
             let ends = self.under_way.peek().map_or(self.clock, |Reverse(next)| next.ends);

@@ -1,4 +1,4 @@
-//! Does a plan say what the kernel would do?
+//! Tests of forecasts: they say what the kernel would do.
 
 use std::num::NonZeroU64;
 

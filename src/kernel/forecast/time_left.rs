@@ -1,4 +1,4 @@
-//! How long is it until the rest of a batch is answered, without going through all of it?
+//! The time left of a batch: a forecast of a part that stands for the whole.
 
 use std::time::Duration;
 
@@ -22,9 +22,9 @@ pub struct Rest {
 /// How long it takes from `now` on until `rest` and what is under way is answered, or has nowhere to go.
 ///
 /// Of many prompts only some are gone through ([`forecast`]). Each of them stands for several: limits are made smaller
-/// by as much, as long as that leaves enough of them in a period to tell them apart; beyond that, the time is stretched.
-/// Limits over an hour or longer are made smaller by all of it, so that they bind where they would, and time spent on
-/// waiting for them is not stretched.
+/// by as much, as long as that leaves enough of them in a period to tell them apart; beyond that, the time is
+/// stretched. Limits over an hour or longer are made smaller by all of it, so that they bind where they would, and time
+/// spent on waiting for them is not stretched.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is a plan made of, and what does it say?
+//! The input and the result of a forecast.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::kernel::reserve::refusal::Refusal;
 pub struct PlannedTarget {
     /// The places of its ledgers among those of the plan.
     pub picked: Vec<usize>,
-    /// Which of the picked ones counts the caller's own limits, if there are any.
+    /// Which of the picked ones counts the limits of the user, if there are any.
     pub own: Option<usize>,
     /// Its lanes.
     pub lanes: Vec<Lane>,
@@ -27,8 +27,8 @@ pub struct PlannedTarget {
     pub output_tokens: u64,
     /// How long an answer takes.
     pub latency: Duration,
-    /// The line its calls stand in: targets of several routes that are the same model share one. Lines are numbered from
-    /// 0 on.
+    /// The line its calls stand in: targets of several routes that are the same model share one. Lines are numbered
+    /// from 0 on.
     pub line: usize,
     /// The target that calls go on to that do not wait here.
     pub next: Option<usize>,
@@ -41,7 +41,7 @@ pub struct PlannedPrompt {
     pub input_tokens: u64,
     /// The place of the first target of its route.
     pub target: usize,
-    /// Whether it is planned; otherwise it is somebody else's and only stands before.
+    /// Whether it is planned; otherwise it belongs to other callers and only stands before.
     pub is_ours: bool,
 }
 
@@ -80,7 +80,8 @@ pub struct StandsFor {
 pub const ONE_BY_ONE: StandsFor = StandsFor { short: 1.0, long: 1.0 };
 
 impl StandsFor {
-    /// How long one call waits where one that stands for many waits for `time`: what refills bit by bit does so by call.
+    /// How long one call waits where one that stands for many waits for `time`: what refills bit by bit does so by
+    /// call.
     pub(super) fn each_waits(self, time: Duration, obstacle: &Obstacle) -> Duration {
         let Obstacle::Limit { limit: Limit { refill: Refill::Bucket { .. }, period, .. }, .. } =
             obstacle

@@ -1,4 +1,8 @@
-//! Is a target in such trouble that calls with somewhere else to go should go there?
+//! The circuit breaker of one target.
+//!
+//! It opens when at least five attempts of the last minute ended and half of the last twenty met an overload, a server
+//! error, a timeout or a broken connection. It stays open for one second; each probe that fails doubles that, up to 60
+//! s. While it is open, calls with another target go there at once. A call without one ignores it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,7 +24,7 @@ pub struct Breaker {
 struct Open {
     until: Moment,
     span: Duration,
-    /// An attempt is finding out; nobody else does before this instant.
+    /// A probe is in flight; no other attempt passes before this instant.
     probe_until: Option<Moment>,
 }
 
@@ -31,7 +35,7 @@ pub enum BreakerState {
     Closed,
     /// One attempt may find out now.
     HalfOpen,
-    /// Nobody passes before this instant.
+    /// Nothing passes before this instant.
     Open(Moment),
 }
 
@@ -60,7 +64,7 @@ impl Breaker {
         }
     }
 
-    /// Whether an attempt may go there; if it is the one that finds out, nobody else may until it has.
+    /// Whether an attempt may go there; if it is the probe, no other may until it has ended.
     ///
     /// ```
     /// use quotaflow::kernel::{Breaker, Failure, FailureClass, Moment, Scope};
@@ -88,7 +92,7 @@ impl Breaker {
         }
     }
 
-    /// An attempt ended. What says nothing about the target's health counts as health: somebody answered.
+    /// An attempt ended. What says nothing about the target's health counts as health: the server answered.
     pub fn record(&mut self, failure: Option<&Failure>, now: Moment) {
         let trouble = failure.is_some_and(is_trouble);
         if !trouble && failure.is_some_and(|failure| failure.never_sent) {
@@ -104,7 +108,7 @@ impl Breaker {
         }
         self.recent.push_back((now, trouble));
         if let Some(open) = &mut self.open {
-            // The probe failed, or an attempt of somebody without a choice did.
+            // The probe failed, or an attempt without another target did.
             if open.until <= now {
                 let span = (open.span * 2).min(LONGEST);
                 *open = Open { until: now + span, span, probe_until: None };

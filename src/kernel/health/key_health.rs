@@ -1,4 +1,7 @@
-//! How well did a key do lately?
+//! The health of a key: how many of its latest attempts were served.
+//!
+//! Refusals for quota, credit, permission and the key itself take a quarter. Each answer gives back an eighth of what
+//! is missing, and ten minutes restore everything. Among free lanes, keys below [`DEGRADED_BELOW`] come last.
 
 use std::time::Duration;
 
@@ -62,7 +65,7 @@ impl Health {
         u8::try_from(self.thousandths(now) / 10).unwrap_or(100)
     }
 
-    /// An attempt ended. Says whether that changed anything.
+    /// An attempt ended. Returns whether that changed anything.
     pub fn record_attempt(&mut self, failure: Option<&Failure>, now: Moment) -> bool {
         let before = self.thousandths(now);
         let points = match failure {

@@ -1,4 +1,4 @@
-//! The health of keys and targets: optional refinements, the rest of the kernel works without them.
+//! Health of keys and targets. Optional: the rest of the kernel works without.
 
 pub(super) mod breaker;
 pub(super) mod key_health;

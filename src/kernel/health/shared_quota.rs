@@ -1,4 +1,7 @@
-//! Which keys are always refused together, although nobody said that they share a quota?
+//! Suspicion of a shared quota: keys that are always refused together.
+//!
+//! Two keys of different groups are reported when one was refused three times while the other was refused, and never
+//! served then. Nothing is merged on suspicion; the user puts the keys into one group.
 
 use std::collections::BTreeMap;
 

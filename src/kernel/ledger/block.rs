@@ -1,4 +1,13 @@
-//! Until when is something closed, who said so, and who may try whether it is open again?
+//! Blocks: a ledger is closed until an instant, and one probe tests it again.
+//!
+//! A ledger has at most one block per failure class; a later end wins. With the provider's word (`Retry-After`, a body,
+//! a documented midnight) a block stands until then. Without it the block is a guess that doubles: 1 s to 60 s for
+//! requests, 5 s to 60 s for tokens, 1 h for a day, 10 min to 1 h for credit, 24 h for permission and a missing model.
+//!
+//! When a guess ends, the next call probes. Other calls wait for it, for 60 s at most. An answer removes the guesses
+//! that were made before its call left; it never removes the provider's word. Overload and server errors without an end
+//! close nothing. When all lanes are closed by guesses, one call a minute may try one that is at least a minute old
+//! (the last resort).
 
 use std::fmt;
 use std::time::Duration;
@@ -21,7 +30,7 @@ pub struct Block {
     pub since: Moment,
     /// How often in a row we had to guess; each guess is twice as long as the one before.
     pub strikes: u32,
-    /// A call is finding out whether it is open again; nobody else tries before this instant.
+    /// A probe tests whether it is open again; no other call tries before this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_until: Option<Moment>,
 }
@@ -45,7 +54,7 @@ impl fmt::Display for Block {
 const PROBE_LASTS: Duration = Duration::from_secs(60);
 
 impl FailureClass {
-    /// Whether it is about quota: somebody counted too much, or there is no money.
+    /// Whether it is about quota: too much was counted, or there is no money.
     pub const fn is_quota(self) -> bool {
         matches!(
             self,
@@ -56,7 +65,8 @@ impl FailureClass {
         )
     }
 
-    /// The first guess and the longest one when nobody said how long; `None`: it does not close anything, because the next call may well succeed.
+    /// The first guess and the longest one when no end was stated; `None`: it closes nothing, because the next call may
+    /// well succeed.
     const fn guess(self) -> Option<(Duration, Duration)> {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 3_600;
@@ -97,7 +107,7 @@ impl Blocks {
             .max_by_key(|block| block.until)
     }
 
-    /// A call tries although doubtful blocks are in force. Says whether there was one.
+    /// A call tries although doubtful blocks are in force. Returns whether there was one.
     pub(in crate::kernel) fn start_early_probe(&mut self, now: Moment) -> bool {
         let doubtful =
             self.0.iter_mut().filter(|block| block.until > now && block.is_doubtful(now));
@@ -132,14 +142,14 @@ impl Blocks {
         }
     }
 
-    /// Ends the probe that left at `left_at`, whatever it found. Says whether there was one.
+    /// Ends the probe that left at `left_at`, whatever it found. Returns whether there was one.
     pub(in crate::kernel) fn abandon_probe(&mut self, left_at: Moment) -> bool {
         let its_own = |probe: &mut Moment| *probe <= left_at + PROBE_LASTS;
         self.0.iter_mut().filter_map(|block| block.probe_until.take_if(its_own)).count() > 0
     }
 
     /// Forgets what the answer to a call that left at `left_at` proved to be over: what ended, and guesses made before
-    /// it left. Says whether there was anything.
+    /// it left. Returns whether there was anything.
     pub(in crate::kernel) fn clear_after_success(&mut self, left_at: Moment, now: Moment) -> bool {
         let before = self.0.len();
         self.0.retain(|block| {
@@ -149,7 +159,7 @@ impl Blocks {
         before != self.0.len()
     }
 
-    /// Forgets the blocks of these classes. Says whether there was any.
+    /// Forgets the blocks of these classes. Returns whether there was any.
     pub(in crate::kernel) fn lift(&mut self, opens: impl Fn(FailureClass) -> bool) -> bool {
         let before = self.0.len();
         self.0.retain(|block| !opens(block.class));
@@ -202,7 +212,7 @@ impl Block {
 
     /// The block that `failure` leaves behind after `strikes` guesses in a row; `None` when it closes nothing.
     ///
-    /// `entropy` in `0.0..1.0` moves the end upwards by up to a tenth, one second at the most, so that not everybody
+    /// `entropy` in `0.0..1.0` moves the end upwards by up to a tenth, one second at the most, so that not all calls
     /// comes back at the same instant.
     ///
     /// ```

@@ -1,4 +1,10 @@
-//! By how much are estimates of prompts wrong, judged by what was billed for them?
+//! The input factor: tokens billed for each token estimated.
+//!
+//! A prompt is estimated by its length. Bills teach two numbers: the average of the last 64, and a bound that 95 of 100
+//! prompts keep. The bound rises by 19 steps when a prompt exceeded it and falls by one when not. Reservations take the
+//! bound, but never less than the estimate; plans and estimates of cost take the average. Prompts below 32 tokens teach
+//! nothing. Counts by the model's own tokenizer are compared with bills in the same way: they are corrected where the
+//! average is off by more than an eighth after four bills.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +27,7 @@ pub struct InputFactor {
 pub const SAFETY: u64 = 10;
 
 const ONE: u32 = 1_000_000;
-/// What is billed of an estimate as far as anybody knows.
+/// What is billed of an estimate before the first bill.
 const LIKELY: u32 = (ONE as u64 * SAFETY / (SAFETY + 1)) as u32;
 /// A prompt below this says more about its frame than about its words.
 const SHORTEST: u64 = 32;
@@ -34,7 +40,8 @@ const DOUBTED_AFTER: u32 = 4;
 const BY_FAR: u32 = ONE / 8;
 /// The average forgets over this many answers.
 const AVERAGED: u32 = 64;
-/// The bound falls by one part in this many with each answer below it, and rises by [`RISE`] such parts with each above.
+/// The bound falls by one part in this many with each answer below it, and rises by [`RISE`] such parts with each
+/// above.
 const STEPS: u32 = 512;
 /// 19 up for 1 down stands still where one answer of twenty is above.
 const RISE: u32 = 19;
@@ -62,7 +69,8 @@ impl From<InputFactor> for (u32, u32, u32) {
 }
 
 impl InputFactor {
-    /// Learns that a prompt estimated at `estimated` tokens was billed as `billed`. Says whether that taught anything.
+    /// Learns that a prompt estimated at `estimated` tokens was billed as `billed`. Returns whether that taught
+    /// anything.
     pub fn record(&mut self, estimated: u64, billed: u64) -> bool {
         if estimated < SHORTEST || billed == 0 {
             return false;

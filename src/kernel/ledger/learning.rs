@@ -1,4 +1,4 @@
-//! What does a ledger learn: of limits from providers and their refusals, of sizes from bills?
+//! What a ledger learns: limits from hints and refusals, sizes from bills.
 
 use super::{Ledger, Obstacle};
 use crate::kernel::ledger::input_factor::InputFactor;
@@ -18,7 +18,8 @@ impl Ledger {
         })
     }
 
-    /// Takes the provider's word on what a limit is: it replaces what we assumed. A call that left at `sent` was told.
+    /// Takes the provider's word on what a limit is: it replaces what was assumed. The call
+    /// that it answers left at `sent`.
     pub fn learn_limit(&mut self, hint: &RateHint, since: SinceTold, sent: Moment, now: Moment) {
         if self.is_stated(hint) {
             return;
@@ -62,7 +63,8 @@ impl Ledger {
         }
     }
 
-    /// Counts requests from now on although nothing limits them: nobody stated a limit here, so refusals must teach it.
+    /// Counts requests from now on although nothing limits them: no limit is configured here, so refusals must teach
+    /// it.
     pub fn watch(&mut self, now: Moment) {
         if self.learned.watch(now) {
             self.answered = 0;
@@ -93,9 +95,9 @@ impl Ledger {
     }
 
     /// How many calls may be under way while nothing is known to limit requests and the lane `feels_its_way`: four, and
-    /// one more for each eight that were answered. A provider whose limit is met for the first time refuses no more than
-    /// are under way. One, as long as the size of an answer is a guess that was `cut_short`; answers of which eight did
-    /// not tell their size never will.
+    /// one more for each eight that were answered. A provider whose limit is met for the first time refuses no more
+    /// than are under way. One, as long as the size of an answer is a guess that was `cut_short`; answers of which
+    /// eight did not tell their size never will.
     pub fn first_steps(&self, feels_its_way: bool, cut_short: bool) -> Option<Obstacle> {
         const TELL_NOTHING: u64 = 8;
         if cut_short && self.answered < TELL_NOTHING && self.in_flight > 0 {
@@ -106,7 +108,7 @@ impl Ledger {
         }
         const AT_FIRST: u64 = 4;
         const SHARE: u64 = 8;
-        /// Who answered so many has no limit that a step would find.
+        /// A provider that answered so many has no limit that a step would find.
         const FAR: u64 = 2_048;
         if self.answered >= FAR || self.knows_its_pace() {
             return None;
@@ -146,8 +148,8 @@ impl Ledger {
         }
     }
 
-    /// Counts at least `used` of the limit over `period`, all of which will be back at `whole_at`: somebody else
-    /// counted that. In any window it counts from now on, in a bucket what came back since does not count.
+    /// Counts at least `used` of the limit over `period`, all of which will be back at `whole_at`: another
+    /// program counted that. In any window it counts from now on, in a bucket what came back since does not count.
     pub fn count_at_least(
         &mut self,
         resource: Resource,

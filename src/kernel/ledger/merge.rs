@@ -1,4 +1,8 @@
-//! How do counts move with a key that turns out to belong to a group?
+//! Merging ledgers: a key turns out to belong to a quota group.
+//!
+//! Every key begins in a group of its own. When an answer names the organization, the counts of the key move to the
+//! ledger of that group, each at its time, with what its answers taught and with the calls in flight. From then on a
+//! refusal of one key of the organization closes all of them.
 
 use super::{Ledger, Totals};
 use crate::kernel::amounts::Amounts;
@@ -17,7 +21,8 @@ impl Ledger {
 
     /// Counts what `other` counted as well: two groups turned out to be one.
     ///
-    /// What the provider told in `told` it counted over both: of such a limit the larger count holds, of others the sum.
+    /// What the provider stated in `told` it counted over both: of such a limit the larger count holds, of others the
+    /// sum.
     pub fn absorb(&mut self, other: &Ledger, told: &[RateHint], now: Moment) {
         self.learned.absorb(&other.learned);
         for theirs in &other.meters {
@@ -65,8 +70,8 @@ impl Ledger {
         self.changed = true;
     }
 
-    /// What was counted here is counted elsewhere from now on; that a key is not valid stays true. `and_calls`: those that
-    /// are under way as well.
+    /// What was counted here is counted elsewhere from now on; that a key is not valid stays true. `and_calls`: those
+    /// that are under way as well.
     pub fn move_out(&mut self, and_calls: bool) {
         if and_calls {
             self.in_flight = 0;

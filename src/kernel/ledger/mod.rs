@@ -1,4 +1,10 @@
 //! The ledger of one quota group and model: what is left and what closed it.
+//!
+//! A ledger holds a [`Meter`] for each limit, its [`Blocks`], what was learned of limits and sizes, and totals. It is
+//! the unit that a store changes atomically. Configured limits of a provider or a key stand on the group's `*` ledger
+//! (all models together); those of one model stand on the ledger of that model.
+//!
+//! Meters of limits that this process does not know are kept: another process counts by them.
 
 pub(super) mod block;
 pub(super) mod input_factor;
@@ -102,7 +108,7 @@ pub struct Ledger {
 /// How much of the limit of `rule` a call of `amounts` asks for.
 fn asked_of(rule: &Rule, amounts: &Amounts) -> u64 {
     match rule.limit.resource {
-        // Where nobody knows what it will cost there must be some left.
+        // Where the cost is unknown there must be some left.
         Resource::Spend => amounts.spend.max(1),
         resource => amounts.of(resource),
     }
@@ -163,7 +169,7 @@ pub enum Obstacle {
         /// How many may be.
         most: u64,
     },
-    /// A provider said no, or we guess it would.
+    /// A provider refused, or it is guessed that it would.
     Block(Block),
     /// More is asked than the limit can ever hold.
     TooLarge {
@@ -177,7 +183,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// When it ends: `None` when nobody can say (a call in flight), or never.
+    /// When it ends: `None` when that is unknown (a call in flight), or never.
     pub fn until(&self) -> Option<Moment> {
         match self {
             Obstacle::Limit { until, .. } => Some(*until),
@@ -265,7 +271,7 @@ impl Ledger {
                 }
             })
             .collect();
-        // Another process may have limits that this one was not told of: what it counted is not ours to forget.
+        // Another process may have limits that this one does not know: what it counted stays.
         let ours = |counted: &Counted| {
             rules.iter().any(|rule| rule.counts_like(counted.resource, counted.period))
         };
@@ -292,7 +298,7 @@ impl Ledger {
     /// The obstacle that lasts longest, if there is one: `amounts` can be taken when it has ended, and `kept`
     /// thousandths of every limit are left over.
     ///
-    /// With `last_resort` a block that is only our guess is no obstacle once it is a minute old and nobody probes it.
+    /// With `last_resort` a block that is only a guess is no obstacle once it is a minute old and no call probes it.
     pub fn obstacle(
         &self,
         amounts: &Amounts,
@@ -406,7 +412,7 @@ impl Ledger {
         self.changed = true;
     }
 
-    /// The call that was just taken finds out whether what we guessed to be closed is.
+    /// The call that was just taken tests whether what was guessed to be closed is.
     pub fn probe_early(&mut self, now: Moment) {
         self.changed |= self.blocks.start_early_probe(now);
     }
@@ -455,7 +461,7 @@ impl Ledger {
     }
 
     /// How many tokens answers in this process turned out shorter by than what the provider charged when it admitted
-    /// their calls, all together: what it told before it knew is by so much too much.
+    /// their calls, all together: what it stated before it knew is by so much too much.
     pub fn answers_returned(&self) -> u64 {
         self.answers_returned
     }
@@ -489,8 +495,8 @@ impl Ledger {
         self.changed = true;
     }
 
-    /// An answer came to a call that left at `left_at`: guesses made before that were wrong or are over. Says whether
-    /// something that was closed is open again.
+    /// An answer came to a call that left at `left_at`: guesses made before that were wrong or are over. Returns
+    /// whether something that was closed is open again.
     pub fn served(&mut self, left_at: Moment, now: Moment) -> bool {
         self.answered += 1;
         if !self.learned.is_empty() {
@@ -524,14 +530,14 @@ impl Ledger {
         self.changed = true;
     }
 
-    /// Forgets the blocks of the classes that `opens` names. Says whether there was any.
+    /// Forgets the blocks of the classes that `opens` names. Returns whether there was any.
     pub fn open(&mut self, opens: impl Fn(FailureClass) -> bool) -> bool {
         let opened = self.blocks.lift(opens);
         self.changed |= opened;
         opened
     }
 
-    /// Forgets what was used of limits over a day or longer. Says whether there was any.
+    /// Forgets what was used of limits over a day or longer. Returns whether there was any.
     pub fn forget_days(&mut self) -> bool {
         let long = self.meters.iter_mut().filter(|counted| counted.period >= Period::Day);
         let mut forgot = false;

@@ -1,4 +1,4 @@
-//! How long will an answer be, judged by the answers that came before?
+//! Output sizes: the distribution of the answer lengths of one model.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! How does a ledger look in a plan, where limits may be larger and calls fewer than they are?
+//! Ledgers for forecasts: larger limits, and calls that stand for several.
 
 use super::{Ledger, is_short};
 use crate::kernel::amounts::Amounts;
@@ -18,8 +18,8 @@ impl Ledger {
         }
     }
 
-    /// How many calls of this size the slowest of the limits over a minute or less lets through in its period, less where
-    /// few may pass at once; `None` when there is no such limit. Calls in flight are another matter.
+    /// How many calls of this size the slowest of the limits over a minute or less lets through in its period, less
+    /// where few may pass at once; `None` when there is no such limit. Calls in flight are another matter.
     pub fn calls_a_period(&self, each: &Amounts) -> Option<f64> {
         const AT_ONCE: f64 = 15.0;
         let short = self.rules().iter().map(|rule| &rule.limit).filter(|limit| is_short(limit));

@@ -1,4 +1,7 @@
-//! A limit that comes back all at once when the civil day (or hour, or month) turns in a named zone.
+//! The calendar window: a count that ends when the civil day turns in a zone.
+//!
+//! The same holds for hours and months. A turn is taken to be 2 s late; what is sent in the last 2 s counts in both
+//! windows.
 
 use std::time::Duration;
 

@@ -1,4 +1,9 @@
-//! When does a provider charge what a call takes?
+//! Charges: when a provider charges what a call takes.
+//!
+//! Where `max_tokens` is charged at admission (OpenAI, Groq, Cerebras, Azure), the whole reservation counts from when
+//! the call left, and what was too much comes back to that instant. Everywhere else the provider charges an answer when
+//! it has made it. What was reserved for it is given up when the call ends, and what it used is taken at that moment,
+//! so that a bucket refills no earlier than the provider's.
 
 use crate::kernel::amounts::Amounts;
 use crate::kernel::limits::Resource;

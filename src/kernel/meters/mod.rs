@@ -1,7 +1,23 @@
 //! Meters: the state of one limit, as token bucket, rolling or calendar window.
 //!
-//! A meter is the state of one limit. There are three, one file each, because providers refill in three ways; they
-//! share the questions of [`Meter`] and differ in what they must remember.
+//! A limit becomes a [`Rule`] (what need not be worked out for each call) and a [`Meter`] (the state that is stored):
+//!
+//! - [`bucket`]: refills continuously and holds a burst.
+//! - [`rolling`]: never more than the amount in any window.
+//! - [`calendar`]: a count that ends at the next civil turn in a named zone, daylight saving included.
+//! - in flight: no stored state. The number of calls in flight stays in the process, since a crash would leak a stored
+//!   one.
+//!
+//! **The arrival guard.** A provider sees a request later than it is counted here, and not always by the same delay. If
+//! a permit were used at the instant it comes back, a request sent fast after one sent slow could reach the provider
+//! too early. So what time gives back is given back 100 ms later, and a civil turn is taken to be 2 s late. A bucket
+//! that was certainly full has no guard on its first burst. A property test plays a provider that sees requests up to
+//! the guard late and checks that it never refuses.
+//!
+//! A wall clock that is stepped back never makes a wait longer than one window, and forgets nothing.
+//!
+//! **Kept shares** (`pause_threshold`, 0.9): a call of a priority below 5 leaves the last tenth of each limit to
+//! others; of a bucket, the last tenth of its burst.
 
 mod bucket;
 mod calendar;
@@ -139,8 +155,8 @@ impl Meter {
         }
     }
 
-    /// A call that left at `sent` was told that `told` of the amount were used: never believe that it is less. What came
-    /// back by time while the answer was on its way has come back.
+    /// The answer to a call that left at `sent` stated that `told` of the amount were used: never assume less. What
+    /// came back by time while the answer was on its way has come back.
     pub fn tighten(&mut self, rule: &Rule, told: u64, sent: Moment, now: Moment) {
         let known = self.used(rule, 0, now);
         match self {
@@ -151,7 +167,7 @@ impl Meter {
         }
     }
 
-    /// What counts at `now` of `used` units that were told of and will all be back at `whole_at`: in a bucket they come
+    /// What counts at `now` of `used` units that were stated and will all be back at `whole_at`: in a bucket they come
     /// back one by one.
     pub fn left_of(&self, rule: &Rule, used: u64, whole_at: Moment, now: Moment) -> u64 {
         let Meter::Bucket(_) = self else { return used };

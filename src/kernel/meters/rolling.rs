@@ -1,4 +1,7 @@
-//! A limit on any window of a period, wherever the window starts.
+//! The rolling window: never more than the amount in any window of the period.
+//!
+//! Up to 64 takes are remembered one by one. More are put together in slices, each counted until its latest take has
+//! left.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -10,9 +10,9 @@ use crate::kernel::moment::Moment;
 pub enum Availability {
     /// Now.
     Now,
-    /// Not before this instant, if nobody takes anything meanwhile.
+    /// Not before this instant, if nothing is taken until then.
     At(Moment),
-    /// When a call in flight ends; nobody can say when that is.
+    /// When a call in flight ends; that instant is unknown.
     WhenOneEnds,
     /// Never: it is more than the limit can hold.
     Never {
@@ -27,14 +27,14 @@ pub struct Rule {
     /// The limit as it was stated.
     pub limit: Limit,
     /// How late a request may reach the provider after it was counted here. What is given back by time is given back
-    /// this much later, so that a provider that saw the requests later than we did does not see too many.
+    /// this much later, so that a provider that saw the requests later does not see too many.
     pub guard: Duration,
     pub(super) zone: jiff::tz::TimeZone,
 }
 
-/// How much later than us a provider may see a request: connection set-up and queueing on the way.
+/// How much later a provider may see a request than it was counted here: connection set-up and queueing on the way.
 const ARRIVAL_GUARD: Duration = Duration::from_millis(100);
-/// How far a provider's wall clock may be from ours when a civil day turns.
+/// How far a provider's wall clock may differ when a civil day turns.
 const CLOCK_GUARD: Duration = Duration::from_secs(2);
 
 impl Rule {
@@ -63,8 +63,8 @@ impl Rule {
     }
 
     /// What must be there for `amount` to be taken while the last `kept` thousandths of what the limit can hold stay
-    /// untouched, for those who matter more: of a bucket those of its burst. What takes more than the rest all by itself
-    /// needs all there is.
+    /// untouched, for those who matter more: of a bucket those of its burst. What takes more than the rest all by
+    /// itself needs all there is.
     pub fn with_kept(&self, amount: u64, kept: u16) -> u64 {
         let most = self.most();
         if amount == 0 || kept == 0 || amount > most {

@@ -1,8 +1,9 @@
-//! When could a place in the waiting line be served at the earliest?
+//! The estimated time of arrival of a place in a waiting line.
 //!
-//! Never later than it will be: what others take meanwhile and what is kept for those who matter more are left out of
-//! account, and calls in flight may give back all that was reserved for their answers. So a deadline that even this misses
-//! cannot be met.
+//! It is the first instant at which all groups together can have let through what goes ahead. It is never too late:
+//! what others take in between and what is kept for higher priorities are left out of account, and calls in flight may
+//! give back all that they reserved for their answers. So a deadline before that instant cannot be met, and such a call
+//! is refused at once. [`user_eta`] judges the calls of one user by that user's limits alone.
 
 use std::time::Duration;
 
@@ -37,8 +38,8 @@ pub fn eta(
     first(enough_by, now)
 }
 
-/// The first instant at which the limits of `ledger` alone can have let through `amounts`, and the limit that decides it;
-/// `None` when it has no limit that counts them. The instant is `None` when it is more than two months away.
+/// The first instant at which the limits of `ledger` alone can have let through `amounts`, and the limit that decides
+/// it; `None` when it has no limit that counts them. The instant is `None` when it is more than two months away.
 pub fn user_eta(
     ledger: &Ledger,
     amounts: &Amounts,

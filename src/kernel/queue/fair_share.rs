@@ -1,13 +1,12 @@
-//! Whose turn is it among the tenants of one priority?
+//! Start-time fair queueing among the tenants of one priority.
 //!
-//! Fair queueing by start times. Each tenant has a clock of its own that goes on by tokens over weight with each call of
-//! its that is served; the one whose clock is furthest behind is next. A clock that all have in common goes on by tokens
-//! over the weights of all who wait: a tenant that comes late, or comes back, starts there. So nobody saves up turns
-//! while away, and whoever waits is reached by the common clock however many new ones come.
+//! Each tenant has a clock that advances by tokens over weight with each of its calls that is served. The tenant whose
+//! clock is furthest behind is next. A common clock advances by tokens over the weights of all tenants that wait. A
+//! tenant that comes late, or comes back, starts there, so that no tenant saves up turns while away, and the common
+//! clock reaches each waiting tenant however many new ones come.
 //!
-//! A call is paid for with what it is thought to use when it is served (what it declares, as far as its tenant used what
-//! it declared before), and with what it did use when that is known.
-//! The common clock goes on only then: whoever came in the meantime would have begun too late if that is less.
+//! A call is paid for twice. When it is served, with what it is expected to use: what it declares, scaled by how much
+//! of that its tenant used before. When its use is known, with that. The common clock advances only then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,15 +20,15 @@ const SCALE: u128 = 1 << 16;
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Shares {
     tenants: BTreeMap<Arc<str>, Tenant>,
-    /// Who has somebody waiting and is not set aside: by clock, then by the arrival of its first.
+    /// Tenants with waiting calls that are not set aside: by clock, then by the arrival of their first.
     ready: BTreeSet<(u128, u64, Arc<str>)>,
     /// The same by the arrival of its first.
     by_age: BTreeSet<(u64, Arc<str>)>,
-    /// Who has nobody waiting and nothing unsettled, and whose clock is still ahead.
+    /// Tenants without waiting or unsettled calls whose clock is still ahead.
     idle: BTreeSet<(u128, Arc<str>)>,
     /// The clock that all have in common.
     clock: u128,
-    /// By how much it went on last: whoever comes now may still go before the next call of the one served then.
+    /// By how much it advanced last: a call that comes now may still go before the next one of the tenant served then.
     last_step: u128,
     /// The weights of those in `ready` together, in thousandths.
     weights: u128,
@@ -87,7 +86,7 @@ impl Habit {
 }
 
 impl Tenant {
-    /// What it paid before counts as far as it is ahead of where everybody began.
+    /// What it paid before counts as far as it is ahead of where all tenants began.
     fn clock(&self) -> u128 {
         self.before.max(self.began).saturating_add(self.paid)
     }
@@ -209,7 +208,7 @@ impl Shares {
         if tenant.habit.declared == 0 {
             tenant.habit = self.habit;
         }
-        // While many are under way, whoever is careful would otherwise wait for what nobody uses.
+        // While many are in flight, a careful tenant would otherwise wait for capacity that stays unused.
         let paid = progress(price(&tenant.habit.expected(size)), weight.into());
         tenant.paid = tenant.paid.saturating_add(paid);
         tenant.unsettled += 1;
@@ -241,7 +240,7 @@ impl Shares {
         self.forget_the_idle();
     }
 
-    /// Whether nobody waits and nothing that was served is unsettled.
+    /// Whether no call waits and none that was served is unsettled.
     pub(in crate::kernel) fn is_over(&self) -> bool {
         self.unsettled == 0 && self.ready.is_empty()
     }
@@ -279,7 +278,7 @@ impl Shares {
         self.put_back(name);
     }
 
-    /// What will at least be served before somebody of this tenant who joins now: its own calls before it, and the
+    /// What will at least be served before a call of this tenant that joins now: its own calls before it, and the
     /// first of each other tenant whose clock is behind the one it will have.
     pub(in crate::kernel) fn ahead_of(&self, name: &str) -> Amounts {
         /// More tenants than this are not looked at for one call.
@@ -305,7 +304,7 @@ impl Shares {
         self.waiting
     }
 
-    /// Every call with the clock at which it begins if nobody comes or goes; `weight` says each call's.
+    /// Every call with the clock at which it begins if no call comes or goes; `weight` gives the weight of each.
     pub(in crate::kernel) fn beginnings(&self, weight: impl Fn(u64) -> u32) -> Vec<(u128, u64)> {
         let mut all = Vec::new();
         for tenant in self.tenants.values() {

@@ -1,4 +1,4 @@
-//! Queueing: the waiting line, its fair shares and the estimated time of arrival.
+//! Queueing: the waiting line, fair shares and estimated times of arrival.
 
 pub(super) mod eta;
 mod fair_share;

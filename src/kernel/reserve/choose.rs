@@ -1,4 +1,11 @@
-//! Which lane takes a call, and if none can now, when could one and what stands in the way?
+//! The choice of a lane, or the refusal that ends first.
+//!
+//! Among the lanes that can take a call now, one whose key did well lately comes first, then the least used, then the
+//! one with the fewest calls in flight, then the one that rested longest. All meters of the lane, and those of the
+//! user, are taken from together or not at all.
+//!
+//! Where no limit is configured (`Lane::feels_its_way`), four calls may be in flight at first, and one more for each
+//! eight that were answered, so that the first refusal meets few.
 
 use super::demand::Demand;
 use super::lane::{Lane, Ledgers};
@@ -45,7 +52,7 @@ fn take_lane(
     }
 }
 
-/// Takes what a call took that nobody could hold up: it was sent already. Its lane is the one that would be chosen, or
+/// Takes what a call took that was sent without asking. Its lane is the one that would be chosen, or
 /// would be free first; the first there is when none would ever be.
 pub fn reserve_anyway(
     ledgers: &mut Ledgers<'_>,
@@ -75,9 +82,10 @@ fn take(ledgers: &mut Ledgers<'_>, lane: &Lane, reservation: &Reservation) {
     }
 }
 
-/// The lane among `lanes` that would take `demand` now, those `excluded` left out: one whose key did well lately before one
-/// that did not, then the least used, then the one with the fewest calls in flight, then the one that rested longest; if
-/// there is none, the one that will first. A limit of the call's user refuses whatever the lanes say. Takes nothing.
+/// The lane among `lanes` that would take `demand` now, those `excluded` left out: one whose key did well lately before
+/// one that did not, then the least used, then the one with the fewest calls in flight, then the one that rested
+/// longest; if there is none, the one that will first. A limit of the call's user refuses whatever the lanes say. Takes
+/// nothing.
 pub fn choose(
     ledgers: &Ledgers<'_>,
     lanes: &[Lane],

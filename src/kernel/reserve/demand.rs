@@ -1,4 +1,10 @@
 //! The demand of a call: what it takes from a lane, and how long it may wait.
+//!
+//! Reserved are one request, the input, and for the output: `max_tokens` in full at providers that charge it at
+//! admission; else the smaller of `max_tokens` and the 95th percentile of this model's answers (256, and an eighth of
+//! the limit at most, while fewer than eight are known). A guess alone never makes a call impossible. Where answers do
+//! not count (Gemini), nothing is reserved for them. Where money is limited, the price of prompt and expected answer is
+//! reserved too.
 
 use std::time::Duration;
 
@@ -24,7 +30,7 @@ pub struct Demand {
     pub reserves_max_tokens: bool,
     /// The provider counts the answer against its token limits at all (Gemini does not).
     pub counts_output: bool,
-    /// What it costs; `None` where no money is limited, or nobody knows the price.
+    /// What it costs; `None` where no money is limited, or the price is unknown.
     pub price: Option<Price>,
     /// An attempt of the same call was sent before: its user has paid with a request already.
     pub is_again: bool,
@@ -78,8 +84,8 @@ impl Demand {
         Amounts { requests: 1, input_tokens: self.input_tokens, output_tokens, spend: 0 }
     }
 
-    /// What to reserve on a lane, judged by its answers so far, never more than its limits allow for a part that is only
-    /// a guess; and whether it is a guess that a small limit cut short.
+    /// What to reserve on a lane, judged by its answers so far, never more than its limits allow for a part that is
+    /// only a guess; and whether it is a guess that a small limit cut short.
     pub(super) fn amounts(&self, lane: &Lane, ledgers: &Ledgers<'_>) -> (Amounts, bool) {
         let input_tokens = self
             .counted_tokens

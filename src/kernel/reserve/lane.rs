@@ -50,7 +50,7 @@ pub struct Lane {
     pub free_models: Option<usize>,
     /// All of them, each once.
     pub ledgers: Vec<usize>,
-    /// Nobody stated a limit here and the server is not one's own: what the provider allows must be found out.
+    /// No limit is configured here and the server is not a local one: what the provider allows must be found out.
     pub feels_its_way: bool,
 }
 
@@ -71,7 +71,7 @@ impl Lane {
         Lane { key, group_model, group, key_alone, free_models, ledgers, feels_its_way: false }
     }
 
-    /// The same lane where nobody stated a limit.
+    /// The same lane where no limit is configured.
     #[must_use]
     pub fn feeling_its_way(self) -> Self {
         Lane { feels_its_way: true, ..self }

@@ -1,4 +1,4 @@
-//! Reservations: choose a lane, take what a call needs from its ledgers, settle what it used.
+//! Reservations: choose a lane, take from its ledgers, settle what was used.
 
 pub(super) mod choose;
 pub(super) mod demand;

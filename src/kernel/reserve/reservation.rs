@@ -1,4 +1,15 @@
-//! What does a call hold of the meters of its lane, and what of it stays counted when the call is over?
+//! Reservations: what one attempt holds of the meters of its lane.
+//!
+//! A reservation ends in exactly one way ([`Ending`]), which decides what stays counted:
+//!
+//! | ending | what stays counted |
+//! |---|---|
+//! | `Answered` | the request and the tokens billed (the estimate when the provider does not say) |
+//! | `Refused` | the request, no tokens |
+//! | `Unknown` (timeout, broken connection, dropped in flight) | everything; for the answer at least the usual length |
+//! | `Failed` (server error) | everything but money |
+//! | `CutOff` (a stream that broke off or was closed) | what was used until then |
+//! | `NeverSent` (no connection, dropped before it left) | nothing |
 
 use super::demand::Demand;
 use super::lane::{Lane, Ledgers};
@@ -77,7 +88,7 @@ impl Reservation {
         let before = match place {
             _ if place == lane.group_model => self.returned.group_model,
             _ if place == lane.group => self.returned.group,
-            // Of others nothing was kept: what they were told is taken as it is.
+            // For other ledgers nothing was kept: their hints are taken as they are.
             _ => return 0,
         };
         ledger.answers_returned().saturating_sub(before)
@@ -85,7 +96,7 @@ impl Reservation {
 
     /// What is counted when it ended like this, judged by the answers of its model so far.
     ///
-    /// What was billed for an answer that never arrived nobody knows: the usual length, or the longest so far if that is
+    /// What was billed for an answer that never arrived is unknown: the usual length, or the longest so far if that is
     /// more, whatever could be reserved for it.
     fn used(&self, ending: &Ending, sizes: &OutputSizes) -> Amounts {
         let used = ending.used(&self.amounts);
@@ -108,9 +119,9 @@ pub enum Ending {
     Answered(Option<Amounts>),
     /// Refused before anything was generated: the request counts, its tokens do not.
     Refused,
-    /// Nobody knows whether it was worked on: all of it stays counted.
+    /// It is unknown whether it was worked on: all of it stays counted.
     Unknown,
-    /// The server failed at it: what it may have worked on stays counted, and no money, for nobody bills that.
+    /// The server failed at it: what it may have worked on stays counted, and no money, for that is not billed.
     Failed,
     /// It broke off, or was no longer wanted, when this much had been used: that stays counted.
     CutOff(Amounts),
@@ -131,7 +142,8 @@ impl Ending {
     }
 }
 
-/// Ends a reservation on every ledger of its lane, and on that of its user. Says whether an answer opened something that was closed.
+/// Ends a reservation on every ledger of its lane, and on that of its user. Returns whether an answer opened
+/// something that was closed.
 pub fn settle_reservation(
     ledgers: &mut Ledgers<'_>,
     lane: &Lane,

@@ -1,4 +1,8 @@
-//! What does an attempt leave behind in the ledgers of its lane?
+//! Settling an attempt: release, record usage, apply headers, close or open.
+//!
+//! What headers say is left only ever tightens a meter. It is compared before the reservation of the call is settled,
+//! and counts from when that call left: what left later comes on top, and what answers returned since is taken off. So
+//! many calls in flight neither hide what others use of a key nor count anything twice.
 
 use super::lane::{Lane, Ledgers};
 use super::reservation::{Ending, Reservation, settle_reservation};
@@ -129,7 +133,7 @@ pub fn settle(
     let is_too_large = outcome.failure.is_some_and(|failure| failure.never_here);
     let is_over = match outcome.ending {
         Ending::NeverSent | Ending::Unknown | Ending::Failed => false,
-        // Who leaves in the middle says nothing of the key.
+        // A stream that was closed says nothing of the key.
         Ending::CutOff(_) => outcome.failure.is_some(),
         Ending::Answered(_) | Ending::Refused => true,
     };
@@ -154,7 +158,7 @@ fn place_of(scope: Scope, lane: &Lane) -> Option<usize> {
     })
 }
 
-/// Closes a ledger for as long as `failure` says. Says how it was closed; `None` when it was not. `entropy` in
+/// Closes a ledger for as long as `failure` says. Returns how it was closed; `None` when it was not. `entropy` in
 /// `0.0..1.0` spreads the ends of blocks.
 pub fn close(ledger: &mut Ledger, failure: &Failure, entropy: f64, now: Moment) -> Option<Block> {
     // A request too large for a group says nothing about smaller ones.

@@ -1,4 +1,9 @@
 //! Limits of a user: one more ledger in the reservation of a call.
+//!
+//! `users` in the config gives weights and limits. A call of such a user takes from its lane and from the ledger of the
+//! user in one atomic change, so the limit holds across targets and processes. A further attempt of the same call takes
+//! no second request. Such a refusal never leads to another key or target. A limit shorter than a day is waited for;
+//! any other ends the call, with the failure of an earlier attempt if there was one.
 
 use super::demand::Demand;
 use super::refusal::Refusal;

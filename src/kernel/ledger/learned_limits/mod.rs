@@ -1,4 +1,17 @@
 //! Learned limits: from headers and refusals, with the time they hold.
+//!
+//! A limit from a header or a body is learned for the (group, model) it was sent for, for seven days after it was
+//! stated, or found right, last. It was found right when an answer came although hardly anything was left. The smaller
+//! of the user's and the provider's limit holds.
+//!
+//! Where nothing is configured, requests are counted in a limit too large to hold anything up ([`only_watches`]). A
+//! refusal for coming too fast turns it into as many requests a minute as were accepted. After a minute without a
+//! refusal in which that was needed, a quarter more is tried; an eighth once something was refused. What was refused
+//! once is tried again after a day. No refusal takes away more than half.
+//!
+//! If the provider stated its limit and refuses all the same, the burst was too large: it is halved, and grows again
+//! while that is enough. A limit that was stated a month ago, is used up and was not stated since may be larger by now:
+//! an eighth more is tried.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -15,7 +28,7 @@ const LASTS: Duration = Duration::from_secs(7 * 86_400);
 /// A lesson that is taught again and again is written down again only now and then.
 const REFRESH: Duration = Duration::from_secs(3_600);
 const DOUBLED: NonZeroU64 = NonZeroU64::new(2).unwrap();
-/// As much as this nobody sends: requests are watched, and nothing limits them yet.
+/// More than is ever sent: requests are watched, and nothing limits them yet.
 const UNBOUNDED: NonZeroU64 = NonZeroU64::new(1 << 50).unwrap();
 /// How long a rate that was found out must have been enough before a little more is tried.
 const TRY_MORE_AFTER: Duration = Duration::from_secs(60);
@@ -24,7 +37,7 @@ const TRY_MORE_AFTER: Duration = Duration::from_secs(60);
 const SMALLEST_BURST_SHARE: u64 = 600;
 /// As few requests as this teach no rate: whatever refused one of them was no limit on a minute's.
 const FEWEST_ACCEPTED: u64 = 4;
-/// How long a limit that was told is believed while it is used and not told again, until a little more is tried.
+/// How long a limit that was stated is believed while it is used and not stated again, until a little more is tried.
 const BELIEVED_FOR: Duration = Duration::from_secs(30 * 86_400);
 /// The same once more was tried and refused.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(86_400);
@@ -66,7 +79,7 @@ impl LearnedLimits {
         self.0.is_empty()
     }
 
-    /// Says whether there was anything to forget.
+    /// Returns whether there was anything to forget.
     pub(in crate::kernel) fn forget_old(&mut self, now: Moment) -> bool {
         let before = self.0.len();
         let is_fresh = |lesson: &Lesson| now.since(lesson.heard_at.max(lesson.told_at)) < LASTS;
@@ -117,7 +130,7 @@ impl LearnedLimits {
         limits
     }
 
-    /// Takes in a limit that the provider told. Says whether a rule changes by it.
+    /// Takes in a limit that the provider stated. Returns whether a rule changes by it.
     pub(in crate::kernel) fn observe(&mut self, hint: &RateHint, now: Moment) -> bool {
         told_limit(hint).is_some_and(|limit| self.remember(limit, now))
     }
@@ -143,7 +156,7 @@ impl LearnedLimits {
         }
     }
 
-    /// A limit that was told before was told again. Says whether that must be written down.
+    /// A limit that was stated before was stated again. Returns whether that must be written down.
     pub(in crate::kernel) fn refresh(&mut self, hint: &RateHint, now: Moment) -> bool {
         let Some(lesson) = self.of_mut(hint.resource, hint.period) else { return false };
         let is_old = now.since(lesson.told_at) > REFRESH;
@@ -173,7 +186,7 @@ impl LearnedLimits {
     }
 
     /// From now on requests are counted although nothing is known to limit them, so that a refusal can teach how many
-    /// were too many. Says whether that is news.
+    /// were too many. Returns whether that is news.
     pub(in crate::kernel) fn watch(&mut self, now: Moment) -> bool {
         if self.pace().is_some() {
             return false;
@@ -190,7 +203,8 @@ impl LearnedLimits {
         self.0.iter_mut().find(|known| is_pace(&known.limit))
     }
 
-    /// A request was refused for coming too fast, although all that was known allowed it. Says whether a rule changes.
+    /// A request was refused for coming too fast, although all that was known allowed it. Returns whether a rule
+    /// changes.
     pub(in crate::kernel) fn was_refused(&mut self, refused: Refused, now: Moment) -> bool {
         let Some(lesson) = self.pace_mut() else { return false };
         // What left before the lesson was taught proves nothing about it.
@@ -211,7 +225,7 @@ impl LearnedLimits {
     }
 
     /// An answer came although hardly anything was left of this limit: it is right. One that was found out may be more
-    /// than it was found to be. Says whether a rule changes, and whether anything must be written down.
+    /// than it was found to be. Returns whether a rule changes, and whether anything must be written down.
     pub(in crate::kernel) fn was_enough(
         &mut self,
         resource: Resource,
@@ -269,7 +283,7 @@ impl Lesson {
         if !known && accepted < FEWEST_ACCEPTED {
             return false;
         }
-        // Somebody else may have used the quota: nothing is made smaller than half at once.
+        // Other programs may have used the quota: nothing is made smaller than half at once.
         let least = if known { before.get() / 2 } else { 0 };
         let most = if known { before.get() - 1 } else { before.get() };
         let Some(amount) = NonZeroU64::new(accepted.max(least).min(most)) else { return false };
@@ -279,7 +293,7 @@ impl Lesson {
         true
     }
 
-    /// It was found right. Says whether that must be written down.
+    /// It was found right. Returns whether that must be written down.
     fn is_right(&mut self, now: Moment) -> bool {
         let is_old = now.since(self.heard_at) > REFRESH;
         if is_old {
@@ -304,7 +318,7 @@ impl Lesson {
         true
     }
 
-    /// Who told a limit a month ago, and only tells of it when it is met, may allow more by now.
+    /// A provider that stated a limit a month ago, and states it only when it is met, may allow more by now.
     fn try_more_than_told(&mut self, now: Moment) -> bool {
         let amount = self.limit.amount.get();
         let Some(next) = NonZeroU64::new(amount + (amount / 8).max(1)) else { return false };

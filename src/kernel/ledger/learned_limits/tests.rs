@@ -1,4 +1,4 @@
-//! Is what was learned right, and believed no longer than it should be?
+//! Tests of learned limits: what is learned, and for how long it holds.
 
 use super::*;
 

@@ -1,4 +1,24 @@
-//! When is a bucket full again, and when would it be, had something not been taken from it?
+//! The level of a bucket: the instant at which it is full again.
+//!
+//! A call takes what was estimated and gives back what it did not use. Then it must be as if less had been taken in the
+//! first place. That is not always the same as refilling by the difference: a bucket that was full in between has lost
+//! nothing, so nothing may come back. To tell the two apart, a level remembers when it would be full again *had it been
+//! full* at a later instant.
+//!
+//! **Example.** A bucket of 60 a minute refills one unit a second. It is full at 0 s.
+//!
+//! | at | what happens | full again at | if it was full at 4 s |
+//! |---|---|---|---|
+//! | 0 s | a call takes 10 | 10 s | |
+//! | 4 s | a call takes 20 | 30 s | 24 s |
+//! | 5 s | the first call used 3: it gives back 7 | 24 s | |
+//!
+//! Giving back 7 units says 30 − 7 = 23 s. But with only 3 units taken at 0 s the bucket was full at 3 s, and the unit
+//! that would have come back until 4 s flowed over. So the bucket is full at 24 s: the later of both instants holds.
+//!
+//! Up to eight such instants are remembered. Beyond that, the two neighbours that make the shortest range become one
+//! range. What is thought to be missing then grows by what refills within that range at most, and never shrinks. A
+//! property test replays every take.
 
 use std::time::Duration;
 
@@ -6,11 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::moment::Moment;
 
-/// How empty a bucket is, told by when it is full again; and since when.
-///
-/// What was taken may turn out to be less. Then it is as if less had been taken in the first place; but a bucket that
-/// was full later on all the same has lost nothing by it, and has nothing more now. To tell the two apart it remembers
-/// when it would be full, had it been full at some later instants.
+/// How empty a bucket is, as the instant at which it is full again; see the module docs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Level {
     /// The instant at which it is (or was) full again: GCRA's theoretical arrival time.
@@ -36,7 +52,8 @@ struct IfFullAt {
 /// of about one length. What is thought missing grows by what refills during the longest at most.
 const MOST: usize = 8;
 
-/// As files have it, which are written with every call: the first instant, and how many nanoseconds after it the others are.
+/// As files have it, which are written with every call: the first instant, and how many nanoseconds after it the others
+/// are.
 type Stored = (Moment, u64, u64);
 
 impl From<Stored> for IfFullAt {
@@ -151,8 +168,8 @@ impl Level {
         self.later.reverse();
     }
 
-    /// How long what was taken after `at` needs to come back at least: whoever was told how it stood at `at` was told
-    /// nothing of that.
+    /// How long what was taken after `at` needs to come back at least: a statement of how it stood at
+    /// `at` includes nothing of that.
     pub(super) fn taken_after(&self, at: Moment) -> Duration {
         if self.since > at {
             return self.full_at.since(self.since);
@@ -195,6 +212,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_example_of_the_module_docs() {
+        let at = Moment::from_seconds;
+        let mut level = Level::full();
+        level.take(Duration::from_secs(10), at(1_000));
+        assert_eq!(level.full_at, at(1_010));
+        level.take(Duration::from_secs(20), at(1_004));
+        assert_eq!((level.full_at, level.later[0].full_at), (at(1_030), at(1_024)));
+        level.give_back(Duration::from_secs(7), at(1_000));
+        assert_eq!(level.full_at, at(1_024));
+    }
 
     const START: Moment = Moment::from_seconds(1_800_000_000);
 
@@ -263,8 +292,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is given back in whatever order, it is as full as if that had never been taken; and when more has to
-        /// be remembered than there is room for, less full.
+        /// Whatever is given back in whatever order, it is as full as if that had never been taken; and when more has
+        /// to be remembered than there is room for, less full.
         #[test]
         fn it_is_as_if_it_had_not_been_taken(
             takes in prop::collection::vec((0_u64..400, 1_u64..600, 0_u64..600, 0_usize..6), 1..60),

@@ -1,7 +1,11 @@
 //! The token bucket: governor's GCRA over a cell that can be stored.
 //!
-//! governor decides whether and when; the cell makes its state something that can be looked at without taking, given
-//! back, re-tuned and stored, none of which a `RateLimiter` offers.
+//! governor decides whether and when: a `RateLimiter` over this cell and a fixed clock is built for one question. All
+//! it needs is one instant, GCRA's theoretical arrival time. Since the cell is ours, its state can be read without
+//! taking, given back to, moved under another rule and stored; governor's own stores offer none of that.
+//!
+//! A bucket has two [`Level`]s: what was taken, reservations included, and, where that differs, the part of it that the
+//! provider can have charged by now. The second one is what headers are compared with.
 
 mod level;
 
@@ -36,7 +40,7 @@ pub struct Bucket {
     #[serde(skip_serializing_if = "Option::is_none")]
     charged: Option<Level>,
     /// When something was last taken from it while it was full beyond doubt. Of that burst every unit was there; what
-    /// refilled since may reach the provider's bucket later than ours, by up to the guard.
+    /// refilled since may reach the provider's bucket later than this one, by up to the guard.
     opened: Moment,
 }
 
@@ -229,7 +233,7 @@ impl Bucket {
         }
     }
 
-    /// A call that left at `sent` was told that `used` units were missing then.
+    /// The answer to a call that left at `sent` stated that `used` units were missing then.
     pub(super) fn tighten(&mut self, rule: &Rule, used: u64, sent: Moment, now: Moment) {
         self.mend_clock(rule, now);
         let sent = sent.min(now);

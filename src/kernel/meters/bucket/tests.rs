@@ -1,4 +1,4 @@
-//! Does a bucket count as its provider does?
+//! Tests of the bucket against a provider that counts the same way.
 
 use super::*;
 use crate::kernel::limits::{Limit, Period, Resource, Source};

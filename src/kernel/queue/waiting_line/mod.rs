@@ -1,4 +1,12 @@
 //! The waiting line of one target: by priority, fair between users, then FIFO.
+//!
+//! Higher priorities go first (0 to 9). Within one priority, calls go first that had a turn before and failed; then
+//! users share by tokens and weight ([`fair_share`](super::fair_share)), each in order of arrival.
+//!
+//! Every tenth turn goes to the priority of the call that has waited longest. While a call of priority 5 or above
+//! waits, that turn is put off, for ten more turns at most; then it takes what is kept for those as well. Calls that
+//! wait for no limit stand before all others and take no turn. A call that a limit of its user holds up is set aside
+//! and holds up no other.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +20,7 @@ use crate::kernel::moment::Moment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
-/// As whom somebody joins.
+/// The standing of a call that joins: its priority, tenant, weight and size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// 0 to 9, higher goes first.
@@ -25,21 +33,20 @@ pub struct Standing {
     pub size: Amounts,
 }
 
-/// Every tenth turn belongs to the priority of the one who waited longest: nobody starves, and a long line of old batch
+/// Every tenth turn belongs to the priority of the call that waited longest: no call starves, and a long line of batch
 /// calls still cannot hold up an urgent one for more than one turn.
 const TURNS_BY_AGE: u64 = 10;
-/// Somebody of this priority or above is probably a person who looks at a screen: a turn by age is put off for them,
-/// but not for so long that they could keep it away for ever.
+/// A call of this priority or above is probably interactive: a turn by age is put off for it, but not for ever.
 const PERSONS: u8 = 5;
 /// The last turn to which one by age is put off.
 const PUT_OFF_TO: u64 = 2 * TURNS_BY_AGE;
-/// Within its priority a turn by age is shared like any other; but whoever was passed by so many for each one in line
-/// goes, whatever the weights and the tokens of the others say.
+/// Within its priority a turn by age is shared like any other; but a call that was passed by so many for each one in
+/// line goes, whatever the weights and the tokens of the others are.
 const PASSED_AT_MOST: u64 = 1_000;
 /// Where those stand who do not wait for limits: above every priority.
 const AHEAD: u8 = u8::MAX;
 
-/// What was paid for a call that was served, until [`WaitingLine::settle`] is told what the call used.
+/// What was paid for a call that was served, until [`WaitingLine::settle`] learns what the call used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a call that is not settled counts as one that is under way"]
 pub struct Paid {
@@ -48,14 +55,14 @@ pub struct Paid {
     payment: Payment,
 }
 
-/// A bounded line: higher priority first, every tenth turn by age (put off for ten more while somebody of priority 5 or
+/// A bounded line: higher priority first, every tenth turn by age (put off for ten more while a call of priority 5 or
 /// above waits). Within one priority those go first who had a turn
 /// before and failed; then tenants share by weight and tokens, each in order of arrival.
 ///
-/// The worst wait, whoever comes meanwhile: the priority of the one who waited longest has every twentieth turn at least.
-/// Within it a call is next when others have used `W / w` times the tokens that its tenant used or has waiting before it,
-/// and were served one call each; `w` is the weight of its tenant, `W` that of all who wait. And whatever the weights and
-/// tokens: nobody who waited longest of all is passed by more than a thousand for each call in line.
+/// The worst wait, whatever comes later: the priority of the call that waited longest has every twentieth turn at
+/// least. Within it a call is next when others have used `W / w` times the tokens that its tenant used or has waiting
+/// before it, and were served one call each; `w` is the weight of its tenant, `W` that of all who wait. And whatever
+/// the weights and tokens: the call that waited longest of all is passed by at most a thousand for each call in line.
 ///
 /// Joining, leaving, being served and being next cost O(log n).
 ///
@@ -75,7 +82,7 @@ pub struct Paid {
 /// ```
 #[derive(Debug)]
 pub struct WaitingLine<T> {
-    // Boxed: a node of the tree is half empty where everybody comes to its end.
+    // Boxed: a node of the tree is half empty where calls join at its end.
     places: BTreeMap<u64, Box<Place<T>>>,
     classes: BTreeMap<Reverse<u8>, Class>,
     /// Who is set aside at which priority until when.
@@ -202,7 +209,7 @@ impl<T> WaitingLine<T> {
         self.stand(standing, Seat::Again, who)
     }
 
-    /// Joins before everybody, behind those who did so before: a call that waits for no limit. It takes nobody's turn.
+    /// Joins before all others, behind those that did so before: a call that waits for no limit. It takes no turn.
     ///
     /// # Errors
     /// `who`, when the line is full.
@@ -228,7 +235,7 @@ impl<T> WaitingLine<T> {
         Ok(Ticket(arrival))
     }
 
-    /// Whose turn it is; `None` when nobody waits who is not set aside.
+    /// The call whose turn it is; `None` when all that wait are set aside.
     pub fn next_ticket(&self) -> Option<Ticket> {
         let Some((oldest, class)) = self.oldest_if_by_age() else {
             return self.classes.values().find_map(Class::next).map(Ticket);
@@ -256,7 +263,7 @@ impl<T> WaitingLine<T> {
         (!puts_off).then_some((oldest, class))
     }
 
-    /// Whether a turn by age was put off for as long as it may be: whoever has it takes what is kept for urgent calls,
+    /// Whether a turn by age was put off for as long as it may be: its call takes what is kept for urgent calls,
     /// since while enough of these come, there is never more than that.
     pub fn takes_what_is_kept(&self) -> bool {
         self.since_age + 1 >= PUT_OFF_TO && self.oldest_if_by_age().is_some()
@@ -291,7 +298,7 @@ impl<T> WaitingLine<T> {
         Some(served)
     }
 
-    /// Serves the one with `ticket` without taking the turn of whoever has it.
+    /// Serves the call with `ticket` out of turn.
     pub fn serve_out_of_turn(&mut self, ticket: Ticket) -> Option<(T, Option<Paid>)> {
         let place = self.places.remove(&ticket.0)?;
         let rank = place.rank();
@@ -339,7 +346,7 @@ impl<T> WaitingLine<T> {
         Some(place.who)
     }
 
-    /// A priority of which nobody waits is remembered only until all that was served of it is settled.
+    /// A priority without waiting calls is remembered only until all that was served of it is settled.
     fn forget_if_over(&mut self, rank: Reverse<u8>) {
         if self.classes.get(&rank).is_some_and(|class| class.people == 0 && class.shares.is_over())
         {
@@ -348,7 +355,7 @@ impl<T> WaitingLine<T> {
     }
 
     /// Its own tenant's limit holds up the one with `ticket`: until `until` that tenant's calls of this priority are
-    /// left out of account, and nobody else waits for them.
+    /// left out of account, and no other call waits for them.
     pub fn set_aside(&mut self, ticket: Ticket, until: Moment) {
         let Some(place) = self.places.get(&ticket.0) else { return };
         let rank = place.rank();
@@ -411,7 +418,7 @@ impl<T> WaitingLine<T> {
         self.aside.len()
     }
 
-    /// What will at least be served before somebody who joins as `standing` now. Never too much: turns by age, and
+    /// What will at least be served before a call that joins as `standing` now. Never too much: turns by age, and
     /// what tenants share beyond their first call, are left out of account.
     pub fn ahead_of(&self, standing: &Standing) -> Amounts {
         let mut higher = Amounts::default();
@@ -430,7 +437,7 @@ impl<T> WaitingLine<T> {
         higher.plus(&same)
     }
 
-    /// What calls of its own tenant need, set aside or not, that will at least be served before somebody who joins as
+    /// What calls of its own tenant need, set aside or not, that will at least be served before a call that joins as
     /// `standing` now.
     pub fn ahead_of_tenant(&self, standing: &Standing) -> Amounts {
         let of = |class: &Class| class.shares.waiting_of(&standing.tenant);
@@ -442,7 +449,7 @@ impl<T> WaitingLine<T> {
         if higher.requests < turns { same.plus(&higher) } else { same }
     }
 
-    /// Everybody in the order in which they will be served if nobody comes or goes, turns by age left aside; those who
+    /// All calls in the order in which they will be served if none comes or goes, turns by age left aside; those that
     /// are set aside at the place they come back to.
     pub fn in_order(&self) -> Vec<(Ticket, &Standing, &T)> {
         let weight =
@@ -462,13 +469,13 @@ impl<T> WaitingLine<T> {
         order.into_iter().filter_map(place).collect()
     }
 
-    /// Takes out everybody of a priority below `priority`; all of them when it is `None`. In order of arrival.
+    /// Takes out all calls of a priority below `priority`; all of them when it is `None`. In order of arrival.
     pub fn clear(&mut self, below: Option<u8>) -> Vec<T> {
         let concerned =
             |place: &Place<T>| below.is_none_or(|below| place.standing.priority < below);
         let places = self.places.iter().filter(|(_, place)| concerned(place));
         let tickets: Vec<Ticket> = places.map(|(arrival, _)| Ticket(*arrival)).collect();
-        // From the end, so that hardly ever somebody's first call leaves before others of theirs.
+        // From the end, so that a tenant's first call hardly ever leaves before its others.
         let mut gone: Vec<T> =
             tickets.into_iter().rev().filter_map(|ticket| self.leave(ticket)).collect();
         gone.reverse();
@@ -480,7 +487,7 @@ impl<T> WaitingLine<T> {
         self.places.len()
     }
 
-    /// Whether nobody waits.
+    /// Whether no call waits.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Does the line keep what it promises, whoever comes and goes?
+//! Tests of the waiting line under any order of arrivals and departures.
 
 use proptest::prelude::*;
 
@@ -31,8 +31,8 @@ fn serve_all<T>(line: &mut WaitingLine<T>) -> Vec<T> {
 const TENANTS: [&str; 4] = ["", "a", "b", "c"];
 
 proptest! {
-    /// Equal priority is served in order of arrival; everybody is served; nobody is passed by more than nineteen others for
-    /// each place before it in order of arrival.
+    /// Equal priority is served in order of arrival; everybody is served; nobody is passed by more than nineteen others
+    /// for each place before it in order of arrival.
     #[test]
     fn everyone_is_served_in_order_and_nobody_starves(priorities in prop::collection::vec(0_u8..10, 1..300)) {
         let mut line = WaitingLine::new(1_000);
@@ -319,8 +319,8 @@ fn clearing_takes_the_lower_priorities_only() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// New tenants come as fast as others are served, for ever: a tenant with several calls, whatever their size, gets its
-    /// share all the same, as far as weights and tokens say and no later.
+    /// New tenants come as fast as others are served, for ever: a tenant with several calls, whatever their size, gets
+    /// its share all the same, as far as weights and tokens say and no later.
     #[test]
     fn nobody_starves_while_ever_new_tenants_come(
         seed in any::<u64>(),
@@ -360,8 +360,8 @@ proptest! {
         }
     }
 
-    /// What is used counts, whatever was declared, however many are under way at once, and although some are refused and
-    /// come back: over a long backlog the shares of what was used are within five in a hundred of the weights.
+    /// What is used counts, whatever was declared, however many are under way at once, and although some are refused
+    /// and come back: over a long backlog the shares of what was used are within five in a hundred of the weights.
     #[test]
     fn tenants_pay_for_what_they_used(
         seed in any::<u64>(),
