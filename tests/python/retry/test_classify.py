@@ -131,7 +131,7 @@ def test_a_verdict_is_a_value() -> None:
     assert "sk-test" not in repr(verdict)
     assert (verdict.scope, verdict.until, verdict.limit, verdict.never_here) == ("group_model", None, None, False)
     assert verdict != Verdict("auth")
-    with pytest.raises(ValueError, match='"odd" is no class'):
+    with pytest.raises(ValueError, match='"odd" is not a failure class'):
         Verdict("odd")
     told = classify_error(
         Exception("429 Rate limit reached on tokens per day (TPD): Limit 100, Used 99, Requested 5.")
