@@ -170,7 +170,8 @@ fn a_breach_of_the_law_would_be_found() {
     for (file, text, breach) in cases {
         assert_eq!(breaches(&[(file.to_owned(), code(text))].into()), [breach], "{text}");
     }
-    for innocent in ["// use crate::engine::Request;", "fn f() {} // pyo3::x", "use crate::kernel::A;"]
+    for innocent in
+        ["// use crate::engine::Request;", "fn f() {} // pyo3::x", "use crate::kernel::A;"]
     {
         let sources = [("kernel/a.rs".to_owned(), code(innocent))].into();
         assert_eq!(breaches(&sources), Vec::<String>::new(), "{innocent}");
