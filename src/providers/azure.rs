@@ -24,7 +24,7 @@ pub(super) fn chat_url(base_url: &str, model: &str, version: &str) -> String {
     }
     let (middle, version) = match path {
         _ if ends("models") => {
-            let chosen = version != super::entries::AZURE_VERSION;
+            let chosen = version != super::catalogue::AZURE_VERSION;
             (String::new(), if chosen { version } else { FOUNDRY_VERSION })
         }
         _ if path.contains("openai/deployments/") => (String::new(), version),

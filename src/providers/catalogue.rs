@@ -1,328 +1,370 @@
-//! Providers: names, addresses, and how they count.
+//! The catalogue of providers: one entry of documented facts each.
 
-use std::num::NonZeroU64;
+use super::rate_headers::{self as headers, RateHeaders};
+use super::refusal_rows::{self, Row};
+use super::wire::KeyHeader;
 
-use crate::kernel::{Period, Refill, Resource, default_burst};
+/// A wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI chat completions, spoken by most servers.
+    OpenAi,
+    /// Anthropic messages.
+    Anthropic,
+    /// Gemini generateContent.
+    Gemini,
+    /// OpenAI responses, spoken beside chat completions where a config asks for it.
+    Responses,
+    /// Ollama's own chat, whose streams are lines of JSON.
+    Ollama,
+}
 
-use super::entries::{COMPATIBLE, Dialect, ENTRIES, Entry, MODEL_PREFIXES, NAMES, Refills};
-use super::local;
-use super::wire::InvalidRequest;
+/// How a provider's limits come back, as far as its documentation says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refills {
+    /// Continuously.
+    Buckets,
+    /// Short windows are of unknown kind (rolling is the safe reading), days end at midnight.
+    MidnightDays { zone: &'static str },
+    /// Nothing is documented: rolling.
+    Windows,
+}
 
-/// One vendor endpoint.
+/// Under which name an OpenAI-like server takes the cap on output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OutputCap {
+    /// `max_completion_tokens` for reasoning models, which refuse `max_tokens`.
+    ByModel,
+    /// Either; as the caller wrote it.
+    AsGiven,
+    /// `max_tokens` only.
+    MaxTokens,
+    /// `max_completion_tokens` only.
+    MaxCompletionTokens,
+}
+
+/// What a provider does to keep an answer to a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Structured {
+    /// It holds answers to a JSON schema.
+    Schema(Rules),
+    /// It sees to it that an answer is a JSON object, but not which.
+    JsonObject,
+    /// Nothing: the prompt has to say it.
+    Prompt,
+    /// An unknown server: what is written in OpenAI's words is for it to judge, else the prompt says it.
+    Unknown,
+}
+
+/// Which schemas it holds answers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// OpenAI's: an object at the top; `strict` where no other fields are allowed and none is optional.
+    OpenAi,
+    /// Anthropic's: closed objects that do not hold themselves.
+    Anthropic,
+    /// Any.
+    Any,
+    /// Any, but the model does not see it: a grammar keeps it to the shape and does not tell it what for.
+    Unseen,
+}
+
+/// The facts about one provider.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: &'static str,
+    pub(super) aliases: &'static [&'static str],
+    pub(super) dialect: Dialect,
+    /// Those that it speaks as well, where a config asks for one.
+    pub(super) also_speaks: &'static [Dialect],
+    pub(super) base_url: &'static str,
+    /// What is added to a base URL that is only a host.
+    pub(super) version_path: &'static str,
+    pub(super) key_envs: &'static [&'static str],
+    pub(super) needs_key: bool,
+    pub(super) key_header: KeyHeader,
+    pub(super) refills: Refills,
+    pub(super) reserves_max_tokens: bool,
+    pub(super) counts_output: bool,
+    pub(super) counts_cached_input: bool,
+    pub(super) rate_headers: RateHeaders,
+    pub(super) output_cap: OutputCap,
+    /// Parameters that it knows under another name: ours, its own.
+    pub(super) renamed: &'static [(&'static str, &'static str)],
+    /// How it keeps an answer to a shape.
+    pub(super) structured: Structured,
+    /// Whether it is a server that people run themselves.
+    pub(super) self_hosted: bool,
+    /// Names of the environment variables that hold its address; only for who has no address of its own.
+    pub(super) base_url_envs: &'static [&'static str],
+    /// Azure: which version of its API is asked for, and the environment variable that says another.
+    pub(super) api_version: Option<(&'static str, &'static str)>,
+    /// Rows of the refusal table, before the generic ones.
+    pub(super) refusals: &'static [Row],
+}
+
+/// The version of Azure's API that is asked for by default.
+pub(super) const AZURE_VERSION: &str = "2024-10-21";
+
+const OPENAI_LIKE: Entry = Entry {
+    name: "",
+    aliases: &[],
+    dialect: Dialect::OpenAi,
+    also_speaks: &[],
+    base_url: "",
+    version_path: "/v1",
+    key_envs: &[],
+    needs_key: true,
+    key_header: KeyHeader::BEARER,
+    refills: Refills::Windows,
+    // An unknown server may charge the cap at once: reserving it is the safe side.
+    reserves_max_tokens: true,
+    counts_output: true,
+    counts_cached_input: true,
+    rate_headers: headers::OPENAI,
+    output_cap: OutputCap::AsGiven,
+    renamed: &[],
+    structured: Structured::Unknown,
+    self_hosted: false,
+    base_url_envs: &[],
+    api_version: None,
+    refusals: &[],
+};
+
+pub(super) static ENTRIES: [Entry; 14] = [
+    Entry {
+        name: "openai",
+        also_speaks: &[Dialect::Responses],
+        base_url: "https://api.openai.com/v1",
+        key_envs: &["OPENAI_API_KEY"],
+        refills: Refills::Buckets,
+        output_cap: OutputCap::ByModel,
+        structured: Structured::Schema(Rules::OpenAi),
+        refusals: refusal_rows::OPENAI,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "anthropic",
+        aliases: &["claude"],
+        dialect: Dialect::Anthropic,
+        base_url: "https://api.anthropic.com",
+        key_envs: &["ANTHROPIC_API_KEY"],
+        key_header: KeyHeader::ANTHROPIC,
+        refills: Refills::Buckets,
+        reserves_max_tokens: false,
+        counts_cached_input: false,
+        rate_headers: headers::ANTHROPIC,
+        structured: Structured::Schema(Rules::Anthropic),
+        refusals: refusal_rows::ANTHROPIC,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "gemini",
+        aliases: &["google", "google_genai", "google-genai"],
+        dialect: Dialect::Gemini,
+        base_url: "https://generativelanguage.googleapis.com",
+        version_path: "/v1beta",
+        key_envs: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        key_header: KeyHeader::GEMINI,
+        refills: Refills::MidnightDays { zone: "America/Los_Angeles" },
+        reserves_max_tokens: false,
+        counts_output: false,
+        rate_headers: headers::NOTHING,
+        structured: Structured::Schema(Rules::Any),
+        refusals: refusal_rows::GEMINI,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "openrouter",
+        also_speaks: &[Dialect::Responses],
+        base_url: "https://openrouter.ai/api/v1",
+        version_path: "/api/v1",
+        key_envs: &["OPENROUTER_API_KEY"],
+        refills: Refills::MidnightDays { zone: "UTC" },
+        // It reserves money for max_tokens, not tokens.
+        reserves_max_tokens: false,
+        rate_headers: headers::OPENROUTER,
+        // What a model knows depends on who serves it.
+        structured: Structured::Unknown,
+        refusals: refusal_rows::OPENROUTER,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "groq",
+        base_url: "https://api.groq.com/openai/v1",
+        version_path: "/openai/v1",
+        key_envs: &["GROQ_API_KEY"],
+        refills: Refills::Buckets,
+        counts_cached_input: false,
+        rate_headers: headers::GROQ,
+        structured: Structured::JsonObject,
+        refusals: refusal_rows::GROQ,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "ollama",
+        also_speaks: &[Dialect::Ollama],
+        base_url: "http://127.0.0.1:11434/v1",
+        key_envs: &["OLLAMA_API_KEY"],
+        needs_key: false,
+        reserves_max_tokens: false,
+        rate_headers: headers::NOTHING,
+        output_cap: OutputCap::MaxTokens,
+        self_hosted: true,
+        structured: Structured::Schema(Rules::Unseen),
+        refusals: refusal_rows::OLLAMA,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "mistral",
+        aliases: &["mistralai", "mistral_ai", "mistral-ai"],
+        base_url: "https://api.mistral.ai/v1",
+        key_envs: &["MISTRAL_API_KEY"],
+        // What a call is charged follows its real length.
+        reserves_max_tokens: false,
+        rate_headers: headers::MISTRAL,
+        output_cap: OutputCap::MaxTokens,
+        renamed: &[("seed", "random_seed")],
+        structured: Structured::Schema(Rules::Any),
+        refusals: refusal_rows::MISTRAL,
+        ..OPENAI_LIKE
+    },
+    // It counts calls in flight, of the account at a model, and nothing else.
+    Entry {
+        name: "deepseek",
+        also_speaks: &[Dialect::Responses],
+        base_url: "https://api.deepseek.com/v1",
+        key_envs: &["DEEPSEEK_API_KEY"],
+        reserves_max_tokens: false,
+        rate_headers: headers::NOTHING,
+        output_cap: OutputCap::MaxTokens,
+        structured: Structured::JsonObject,
+        refusals: refusal_rows::DEEPSEEK,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "xai",
+        aliases: &["x.ai", "x-ai"],
+        also_speaks: &[Dialect::Responses],
+        base_url: "https://api.x.ai/v1",
+        key_envs: &["XAI_API_KEY"],
+        // A minute's requests are enforced second by second.
+        refills: Refills::Buckets,
+        reserves_max_tokens: false,
+        rate_headers: headers::XAI,
+        structured: Structured::Schema(Rules::OpenAi),
+        refusals: refusal_rows::XAI,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "together",
+        aliases: &["together_ai", "together-ai", "togetherai", "together.ai"],
+        base_url: "https://api.together.xyz/v1",
+        key_envs: &["TOGETHER_API_KEY"],
+        // Its limits follow live capacity, and bursts are what it throttles first.
+        refills: Refills::Buckets,
+        reserves_max_tokens: false,
+        rate_headers: headers::TOGETHER,
+        output_cap: OutputCap::MaxTokens,
+        structured: Structured::Schema(Rules::Any),
+        refusals: refusal_rows::TOGETHER,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "cerebras",
+        base_url: "https://api.cerebras.ai/v1",
+        key_envs: &["CEREBRAS_API_KEY"],
+        refills: Refills::Buckets,
+        rate_headers: headers::CEREBRAS,
+        output_cap: OutputCap::MaxCompletionTokens,
+        structured: Structured::Schema(Rules::OpenAi),
+        refusals: refusal_rows::CEREBRAS,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "azure",
+        aliases: &["azure_openai", "azure-openai", "azureopenai"],
+        // Each resource has its own; see `azure.rs` for the paths.
+        also_speaks: &[Dialect::Responses],
+        base_url: "",
+        version_path: "",
+        key_envs: &["AZURE_OPENAI_API_KEY"],
+        key_header: KeyHeader::AZURE,
+        // Minutes are enforced in slices of one or ten seconds.
+        refills: Refills::Buckets,
+        rate_headers: headers::AZURE,
+        output_cap: OutputCap::ByModel,
+        base_url_envs: &["AZURE_OPENAI_ENDPOINT"],
+        api_version: Some((AZURE_VERSION, "OPENAI_API_VERSION")),
+        structured: Structured::Schema(Rules::OpenAi),
+        refusals: refusal_rows::AZURE,
+        ..OPENAI_LIKE
+    },
+    Entry {
+        name: "llamacpp",
+        key_envs: &["LLAMACPP_API_KEY"],
+        aliases: &["llama.cpp", "llama_cpp", "llama-cpp"],
+        base_url: "http://127.0.0.1:8080/v1",
+        refusals: refusal_rows::LLAMACPP,
+        ..OWN_SERVER
+    },
+    Entry {
+        name: "vllm",
+        base_url: "http://127.0.0.1:8000/v1",
+        key_envs: &["VLLM_API_KEY"],
+        refusals: refusal_rows::VLLM,
+        ..OWN_SERVER
+    },
+];
+
+/// A server on one's own machine: it has slots and no quotas, and a key only if it was started with one.
+const OWN_SERVER: Entry = Entry {
+    needs_key: false,
+    reserves_max_tokens: false,
+    rate_headers: headers::NOTHING,
+    output_cap: OutputCap::MaxTokens,
+    structured: Structured::Schema(Rules::Unseen),
+    self_hosted: true,
+    ..OPENAI_LIKE
+};
+
+/// Any OpenAI-compatible server that is not in the catalogue.
+pub(super) static COMPATIBLE: Entry = Entry {
+    also_speaks: &[Dialect::Responses],
+    needs_key: false,
+    output_cap: OutputCap::MaxTokens,
+    refusals: refusal_rows::OPENAI,
+    ..OPENAI_LIKE
+};
+
+/// The canonical names, in the catalogue's order.
+pub(super) static NAMES: [&str; ENTRIES.len()] = {
+    let mut names = [""; ENTRIES.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = ENTRIES[index].name;
+        index += 1;
+    }
+    names
+};
+
+/// Which provider a bare model name points at.
 ///
-/// ```
-/// use quotaflow::providers::Provider;
-/// let gemini = Provider::find("google_genai").unwrap();
-/// assert_eq!(gemini.name, "gemini");
-/// assert_eq!(gemini.key_envs, ["GEMINI_API_KEY", "GOOGLE_API_KEY"]);
-/// ```
-#[derive(Clone, Debug)]
-pub struct Provider {
-    /// The canonical name.
-    pub name: String,
-    /// The wire format it speaks.
-    pub dialect: Dialect,
-    /// Where it is, as its official SDK takes it, without a slash at the end; empty when only the user can know
-    /// (Azure: one address per resource).
-    pub base_url: String,
-    /// Names of the environment variables that hold its address, when it has none of its own.
-    pub base_url_envs: &'static [&'static str],
-    /// The version of the API in the query of each address; `None`: it has none (all but Azure).
-    pub api_version: Option<String>,
-    /// The environment variable that names another version.
-    pub api_version_env: Option<&'static str>,
-    /// Names of the environment variables that hold its key, the preferred one first.
-    pub key_envs: &'static [&'static str],
-    /// Whether a call without a key is bound to fail.
-    pub needs_key: bool,
-    /// The zone of its calendar resets; `None` when nothing of it resets by the calendar.
-    pub reset_zone: Option<&'static str>,
-    /// Whether `max_tokens` is charged in full when a call is admitted.
-    pub reserves_max_tokens: bool,
-    /// Whether output counts in a plain `tokens` limit.
-    pub counts_output: bool,
-    /// Whether input that came from the provider's cache counts in token limits.
-    pub counts_cached_input: bool,
-    pub(super) entry: &'static Entry,
-}
-
-impl Provider {
-    /// The provider of that name or alias, whatever its case; `None` when there is none.
-    pub fn find(name: &str) -> Option<Provider> {
-        let name = name.trim();
-        let same = |known: &&str| known.eq_ignore_ascii_case(name);
-        ENTRIES
-            .iter()
-            .find(|entry| same(&entry.name) || entry.aliases.iter().any(&same))
-            .map(|entry| Provider::of(entry, entry.name, entry.base_url))
-    }
-
-    /// The canonical names, for error texts.
-    pub fn names() -> &'static [&'static str] {
-        &NAMES
-    }
-
-    /// Any server that speaks OpenAI's chat dialect; it may or may not want a key.
-    ///
-    /// ```
-    /// use quotaflow::providers::Provider;
-    /// let local = Provider::compatible("box", "http://127.0.0.1:8000/v1/");
-    /// assert_eq!(local.base_url, "http://127.0.0.1:8000/v1");
-    /// assert!(!local.needs_key);
-    /// ```
-    pub fn compatible(name: &str, base_url: &str) -> Provider {
-        Provider::of(&COMPATIBLE, name, base_url)
-    }
-
-    /// This provider asked in `dialect`; `None` when it does not speak that.
-    ///
-    /// ```
-    /// use quotaflow::providers::{Dialect, Provider};
-    /// let openai = Provider::find("openai").unwrap();
-    /// assert!(openai.clone().speaking(Dialect::Responses).is_some());
-    /// assert!(openai.speaking(Dialect::Gemini).is_none());
-    /// ```
-    pub fn speaking(mut self, dialect: Dialect) -> Option<Provider> {
-        let speaks = self.entry.dialect == dialect || self.entry.also_speaks.contains(&dialect);
-        self.dialect = dialect;
-        speaks.then_some(self)
-    }
-
-    /// Whether it is asked in another dialect than its own.
-    pub(crate) fn speaks_otherwise(&self) -> bool {
-        self.dialect != self.entry.dialect
-    }
-
-    /// This provider at another address.
-    ///
-    /// # Errors
-    /// When `base_url` is not an `http` or `https` address with a host, or holds a query,
-    /// a fragment or a password.
-    pub fn with_base_url(mut self, base_url: &str) -> Result<Provider, InvalidRequest> {
-        let none = self.base_url.is_empty();
-        let like = if none { "https://my-resource.openai.azure.com" } else { &self.base_url };
-        let wrong = |why: &str| {
-            InvalidRequest::about(
-                "base_url",
-                format!("base_url of {} {why}; write something like {like}", self.name),
-            )
-        };
-        let url = url::Url::parse(base_url.trim()).map_err(|_| wrong("is not an address"))?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err(wrong("must start with http:// or https:// and name a host"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("must not hold a user or a password"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("must not hold a query or a fragment"));
-        }
-        self.base_url = trimmed(base_url);
-        Ok(self)
-    }
-
-    /// Whether this is a server of the user's own, near at hand: Ollama, llama.cpp and vLLM wherever they are (but not
-    /// Ollama's cloud), and anything on this machine or in a private network.
-    ///
-    /// ```
-    /// use quotaflow::providers::Provider;
-    /// let ollama = Provider::find("ollama").unwrap();
-    /// assert!(ollama.is_local());
-    /// assert!(!ollama.with_base_url("https://ollama.com/v1").unwrap().is_local());
-    /// assert!(Provider::compatible("box", "http://192.168.1.7:8000/v1").is_local());
-    /// assert!(!Provider::find("openai").unwrap().is_local());
-    /// ```
-    pub fn is_local(&self) -> bool {
-        local::is_local(self.entry.self_hosted, &self.base_url)
-    }
-
-    /// Whether it is a server that people run themselves: one that is known as such, or one of the user's own on this
-    /// machine or in this network. A provider of the catalogue that was moved there (a proxy, a simulator) is none.
-    ///
-    /// ```
-    /// use quotaflow::providers::Provider;
-    /// assert!(Provider::find("ollama").unwrap().is_self_hosted());
-    /// assert!(Provider::compatible("box", "http://127.0.0.1:8000/v1").is_self_hosted());
-    /// let moved = Provider::find("openai").unwrap().with_base_url("http://127.0.0.1:8000/v1");
-    /// assert!(!moved.unwrap().is_self_hosted());
-    /// ```
-    pub fn is_self_hosted(&self) -> bool {
-        let is_known = ENTRIES.iter().any(|entry| entry.name == self.entry.name);
-        self.is_local() && (self.entry.self_hosted || !is_known)
-    }
-
-    /// The provider that a model's name points at; `None` when the name does not show it.
-    ///
-    /// ```
-    /// use quotaflow::providers::Provider;
-    /// assert_eq!(Provider::for_model("claude-sonnet-5"), Some("anthropic"));
-    /// assert_eq!(Provider::for_model("anthropic/claude-sonnet-5"), Some("openrouter"));
-    /// assert_eq!(Provider::for_model("llama3"), None);
-    /// ```
-    pub fn for_model(model: &str) -> Option<&'static str> {
-        let model = model.trim();
-        if model.split_once('/').is_some_and(|(vendor, name)| {
-            !vendor.is_empty() && !name.is_empty() && vendor != "models"
-        }) {
-            return Some("openrouter");
-        }
-        let bare = model.strip_prefix("models/").unwrap_or(model).to_ascii_lowercase();
-        MODEL_PREFIXES
-            .iter()
-            .find(|(prefix, _)| bare.starts_with(prefix))
-            .map(|(_, provider)| *provider)
-    }
-
-    /// How a limit comes back that the user stated as a bare number.
-    ///
-    /// Buckets for OpenAI, Groq and Anthropic: all three document a continuous refill, and that
-    /// minute limits are enforced over shorter slices, so a large request bucket holds two seconds'
-    /// worth ([`default_burst`]).
-    /// Gemini's and OpenRouter's days end at a midnight; what is not documented rolls.
-    pub fn refill(&self, resource: Resource, period: Period, amount: NonZeroU64) -> Refill {
-        let calendar = |zone: &str| Refill::Calendar { zone: zone.to_owned() };
-        match (resource, period, self.entry.refills) {
-            (Resource::Concurrency, ..) => Refill::Release,
-            (Resource::Spend, ..) => Refill::Rolling,
-            (_, Period::Month, _) => calendar("UTC"),
-            (_, Period::Day, Refills::MidnightDays { zone }) => calendar(zone),
-            (Resource::Requests, Period::Second | Period::Minute, Refills::Buckets) => {
-                Refill::Bucket { burst: default_burst(amount) }
-            }
-            (_, _, Refills::Buckets) => Refill::Bucket { burst: amount },
-            _ => Refill::Rolling,
-        }
-    }
-
-    /// The zone at whose midnight a limit on that period comes back here; `None`: it does not turn so.
-    pub(super) fn zone_of(&self, period: Period) -> Option<&'static str> {
-        match period {
-            Period::Day => self.reset_zone,
-            Period::Month => Some("UTC"),
-            _ => None,
-        }
-    }
-
-    pub(super) fn of(entry: &'static Entry, name: &str, base_url: &str) -> Provider {
-        Provider {
-            name: name.to_owned(),
-            dialect: entry.dialect,
-            base_url: trimmed(base_url),
-            base_url_envs: entry.base_url_envs,
-            api_version: entry.api_version.map(|(version, _)| version.to_owned()),
-            api_version_env: entry.api_version.map(|(_, variable)| variable),
-            key_envs: entry.key_envs,
-            needs_key: entry.needs_key,
-            reset_zone: match entry.refills {
-                Refills::MidnightDays { zone } => Some(zone),
-                Refills::Buckets | Refills::Windows => None,
-            },
-            reserves_max_tokens: entry.reserves_max_tokens,
-            counts_output: entry.counts_output,
-            counts_cached_input: entry.counts_cached_input,
-            entry,
-        }
-    }
-}
-
-fn trimmed(base_url: &str) -> String {
-    base_url.trim().trim_end_matches('/').to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refill(provider: &str, resource: Resource, period: Period, amount: u64) -> Refill {
-        let amount = NonZeroU64::new(amount).unwrap();
-        Provider::find(provider).unwrap().refill(resource, period, amount)
-    }
-
-    fn bucket(burst: u64) -> Refill {
-        Refill::Bucket { burst: NonZeroU64::new(burst).unwrap() }
-    }
-
-    fn calendar(zone: &str) -> Refill {
-        Refill::Calendar { zone: zone.to_owned() }
-    }
-
-    #[test]
-    fn names_and_aliases_are_found_whatever_their_case() {
-        for (asked, name) in [
-            ("OpenAI", "openai"),
-            ("google", "gemini"),
-            ("Google_GenAI", "gemini"),
-            (" groq ", "groq"),
-            ("llama.cpp", "llamacpp"),
-            ("Azure_OpenAI", "azure"),
-            ("x.ai", "xai"),
-        ] {
-            assert_eq!(Provider::find(asked).unwrap().name, name);
-        }
-        assert!(Provider::find("opnai").is_none());
-        assert!(Provider::names().iter().all(|name| Provider::find(name).unwrap().name == *name));
-    }
-
-    #[test]
-    fn limits_refill_as_their_provider_documents() {
-        use Period::{Day, Minute, Month};
-        use Resource::{Concurrency, Requests, Tokens};
-        assert_eq!(refill("openai", Requests, Minute, 600), bucket(20));
-        assert_eq!(refill("openai", Requests, Minute, 3), bucket(3));
-        assert_eq!(refill("anthropic", Tokens, Minute, 30_000), bucket(30_000));
-        assert_eq!(refill("groq", Requests, Day, 14_400), bucket(14_400));
-        assert_eq!(refill("gemini", Requests, Minute, 10), Refill::Rolling);
-        assert_eq!(refill("gemini", Requests, Day, 20), calendar("America/Los_Angeles"));
-        assert_eq!(refill("openrouter", Requests, Day, 50), calendar("UTC"));
-        assert_eq!(refill("openrouter", Requests, Minute, 20), Refill::Rolling);
-        assert_eq!(refill("ollama", Requests, Day, 5), Refill::Rolling);
-        assert_eq!(refill("xai", Requests, Minute, 600), bucket(20));
-        assert_eq!(refill("cerebras", Requests, Day, 100), bucket(100));
-        assert_eq!(refill("azure", Tokens, Minute, 1_000), bucket(1_000));
-        assert_eq!(refill("mistral", Requests, Minute, 100), Refill::Rolling);
-        assert_eq!(refill("deepseek", Concurrency, Minute, 500), Refill::Release);
-        assert_eq!(refill("vllm", Requests, Minute, 5), Refill::Rolling);
-        assert_eq!(refill("openai", Tokens, Month, 5), calendar("UTC"));
-        assert_eq!(refill("gemini", Concurrency, Minute, 5), Refill::Release);
-    }
-
-    #[test]
-    fn models_name_their_provider() {
-        for (model, provider) in [
-            ("gpt-4o-mini", Some("openai")),
-            ("o3-mini", Some("openai")),
-            ("chatgpt-4o-latest", Some("openai")),
-            ("claude-x", Some("anthropic")),
-            ("models/gemini-2.5-flash", Some("gemini")),
-            ("Gemini-2.5-Flash", Some("gemini")),
-            ("meta-llama/llama-3:free", Some("openrouter")),
-            ("grok-4", Some("xai")),
-            ("deepseek-chat", Some("deepseek")),
-            ("deepseek-r1:8b", None),
-            ("codestral-latest", Some("mistral")),
-            ("mistral-large", None),
-            ("", None),
-        ] {
-            assert_eq!(Provider::for_model(model), provider, "{model}");
-        }
-    }
-
-    #[test]
-    fn an_address_that_is_none_is_refused() {
-        let openai = Provider::find("openai").unwrap();
-        for wrong in [
-            "",
-            "api.openai.com/v1",
-            "ftp://h/v1",
-            "http://",
-            "http://u:p@h/v1",
-            "https://h/v1?key=x",
-            "https://h/#a",
-        ] {
-            let refused = openai.clone().with_base_url(wrong).unwrap_err();
-            assert_eq!(refused.field.as_deref(), Some("base_url"), "{wrong}");
-        }
-        let moved = openai.with_base_url(" http://127.0.0.1:8080/v1/ ").unwrap();
-        assert_eq!(moved.base_url, "http://127.0.0.1:8080/v1");
-    }
-}
+/// Names of open models are not here: many serve them.
+pub(super) const MODEL_PREFIXES: [(&str, &str); 15] = [
+    ("gpt-", "openai"),
+    ("chatgpt-", "openai"),
+    ("o1", "openai"),
+    ("o3", "openai"),
+    ("o4", "openai"),
+    ("claude-", "anthropic"),
+    ("gemini-", "gemini"),
+    ("grok-", "xai"),
+    ("deepseek-chat", "deepseek"),
+    ("deepseek-reasoner", "deepseek"),
+    ("mistral-medium", "mistral"),
+    ("magistral-medium", "mistral"),
+    ("codestral-", "mistral"),
+    ("open-mistral-", "mistral"),
+    ("open-mixtral-", "mistral"),
+];

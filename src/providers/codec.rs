@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::kernel::{Failure, Hints, Moment, RateHint};
 
-use super::catalogue::Provider;
 use super::chat::{ChatRequest, Completion};
+use super::provider::Provider;
 use super::wire::{Headers, InvalidRequest, WireRequest, WireResponse};
 use super::{dialects, hints, params, refusals};
 

@@ -1,6 +1,6 @@
 //! Detection of a key's provider, by variable name or key prefix.
 
-use super::entries::ENTRIES;
+use super::catalogue::ENTRIES;
 
 /// How keys begin, as the documentation of their providers shows them; the longer beginning comes first.
 const BEGINNINGS: [(&str, &str); 9] = [

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::catalogue::Provider;
-use super::entries::Dialect;
+use super::catalogue::Dialect;
+use super::provider::Provider;
 use super::redact;
 use super::wire::InvalidRequest;
 

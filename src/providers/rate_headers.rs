@@ -291,7 +291,7 @@ pub(super) const CEREBRAS: RateHeaders = RateHeaders {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entries::ENTRIES;
+    use super::super::catalogue::ENTRIES;
     use super::super::wire::Headers;
     use super::*;
 

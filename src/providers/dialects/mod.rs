@@ -18,9 +18,9 @@ pub(super) use streams::Stream;
 
 use crate::kernel::Failure;
 
-use super::catalogue::Provider;
+use super::catalogue::Dialect;
 use super::chat::{ChatRequest, Completion, Content, Role};
-use super::entries::Dialect;
+use super::provider::Provider;
 use super::wire::{InvalidRequest, WireRequest, WireResponse};
 use super::{params, refusals, structured};
 

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use crate::kernel::Usage;
 
-use super::super::catalogue::Provider;
 use super::super::chat::{ChatRequest, Content, FinishReason, Role};
+use super::super::provider::Provider;
 use super::super::wire::{InvalidRequest, WireRequest};
 
 /// How an answer is to come.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::kernel::Usage;
 
-use super::super::entries::Dialect;
+use super::super::catalogue::Dialect;
 use super::super::streaming::{Gathered, StreamPiece, Told};
 use super::{anthropic, gemini, ollama, openai, responses};
 

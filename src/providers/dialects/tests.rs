@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::kernel::{Amounts, Moment};
 
-use super::super::catalogue::Provider;
+use super::super::catalogue::Dialect;
 use super::super::chat::{ChatRequest, Message};
-use super::super::entries::Dialect;
+use super::super::provider::Provider;
 use super::super::wire::{Headers, InvalidRequest, KeyHeader, WireRequest, WireResponse};
 
 fn request(messages: Value, params: Value) -> ChatRequest {

@@ -7,7 +7,7 @@ use crate::kernel::FailureClass::{
 use crate::kernel::Scope::{Call, Group, GroupModel, Key, Model};
 use crate::kernel::{FailureClass, Scope};
 
-use super::super::transport::TransportFault;
+use super::super::transport_fault::TransportFault;
 use super::message_words::Words;
 
 /// What a family of words stands for.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::catalogue::Provider;
+use super::super::provider::Provider;
 use super::super::wire::Headers;
 
 /// A part of a host's name that is one provider's only.

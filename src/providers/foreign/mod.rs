@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use crate::kernel::{Amounts, Failure, FailureClass, Moment, Origin, Until};
 
-use super::catalogue::Provider;
-use super::transport::TransportFault;
+use super::provider::Provider;
+use super::transport_fault::TransportFault;
 use super::wire::{Headers, WireResponse};
 use super::{delays, redact, refusals};
 use families::{Family, Means};

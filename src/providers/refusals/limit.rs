@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::kernel::{LimitFact, Period, RateHint, Resource};
 
-use super::super::catalogue::Provider;
-use super::super::entries::Refills;
+use super::super::catalogue::Refills;
 use super::super::hints;
+use super::super::provider::Provider;
 use super::super::wire::Headers;
 use super::facts::Facts;
 

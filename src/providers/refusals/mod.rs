@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use crate::kernel::{Failure, FailureClass, Moment, Origin, Period, RateHint, Resource, Until};
 
-use super::catalogue::Provider;
-use super::entries::Refills;
+use super::catalogue::Refills;
+use super::provider::Provider;
 use super::refusal_rows::{GENERIC, LAST, Row, UntilFrom, When};
 use super::wire::WireResponse;
 use super::{delays, redact};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::kernel::{Amounts, Moment, Period, RateHint, Resource};
 
-use super::super::catalogue::Provider;
+use super::super::provider::Provider;
 use super::super::wire::{Headers, WireResponse};
 
 fn told(provider: &str, status: u16, body: &Value) -> Vec<RateHint> {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::kernel::Failure;
 
-use super::super::catalogue::Provider;
-use super::super::transport::TransportFault;
+use super::super::provider::Provider;
+use super::super::transport_fault::TransportFault;
 use super::super::wire::WireResponse;
 use super::super::{dialects, refusals};
 use super::accumulator::{Gathered, StreamPiece, Told};

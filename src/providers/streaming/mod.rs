@@ -30,10 +30,10 @@ use serde_json::Value;
 
 use crate::kernel::{Failure, FailureClass, Scope, Usage};
 
-use super::catalogue::Provider;
 use super::chat::Completion;
 use super::dialects;
-use super::transport::TransportFault;
+use super::provider::Provider;
+use super::transport_fault::TransportFault;
 use super::wire::WireResponse;
 use event::{LARGEST_ANSWER, judged, too_large};
 use frames::{Frames, LARGEST_EVENT};

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::super::catalogue::Provider;
 use super::super::chat::ChatRequest;
 use super::super::dialects;
+use super::super::provider::Provider;
 use super::super::wire::{InvalidRequest, WireRequest};
 
 impl Provider {

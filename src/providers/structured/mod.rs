@@ -12,10 +12,10 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use super::catalogue::Provider;
+use super::catalogue::{Dialect, Rules, Structured};
 use super::chat::{ChatRequest, Content, Message, Role};
 use super::closed_schemas::{Closing, closed};
-use super::entries::{Dialect, Rules, Structured};
+use super::provider::Provider;
 
 /// Families of models that are behind, or ahead of, what their provider does now: provider, how the model's name
 /// begins, what holds for it. Before the provider's entry; the first row that fits.

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
+use super::super::super::provider::Provider;
 use super::super::super::wire::{InvalidRequest, WireRequest};
 use super::super::shared::{Way, instructions, output_cap, param, posted, stops};
 use super::super::tools::{self, Choice, Format, Picture, Tool};

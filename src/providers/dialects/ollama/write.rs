@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
+use super::super::super::provider::Provider;
 use super::super::super::wire::{InvalidRequest, WireRequest};
 use super::super::shared::{Way, param, posted, say_in_their_words};
 use super::super::tools::{self, Choice, Format, Picture, Tool};

@@ -4,9 +4,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
 use super::super::super::azure;
-use super::super::super::catalogue::Provider;
+use super::super::super::catalogue::OutputCap;
 use super::super::super::chat::{ChatRequest, Message};
-use super::super::super::entries::OutputCap;
+use super::super::super::provider::Provider;
 use super::super::super::wire::{InvalidRequest, WireRequest};
 use super::super::shared::{Way, param, posted, versioned};
 

@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::super::azure;
-use super::super::super::catalogue::Provider;
 use super::super::super::chat::{ChatRequest, Content, Message, Role};
+use super::super::super::provider::Provider;
 use super::super::super::wire::{InvalidRequest, WireRequest};
 use super::super::shared::{Way, instructions, output_cap, param, posted, texts, versioned};
 use super::super::tools::{self, Choice, Format, Tool};

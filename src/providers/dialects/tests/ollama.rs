@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::super::catalogue::Provider;
-use super::super::super::entries::Dialect;
+use super::super::super::catalogue::Dialect;
+use super::super::super::provider::Provider;
 use super::super::super::wire::KeyHeader;
 use super::{found, hello, ollama, talk, tools, wire, written};
 
