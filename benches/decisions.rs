@@ -1,4 +1,4 @@
-//! What does it cost to decide: which of fifty keys, what a refusal means, what a header teaches? How large is a ledger?
+//! The cost of decisions: choosing a key, reading a refusal, learning from headers.
 //!
 //! Prints one JSON object a line: what, nanoseconds (or bytes) each, the most that was asked for. Times are the median
 //! of short batches.

@@ -1,4 +1,4 @@
-//! What does it cost to reserve a lane and to settle it?
+//! The cost of a reservation and its settlement.
 //!
 //! Does what `engine/dispatch/reservation.rs` does for a call, over the public parts of kernel and stores, and prints one JSON object
 //! a line: what, threads, nanoseconds a pair (wall time over pairs: the median of short batches with one thread, the

@@ -1,4 +1,4 @@
-//! How fast is a bare loop around reqwest?
+//! The yardstick: a bare loop around reqwest.
 //!
 //! The yardstick for `send_prompt`: the same request to the same server on the same kind of connection, and nothing
 //! around it. `reqwest_loop <url> <key> <body> <workers>` reads jobs `<in flight> <seconds>` from stdin, one a line (0 in flight:

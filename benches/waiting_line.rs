@@ -1,4 +1,4 @@
-//! What does a waiting line of a hundred thousand cost: to join, to be served, and to keep in memory?
+//! The cost of a waiting line of 100,000 calls: joining, serving, memory.
 //!
 //! Prints one JSON object a line as `decisions` does.
 

@@ -1,4 +1,10 @@
 //! The Python binding: it translates and decides nothing.
+//!
+//! - `import quotaflow` loads nothing but itself. Names are loaded on first use. Nothing starts before the first
+//!   call.
+//! - Only values cross. The engine stores no Python object.
+//! - Errors become the classes of `errors.py` with their facts; `exceptions.rs` is the table.
+//! - Unix only: the wake-up socket of an event loop is a Unix socket pair.
 
 mod answers;
 mod batching;

@@ -1,4 +1,10 @@
 //! The intake of a batch: how many more prompts to take from its source now.
+//!
+//! While no call of the batch waits, the number of calls may double, up to 1,024 (fewer where the process may open
+//! few files), as long as that brings a seventh more answers a second. When some calls wait, only so many are started
+//! that about two per key plus 64 wait, and never more than half of what the line has room for. So quotas, slow
+//! starts and concurrency limits decide, and few calls stand in line. Answers that were not read yet count as in
+//! flight: a slow reader is not sent more. After 10 s it is tried again whether more calls are worth it.
 
 use std::time::Duration;
 

@@ -1,4 +1,10 @@
 //! The estimated cost of a call before it is sent.
+//!
+//! Prices are whole picodollars per token, so costs are exact sums (64 bits: more than $18,446,744.07 is reported as
+//! that). `snapshot.json` is read when the first cost is asked for. `Answer::cost` works when `reply.cost` is read:
+//! from the usage, the user's prices, and the body (its own price, the service tier, the model that answered). A
+//! model is matched to a price as `genai-prices` does. Prices that had ended when the snapshot was made are left out.
+//! Python looks for a newer `genai-prices` before the first cost; once taken, its prices hold for the process.
 
 use super::Calls;
 use super::request::Request;

@@ -1,4 +1,8 @@
 //! Retries: exponential backoff, and a budget for the whole process.
+//!
+//! `RetryBudget` is shared by all calls of one interface. A retry after a back-off costs one. A first attempt earns
+//! 0.2, and time earns ten a second, up to 100. The idea is the budget of Finagle and tower. Unlike theirs, a call
+//! that finds the budget empty waits longer; it does not fail.
 
 use std::time::Duration;
 

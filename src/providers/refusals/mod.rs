@@ -1,7 +1,9 @@
 //! Classification of refusals: one interpreter for all tables of rows.
 //!
-//! The provider's rows are tried first, then the generic ones; the first that fits holds.
-//! A status alone never decides: a bad key is a 400 at one provider, no credit a 429 at another.
+//! The rows (`refusal_rows/`) say which answers are which failure class and what they close. Each row has fixtures in
+//! `tests/fixtures`. A status alone never decides: an invalid key is a 400 at Gemini, missing credit is a 429 at
+//! OpenAI. An error inside a 200, or in an event of a stream, goes through the same rows with the status it stands
+//! for. A `retry-after` beside a 200 is not about it.
 
 mod event;
 mod facts;
