@@ -177,3 +177,27 @@ fn a_breach_of_the_law_would_be_found() {
         assert_eq!(breaches(&sources), Vec::<String>::new(), "{innocent}");
     }
 }
+
+/// The rows of ARCHITECTURE.md whose first cell is code: that cell, and the codes of the second one.
+fn rows_of_the_page() -> BTreeMap<String, Vec<String>> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let law = page.split("\n## ").find(|part| part.starts_with("Rings and their law")).unwrap();
+    let codes = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, rest] = cells[..] else { return None };
+        let name = name.strip_prefix('`')?.strip_suffix('`')?;
+        Some((name.to_owned(), codes(rest)))
+    };
+    law.lines().filter_map(row).collect()
+}
+
+#[test]
+fn the_architecture_page_repeats_the_law() {
+    let owned = |places: &[&str]| places.iter().map(|place| (*place).to_owned()).collect();
+    let law = RINGS.into_iter().chain(TOOLS);
+    let law: BTreeMap<String, Vec<String>> =
+        law.map(|(name, places)| (name.to_owned(), owned(places))).collect();
+    assert_eq!(rows_of_the_page(), law);
+}
