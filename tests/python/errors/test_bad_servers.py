@@ -41,13 +41,13 @@ def promised_gigabyte(_: Request) -> bytes:
 
 
 def silent(_: Request) -> Iterator[bytes]:
-    time.sleep(0.4)
+    time.sleep(1.5)
     yield b""
 
 
 def slow_body(_: Request) -> Iterator[bytes]:
     yield HALF
-    time.sleep(0.4)
+    time.sleep(1.5)
 
 
 def says(pieces: bytes) -> Callable[[Request], bytes]:
@@ -90,7 +90,7 @@ def test_it_ends_in_one_typed_error_and_the_next_call_works(name: str, tmp_path:
     with (
         Server(lambda request: http(OPENAI_ANSWER) if good else answer(request)) as server,
         LLMInterface(
-            {"timeouts": {"read": 0.25}},
+            {"timeouts": {"read": 1.0 if "silence" in name else 20.0}},
             keys={"openai": "sk-test-1"},
             base_urls={"openai": server.url},
             limits={"openai": {"rpd": 100}},
