@@ -44,6 +44,8 @@ LAW: dict[str, set[str]] = {
     "__main__": {"_cli"},
     "pytest_plugin": {"testing"},
 }  # fmt: skip
+# Functions that import what a text names.
+BY_NAME = {"__import__", "import_module"}
 # They lead to everything that is public.
 OPEN_TO_ALL = {"", "_former_modules"}
 
@@ -71,6 +73,9 @@ def named(text: str) -> frozenset[tuple[str, tuple[str, ...]]]:
             found |= {(alias.name, ()) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found.add(("." * node.level + (node.module or ""), tuple(alias.name for alias in node.names)))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in BY_NAME:
+            texts = (str(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Constant))
+            found |= {(text, ()) for text in texts if text.startswith("quotaflow")}
     return frozenset(found)
 
 
@@ -82,7 +87,9 @@ def imports(name: str, text: str, modules: Iterable[str]) -> set[str]:
         top, _, below = module.partition(".")
         if top == "quotaflow":
             inner = {f"{below}.{one}".removeprefix(".") for one in taken}
-            found |= (inner & known) or {below}
+            found |= inner & known
+            if inner - known or not taken:
+                found.add(below)
     return found - {name}
 
 
@@ -162,6 +169,9 @@ IN_A_FUNCTION = "def run() -> None:\n    from quotaflow import interface\n"
         ("_batch.source", "import quotaflow._plan.plan\n", "_batch.source imports _plan.plan"),
         ("_keys.ring", "from quotaflow import LLMInterface\n", "_keys.ring imports quotaflow"),
         ("_limiter.run", "from quotaflow._keys import manager\n", "_limiter.run imports _keys.manager"),
+        ("_limiter.run", "from quotaflow import errors, Batch\n", "_limiter.run imports quotaflow"),
+        ("_call.logs", "import_module('quotaflow.interface')\n", "_call.logs imports interface"),
+        ("_call.logs", "__import__('quotaflow.reply', fromlist=['Reply'])\n", "_call.logs imports reply"),
         ("_new.file", "", "_new is not in the table"),
     ],
 )
