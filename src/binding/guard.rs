@@ -94,7 +94,11 @@ impl GuardedCall {
         let mut call = self.take(py)?;
         let mailbox = port.get().mailbox();
         self.notices.wakes(&mailbox);
-        self.notices.deliver(py)?;
+        if let Err(error) = self.notices.deliver(py) {
+            // Dropped here, with the interpreter, it might wait for a fork that waits for the interpreter.
+            *self.call.lock() = Some(call);
+            return Err(error);
+        }
         let place = self.call.clone();
         let unwanted = self.unwanted.clone();
         let number = port.get().number();

@@ -91,6 +91,7 @@ impl LoopPort {
             let mut rung = [0_u8; 64];
             while matches!(bell.read(&mut rung), Ok(read) if read == rung.len()) {}
         }
+        self.mailbox.looked_at();
         // Whatever this raises, the answers reach their futures first.
         let mut delivered = self.deliver(py);
         let arrived = self.mailbox.take();
@@ -113,7 +114,7 @@ impl LoopPort {
     }
 
     /// Drops a call that is no longer waited for; it gives back what it holds.
-    fn cancel(&self, py: Python<'_>, call: u64) -> PyResult<()> {
+    fn cancel(&self, py: Python<'_>, call: u64) {
         if let (Some(waiting), _) = self.forget(call) {
             waiting.work.abort();
         }
@@ -122,11 +123,11 @@ impl LoopPort {
             if waiting.by_number.is_empty() { waiting.ring.take() } else { None }
         };
         if let Some(ring) = ring {
-            ring.call_method0(py, "cancel")?;
+            // A closed loop refuses to run the callbacks of the ring; there is nothing left to wake then.
+            drop(ring.call_method0(py, "cancel"));
             // Its work ends even if the loop runs no callback any more.
             self.mailbox.wake();
         }
-        Ok(())
     }
 }
 
@@ -167,7 +168,7 @@ impl LoopPort {
         if this.bell.is_some() {
             return Ok(());
         }
-        LoopPort::set_ring(port).or_else(|error| this.cancel(port.py(), call).and(Err(error)))
+        LoopPort::set_ring(port).inspect_err(|_| this.cancel(port.py(), call))
     }
 
     fn note(&self, call: u64, waits: Waiting, on_retry: Option<Hook>, notices: &Arc<NoticeBox>) {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use parking_lot::Mutex;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::outcome::{Outcome, objects, permit_tuple};
 use crate::engine::{Answer, Permit, StreamEvent};
@@ -36,8 +36,9 @@ impl Arrival {
 enum WakeUp {
     /// By a byte in a socket that the loop watches.
     Socket(UnixStream),
-    /// By the future that waits in [`Mailbox::woken`], for loops that watch no sockets.
-    Ring(Notify),
+    /// By the future that waits in [`Mailbox::woken`], for loops that watch no sockets. Whether there is something that
+    /// the loop has not looked at: a ring that is no longer wanted cannot take that away from the next one.
+    Ring(watch::Sender<bool>),
 }
 
 /// Answers for one event loop; nothing of Python is in it, so any thread may drop it.
@@ -54,7 +55,7 @@ impl Mailbox {
 
     /// An empty one, whose loop is woken through [`Mailbox::woken`].
     pub(super) fn with_ring() -> Self {
-        Mailbox { arrived: Mutex::default(), wake_up: WakeUp::Ring(Notify::new()) }
+        Mailbox { arrived: Mutex::default(), wake_up: WakeUp::Ring(watch::Sender::new(false)) }
     }
 
     /// Takes everything out.
@@ -79,7 +80,14 @@ impl Mailbox {
         match &self.wake_up {
             // A full socket means the loop has been woken already; a closed one means that the loop is gone.
             WakeUp::Socket(socket) => drop((&*socket).write(&[1])),
-            WakeUp::Ring(ring) => ring.notify_one(),
+            WakeUp::Ring(ring) => drop(ring.send_replace(true)),
+        }
+    }
+
+    /// The loop is about to look: what comes from here on wakes it again.
+    pub(super) fn looked_at(&self) {
+        if let WakeUp::Ring(ring) = &self.wake_up {
+            ring.send_replace(false);
         }
     }
 
@@ -87,7 +95,8 @@ impl Mailbox {
     pub(super) async fn woken(&self) {
         match &self.wake_up {
             WakeUp::Socket(_) => std::future::pending().await,
-            WakeUp::Ring(ring) => ring.notified().await,
+            // The sender is here, so it does not end before.
+            WakeUp::Ring(ring) => drop(ring.subscribe().wait_for(|is_woken| *is_woken).await),
         }
     }
 }

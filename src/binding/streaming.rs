@@ -25,7 +25,9 @@ use super::notices::{NoticeBox, Retries};
 use super::outcome::{Outcome, objects};
 use super::prompt::Prompt;
 use super::runtime::Threads;
-use crate::engine::{Answer, Checkout, ParkedStream, Resume, RetryHook, StreamEvent, Streaming};
+use crate::engine::{
+    Answer, Checkout, Engine, ParkedStream, Resume, RetryHook, StreamEvent, Streaming,
+};
 use crate::error::{Error, ErrorKind};
 
 /// A call whose answer comes in pieces. Dropped, it ends the request and settles what was used.
@@ -42,6 +44,8 @@ pub(super) struct StreamCall {
 /// The state that the reader of a stream shares with the one that closes it.
 struct Shared {
     seat: Arc<ParkedStream>,
+    /// Kept while the stream is: what ends overdue streams holds its engine weakly.
+    _engine: Arc<Engine>,
     answer: Mutex<Option<Answer>>,
     is_closed: AtomicBool,
     closing: Notify,
@@ -255,6 +259,7 @@ impl Core {
         self.watch_stream(py, &seat)?;
         let shared = Arc::new(Shared {
             seat,
+            _engine: engine,
             answer: Mutex::default(),
             is_closed: AtomicBool::new(false),
             closing: Notify::new(),

@@ -120,6 +120,46 @@ def test_a_loop_that_watches_no_sockets_is_served_too(
     until(lambda: waiting(full) == 0)
 
 
+def test_calls_that_were_cancelled_leave_a_loop_without_sockets_awake(make_llm: Callable[..., LLMInterface]) -> None:
+    llm = make_llm()
+
+    async def ask() -> Reply:
+        return await llm.asend_prompt("Hi", model=MODEL, cache=True)
+
+    async def cancel_some(pauses: int) -> None:
+        for _ in range(3):
+            task = asyncio.ensure_future(ask())
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.sleep(0)
+
+    async def work() -> None:
+        await ask()
+        for pauses in range(100):
+            await cancel_some(pauses % 4)
+            # Its answer is there at once, if the loop is woken for it.
+            assert (await asyncio.wait_for(ask(), timeout=5)).cached
+
+    with asyncio.Runner(loop_factory=Deaf) as runner:
+        runner.run(work())
+
+
+def test_a_call_is_given_up_after_its_loop_without_sockets_was_closed(full: LLMInterface) -> None:
+    async def until_it_waits() -> None:
+        while waiting(full) == 0:
+            await asyncio.sleep(0.01)
+
+    loop = Deaf()
+    call = full.asend_prompt("Hi", model=MODEL)
+    task = loop.create_task(call)
+    loop.run_until_complete(until_it_waits())
+    loop.close()
+    call.close()
+    assert not task.done()
+    until(lambda: waiting(full) == 0)
+
+
 def test_event_loops_leave_no_files_open(make_llm: Callable[..., LLMInterface]) -> None:
     import os
 

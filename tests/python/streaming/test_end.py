@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -199,6 +200,16 @@ def test_a_time_that_is_over_ends_a_stream_that_nobody_reads(is_async: bool) -> 
             next(stream)
         assert [attempt.failure for attempt in caught.value.attempts] == ["timeout"]
         assert (list(stream), stream.text) == ([], "Par")
+
+
+def test_a_time_that_is_over_ends_a_stream_whose_interface_is_gone() -> None:
+    with Held(HEAD + said("Par")) as held:
+        stream = interface(held.server).stream_prompt("Hi", model=MODEL, timeout=0.2)
+        assert next(stream) == "Par"
+        gc.collect()
+        assert held.gone.wait(5)
+        with pytest.raises(DeadlineExceededError):
+            next(stream)
 
 
 def test_closing_the_interface_ends_a_stream_that_nobody_reads() -> None:
