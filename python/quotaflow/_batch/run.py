@@ -15,7 +15,7 @@ from quotaflow._batch.checkpoint import Checkpoint, SavedResults, line_of_error,
 from quotaflow._batch.interrupts import Uninterrupted
 from quotaflow._batch.progress import Watched
 from quotaflow._batch.results import Batch, BatchItem, Results
-from quotaflow._batch.source import Prompts, digest_of, own_digest, read_prompt, told_apart
+from quotaflow._batch.source import Prompts, digest_of, id_of, own_digest, read_prompt, told_apart
 from quotaflow._batch.summary import Tally
 from quotaflow._call.prompt import encode_prompt
 from quotaflow._quotaflow import DigestTable, Outcome
@@ -275,7 +275,7 @@ class BatchWork:
                         question += b"alone"
             digest = digest_of(question, prompt)
         except Exception as error:  # noqa: BLE001 - whatever was given, it is one of many
-            self._is_none(index, identity, given, error)
+            self._is_none(index, given, error)
             return None
         digest = self._its_own(digest)
         apart = digest if is_usual else told_apart(digest, call, params)
@@ -309,7 +309,7 @@ class BatchWork:
             self._shaped[index] = self._options.rounds(asked, wanted, call), (call, params)
         return index, prompt, options
 
-    def _is_none(self, index: int, identity: str | int | None, given: object, error: Exception) -> None:
+    def _is_none(self, index: int, given: object, error: Exception) -> None:
         """Finish an invalid prompt as an item with its error."""
         if isinstance(error, QuotaflowError):
             wrong = error
@@ -318,7 +318,7 @@ class BatchWork:
             wrong.__cause__ = error
         if wrong is not given:
             wrong = self._prompts.located(wrong)
-        self._failed(index, identity, wrong, 0, "", False)
+        self._failed(index, id_of(given), wrong, 0, "", False)
 
     def _its_own(self, digest: bytes) -> bytes:
         """Return the digest; for a prompt that is sent although it was seen, one that counts how often."""

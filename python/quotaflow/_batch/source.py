@@ -230,7 +230,7 @@ def read_prompt(
             raise InvalidPromptError(f"{name} belongs to the whole batch and to no prompt", hint=hint)
     own = {name: given[name] for name in CALL_OPTIONS if name in given}
     identity = given.get("id")
-    if not (identity is None or (isinstance(identity, str | int) and not isinstance(identity, bool))):
+    if not (identity is None or _is_id(identity)):
         raise wrong_type("the id of the prompt", identity, "pass a string or a number", InvalidPromptError)
     rest = {name: value for name, value in given.items() if name not in {*own, *_CONTENT, "id", "params"}}
     more = given.get("params", {})
@@ -243,3 +243,18 @@ def read_prompt(
         content, more = render(content, more), {}
     params = {str(name): value for name, value in (rest | dict(more)).items()}
     return encode_prompt(content), identity, own, params
+
+
+def id_of(given: object) -> str | int | None:
+    """Return the `id` of what may be no prompt; `None` without a valid one.
+
+    >>> id_of({"id": 7, "prompt": ""}), id_of({"id": 1.5}), id_of("Hi")
+    (7, None, None)
+    """
+    # Another mapping may raise, and did perhaps.
+    identity: str | int | None = given.get("id") if isinstance(given, dict) else None
+    return identity if _is_id(identity) else None
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)

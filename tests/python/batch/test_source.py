@@ -65,6 +65,13 @@ def test_what_is_no_prompt_is_an_item_with_an_error(llm: LLMInterface, prompt: o
     assert words in str(error)
 
 
+@pytest.mark.parametrize("text", ["", "half a pair \ud800"])
+def test_the_item_of_what_is_no_prompt_has_its_id(llm: LLMInterface, text: str) -> None:
+    prompts = [{"prompt": text, "id": "mine"}, {"messages": [{"role": "user", "content": text}], "id": 7}]
+    batch = llm.send_batch(prompts, model=MODEL)
+    assert [(item.ok, item.id) for item in batch] == [(False, "mine"), (False, 7)]
+
+
 @pytest.mark.parametrize("prompts", ["one prompt", b"bytes", {"prompt": "a"}, 7, None])
 def test_what_holds_no_prompts_is_refused(llm: LLMInterface, prompts: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="prompts is of type"):
