@@ -80,7 +80,9 @@ impl Mailbox {
         match &self.wake_up {
             // A full socket means the loop has been woken already; a closed one means that the loop is gone.
             WakeUp::Socket(socket) => drop((&*socket).write(&[1])),
-            WakeUp::Ring(ring) => drop(ring.send_replace(true)),
+            WakeUp::Ring(ring) => {
+                ring.send_replace(true);
+            }
         }
     }
 
