@@ -1,4 +1,4 @@
-"""Writer of the compatibility fixtures: files as a released quotaflow writes them.
+"""Writer of the compatibility fixtures: files of a released quotaflow.
 
 Run it with the version whose files are to be kept, in an empty folder:
 
