@@ -31,7 +31,7 @@ fn serve_all<T>(line: &mut WaitingLine<T>) -> Vec<T> {
 const TENANTS: [&str; 4] = ["", "a", "b", "c"];
 
 proptest! {
-    /// Equal priority is served in order of arrival; everybody is served; nobody is passed by more than nineteen others
+    /// Equal priority is served in order of arrival; every call is served; none is passed by more than nineteen others
     /// for each place before it in order of arrival.
     #[test]
     fn everyone_is_served_in_order_and_nobody_starves(priorities in prop::collection::vec(0_u8..10, 1..300)) {
